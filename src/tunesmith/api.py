@@ -1,0 +1,194 @@
+"""The Python calls; the command of the same name parses its flags and calls one of these."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tunesmith.config import Config, DataSettings, resolve
+from tunesmith.data.checks import Finding
+from tunesmith.data.checks import check as check_records
+from tunesmith.data.columns import load_records
+from tunesmith.data.records import Records, text_records
+from tunesmith.errors import DataError, UsageError
+from tunesmith.run import RECORD, Run
+
+if TYPE_CHECKING:
+    from tunesmith.evaluation.intervals import Score
+    from tunesmith.predictor import Predictor
+    from tunesmith.training.progress import Stages
+
+PREDICT_ROWS = 2_000
+"""Texts answered at a time, which bounds memory for inputs of any size."""
+
+
+def check(data: str | Path, config: Config | None = None, **options: Any) -> list[Finding]:
+    """Read a file of examples (and those of ``valid`` and ``test``) and run every data check.
+
+    Args:
+        data: file or folder of examples.
+        config: a whole configuration, instead of options.
+        options: the names of the ``train`` flags (``text="body"``, ``label="topic"``).
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    config = config or resolve(options=options)
+    records, layout = load_records(str(data), config.data, config.task.name)
+    splits = {"train": records}
+    for name, path in (("valid", config.data.valid), ("test", config.data.test)):
+        if path is not None:
+            splits[name], _ = load_records(path, config.data, layout.kind)
+    return check_records(splits, layout.kind)
+
+
+def train(
+    data: str | Path,
+    config: Config | str | Path | None = None,
+    stages: Stages | None = None,
+    **options: Any,
+) -> Run:
+    """Train and test a model; see the command of the same name.
+
+    Args:
+        data: file or folder of examples.
+        config: a configuration, or a file with one.
+        stages: where progress is shown; by default on standard error.
+        options: the names of the flags (``method="lora"``, ``lr=1e-4``, ``out="runs/a"``); they win over the file.
+
+    Returns:
+        The run: ``run.metrics["test"]["accuracy"].value``, ``run.folder``.
+
+    Raises:
+        TunesmithError: see `tunesmith.errors`.
+    """
+    from tunesmith import pipeline
+    from tunesmith.training.progress import Stages
+
+    if not isinstance(config, Config):
+        config = resolve(config, options)
+    elif options:
+        raise UsageError("train: give a Config, or options, not both")
+    return pipeline.train(str(data), config, stages or Stages())
+
+
+def load(run: Run | str | Path) -> Predictor:
+    """The trained model of a run, ready to `predict`.
+
+    Raises:
+        ModelError: the run has no usable model.
+    """
+    from tunesmith.predictor import Predictor
+
+    return Predictor.load(run.folder if isinstance(run, Run) else run)
+
+
+def predict(
+    run: Run | str | Path, source: str, text: str | None = None, text_pair: str | None = None
+) -> Iterator[dict[str, Any]]:
+    """Predictions for a file of texts, or for standard input when `source` is ``-``.
+
+    Args:
+        source: any format that is read for training; standard input has one text, or one JSON object, a line.
+        text, text_pair: columns, if they are not those of training.
+
+    Yields:
+        ``{"id", "label", "score", "scores"}`` in the order of the input.
+    """
+    found = run if isinstance(run, Run) else Run.load(run) if Path(run, RECORD).exists() else None
+    trained = Config.model_validate(found.record["config"]).data if found else DataSettings()
+    predictor = load(run)
+    chunks = _lines_as_records() if source == "-" else _file_as_records(source, trained, text, text_pair)
+    for records in chunks:
+        for record, prediction in zip(records.ids, predictor.predict_records(records), strict=True):
+            yield {"id": record, **prediction.to_dict()}
+
+
+def _file_as_records(source: str, trained: DataSettings, text: str | None, text_pair: str | None) -> Iterator[Records]:
+    data = DataSettings(text=text or trained.text, text_pair=text_pair or trained.text_pair, id=trained.id)
+    records, _ = load_records(source, data, "auto", need_label=False)
+    for start in range(0, len(records), PREDICT_ROWS):
+        yield records[start : start + PREDICT_ROWS]
+
+
+def _lines_as_records() -> Iterator[Records]:
+    """Standard input, answered a block at a time."""
+    start = 1
+    while lines := list(itertools.islice(sys.stdin, PREDICT_ROWS)):
+        texts = []
+        for number, line in enumerate(lines, start):
+            stripped = line.rstrip("\n")
+            texts.append(_json_text(stripped, number) if stripped.startswith("{") else stripped)
+        yield text_records(texts, "standard input", start)
+        start += len(lines)
+
+
+def _json_text(line: str, number: int) -> str | tuple[str, str]:
+    try:
+        value = json.loads(line)
+        pair = value.get("text_pair")
+        return str(value["text"]) if pair is None else (str(value["text"]), str(pair))
+    except (ValueError, KeyError, RecursionError):
+        raise DataError(f'standard input, line {number}: expected a text, or JSON such as {{"text": "…"}}') from None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores of a run on labelled data.
+
+    Attributes:
+        metrics: name → value with its 95 % interval.
+        rows: number of examples.
+        comparison: with a second run: its metrics and the paired test; else None.
+    """
+
+    metrics: dict[str, Score]
+    rows: int
+    comparison: dict[str, Any] | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as plain values."""
+        metrics = {name: score.to_dict() for name, score in self.metrics.items()}
+        return {"rows": self.rows, "metrics": metrics} | ({"against": self.comparison} if self.comparison else {})
+
+
+def evaluate(run: Run | str | Path, data: str | Path, against: Run | str | Path | None = None) -> Evaluation:
+    """Score a run on new labelled data.
+
+    Args:
+        run: a run or its folder.
+        data: file or folder of labelled examples, with columns as in training.
+        against: a second run on the same labels, for a paired test.
+
+    Raises:
+        DataError: the data cannot be read or has labels the model does not know.
+        ModelError: a run has no usable model.
+    """
+    first, second = _loaded(run), None if against is None else _loaded(against)
+    if second is not None and (first[1].task.name, first[1].space.names) != (
+        second[1].task.name,
+        second[1].space.names,
+    ):
+        raise UsageError("--against: the two runs have different tasks or labels and cannot be compared")
+    config, predictor = first
+    records, _ = load_records(str(data), config.data, predictor.task.name)
+    settings = (config.evaluation.resamples, config.training.seed)
+    scored = predictor.score(records, *settings)
+    if second is None:
+        return Evaluation(scored.metrics, len(records))
+    other = second[1].score(records, *settings)
+    comparison = {
+        "metrics": {name: score.to_dict() for name, score in other.metrics.items()},
+        **predictor.task.compare(scored.logits, other.logits, scored.targets, predictor.space, *settings),
+    }
+    return Evaluation(scored.metrics, len(records), comparison)
+
+
+def _loaded(run: Run | str | Path) -> tuple[Config, Predictor]:
+    found = run if isinstance(run, Run) else Run.load(run)
+    return Config.model_validate(found.record["config"]), load(found)

@@ -1,0 +1,274 @@
+"""The command line: one short function per command, which parses, calls the function of the same name, and prints.
+
+Results go to standard output (one JSON object with ``--json``), progress and messages to standard error.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+import typer
+
+from tunesmith import config as settings
+from tunesmith.errors import TunesmithError
+
+app = typer.Typer(
+    name="tunesmith",
+    help="Fine-tune pretrained text models on your own data.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else there.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress and no messages.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+
+def main() -> None:
+    """Run a command; errors become one line each on standard error and an exit code."""
+    _quieten_libraries()
+    debug, as_json = "--debug" in sys.argv, "--json" in sys.argv
+    try:
+        sys.exit(app(standalone_mode=False) or 0)
+    except typer.Exit as stop:
+        sys.exit(stop.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        _fail(["interrupted before anything was written"], 130, as_json)
+    except TunesmithError as error:
+        if debug:
+            traceback.print_exc()
+        _fail(str(error).splitlines(), error.exit_code, as_json)
+    except MemoryError:
+        _fail(["out of memory; lower --batch-size or --max-length"], 5, as_json)
+    except BrokenPipeError:  # the reader of our output went away, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except Exception as error:
+        if hasattr(error, "format_message"):  # click's own errors: unknown flag, missing argument
+            _fail([error.format_message()], 2, as_json)
+        if debug:
+            traceback.print_exc()
+        _fail([f"internal error: {type(error).__name__}: {error}; run again with --debug and report it"], 1, as_json)
+
+
+def _fail(lines: list[str], exit_code: int, as_json: bool) -> None:
+    for line in lines:
+        print(f"tunesmith: {line}", file=sys.stderr)
+    if as_json:
+        print(json.dumps({"error": lines, "exit_code": exit_code}, ensure_ascii=False))
+    sys.exit(exit_code)
+
+
+def _quieten_libraries() -> None:
+    """Before any library is imported: no advice from its authors on the user's screen, no thread warnings."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, ensure_ascii=False))
+
+
+def _configured(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command one option for every setting that has a flag, passed on as ``options``."""
+    by_key = dict(settings.fields())
+    parameters = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name != "options"]
+    for name, key in settings.flags().items():
+        option = typer.Option(
+            f"--{name.replace('_', '-')}", help=by_key[key].description, rich_help_panel=key.split(".")[0]
+        )
+        kind = _flag_type(by_key[key].annotation)
+        parameters.append(
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind, option])
+        )
+    own = {p.name for p in parameters} - set(settings.flags())
+
+    def wrapped(**values: Any) -> None:
+        options = {name: value for name, value in values.items() if name not in own}
+        command(**{name: value for name, value in values.items() if name in own}, options=options)
+
+    wrapped.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    wrapped.__annotations__ = {p.name: p.annotation for p in parameters}
+    wrapped.__doc__, wrapped.__name__ = command.__doc__, command.__name__
+    return wrapped
+
+
+def _flag_type(annotation: Any) -> Any:
+    """What the command line parses; ranges and choices are checked by the settings themselves, all at once."""
+    if annotation is bool:
+        return bool | None
+    parts = [annotation, *get_args(annotation)]
+    if any(get_origin(part) is Literal for part in parts) or str in parts:
+        return str | None
+    return (float if float in parts else int) | None
+
+
+DataArgument = Annotated[str, typer.Argument(help="File or folder of examples.", metavar="DATA")]
+ConfigOption = Annotated[str | None, typer.Option("--config", help="Configuration file; see `tunesmith init`.")]
+SetOption = Annotated[list[str] | None, typer.Option("--set", help="Any setting: key=value.", metavar="KEY=VALUE")]
+
+
+@app.command()
+@_configured
+def check(
+    data: DataArgument,
+    config: ConfigOption = None,
+    set: SetOption = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+    options: dict[str, Any] | None = None,
+) -> None:
+    """Read a file of examples, run every data check and print what was found."""
+    from tunesmith import api
+
+    findings = api.check(data, settings.resolve(config, options, tuple(set or ())))
+    failed = any(finding.level == "failure" for finding in findings)
+    if json:
+        _print_json({"findings": [finding.to_dict() for finding in findings], "failed": failed})
+    elif not quiet:
+        for finding in findings:
+            where = f" [{finding.split}]" if finding.split else ""
+            rows = (
+                f" (rows {', '.join(map(str, finding.rows[:5]))}{', …' if len(finding.rows) > 5 else ''})"
+                if finding.rows
+                else ""
+            )
+            advice = f"; {finding.advice}" if finding.advice else ""
+            print(f"{finding.level:>8}{where} {finding.message}{rows}{advice}")
+    if failed:
+        raise typer.Exit(3)
+
+
+@app.command()
+@_configured
+def train(
+    data: DataArgument,
+    config: ConfigOption = None,
+    set: SetOption = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+    options: dict[str, Any] | None = None,
+) -> None:
+    """Check, split, train, evaluate, report; print the score and the run folder."""
+    resolved = settings.resolve(config, options, tuple(set or ()))
+    from tunesmith import api
+    from tunesmith.training.progress import Stages
+
+    run = api.train(data, resolved, Stages(quiet))
+    if json:
+        _print_json({"run": str(run), **run.record})
+    else:
+        print(summary(run.record))
+        print(f"run: {run}   report: {run.folder / 'report.html'}")
+
+
+def summary(record: Any) -> str:
+    """The score line of a finished run: primary metric with its interval, beside the strongest baseline."""
+    from tunesmith.evaluation.intervals import Score
+
+    metric = record["best"]["metric"]
+    score = Score(**record["metrics"]["test"][metric])
+    seconds = record["timing"]["seconds"]
+    lines = [f"test {metric} {score.text(metric)}  n={score.n}  {record['method']}, {seconds:.0f} s"]
+    for baseline in record["baselines"]:
+        if metric in baseline["metrics"]:
+            beside = Score(**baseline["metrics"][metric]).text(metric)
+            lines.append(f"  beside it: {baseline['name']} {beside}, {baseline['seconds']:.1f} s")
+    return "\n".join(lines)
+
+
+@app.command()
+def evaluate(
+    run: Annotated[str, typer.Argument(help="Run folder.", metavar="RUN")],
+    data: Annotated[str, typer.Argument(help="File or folder of labelled examples.", metavar="DATA")],
+    against: Annotated[str | None, typer.Option(help="Second run, for a paired test.", metavar="RUN2")] = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Score a run on new labelled data, with intervals."""
+    from tunesmith import api
+
+    result = api.evaluate(run, data, against)
+    if json:
+        _print_json(result.to_dict())
+        return
+    for name, score in result.metrics.items():
+        print(f"{name:>14} {score.text(name)}  n={score.n}")
+    if result.comparison:
+        from tunesmith.evaluation.intervals import Score
+
+        for name, difference in result.comparison["difference"].items():
+            print(f"{name:>14} {Score(**difference).text(name)}  (this run minus {against})")
+        if "p_value" in result.comparison:
+            print(f"{'McNemar':>14} p = {result.comparison['p_value']:.4g}")
+
+
+@app.command()
+def predict(
+    run: Annotated[str, typer.Argument(help="Run folder, or the model folder of one.", metavar="RUN")],
+    file: Annotated[
+        str, typer.Argument(help="File of texts; - for one text (or JSON object) a line.", metavar="FILE")
+    ] = "-",
+    text: Annotated[str | None, typer.Option(help="Column with the text.")] = None,
+    text_pair: Annotated[str | None, typer.Option(help="Column with the second text.")] = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Predictions as JSON lines (with --json as one object), in the order of the input."""
+    from tunesmith import api
+
+    predictions = api.predict(run, file, text, text_pair)
+    if json:
+        _print_json({"predictions": list(predictions)})
+        return
+    for prediction in predictions:
+        _print_json(prediction)
+
+
+@app.command()
+def init(
+    task: Annotated[str | None, typer.Option(help="The task.")] = None,
+    method: Annotated[str | None, typer.Option(help="The method.")] = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Print a complete configuration file, every default written out."""
+    resolved = settings.resolve(options={"task": task, "method": method})
+    if json:
+        _print_json(resolved.model_dump(mode="json"))
+    else:
+        print(settings.dump(resolved, comments=True), end="")
+
+
+@app.command()
+def demo(
+    out: Annotated[str, typer.Option(help="Run folder; an earlier demo there is replaced.")] = "runs/demo",
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """The whole path on the packaged model and corpus, without network, in about a minute."""
+    from tunesmith.demo import demo as run_demo
+    from tunesmith.training.progress import Stages
+
+    run, advice = run_demo(out, Stages(quiet))
+    if json:
+        _print_json({"run": str(run), **run.record})
+    else:
+        print(summary(run.record))
+        print(f"run: {run}   report: {run.folder / 'report.html'}")
+        if not quiet:
+            print(advice)

@@ -1,0 +1,88 @@
+"""Data in: readers, columns, checks and splits. Knows no torch.
+
+source ─read→ RawTable ─find_layout, to_records→ Records ─check→ Findings ─split→ train, valid, test
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tunesmith.config import DataSettings
+from tunesmith.data.files import codec_name, local_path, open_bytes
+from tunesmith.data.records import RawTable
+from tunesmith.errors import DataError
+from tunesmith.registry import lookup, names
+
+FORMATS: dict[str, str] = {
+    "csv": "tunesmith.data.readers.delimited:read",
+    "tsv": "tunesmith.data.readers.delimited:read_tabs",
+    "jsonl": "tunesmith.data.readers.jsonlines:read",
+    "json": "tunesmith.data.readers.jsonlines:read_array",
+    "parquet": "tunesmith.data.readers.columnar:read_parquet",
+    "arrow": "tunesmith.data.readers.columnar:read_arrow",
+    "datasets": "tunesmith.data.readers.columnar:read_saved",
+    "folder": "tunesmith.data.readers.folder:read",
+    "fasttext": "tunesmith.data.readers.fasttext:read",
+    "hub": "tunesmith.data.readers.hub:read",
+}
+ENDINGS = {
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".tab": "tsv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "json",
+    ".parquet": "parquet",
+    ".arrow": "arrow",
+    ".feather": "arrow",
+}
+BINARY = {"parquet", "arrow"}
+FOLDERS = {"folder", "datasets"}
+
+
+def read(path: str, settings: DataSettings) -> RawTable:
+    """The rows of a file, folder or Hub data set, every value as the text that stands there.
+
+    Args:
+        path: a local file (text formats also as ``.gz``) or folder, or ``hub:owner/name[:split]``.
+        settings: format, delimiter and encoding.
+
+    Raises:
+        DataError: the source is missing, not local, not readable in its format, or has no rows.
+        UsageError: the format, delimiter or encoding is unknown.
+    """
+    codec_name(settings.encoding)
+    if path.startswith("hub:"):
+        format = "hub"
+    else:
+        found = local_path(path)
+        format = settings.format or _detect(found)
+        if format in FORMATS and found.is_dir() != (format in FOLDERS):
+            wanted, other = ("folder", "file") if format in FOLDERS else ("file", "folder")
+            raise DataError(f"{path}: format {format} needs a {wanted}, found a {other}; check the path and --format")
+    table = lookup(FORMATS, "formats", format)(path, settings)
+    assert isinstance(table, RawTable)
+    return table
+
+
+def _detect(path: Path) -> str:
+    if path.is_dir():
+        entries = {entry.name for entry in path.iterdir()}
+        if "dataset_dict.json" in entries or {"state.json", "dataset_info.json"} <= entries:
+            return "datasets"
+        if any(entry.is_dir() and not entry.name.startswith(".") for entry in path.iterdir()):
+            return "folder"
+        raise DataError(f"{path}: expected a folder with one subfolder per class, found none; name a file in it")
+    endings = [ending.lower() for ending in path.suffixes]
+    compressed = endings[-1:] == [".gz"]
+    ending = (endings[-2:-1] if compressed else endings[-1:]) or [""]
+    format = ENDINGS.get(ending[0])
+    if format is None:
+        with open_bytes(path) as stream:
+            if b"__label__" in stream.read(200):
+                return "fasttext"
+        known = ", ".join(names(FORMATS, "formats"))
+        raise DataError(f"{path}: the ending {ending[0]!r} does not tell the format; give --format ({known})")
+    if compressed and format in BINARY:
+        raise DataError(f"{path}: {format} files are not read as .gz; unpack it first")
+    return format

@@ -1,0 +1,272 @@
+"""What can be wrong with examples that were read without error: one small function per check, listed in `CHECKS`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from itertools import combinations
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow.compute as pc
+
+from tunesmith.data.keys import label_codes, label_keys, text_keys
+from tunesmith.data.records import Records
+from tunesmith.data.wording import SHOWN_ROWS, counted, name_list
+
+MAX_EMPTY_SHARE = 0.01  # more empty texts than this are a failure
+MIN_TRAIN_EXAMPLES = 2  # of each class
+IMBALANCE = 10  # the largest class has this many times the examples of the smallest
+NULL_WORDS = {"na", "n/a", "none", "null", "nan", "nil", "unknown", "-", "?"}
+
+Level = Literal["good", "note", "warning", "failure"]
+SINGLE_CLASS: dict[bool, tuple[Level, str]] = {  # by whether it is the training split
+    True: ("failure", "training needs at least two different labels; check --label"),
+    False: ("warning", "scores on this split say little; use more or better mixed rows"),
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing the checks found, or found to be in order.
+
+    Attributes:
+        level: ``"failure"`` means that training makes no sense; ``"warning"`` that scores may mislead.
+        code: name of the check.
+        message: what was found.
+        advice: what to do about it; empty where nothing need be done.
+        split: the split it is about, or None for all.
+        rows: the first 20 rows concerned, as they are numbered in the file.
+        count: how many rows (or labels) are concerned.
+    """
+
+    level: Level
+    code: str
+    message: str
+    advice: str = ""
+    split: str | None = None
+    rows: tuple[int, ...] = ()
+    count: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as in ``findings.jsonl``."""
+        return {**asdict(self), "rows": list(self.rows)}
+
+
+class _Split:
+    """A split with what several checks need, computed once."""
+
+    def __init__(self, name: str, records: Records) -> None:
+        self.name, self.records = name, records
+
+    @cached_property
+    def rows(self) -> np.ndarray:
+        return np.asarray(self.records.table["row"])
+
+    @cached_property
+    def texts(self) -> np.ndarray:
+        return text_keys(self.records)
+
+    @cached_property
+    def labels(self) -> np.ndarray:
+        return label_keys(self.records)
+
+    @cached_property
+    def labelled(self) -> np.ndarray:
+        return np.asarray(self.records.table["label"].is_valid())
+
+    @cached_property
+    def codes(self) -> tuple[list[str], np.ndarray, np.ndarray]:
+        return label_codes(self.records)
+
+    @cached_property
+    def counts(self) -> dict[str, int]:
+        """Rows of each label, in the labels' order."""
+        names, _, codes = self.codes
+        return dict(zip(names, np.bincount(codes, minlength=len(names)).tolist(), strict=True))
+
+    def find(self, level: Level, code: str, message: str, advice: str, where: np.ndarray) -> Finding:
+        """A finding about the rows `where` a bool array (n,) is true."""
+        rows = np.sort(self.rows[where])
+        return Finding(level, code, message, advice, self.name, tuple(map(int, rows[:SHOWN_ROWS])), len(rows))
+
+    def with_labels(self, labels: set[str]) -> np.ndarray:
+        """Bool (n,): the rows that have one of `labels`."""
+        names, rows, codes = self.codes
+        found = np.zeros(len(self.records), dtype=bool)
+        found[rows[np.isin(codes, [i for i, name in enumerate(names) if name in labels])]] = True
+        return found
+
+
+@dataclass(frozen=True)
+class _Data:
+    splits: list[_Split]
+    kind: str
+
+    @property
+    def train(self) -> _Split:
+        return next((split for split in self.splits if split.name == "train"), self.splits[0])
+
+    @property
+    def held_out(self) -> list[_Split]:
+        return [split for split in self.splits if split is not self.train]
+
+    @property
+    def has_classes(self) -> bool:
+        return self.kind != "regression"
+
+
+def check(splits: Mapping[str, Records], kind: str) -> list[Finding]:
+    """Runs every check.
+
+    Args:
+        splits: ``"train"`` and, where there are any, ``"valid"`` and ``"test"``; or the one file there is.
+        kind: ``"classification"``, ``"multilabel"`` or ``"regression"``.
+
+    Returns:
+        The findings in the order of `CHECKS`; a check that found nothing gives one of level ``"good"``.
+    """
+    data = _Data([_Split(name, records) for name, records in splits.items() if len(records)], kind)
+    if not data.splits:
+        return [Finding("failure", "no_rows", "there are no rows", "name a file with examples")]
+    findings: list[Finding] = []
+    for code, (run, good) in CHECKS.items():
+        found = list(run(data))
+        findings += found or [Finding("good", code, good)]
+    return findings
+
+
+def _reading(data: _Data) -> Iterator[Finding]:
+    notes = dict.fromkeys((split.records.path, note) for split in data.splits for note in split.records.notes)
+    for path, note in notes:
+        yield Finding("note", "reading", note if note.startswith(path) else f"{path}: {note}")
+
+
+def _empty_text(data: _Data) -> Iterator[Finding]:
+    for split in data.splits:
+        empty = np.zeros(len(split.records), dtype=bool)
+        for column in ("text", "text_pair"):
+            if split.records.has(column):
+                chunks = split.records.table[column].chunks  # one by one: the column may be larger than memory
+                empty |= np.concatenate([pc.equal(pc.utf8_trim_whitespace(chunk), "") for chunk in chunks])
+        if empty.any():
+            level: Level = "warning" if empty.mean() < MAX_EMPTY_SHARE else "failure"
+            message = f"{counted(int(empty.sum()), 'text')} empty ({empty.mean():.1%}); they are kept"
+            yield split.find(level, "empty_text", message, "remove these rows, or check --text", empty)
+
+
+def _missing_label(data: _Data) -> Iterator[Finding]:
+    for split in data.splits:
+        if not split.labelled.all():
+            missing = ~split.labelled
+            message = f"{counted(int(missing.sum()), 'row')} without a label"
+            yield split.find("failure", "missing_label", message, "label or remove these rows", missing)
+
+
+def _single_class(data: _Data) -> Iterator[Finding]:
+    for split in data.splits:
+        if len(np.unique(split.labels[split.labelled])) == 1 and (split is data.train or len(split.records) > 1):
+            label = split.records[int(np.argmax(split.labelled))].label
+            level, advice = SINGLE_CLASS[split is data.train]
+            yield split.find(level, "single_class", f"every row has the label {label!r}", advice, split.labelled)
+
+
+def _rare_class(data: _Data) -> Iterator[Finding]:
+    counts = data.train.counts if data.has_classes else {}
+    rare = {name for name, count in counts.items() if count < MIN_TRAIN_EXAMPLES}
+    if rare:
+        found = f"{counted(len(rare), 'label')} with fewer than {MIN_TRAIN_EXAMPLES} examples"
+        message = f"{found}: {name_list(sorted(rare))}"
+        advice = "add examples, or merge these labels with others"
+        yield data.train.find("warning", "rare_class", message, advice, data.train.with_labels(rare))
+
+
+def _duplicate(data: _Data) -> Iterator[Finding]:
+    for split in data.splits:
+        order = np.lexsort((split.labels, split.texts))  # stable: equal rows stay in their order
+        texts, labels = split.texts[order], split.labels[order]
+        again = np.zeros(len(order), dtype=bool)
+        again[order[1:]] = (texts[1:] == texts[:-1]) & (labels[1:] == labels[:-1])
+        if again.any():
+            found = counted(int(again.sum()), "row")
+            message = f"{found} with the text and label of an earlier row ({again.mean():.1%})"
+            yield split.find("warning", "duplicate", message, "remove them, unless repetition carries meaning", again)
+
+
+def _conflict(data: _Data) -> Iterator[Finding]:
+    for split in data.splits:
+        order = np.lexsort((split.labels, split.texts))
+        texts, labels = split.texts[order], split.labels[order]
+        differs = (texts[1:] == texts[:-1]) & (labels[1:] != labels[:-1])
+        if differs.any():
+            texts_concerned = np.unique(texts[1:][differs])
+            message = f"{counted(len(texts_concerned), 'text')} with more than one label"
+            where = np.isin(split.texts, texts_concerned)
+            yield split.find("warning", "conflict", message, "decide on one label for each text", where)
+
+
+def _leak(data: _Data) -> Iterator[Finding]:
+    for first, second in combinations(data.splits, 2):
+        shared = np.isin(second.texts, first.texts)
+        if shared.any():
+            message = (
+                f"{counted(int(shared.sum()), 'text')} of {second.name} ({shared.mean():.1%}) also in {first.name}; "
+                "scores are too good"
+            )
+            yield second.find("warning", "leak", message, "remove them from one of the two files", shared)
+
+
+def _unseen_label(data: _Data) -> Iterator[Finding]:
+    for split in data.held_out if data.has_classes else []:
+        unseen = split.counts.keys() - data.train.counts.keys()
+        if unseen:
+            message = f"{counted(len(unseen), 'label')} that train lacks: {name_list(sorted(unseen))}"
+            advice = "these rows can only be wrong; add training examples or remove them"
+            yield split.find("warning", "unseen_label", message, advice, split.with_labels(set(unseen)))
+
+
+def _imbalance(data: _Data) -> Iterator[Finding]:
+    counts = data.train.counts if data.has_classes else {}
+    if len(counts) > 1:
+        large, small = max(counts, key=counts.__getitem__), min(counts, key=counts.__getitem__)
+        if counts[large] >= IMBALANCE * counts[small]:
+            message = f"{large!r} has {counts[large]:,} examples, {small!r} {counts[small]:,}"
+            advice = "look at macro_f1 rather than accuracy; --class-weights balanced may help the small labels"
+            yield Finding("note", "imbalance", message, advice, data.train.name, (), counts[small])
+
+
+def _null_label(data: _Data) -> Iterator[Finding]:
+    for split in data.splits if data.has_classes else []:
+        words = {name for name in split.counts if name.strip().lower() in NULL_WORDS}
+        if words:
+            message = f"labels that may mean 'no label', read as text: {name_list(sorted(words))}"
+            yield split.find("note", "null_label", message, "remove these rows if so", split.with_labels(words))
+
+
+def _similar_labels(data: _Data) -> Iterator[Finding]:
+    spellings: dict[str, set[str]] = {}
+    for split in data.splits if data.has_classes else []:
+        for name in split.counts:
+            spellings.setdefault(" ".join(name.split()).casefold(), set()).add(name)
+    for names in spellings.values():
+        if len(names) > 1:
+            message = f"labels that differ only in case or spaces: {name_list(sorted(names))}"
+            advice = "write them the same way if they are one"
+            yield Finding("warning", "similar_labels", message, advice, count=len(names))
+
+
+CHECKS: dict[str, tuple[Callable[[_Data], Iterator[Finding]], str]] = {
+    "reading": (_reading, "the files were read without remarks"),
+    "empty_text": (_empty_text, "no text is empty"),
+    "missing_label": (_missing_label, "every row has a label"),
+    "single_class": (_single_class, "the labels differ in every split"),
+    "rare_class": (_rare_class, f"every label has at least {MIN_TRAIN_EXAMPLES} training examples"),
+    "duplicate": (_duplicate, "no row repeats another"),
+    "conflict": (_conflict, "no text has two labels"),
+    "leak": (_leak, "no text is in two splits"),
+    "unseen_label": (_unseen_label, "every label also occurs in training"),
+    "imbalance": (_imbalance, "no label dominates"),
+    "null_label": (_null_label, "no label looks like a missing value"),
+    "similar_labels": (_similar_labels, "no two labels differ only in spelling"),
+}

@@ -1,0 +1,239 @@
+"""Local files as lines of text: regular files only, bounded expansion, errors that name the byte and the line."""
+
+from __future__ import annotations
+
+import codecs
+import difflib
+import gzip
+import io
+import stat
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from tunesmith.errors import DataError, UsageError
+
+MAX_RATIO = 100  # a compressed file may expand to this many times its size ...
+HARMLESS_BYTES = 16 * 2**20  # ... or to this much in any case
+MAX_EXPANDED_BYTES = 64 * 2**30
+LINE_LIMIT = 64 * 2**20
+SAMPLE_BYTES = 2**16
+CHUNK_BYTES = 2**20
+
+SIGNATURES = {
+    b"PAR1": "a Parquet file (--format parquet)",
+    b"ARROW1": "an Arrow file (--format arrow)",
+    b"PK\x03\x04": "a zip archive or an Office document; save the sheet as CSV (UTF-8)",
+    b"\xd0\xcf\x11\xe0": "an old Office document; save the sheet as CSV (UTF-8)",
+    b"%PDF": "a PDF document",
+    b"SQLite format 3": "an SQLite database",
+    b"BZh": "compressed with bzip2; unpack it first",
+    b"\xfd7zXZ": "compressed with xz; unpack it first",
+    b"\x28\xb5\x2f\xfd": "compressed with zstd; unpack it first",
+}
+BYTE_ORDER_MARKS = {
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+
+
+def local_path(path: str) -> Path:
+    """The file or folder that `path` names.
+
+    Raises:
+        DataError: it is an address, does not exist, or is a pipe, device or socket.
+    """
+    if "://" in path:
+        raise DataError(f"{path}: expected a local file, found an address; download it first, or use hub:owner/name")
+    found = Path(path)
+    try:
+        mode = found.stat().st_mode
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: {_why_missing(found, error)}") from None
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise DataError(f"{path}: expected a regular file, found a pipe, device or socket; save its content to a file")
+    return found
+
+
+def _why_missing(path: Path, error: Exception) -> str:
+    if not isinstance(error, FileNotFoundError):
+        return f"cannot be read ({getattr(error, 'strerror', None) or error}); check the path and its permissions"
+    try:
+        near = difflib.get_close_matches(path.name, [entry.name for entry in path.parent.iterdir()], n=3)
+    except OSError:
+        return f"no such file; the folder {path.parent} cannot be read either"
+    return "no such file; " + (f"did you mean {' or '.join(map(repr, near))}?" if near else "check the path")
+
+
+def codec_name(encoding: str) -> str:
+    """The codec for a text encoding; UTF-8 also takes a byte order mark.
+
+    Raises:
+        UsageError: there is no such text encoding.
+    """
+    try:
+        name = codecs.lookup(encoding).name
+        io.TextIOWrapper(io.BytesIO(), encoding=name)  # refuses codecs that do not make text, such as zip
+    except (LookupError, ValueError):
+        raise UsageError(
+            f"--encoding: no text encoding is called {encoding!r}; for example utf-8, cp1252, latin-1, utf-16"
+        ) from None
+    return "utf-8-sig" if name == "utf-8" else name
+
+
+class _Bounded(io.RawIOBase):
+    """The expanded bytes of a gzip file, up to a limit."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._stream = gzip.open(path, "rb")  # noqa: SIM115  (closed in close)
+        self._left = max(HARMLESS_BYTES, min(MAX_RATIO * path.stat().st_size, MAX_EXPANDED_BYTES))
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        data = self._stream.read(len(buffer))
+        self._left -= len(data)
+        if self._left < 0:
+            raise DataError(
+                f"{self._path}: expands to more than {MAX_RATIO} times its size; if it is yours, unpack it and name "
+                "the unpacked file"
+            )
+        buffer[: len(data)] = data
+        return len(data)
+
+    def close(self) -> None:
+        self._stream.close()
+        super().close()
+
+
+def open_bytes(path: Path) -> BinaryIO:
+    """The (expanded) bytes of a file; the caller closes it."""
+    if path.suffix.lower() == ".gz":
+        return io.BufferedReader(_Bounded(path), CHUNK_BYTES)
+    return open(path, "rb")
+
+
+@contextmanager
+def explained(path: Path, encoding: str) -> Iterator[None]:
+    """Turns what goes wrong while bytes become text into one `DataError`."""
+    try:
+        yield
+    except UnicodeError:
+        raise DataError(_explain_encoding(path, encoding)) from None
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise DataError(f"{path}: not a complete gzip file ({error}); copy or compress it again") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
+
+
+class Lines:
+    """The lines of a text file, with their ends as they stand in it (``\\n``, ``\\r\\n`` or ``\\r``).
+
+    Attributes:
+        number: lines given so far.
+        characters: characters given so far.
+    """
+
+    def __init__(self, path: Path, encoding: str) -> None:
+        self.path, self.encoding = path, codec_name(encoding)
+        self.number = self.characters = 0
+
+    def __enter__(self) -> Lines:
+        with explained(self.path, self.encoding):
+            with open_bytes(self.path) as stream:
+                _refuse_other_content(self.path, stream.read(SAMPLE_BYTES), self.encoding)
+            self._text = io.TextIOWrapper(open_bytes(self.path), encoding=self.encoding, newline="")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._text.close()
+
+    def __iter__(self) -> Lines:
+        return self
+
+    def __next__(self) -> str:
+        try:
+            line = self._text.readline(LINE_LIMIT)
+        except (UnicodeError, EOFError, zlib.error, OSError) as error:
+            with explained(self.path, self.encoding):
+                raise error
+        if not line:
+            raise StopIteration
+        self.number += 1
+        self.characters += len(line)
+        if len(line) == LINE_LIMIT:
+            raise DataError(f"{self.path}: line {self.number}: more than {LINE_LIMIT:,} characters; is it a text file?")
+        return line
+
+
+def _refuse_other_content(path: Path, head: bytes, encoding: str) -> None:
+    """Stops early where the first bytes show that this is not text in the given encoding."""
+    if head.startswith(b"\x1f\x8b"):
+        raise DataError(f"{path}: compressed with gzip but not named so; rename it to {path.name}.gz")
+    for signature, kind in SIGNATURES.items():
+        if head.startswith(signature):
+            raise DataError(f"{path}: not a text file but {kind}")
+    if encoding.startswith(("utf-16", "utf-32")):
+        return
+    for mark, name in BYTE_ORDER_MARKS.items():
+        if head.startswith(mark):
+            raise DataError(f"{path}: line 1, byte 0: not {_shown(encoding)}; likely {name} (give --encoding {name})")
+    if head.count(0) > 0.3 * len(head):
+        name = "utf-16-le" if head[1::2].count(0) > head[::2].count(0) else "utf-16-be"
+        if not head[head.startswith(b"\0") :: 2].count(0):
+            raise DataError(f"{path}: line 1: not {_shown(encoding)}; likely {name} (give --encoding {name})")
+    if _controls(head) > 0.3 * len(head):
+        raise DataError(f"{path}: not a text file (mostly control characters); see --format for what can be read")
+
+
+def _controls(data: bytes) -> int:
+    return sum(data.count(byte) for byte in range(32) if byte not in b"\t\n\r\f\x1b")
+
+
+def _shown(encoding: str) -> str:
+    return "UTF-8" if encoding == "utf-8-sig" else encoding
+
+
+def _explain_encoding(path: Path, encoding: str) -> str:
+    """Where the file stops being text in `encoding`, and what it is more likely to be."""
+    # utf-8-sig counts positions from after the mark; plain utf-8 takes the mark as a character
+    decoder = codecs.getincrementaldecoder("utf-8" if encoding == "utf-8-sig" else encoding)()
+    start, line = 0, 1
+    with open_bytes(path) as stream:
+        while True:
+            chunk = stream.read(CHUNK_BYTES)
+            pending = decoder.getstate()[0]
+            try:
+                text = decoder.decode(chunk, final=not chunk)
+            except UnicodeDecodeError as error:
+                data, position = pending + chunk, error.start
+                offset = start - len(pending) + position
+                line += data[:position].count(b"\n")
+                break
+            except UnicodeError:
+                return f"{path}: not {encoding} (no byte order mark); give --encoding utf-16-le or utf-16-be"
+            if not chunk:
+                return f"{path}: not {_shown(encoding)}"
+            start += len(chunk)
+            line += text.count("\n")
+    around = data[max(0, position - SAMPLE_BYTES // 2) : position + SAMPLE_BYTES // 2]
+    if _controls(around) > 0.02 * len(around):
+        return f"{path}: not a text file (byte {offset} is not {_shown(encoding)}); see --format for what can be read"
+    likely = "utf-8" if _decodes(around, "utf-8") else "cp1252" if _decodes(around, "cp1252") else "latin-1"
+    byte = f" (0x{data[position]:02x})" if position < len(data) else ""
+    place = f"{path}: line {line}, byte {offset}{byte}"
+    return f"{place}: not {_shown(encoding)}; likely {likely} (give --encoding {likely})"
+
+
+def _decodes(data: bytes, encoding: str) -> bool:
+    try:
+        data.decode(encoding)
+    except UnicodeDecodeError:
+        return False
+    return True

@@ -1,0 +1,73 @@
+"""JSON whose numbers stay the text that stood in the file, and whose faults are errors instead of guesses."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+
+class Number(str):
+    """A JSON number, as it was written."""
+
+    __slots__ = ()
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"key {next(name for name in names if names.count(name) > 1)!r} stands twice in one object")
+    return found
+
+
+def _refuse(constant: str) -> Any:
+    raise ValueError(f"{constant} is not JSON; write null or a number")
+
+
+_decoder = json.JSONDecoder(
+    object_pairs_hook=_unique, parse_int=Number, parse_float=Number, parse_constant=_refuse, strict=True
+)
+
+
+def parse(text: str) -> Any:
+    """The value of a JSON text: dict, list, str, `Number`, bool or None.
+
+    Raises:
+        ValueError: what is wrong, and at which column where that is known.
+    """
+    start = len(text) - len(text.lstrip(" \t\r\n"))
+    value, end = parse_at(text, start)
+    if text[end:].strip(" \t\r\n"):
+        raise ValueError(f"column {end + 1}: more text after the end of the value")
+    return value
+
+
+def parse_at(text: str, start: int) -> tuple[Any, int]:
+    """The value that begins at `start`, and the position after it.
+
+    Raises:
+        ValueError: as `parse`.
+    """
+    try:
+        return _decoder.raw_decode(text, start)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"column {error.colno}: {error.msg}") from None
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def as_text(value: Any) -> str | None:
+    """The text of a cell: strings and numbers as they are, ``true``/``false``, None for null, else JSON."""
+    if value is None or isinstance(value, str):
+        return value
+    return _dump(value)
+
+
+def _dump(value: Any) -> str:
+    if isinstance(value, Number):
+        return str(value)
+    if isinstance(value, list):
+        return f"[{', '.join(map(_dump, value))}]"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{_dump(key)}: {_dump(item)}' for key, item in value.items())}}}"
+    return json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,81 @@
+"""Short keys of texts and labels, so that equal ones are found by comparing integers."""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from itertools import pairwise
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tunesmith.data.records import Records
+from tunesmith.data.spool import TEXT
+
+KEY_BYTES = 8  # two of a million different texts share a key with probability 3e-8
+
+
+def column_keys(column: pa.ChunkedArray) -> np.ndarray:
+    """A key per value of a string column: uint64 (n,); null counts as empty. The same on every machine."""
+    digests = []
+    for chunk in column.chunks:
+        if not len(chunk):
+            continue
+        text = pc.cast(pc.fill_null(chunk, ""), TEXT)
+        _, offsets, data = text.buffers()
+        bounds = np.frombuffer(offsets, dtype=np.int64)[text.offset : text.offset + len(text) + 1].tolist()
+        view = memoryview(data) if data is not None else memoryview(b"")
+        digests += [blake2b(view[start:end], digest_size=KEY_BYTES).digest() for start, end in pairwise(bounds)]
+    return np.frombuffer(b"".join(digests), dtype="<u8").astype(np.uint64)
+
+
+def mixed(keys: np.ndarray, salt: int = 0) -> np.ndarray:
+    """Adds `salt` and scatters the bits, one to one: uint64 (n,) (finaliser of SplitMix64, Steele et al. 2014)."""
+    bits = keys + np.uint64((salt + 1) * 0x9E3779B97F4A7C15 % 2**64)
+    bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return np.asarray(bits ^ (bits >> np.uint64(31)))
+
+
+def text_keys(records: Records) -> np.ndarray:
+    """A key per text, or per pair of texts: uint64 (n,)."""
+    keys = column_keys(records.table["text"])
+    if records.has("text_pair"):
+        keys = mixed(keys) ^ column_keys(records.table["text_pair"])
+    return keys
+
+
+def label_keys(records: Records) -> np.ndarray:
+    """A key per label; several labels make the same key in any order: uint64 (n,)."""
+    column = records.table["label"]
+    if is_list(column):
+        joined = ["\x1f".join(sorted(labels)) if labels else "" for labels in column.to_pylist()]
+        column = pa.chunked_array([pa.array(joined, TEXT)])
+    return column_keys(column)
+
+
+def is_list(column: pa.ChunkedArray) -> bool:
+    return bool(pa.types.is_list(column.type) or pa.types.is_large_list(column.type))
+
+
+def label_codes(records: Records) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """Every label of every row.
+
+    Returns:
+        The distinct labels in their sort order (C), and for each occurrence its row and the position of its label
+        in that order (two int64 arrays of one length). Rows without a label have no occurrence.
+    """
+    column = records.table["label"]
+    if is_list(column):
+        column = column.cast(pa.large_list(TEXT)).combine_chunks()
+        values, rows = column.flatten(), np.asarray(pc.list_parent_indices(column))
+    else:
+        values = column.cast(TEXT).combine_chunks()
+        present = np.asarray(values.is_valid())
+        values, rows = values.drop_null(), np.nonzero(present)[0]
+    encoded = values.dictionary_encode()
+    names = [str(name) for name in encoded.dictionary.to_pylist()]
+    order = sorted(range(len(names)), key=names.__getitem__)
+    rank = np.empty(len(names), dtype=np.int64)
+    rank[order] = np.arange(len(names))
+    return [names[i] for i in order], rows.astype(np.int64), rank[np.asarray(encoded.indices)]

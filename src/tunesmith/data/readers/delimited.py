@@ -1,0 +1,144 @@
+"""CSV and TSV, strictly: a header, the same number of values in each row, and every value as it stands."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from tunesmith.config import DataSettings
+from tunesmith.data.files import Lines
+from tunesmith.data.records import RawTable
+from tunesmith.data.spool import BATCH_CHARACTERS, BATCH_ROWS, FIELD_LIMIT, TableBuilder
+from tunesmith.data.wording import counted, name_list
+from tunesmith.errors import DataError, UsageError
+
+DELIMITER_NAMES = {"tab": "\t", "\\t": "\t"}
+LIKELY_DELIMITERS = ";\t|,"
+MAX_COLLECTED = 1000
+
+
+def read(path: str, settings: DataSettings) -> RawTable:
+    """A CSV file. See `tunesmith.data.read`."""
+    return _read(path, settings, "csv", ",")
+
+
+def read_tabs(path: str, settings: DataSettings) -> RawTable:
+    """A file with tabs between the values; quotes work as in CSV. See `tunesmith.data.read`."""
+    return _read(path, settings, "tsv", "\t")
+
+
+def _read(path: str, settings: DataSettings, format: str, delimiter: str) -> RawTable:
+    if settings.delimiter is not None:
+        delimiter = DELIMITER_NAMES.get(settings.delimiter, settings.delimiter)
+    if len(delimiter) != 1 or delimiter in '"\r\n':
+        raise UsageError(f"--delimiter: expected one character (or tab), found {delimiter!r}")
+    csv.field_size_limit(FIELD_LIMIT)
+    notes: list[str] = []
+    with Lines(Path(path), settings.encoding) as lines, TableBuilder(path, "line") as builder:
+        rows = _rows(path, lines, delimiter, settings.encoding)
+        header = _header(path, next(rows, None), delimiter, notes)
+        problems: list[str] = []
+        for values, numbers in _batches(path, rows, lines, header, problems):
+            builder.extend(dict(zip(header, zip(*values, strict=True), strict=True)), numbers)
+        if problems:
+            raise DataError(problems)
+        return builder.finish(format, notes)
+
+
+def _rows(path: str, lines: Lines, delimiter: str, encoding: str) -> Iterator[tuple[int, list[str]]]:
+    """Each row with the line on which it begins; lines without any character are no rows."""
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    start = 1
+    try:
+        for row in reader:
+            if row:
+                yield start, row
+            start = reader.line_num + 1
+    except csv.Error as error:
+        opened = _open_quote(path, encoding, delimiter, start)
+        if opened is None:
+            raise DataError(f"{path}: line {start}: not valid CSV ({error})") from None
+        raise DataError(
+            f"{path}: line {opened}: the quote that opens here is not closed properly (noticed on line "
+            f'{reader.line_num}: {error}); close it, and write a quote inside quoted text twice ("")'
+        ) from None
+
+
+def _open_quote(path: str, encoding: str, delimiter: str, start: int) -> int | None:
+    """The line of the last quote that opens a value in the row that begins on line `start`.
+
+    Follows the states of a CSV parser: a quote opens only at the beginning of a value; inside, a doubled quote is text.
+    """
+    opened, state, seen = None, "start", 0
+    with Lines(Path(path), encoding) as lines:
+        for line in lines:
+            if lines.number < start:
+                continue
+            for character in line:
+                if character == '"' and state in ("start", "quoted", "closed"):
+                    opened = lines.number if state == "start" else opened
+                    state = "closed" if state == "quoted" else "quoted"
+                elif state == "closed" and character not in delimiter + "\r\n":
+                    return opened
+                elif state != "quoted":
+                    state = "start" if character == delimiter else "plain"
+            seen += len(line)
+            if state != "quoted" or seen > 2 * FIELD_LIMIT:
+                break
+    return opened
+
+
+def _header(path: str, first: tuple[int, list[str]] | None, delimiter: str, notes: list[str]) -> list[str]:
+    if first is None:
+        raise DataError(f"{path}: no rows; expected a header with column names and at least one example")
+    line, found = first
+    header = [name.strip() for name in found]
+    likely = next((other for other in LIKELY_DELIMITERS if other != delimiter and other in header[0]), None)
+    if len(header) == 1 and likely:
+        shown = "tab" if likely == "\t" else likely
+        raise DataError(
+            f"{path}: line {line}: one column {header[0][:80]!r}; the separator looks like {likely!r}: "
+            f"give --delimiter '{shown}'"
+        )
+    trimmed = [name for name, original in zip(header, found, strict=True) if name != original and name]
+    if trimmed:
+        notes.append(f"spaces around the column names {name_list(trimmed)} were removed")
+    for position, name in enumerate(header):
+        if not name:
+            header[position] = f"column {position + 1}"
+            notes.append(f"the header gives no name for column {position + 1}; it is called {header[position]!r}")
+    twice = [name for name, count in Counter(header).items() if count > 1]
+    if twice:
+        raise DataError(f"{path}: line {line}: the header has {name_list(twice)} more than once; rename or remove one")
+    return header
+
+
+def _batches(
+    path: str, rows: Iterator[tuple[int, list[str]]], lines: Lines, header: list[str], problems: list[str]
+) -> Iterator[tuple[list[list[str]], list[int]]]:
+    """Rows of the right length in batches; the others as messages in `problems`."""
+    values: list[list[str]] = []
+    numbers: list[int] = []
+    width, mark = len(header), lines.characters
+    for line, row in rows:
+        if len(row) == width:
+            values.append(row)
+            numbers.append(line)
+        else:
+            problems.append(_wrong_width(path, line, row, header))
+            if len(problems) == MAX_COLLECTED:
+                return
+        if len(values) == BATCH_ROWS or lines.characters - mark > BATCH_CHARACTERS:
+            yield values, numbers
+            values, numbers, mark = [], [], lines.characters
+    if values:
+        yield values, numbers
+
+
+def _wrong_width(path: str, line: int, row: list[str], header: list[str]) -> str:
+    found = f"{path}: line {line}: {counted(len(row), 'value')} for {counted(len(header), 'column')}"
+    if len(row) < len(header):
+        return f"{found}; {name_list(header[len(row) :])} missing (an empty value still needs its separator)"
+    return f"{found}, too many from {row[len(header)][:40]!r}; put quotes around a value that contains the separator"

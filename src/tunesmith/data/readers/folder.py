@@ -1,0 +1,84 @@
+"""A folder with one subfolder per class and one text file per example."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+from tunesmith.config import DataSettings
+from tunesmith.data.files import codec_name
+from tunesmith.data.records import RawTable
+from tunesmith.data.spool import FIELD_LIMIT, TableBuilder
+from tunesmith.data.wording import counted, name_list
+from tunesmith.errors import DataError
+
+TEXT_ENDINGS = {"", ".txt", ".text", ".md"}
+BATCH_FILES = 512
+FALLBACK = "cp1252"
+MAX_FALLBACK_SHARE = 0.01  # more undecodable files than this means that --encoding is wrong
+
+
+def read(path: str, settings: DataSettings) -> RawTable:
+    """Columns ``id`` (``class/file``), ``text`` and ``label`` (the subfolder's name), in the order of the names.
+
+    A few files that are not in the expected encoding are read as Windows-1252, with a note that names them.
+
+    Raises:
+        DataError: a link out of the folder, something that is no file, more than 1 % of the files undecodable.
+    """
+    root = Path(path)
+    codec = codec_name(settings.encoding)
+    skipped: list[str] = []
+    odd: list[str] = []
+    files = _files(root, skipped)
+    position = 0
+    with TableBuilder(path, "file") as builder:
+        while batch := list(islice(files, BATCH_FILES)):
+            names = [f"{file.parent.name}/{file.name}" for file in batch]
+            texts = [_text(file, codec, odd) for file in batch]
+            labels = [file.parent.name for file in batch]
+            rows = range(position + 1, position + 1 + len(batch))
+            builder.extend({"id": names, "text": texts, "label": labels}, rows)
+            position += len(batch)
+        if len(odd) > max(1, MAX_FALLBACK_SHARE * position):
+            found = f"{counted(len(odd), 'file')} not {settings.encoding} ({name_list(odd)})"
+            raise DataError(f"{path}: {found}; give --encoding, for example {FALLBACK}")
+        notes = []
+        if odd:
+            notes.append(f"{counted(len(odd), 'file')} not {settings.encoding}, read as Windows-1252: {name_list(odd)}")
+        if skipped:
+            notes.append(f"skipped, not text files in a class folder: {name_list(skipped)}")
+        return builder.finish("folder", notes)
+
+
+def _files(root: Path, skipped: list[str]) -> Iterator[Path]:
+    inside = root.resolve()
+    for folder in sorted(root.iterdir()):
+        if folder.name.startswith("."):
+            continue
+        if not folder.is_dir():
+            skipped.append(folder.name)
+            continue
+        for file in sorted(folder.iterdir()):
+            name = f"{folder.name}/{file.name}"
+            if not file.resolve().is_relative_to(inside):
+                raise DataError(f"{root}: {name} is a link out of the folder; put a copy of the file there")
+            if file.is_file() and file.suffix.lower() in TEXT_ENDINGS and not file.name.startswith("."):
+                yield file
+            elif not file.name.startswith("."):
+                skipped.append(name)
+
+
+def _text(file: Path, codec: str, odd: list[str]) -> str:
+    try:
+        if file.stat().st_size > FIELD_LIMIT:
+            raise DataError(f"{file}: more than the limit of {FIELD_LIMIT:,} bytes for one text; cut it up")
+        data = file.read_bytes()
+    except OSError as error:
+        raise DataError(f"{file}: cannot be read ({error.strerror})") from None
+    try:
+        return data.decode(codec)
+    except UnicodeError:
+        odd.append(f"{file.parent.name}/{file.name}")
+        return data.decode(FALLBACK, errors="replace")

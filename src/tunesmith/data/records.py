@@ -1,0 +1,162 @@
+"""What every reader produces and every later stage consumes: rows of text, exactly as they stood in the file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import overload
+
+import numpy as np
+import pyarrow as pa
+
+from tunesmith.errors import DataError
+
+Label = str | tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TextRecord:
+    """One example of a text task.
+
+    Attributes:
+        id: the user's identifier, or ``"<row>"`` where none was given; unique within a file.
+        text: the text, unchanged.
+        text_pair: the second text of a pair, or None.
+        label: the label as text; several labels as a tuple (multi-label); None where the row has none.
+        row: the line of the file at which the row begins, or its position (from 1) where there are no lines.
+    """
+
+    id: str
+    text: str
+    text_pair: str | None
+    label: Label | None
+    row: int
+
+
+@dataclass(frozen=True)
+class RawTable:
+    """A file as it was read: every value is text (or null where the format has nulls).
+
+    Attributes:
+        table: one string column per column of the file, in its order.
+        rows: int64 array (n,), the line (or position from 1) at which each row begins.
+        path: what the user named.
+        format: name of the reader in `FORMATS`.
+        notes: what the reader did that the user should know (header trimmed, ...).
+    """
+
+    table: pa.Table
+    rows: np.ndarray
+    path: str
+    format: str
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Records(Sequence[TextRecord]):
+    """An immutable, Arrow-backed sequence of `TextRecord`; it may be memory-mapped and larger than memory.
+
+    Attributes:
+        table: columns ``id`` (string), ``text`` (string), ``label`` (string, or list<string> for multi-label, null
+            where missing), ``row`` (int64) and optionally ``text_pair`` and ``group`` (string).
+        path: the file the rows came from, as the user named it.
+    """
+
+    table: pa.Table
+    path: str
+    notes: tuple[str, ...] = field(default=())
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    @overload
+    def __getitem__(self, index: int) -> TextRecord: ...
+    @overload
+    def __getitem__(self, index: slice) -> Records: ...
+    def __getitem__(self, index: int | slice) -> TextRecord | Records:
+        if isinstance(index, slice):
+            return self.select(np.arange(len(self))[index])
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"record {index} of {len(self)}")
+        return next(self._rows(self.table.slice(index % len(self), 1)))
+
+    def __iter__(self) -> Iterator[TextRecord]:
+        for batch in self.table.to_batches(max_chunksize=4096):
+            yield from self._rows(pa.Table.from_batches([batch]))
+
+    def _rows(self, table: pa.Table) -> Iterator[TextRecord]:
+        pairs = table["text_pair"].to_pylist() if self.has("text_pair") else [None] * table.num_rows
+        columns = (table[name].to_pylist() for name in ("id", "text", "label", "row"))
+        for (id_, text, label, row), pair in zip(zip(*columns, strict=True), pairs, strict=True):
+            yield TextRecord(id_, text, pair, tuple(label) if isinstance(label, list) else label, row)
+
+    def has(self, column: str) -> bool:
+        return column in self.table.column_names
+
+    def select(self, indices: np.ndarray | Sequence[int]) -> Records:
+        """The rows at `indices` (int array), in that order, without copying the text where Arrow can avoid it."""
+        return Records(self.table.take(pa.array(np.asarray(indices, dtype=np.int64))), self.path, self.notes)
+
+    @property
+    def texts(self) -> list[str]:
+        """All texts as Python strings (n,)."""
+        return list(self.table["text"].to_pylist())
+
+    @property
+    def joined_texts(self) -> list[str]:
+        """All texts, the two of a pair joined by a line break (n,)."""
+        if not self.has("text_pair"):
+            return self.texts
+        pairs = self.table["text_pair"].to_pylist()
+        return [f"{text}\n{pair or ''}" for text, pair in zip(self.texts, pairs, strict=True)]
+
+    @property
+    def labels(self) -> list[Label | None]:
+        """All labels as Python values (n,); tuples for multi-label."""
+        return [tuple(v) if isinstance(v, list) else v for v in self.table["label"].to_pylist()]
+
+    @property
+    def ids(self) -> list[str]:
+        """All identifiers (n,)."""
+        return list(self.table["id"].to_pylist())
+
+
+def text_records(texts: Sequence[str | tuple[str, str]], source: str, start: int = 1) -> Records:
+    """Unlabelled records of texts, or of pairs of texts, that come from a program rather than a file.
+
+    Args:
+        source: what errors call them.
+        start: number of the first one.
+
+    Raises:
+        DataError: something else than text is among them; all such items are named.
+    """
+    wrong = [
+        f"{source}: item {number} is {type(text).__name__}, expected text or a pair of texts"
+        for number, text in enumerate(texts, start)
+        if not all(_is_unicode(part) for part in _parts(text))
+    ]
+    if wrong:
+        raise DataError(wrong)
+    parts = [_parts(text) for text in texts]
+    numbers = range(start, start + len(parts))
+    columns = {
+        "id": pa.array([str(number) for number in numbers], type=pa.string()),
+        "text": pa.array([part[0] for part in parts], type=pa.string()),
+        "label": pa.nulls(len(parts), pa.string()),
+        "row": pa.array(numbers, type=pa.int64()),
+    }
+    if any(len(part) == 2 for part in parts):
+        columns["text_pair"] = pa.array([part[1] if len(part) == 2 else "" for part in parts], type=pa.string())
+    return Records(pa.table(columns), source)
+
+
+def _parts(text: object) -> tuple[object, ...]:
+    return tuple(text) if isinstance(text, (tuple, list)) and len(text) == 2 else (text,)
+
+
+def _is_unicode(text: object) -> bool:
+    try:
+        return isinstance(text, str) and text.encode() is not None
+    except UnicodeEncodeError:
+        return False

@@ -1,0 +1,59 @@
+"""The arithmetic of the matrix products, chosen by measurement: on some processors bfloat16 is slower than float32."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+ROWS, INNER, OUTER, REPEATS = 512, 384, 1536, 7
+"""Shape of the trial product: one feed-forward layer of a small model over a batch of short texts."""
+WORTH_IT = 1.3
+"""bfloat16 must win by this factor on bare products, since casting the weights at every step costs some of it."""
+
+
+@dataclass(frozen=True)
+class Precision:
+    """A choice and its reason.
+
+    Attributes:
+        state: ``float32``, ``bfloat16`` or ``float16``.
+        reason: why, for the run's record.
+    """
+
+    state: str
+    reason: str
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def choose_precision(wanted: str) -> Precision:
+    """What was asked for, or for ``auto`` the fastest that is safe on this machine.
+
+    bfloat16 where the hardware has it and it is measured to be faster; float16 (with loss scaling) on older GPUs;
+    else float32. The GPU branches follow the libraries' own capability flags and were not run in the project's tests.
+    """
+    if wanted != "auto":
+        return Precision(wanted, "asked for")
+    if torch.cuda.is_available():
+        if torch.cuda.is_bf16_supported():
+            return Precision("bfloat16", "the GPU has bfloat16")
+        return Precision("float16", "the GPU has no bfloat16")
+    ratio = _seconds(torch.float32) / _seconds(torch.bfloat16)
+    found = f"bfloat16 products took 1/{ratio:.1f} of the time of float32" if ratio > 1 else "bfloat16 is not faster"
+    return Precision("bfloat16" if ratio >= WORTH_IT else "float32", f"measured: {found}")
+
+
+def _seconds(dtype: torch.dtype) -> float:
+    left = torch.ones(ROWS, INNER, dtype=dtype)
+    right = torch.ones(INNER, OUTER, dtype=dtype)
+    times = []
+    for _ in range(REPEATS):
+        start = time.perf_counter()
+        left @ right
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)

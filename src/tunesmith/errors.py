@@ -1,0 +1,78 @@
+"""The error tree. Every error a user can cause is a `TunesmithError` and carries the exit code of the command.
+
+    TunesmithError        1   a bug of ours, if it is raised as such
+    ├── UsageError        2   a flag, a key of the configuration, a combination of them
+    ├── DataError         3   a file of examples, or what is in it
+    ├── ModelError        4   a model, run or checkpoint that cannot be used or is refused
+    ├── ResourceError     5   disk or memory
+    ├── DivergedError     6   training produced a value that is not finite
+    └── Interrupted     130   stopped from outside (143 for SIGTERM), in order, with everything saved
+
+A message says what was wanted, what was found and what to do next. Several problems are reported at once, one a line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+MAX_PROBLEMS = 20
+
+
+class TunesmithError(Exception):
+    """Base of all errors with a message for the user.
+
+    Args:
+        problems: one message, or several that were found together (the first 20 are shown).
+    """
+
+    exit_code = 1
+
+    def __init__(self, problems: str | Iterable[str]) -> None:
+        self.problems = [problems] if isinstance(problems, str) else list(problems)
+        shown = self.problems[:MAX_PROBLEMS]
+        if len(self.problems) > MAX_PROBLEMS:
+            shown.append(f"… and {len(self.problems) - MAX_PROBLEMS} more problems")
+        super().__init__("\n".join(shown))
+
+
+class UsageError(TunesmithError):
+    """A flag or configuration key that is unknown, of the wrong type, or contradicts another."""
+
+    exit_code = 2
+
+
+class DataError(TunesmithError):
+    """A data file that cannot be read, or whose content cannot be trained on."""
+
+    exit_code = 3
+
+
+class ModelError(TunesmithError):
+    """A model, adapter, run or checkpoint that is missing, damaged, unsafe or does not fit the task."""
+
+    exit_code = 4
+
+
+class ResourceError(TunesmithError):
+    """Not enough disk or memory."""
+
+    exit_code = 5
+
+
+class DivergedError(TunesmithError):
+    """The loss or a gradient is not finite; raised before the step that would spoil the weights."""
+
+    exit_code = 6
+
+
+class Interrupted(TunesmithError):
+    """The run was stopped by a signal after its state was saved.
+
+    Args:
+        message: what was saved and how to go on.
+        exit_code: 130 for SIGINT, 143 for SIGTERM.
+    """
+
+    def __init__(self, message: str, exit_code: int = 130) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code

@@ -1,0 +1,1 @@
+"""Scores with intervals, calibration and baselines: pure functions on NumPy arrays, no torch."""

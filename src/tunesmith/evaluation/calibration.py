@@ -1,0 +1,70 @@
+"""How far a model's confidence can be taken at its word."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+NUM_BINS = 15
+
+
+@dataclass(frozen=True)
+class ReliabilityBin:
+    """The rows whose confidence lies in ``(low, high]``.
+
+    Attributes:
+        low, high: limits of the bin, in [0, 1].
+        count: rows in the bin; the two means are NaN where it is 0.
+        confidence: mean probability of the predicted class.
+        accuracy: share of rows predicted correctly.
+    """
+
+    low: float
+    high: float
+    count: int
+    confidence: float
+    accuracy: float
+
+
+def assign_bins(confidence: NDArray[np.floating], num_bins: int = NUM_BINS) -> NDArray[np.int64]:
+    """Index (n,) of the equal-width, right-closed bin of each confidence (n,) in [0, 1]; 0 falls into the first."""
+    bins: NDArray[np.int64] = np.clip(np.ceil(confidence * num_bins).astype(np.int64) - 1, 0, num_bins - 1)
+    return bins
+
+
+def confidence_and_correctness(
+    probabilities: NDArray[np.floating], gold: NDArray[np.integer]
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Of each row, the largest probability (n,) and whether that class is the right one (n,).
+
+    Args:
+        probabilities: float (n, C), rows summing to 1.
+        gold: class ids (n,).
+    """
+    return probabilities.max(axis=1).astype(np.float64), probabilities.argmax(axis=1) == gold
+
+
+def reliability_bins(
+    probabilities: NDArray[np.floating], gold: NDArray[np.integer], num_bins: int = NUM_BINS
+) -> list[ReliabilityBin]:
+    """The bins of a reliability diagram (Guo et al. 2017, "On Calibration of Modern Neural Networks").
+
+    The expected calibration error `ece` is the mean of ``|accuracy - confidence|`` over the bins, weighted by `count`.
+
+    Args:
+        probabilities: float (n, C), rows summing to 1.
+        gold: class ids (n,).
+        num_bins: equal-width bins of [0, 1].
+    """
+    confidence, correct = confidence_and_correctness(probabilities, gold)
+    bins = assign_bins(confidence, num_bins)
+    counts = np.bincount(bins, minlength=num_bins)
+    with np.errstate(invalid="ignore"):
+        mean_confidence = np.bincount(bins, confidence, num_bins) / counts
+        accuracy = np.bincount(bins, correct, num_bins) / counts
+    return [
+        ReliabilityBin(i / num_bins, (i + 1) / num_bins, int(counts[i]), float(mean_confidence[i]), float(accuracy[i]))
+        for i in range(num_bins)
+    ]

@@ -1,0 +1,287 @@
+"""Metrics as functions of row weights.
+
+Every metric here is computed from a matrix of weights (n, B): how often each of the n rows counts in each of B
+resamples. The score itself is the case of one column of ones, a bootstrap resample is a column of draws, and both come
+from the same lines of code. The sums are sparse products, so a thousand resamples cost little more than one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import sparse
+
+from tunesmith.errors import DataError, DivergedError
+from tunesmith.evaluation.calibration import NUM_BINS, assign_bins, confidence_and_correctness
+
+Floats = NDArray[np.float64]
+Scores = dict[str, Floats]
+
+
+class Metric(NamedTuple):
+    """What a metric's name stands for.
+
+    Attributes:
+        higher_is_better: direction.
+        tasks: names of the tasks it is defined for.
+        is_proportion: a share of something, shown in percent.
+    """
+
+    higher_is_better: bool
+    tasks: tuple[str, ...]
+    is_proportion: bool
+
+
+_LABELS = ("classification", "multilabel")
+METRICS = {
+    "accuracy": Metric(True, _LABELS, True),
+    "macro_f1": Metric(True, _LABELS, True),
+    "micro_f1": Metric(True, _LABELS, True),
+    "weighted_f1": Metric(True, _LABELS, True),
+    "mcc": Metric(True, ("classification",), False),
+    "roc_auc": Metric(True, _LABELS, False),
+    "ece": Metric(False, ("classification",), True),
+    "mae": Metric(False, ("regression",), False),
+    "rmse": Metric(False, ("regression",), False),
+    "pearson": Metric(True, ("regression",), False),
+    "spearman": Metric(True, ("regression",), False),
+    "span_precision": Metric(True, ("ner",), True),
+    "span_recall": Metric(True, ("ner",), True),
+    "span_f1": Metric(True, ("ner",), True),
+    "exact_match": Metric(True, ("qa",), True),
+    "answer_f1": Metric(True, ("qa",), True),
+}
+
+
+def classification_scores(
+    gold: NDArray[np.integer],
+    predicted: NDArray[np.integer],
+    probabilities: NDArray[np.floating] | None,
+    num_labels: int,
+) -> dict[str, float]:
+    """Scores of single-label classification.
+
+    Args:
+        gold: class ids (n,) in [0, num_labels).
+        predicted: class ids (n,).
+        probabilities: float (n, num_labels), rows summing to 1; without them `roc_auc` and `ece` are left out.
+        num_labels: number of classes C.
+
+    Returns:
+        `accuracy`; `macro_f1` and `weighted_f1` over the classes that occur in gold or predicted; `micro_f1` (equal to
+        accuracy here); `mcc` (the multi-class R_K of Gorodkin 2004; 0 where one side is constant); `roc_auc` (of class
+        1 for two classes, else the mean over one-vs-rest; left out unless gold has every class); `ece` (15 bins).
+
+    Raises:
+        DataError: there are no rows.
+        DivergedError: a probability is not finite.
+        ValueError: shapes or class ids do not fit together.
+    """
+    return _unweighted(classification_statistics, gold, predicted, probabilities, num_labels=num_labels)
+
+
+def multilabel_scores(
+    gold: NDArray[np.bool_], predicted: NDArray[np.bool_], probabilities: NDArray[np.floating] | None
+) -> dict[str, float]:
+    """Scores of multi-label classification.
+
+    Args:
+        gold: bool (n, C), whether row i has label c.
+        predicted: bool (n, C).
+        probabilities: float (n, C), each in [0, 1]; without them `roc_auc` is left out.
+
+    Returns:
+        `accuracy` (the whole set is right); `macro_f1` and `weighted_f1` over the labels that occur in gold or
+        predicted; `micro_f1`; all F1 scores are 0 where nothing occurs; `roc_auc`, the mean over labels that some
+        rows have and some have not, left out where there is none.
+
+    Raises:
+        DataError: there are no rows.
+        DivergedError: a probability is not finite.
+        ValueError: shapes do not fit together.
+    """
+    return _unweighted(multilabel_statistics, gold, predicted, probabilities)
+
+
+def regression_scores(gold: NDArray[np.floating], predicted: NDArray[np.floating]) -> dict[str, float]:
+    """Scores of regression on floats (n,): `mae` and `rmse` in the unit of the target, `pearson`, `spearman`.
+
+    A correlation with a constant is undefined and reported as 0.
+
+    Raises:
+        DataError: there are no rows.
+        DivergedError: a prediction is not finite.
+        ValueError: shapes do not fit together.
+    """
+    return _unweighted(regression_statistics, gold, predicted)
+
+
+@dataclass(frozen=True)
+class LabelScores:
+    """Scores of one label; `support` is its number of rows in gold. An undefined ratio is 0."""
+
+    precision: float
+    recall: float
+    f1: float
+    support: int
+
+
+def label_scores(gold: NDArray[np.bool_], predicted: NDArray[np.bool_]) -> list[LabelScores]:
+    """Precision, recall and F1 of each of C labels, from bool matrices (n, C) (class ids: see `one_hot`)."""
+    hits, actual, claimed = (matrix.sum(axis=0) for matrix in (gold & predicted, gold, predicted))
+    columns = (_ratio(hits, claimed), _ratio(hits, actual), _ratio(2 * hits, actual + claimed), actual)
+    return [LabelScores(float(p), float(r), float(f), int(s)) for p, r, f, s in zip(*columns, strict=True)]
+
+
+def one_hot(ids: NDArray[np.integer], num_labels: int) -> NDArray[np.bool_]:
+    """Class ids (n,) as a bool matrix (n, num_labels)."""
+    matrix: NDArray[np.bool_] = np.equal.outer(ids, np.arange(num_labels))
+    return matrix
+
+
+def confusion_matrix(gold: NDArray[np.integer], predicted: NDArray[np.integer], num_labels: int) -> NDArray[np.int64]:
+    """Counts (C, C): rows of class i that were predicted as class j."""
+    pairs = np.asarray(gold, np.int64) * num_labels + predicted
+    return np.bincount(pairs, minlength=num_labels**2).reshape(num_labels, num_labels)
+
+
+def classification_statistics(
+    gold: NDArray[np.integer],
+    predicted: NDArray[np.integer],
+    probabilities: NDArray[np.floating] | None,
+    weights: Floats,
+    *,
+    num_labels: int,
+) -> Scores:
+    """As `classification_scores`, for each column of `weights` (n, B); values are (B,), NaN where undefined."""
+    shapes = (gold.shape, (gold.size, num_labels) if probabilities is not None else None)
+    _validate((gold, predicted), probabilities, expected=shapes)
+    if min(gold.min(), predicted.min()) < 0 or max(gold.max(), predicted.max()) >= num_labels:
+        raise ValueError(f"class ids must lie in [0, {num_labels})")
+    correct = gold == predicted
+    actual, claimed = (_indicators(ids, num_labels) @ weights for ids in (gold, predicted))
+    hits = _indicators(gold, num_labels, correct) @ weights
+    total = weights.sum(axis=0)
+    scores = {"accuracy": hits.sum(axis=0) / total, **_f1_scores(hits, actual, claimed)}
+    numerator = hits.sum(axis=0) * total - (actual * claimed).sum(axis=0)
+    spread = (total**2 - (actual**2).sum(axis=0)) * (total**2 - (claimed**2).sum(axis=0))
+    scores["mcc"] = _ratio(numerator, np.sqrt(spread))
+    if probabilities is not None:
+        if num_labels > 1 and np.unique(gold).size == num_labels:
+            scores["roc_auc"] = _mean_auc(one_hot(gold, num_labels), probabilities, weights)
+        confidence, right = confidence_and_correctness(probabilities, gold)
+        gaps = _indicators(assign_bins(confidence), NUM_BINS, right - confidence) @ weights
+        scores["ece"] = np.abs(gaps).sum(axis=0) / total
+    return scores
+
+
+def multilabel_statistics(
+    gold: NDArray[np.bool_], predicted: NDArray[np.bool_], probabilities: NDArray[np.floating] | None, weights: Floats
+) -> Scores:
+    """As `multilabel_scores`, for each column of `weights` (n, B); values are (B,), NaN where undefined."""
+    _validate((gold, predicted), probabilities, expected=(gold.shape, gold.shape))
+    exact = (gold == predicted).all(axis=1)
+    counts = [sparse.csr_array(matrix.T, dtype=np.float64) @ weights for matrix in (gold & predicted, gold, predicted)]
+    scores = {"accuracy": exact @ weights / weights.sum(axis=0), **_f1_scores(*counts)}
+    varies = gold.any(axis=0) & ~gold.all(axis=0)
+    if probabilities is not None and varies.any():
+        scores["roc_auc"] = _mean_auc(gold[:, varies], probabilities[:, varies], weights)
+    return scores
+
+
+def regression_statistics(gold: NDArray[np.floating], predicted: NDArray[np.floating], weights: Floats) -> Scores:
+    """As `regression_scores`, for each column of `weights` (n, B); values are (B,)."""
+    _validate((gold, predicted), predicted, expected=(gold.shape, gold.shape))
+    error, total = predicted - gold, weights.sum(axis=0)
+    return {
+        "mae": np.abs(error) @ weights / total,
+        "rmse": np.sqrt(error**2 @ weights / total),
+        "pearson": _correlation(gold[:, None].astype(np.float64), predicted[:, None].astype(np.float64), weights),
+        "spearman": _correlation(_midranks(gold, weights), _midranks(predicted, weights), weights),
+    }
+
+
+def _unweighted(statistics: Any, *arrays: NDArray[Any] | None, **options: int) -> dict[str, float]:
+    first = arrays[0]
+    assert first is not None
+    scores = statistics(*arrays, np.ones((len(first), 1)), **options)
+    return {name: float(value[0]) for name, value in scores.items()}
+
+
+def _validate(
+    pair: tuple[NDArray[Any], NDArray[Any]], scores: NDArray[Any] | None, expected: tuple[tuple[int, ...], Any]
+) -> None:
+    gold, predicted = pair
+    if predicted.shape != expected[0] or (scores is not None and scores.shape != expected[1]):
+        found = scores.shape if scores is not None else None
+        raise ValueError(f"shapes differ: gold {gold.shape}, predicted {predicted.shape}, scores {found}")
+    if not len(gold):
+        raise DataError("nothing to score: the split has no labelled rows; give it at least one")
+    if scores is not None and not np.isfinite(scores).all():
+        raise DivergedError("the model's scores are not finite; lower the learning rate (--lr) and train again")
+
+
+def _indicators(ids: NDArray[np.integer], size: int, values: ArrayLike = 1.0) -> sparse.csr_array:
+    """The sparse matrix (size, n) with `values` at (ids[i], i); times the weights it sums over the rows of each id."""
+    data = np.broadcast_to(np.asarray(values, np.float64), ids.shape)
+    return sparse.csr_array((data, (ids, np.arange(ids.size))), shape=(size, ids.size))
+
+
+def _ratio(numerator: NDArray[Any], denominator: NDArray[Any]) -> Floats:
+    """Quotient, 0 where the denominator is 0."""
+    quotient: Floats = np.divide(numerator, denominator, out=np.zeros(np.shape(numerator)), where=denominator > 0)
+    return quotient
+
+
+def _f1_scores(hits: Floats, actual: Floats, claimed: Floats) -> Scores:
+    """F1 averages over labels from counts (C, B): right, in gold, in predicted."""
+    f1 = _ratio(2 * hits, actual + claimed)
+    return {
+        "macro_f1": _ratio(f1.sum(axis=0), (actual + claimed > 0).sum(axis=0)),
+        "micro_f1": _ratio(2 * hits.sum(axis=0), (actual + claimed).sum(axis=0)),
+        "weighted_f1": _ratio((f1 * actual).sum(axis=0), actual.sum(axis=0)),
+    }
+
+
+def _midranks(values: NDArray[Any], weights: Floats, rows: NDArray[np.bool_] | None = None) -> Floats:
+    """Ranks from 1 in each resample, of all rows (n, B) or of some; ties stand at the middle of their ranks."""
+    order = np.argsort(values)
+    below = np.zeros((len(values) + 1, weights.shape[1]))
+    np.cumsum(weights[order], axis=0, out=below[1:])
+    wanted = values if rows is None else values[rows]
+    first, last = (np.searchsorted(values[order], wanted, side) for side in ("left", "right"))
+    ranks: Floats = (below[first] + below[last] + 1) / 2
+    return ranks
+
+
+def _mean_auc(gold: NDArray[np.bool_], probabilities: NDArray[np.floating], weights: Floats) -> Floats:
+    """Mean area under the ROC curve over labels (one-vs-rest), from rank sums (Mann & Whitney 1947).
+
+    A label that is absent from a resample, or that all its rows have, is left out of that resample's mean. With two
+    classes the areas of both are equal, so only class 1 is computed. Work: rows · labels · resamples.
+    """
+    num_labels = gold.shape[1]
+    if num_labels == 2 and (gold[:, 0] ^ gold[:, 1]).all():
+        gold, probabilities, num_labels = gold[:, 1:], probabilities[:, 1:], 1
+    total, areas, defined = weights.sum(axis=0), np.zeros(weights.shape[1]), np.zeros(weights.shape[1])
+    for label in range(num_labels):
+        rows = gold[:, label]
+        positives = weights[rows].sum(axis=0)
+        rank_sum = (_midranks(probabilities[:, label], weights, rows) * weights[rows]).sum(axis=0)
+        pairs = positives * (total - positives)
+        areas += _ratio(rank_sum - positives * (positives + 1) / 2, pairs)
+        defined += pairs > 0
+    mean: Floats = np.divide(areas, defined, out=np.full(areas.shape, np.nan), where=defined > 0)
+    return mean
+
+
+def _correlation(x: Floats, y: Floats, weights: Floats) -> Floats:
+    """Pearson's r of x and y ((n, B) or (n, 1)) in each resample; 0 where one of them does not vary."""
+    total = weights.sum(axis=0)
+    x, y = (v - (v * weights).sum(axis=0) / total for v in (x, y))
+    deviations = [np.sqrt((v**2 * weights).sum(axis=0) / total) for v in (x, y)]
+    covariance = (x * y * weights).sum(axis=0) / total
+    return np.clip(_ratio(covariance, deviations[0] * deviations[1]), -1, 1)

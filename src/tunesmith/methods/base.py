@@ -1,0 +1,169 @@
+"""What every method provides, and the parts that methods share: defaults by size, parameter groups, the summary."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+from torch import nn
+
+from tunesmith.config import MethodSettings, TrainingSettings
+from tunesmith.errors import ModelError
+from tunesmith.models.blocks import find_blocks
+from tunesmith.models.heads import base_model, head_parameter_names
+
+SMALL_MODEL = 40_000_000
+"""Parameters outside the embeddings below which a model needs higher learning rates than the usual ranges."""
+LARGE_MODEL = 200_000_000
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """Hyperparameters that suit a method and a model's size.
+
+    Attributes:
+        lr: peak learning rate of the trained layers of the backbone (or of the adapter).
+        head_lr: peak learning rate of the new head.
+        layer_decay: factor from each layer to the one below.
+    """
+
+    lr: float
+    head_lr: float
+    epochs: int
+    batch_size: int
+    layer_decay: float = 1.0
+
+
+class Method(Protocol):
+    """A way of adapting a model. `apply` is called once, before the optimizer is made."""
+
+    name: ClassVar[str]
+    solves_head: ClassVar[bool]
+    """The head is solved for directly from pooled vectors (`HeadSolver`); no steps are taken."""
+
+    def __init__(self, settings: MethodSettings) -> None: ...
+
+    def defaults(self, model: nn.Module, rows: int) -> Defaults:
+        """Hyperparameters for this model and this number of training rows."""
+        ...
+
+    def apply(self, model: nn.Module) -> nn.Module:
+        """Choose what is trained (`requires_grad`), or wrap the model.
+
+        Raises:
+            ModelError: nothing would be trained, or a named target matches nothing.
+        """
+        ...
+
+    def parameter_groups(self, model: nn.Module, training: TrainingSettings) -> list[dict[str, Any]]:
+        """Optimizer groups over every parameter that is trained at any time of the run."""
+        ...
+
+    def begin_epoch(self, model: nn.Module, epoch: int, epochs: int) -> None:
+        """Change what is trained as the run goes on; must depend on its arguments alone, so that a run can resume."""
+        ...
+
+    def finish(self, model: nn.Module) -> nn.Module:
+        """The plain model, adapters merged; calling it twice changes nothing."""
+        ...
+
+
+class HeadSolver(Protocol):
+    """A method with `solves_head`."""
+
+    def solve(
+        self, model: nn.Module, vectors: np.ndarray, targets: np.ndarray, training: TrainingSettings
+    ) -> dict[str, float]:
+        """Set the final linear layer to the optimum for pooled vectors (n, hidden) float32 and their targets.
+
+        Args:
+            targets: (n,) int64 class ids, (n, labels) float32 for multi-label, or (n,) float32 for regression.
+
+        Returns:
+            What was chosen, for the run's record (the regularisation strength).
+        """
+        ...
+
+
+class InPlaceMethod:
+    """Base of the methods that train the model's own parameters for a fixed set of them."""
+
+    solves_head: ClassVar[bool] = False
+
+    def __init__(self, settings: MethodSettings) -> None:
+        self.settings = settings
+
+    def parameter_groups(self, model: nn.Module, training: TrainingSettings) -> list[dict[str, Any]]:
+        return grouped_parameters(model, training, (n for n, p in model.named_parameters() if p.requires_grad))
+
+    def begin_epoch(self, model: nn.Module, epoch: int, epochs: int) -> None:
+        """Nothing changes between epochs."""
+
+    def finish(self, model: nn.Module) -> nn.Module:
+        return model
+
+
+def backbone_parameters(model: nn.Module) -> int:
+    """Parameters of the backbone outside its token embeddings: what a step's cost grows with."""
+    backbone = base_model(model)
+    embeddings = backbone.get_input_embeddings()  # type: ignore[operator]
+    total, in_embeddings = (sum(p.numel() for p in module.parameters()) for module in (backbone, embeddings))
+    return int(total - in_embeddings)
+
+
+def usual_defaults(model: nn.Module, rows: int) -> Defaults:
+    """The guide's ranges (1e-5 to 5e-5, batch 8 to 32, 2 to 5 epochs) by size; higher rates for small models.
+
+    Small data sets get small batches, so that they still take enough steps, and more epochs.
+    """
+    size = backbone_parameters(model)
+    lr, head_lr = (1e-4, 1e-3) if size < SMALL_MODEL else (3e-5, 3e-4) if size < LARGE_MODEL else (1e-5, 1e-4)
+    batch_size = 8 if rows < 1_000 else 16 if rows < 5_000 else 32
+    return Defaults(lr, head_lr, epochs=5 if rows < 50_000 else 3, batch_size=batch_size)
+
+
+def grouped_parameters(model: nn.Module, training: TrainingSettings, names: Iterable[str]) -> list[dict[str, Any]]:
+    """Optimizer groups for the named parameters: by depth (learning rate) and by kind (weight decay).
+
+    The head has its own learning rate; layer i below the top has ``lr · layer_decay^i``. Norms, biases and other
+    vectors get no weight decay.
+    """
+    assert training.lr is not None and training.head_lr is not None
+    wanted = set(names)
+    decay = training.layer_decay or 1.0
+    # Without decay the structure of the backbone does not matter, so any architecture will do.
+    depth = find_blocks(model).depth() if decay != 1.0 else dict.fromkeys(head_parameter_names(model), 0)
+    groups: dict[tuple[float, float], dict[str, Any]] = {}
+    for name, parameter in model.named_parameters():
+        if name not in wanted:
+            continue
+        level = depth.get(name, 1)
+        lr = training.head_lr if level == 0 else training.lr * decay ** (level - 1)
+        weight_decay = training.weight_decay if parameter.ndim >= 2 else 0.0
+        group = groups.setdefault((lr, weight_decay), {"params": [], "lr": lr, "weight_decay": weight_decay})
+        group["params"].append(parameter)
+    return list(groups.values())
+
+
+def train_only(model: nn.Module, names: Iterable[str]) -> None:
+    """Set `requires_grad` on exactly the named parameters.
+
+    Raises:
+        ModelError: no parameter has one of these names.
+    """
+    wanted = set(names)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name in wanted)
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise ModelError("the method would train no parameter of this model; choose another --method")
+
+
+def parameter_summary(model: nn.Module) -> dict[str, int]:
+    """Counts of all and of trainable parameters."""
+    parameters = list(model.parameters())
+    return {
+        "parameters": sum(p.numel() for p in parameters),
+        "trainable": sum(p.numel() for p in parameters if p.requires_grad),
+    }

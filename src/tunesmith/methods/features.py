@@ -1,0 +1,153 @@
+"""Feature extraction: the backbone runs once, and the head is solved to its optimum by regularised linear models.
+
+The solution is written into the model's own last linear layer, the standardisation of the vectors folded into its
+weights, so that the result is an ordinary model.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression, RidgeCV
+from sklearn.metrics import log_loss
+from sklearn.model_selection import KFold, StratifiedKFold
+from torch import nn
+
+from tunesmith.config import TrainingSettings
+from tunesmith.errors import DataError
+from tunesmith.methods.base import Defaults, InPlaceMethod, train_only, usual_defaults
+from tunesmith.models.heads import final_linear
+
+STRENGTHS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
+"""Inverse regularisation strengths that cross-validation chooses from, on standardised vectors."""
+FOLDS = 3
+# Above this many rows the strength is chosen on a sample: it hardly moves, and each fit costs rows x labels x hidden.
+ROWS_FOR_STRENGTH = 10_000
+
+Solution = tuple[np.ndarray, np.ndarray, float]
+"""Weights (labels, hidden), biases (labels,), inverse regularisation strength."""
+
+
+class Features(InPlaceMethod):
+    """Freeze the backbone and solve for the last linear layer."""
+
+    name: ClassVar[str] = "features"
+    solves_head: ClassVar[bool] = True
+
+    def defaults(self, model: nn.Module, rows: int) -> Defaults:
+        return replace(usual_defaults(model, rows), epochs=1)
+
+    def apply(self, model: nn.Module) -> nn.Module:
+        final = {id(parameter) for parameter in final_linear(model).parameters()}
+        train_only(model, (name for name, parameter in model.named_parameters() if id(parameter) in final))
+        return model
+
+    def solve(
+        self, model: nn.Module, vectors: np.ndarray, targets: np.ndarray, training: TrainingSettings
+    ) -> dict[str, float]:
+        linear = final_linear(model)
+        solver = _Solver(training, intercept=linear.bias is not None)
+        # Without a bias (decoders) a shift cannot be written into the layer, so the vectors are scaled but not centred.
+        mean = vectors.mean(axis=0) if solver.intercept else np.zeros(vectors.shape[1], dtype=vectors.dtype)
+        scale = vectors.std(axis=0)
+        scale[scale < 1e-6] = 1.0
+        standardised = ((vectors - mean) / scale).astype(np.float32)
+        if targets.ndim == 2:
+            weight, bias, strength = solver.multilabel(standardised, targets)
+        elif np.issubdtype(targets.dtype, np.floating):
+            weight, bias, strength = solver.regression(standardised, targets)
+        else:
+            weight, bias, strength = solver.classes(standardised, targets, linear.out_features)
+        with torch.no_grad():
+            linear.weight.copy_(torch.from_numpy((weight / scale).astype(np.float32)))
+            if solver.intercept:
+                linear.bias.copy_(torch.from_numpy((bias - weight @ (mean / scale)).astype(np.float32)))
+        return {"inverse_regularisation": strength}
+
+
+@dataclass(frozen=True)
+class _Solver:
+    """Regularised linear models on standardised vectors x (n, hidden); each returns weights, biases and strength."""
+
+    training: TrainingSettings
+    intercept: bool
+
+    def classes(self, x: np.ndarray, y: np.ndarray, num_labels: int) -> Solution:
+        if len(np.unique(y)) < 2:
+            raise DataError("features: the training rows have one class only; at least two are needed")
+        strength = self._choose_strength(x, y)
+        fitted = self._logistic(strength).fit(x, y)
+        # A class without training rows is never predicted.
+        weight, bias = np.zeros((num_labels, x.shape[1])), np.full(num_labels, -1e2)
+        if len(fitted.classes_) == 2:  # one row of coefficients stands for both classes
+            weight[fitted.classes_] = np.vstack([-fitted.coef_[0], fitted.coef_[0]]) / 2
+            bias[fitted.classes_] = np.array([-1, 1]) * fitted.intercept_ / 2
+        else:
+            weight[fitted.classes_], bias[fitted.classes_] = fitted.coef_, fitted.intercept_
+        return weight, bias, strength
+
+    def multilabel(self, x: np.ndarray, y: np.ndarray) -> Solution:
+        weight, bias = np.zeros((y.shape[1], x.shape[1])), np.zeros(y.shape[1])
+        # One strength for all labels, chosen on the most balanced one, where the choice is least noisy.
+        balance = np.minimum(y.sum(axis=0), len(y) - y.sum(axis=0))
+        strength = self._choose_strength(x, y[:, int(balance.argmax())].astype(np.int64))
+        for label, column in enumerate(y.T.astype(np.int64)):
+            if len(np.unique(column)) < 2:  # a label that all rows or none carry
+                bias[label] = 1e2 if column[0] else -1e2
+                continue
+            fitted = self._logistic(strength).fit(x, column)
+            weight[label], bias[label] = fitted.coef_[0], fitted.intercept_[0]
+        return weight, bias, strength
+
+    def regression(self, x: np.ndarray, y: np.ndarray) -> Solution:
+        alphas = len(x) / 1e3 / np.asarray(STRENGTHS)
+        fitted = RidgeCV(alphas=alphas, fit_intercept=self.intercept).fit(x.astype(np.float64), y.astype(np.float64))
+        return fitted.coef_[None, :], np.array([fitted.intercept_]), 1.0 / float(fitted.alpha_)
+
+    def _choose_strength(self, x: np.ndarray, y: np.ndarray) -> float:
+        """The strength with the lowest cross-validated log loss; with classes too rare for every fold, plain folds."""
+        seed, folds = self.training.seed, min(FOLDS, len(x))
+        if len(x) > ROWS_FOR_STRENGTH:
+            sample = np.random.default_rng(seed).choice(len(x), ROWS_FOR_STRENGTH, replace=False)
+            x, y = x[sample], y[sample]
+        classes, counts = np.unique(y, return_counts=True)
+        if folds < 2:
+            return STRENGTHS[-1]
+        splitter: Any = (StratifiedKFold if counts.min() >= folds else KFold)(folds, shuffle=True, random_state=seed)
+        losses = np.zeros(len(STRENGTHS))
+        for train, held_out in splitter.split(x, y):
+            if len(np.unique(y[train])) < 2:
+                continue
+            model = self._logistic(STRENGTHS[0], warm_start=True)
+            for i, strength in enumerate(STRENGTHS):  # from strong to weak: each fit starts where the last one ended
+                model.set_params(C=strength).fit(x[train], y[train])
+                probabilities = np.full((len(held_out), len(classes)), 1e-12)
+                probabilities[:, np.searchsorted(classes, model.classes_)] = model.predict_proba(x[held_out])
+                probabilities /= probabilities.sum(axis=1, keepdims=True)
+                losses[i] += log_loss(y[held_out], probabilities, labels=classes)
+        return STRENGTHS[int(losses.argmin())]
+
+    def _logistic(self, strength: float, warm_start: bool = False) -> LogisticRegression:
+        weights = "balanced" if self.training.class_weights == "balanced" else None
+        return _Logistic(
+            C=strength,
+            class_weight=weights,
+            fit_intercept=self.intercept,
+            max_iter=200,
+            tol=1e-3,
+            warm_start=warm_start,
+        )
+
+
+class _Logistic(LogisticRegression):  # type: ignore[misc]
+    """Logistic regression that does not warn when it stops at its iteration limit: the loss is flat there."""
+
+    def fit(self, *args: Any, **kwargs: Any) -> Any:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            return super().fit(*args, **kwargs)

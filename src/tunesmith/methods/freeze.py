@@ -1,0 +1,35 @@
+"""Partial fine-tuning: the embeddings and all but the last N layers stay as they are."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import ClassVar
+
+from torch import nn
+
+from tunesmith.errors import ModelError
+from tunesmith.methods.base import Defaults, InPlaceMethod, train_only, usual_defaults
+from tunesmith.models.blocks import find_blocks
+
+
+class Freeze(InPlaceMethod):
+    """Train the head, what is above the layers, and the last `trainable_layers` layers."""
+
+    name: ClassVar[str] = "freeze"
+
+    def defaults(self, model: nn.Module, rows: int) -> Defaults:
+        usual = usual_defaults(model, rows)
+        # Fewer layers must make the same move; the frozen ones cannot be harmed.
+        return replace(usual, lr=usual.lr * 2)
+
+    def apply(self, model: nn.Module) -> nn.Module:
+        blocks, wanted = find_blocks(model), self.settings.trainable_layers
+        if wanted > len(blocks.layers):
+            raise ModelError(f"--trainable-layers {wanted}: the model has {len(blocks.layers)} layers")
+        shared = [i for i, names in enumerate(blocks.layers[-wanted:]) if not names]
+        if shared:
+            raise ModelError(
+                "--method freeze: the last layers share their weights with lower ones; use features or full"
+            )
+        train_only(model, blocks.head.union(blocks.top, *blocks.layers[-wanted:]))
+        return model

@@ -1,0 +1,22 @@
+"""Full fine-tuning: every weight is trained."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from torch import nn
+
+from tunesmith.methods.base import Defaults, InPlaceMethod, train_only, usual_defaults
+
+
+class Full(InPlaceMethod):
+    """Train every parameter of the model."""
+
+    name: ClassVar[str] = "full"
+
+    def defaults(self, model: nn.Module, rows: int) -> Defaults:
+        return usual_defaults(model, rows)
+
+    def apply(self, model: nn.Module) -> nn.Module:
+        train_only(model, (name for name, _ in model.named_parameters()))
+        return model

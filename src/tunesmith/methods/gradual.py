@@ -1,0 +1,55 @@
+"""Gradual unfreezing (Howard and Ruder 2018): the head first, then layer by layer from the top."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, ClassVar
+
+from torch import nn
+
+from tunesmith.config import TrainingSettings
+from tunesmith.methods.base import Defaults, InPlaceMethod, grouped_parameters, train_only, usual_defaults
+from tunesmith.models.blocks import find_blocks
+
+
+class Gradual(InPlaceMethod):
+    """Epoch 0 trains the head; the layers join from the top in equal shares until the middle of the run.
+
+    The optimizer knows every parameter from the start: one that joins later begins to move at once, with a learning
+    rate that falls by `layer_decay` from each layer to the one below. A parameter without a gradient is skipped.
+    """
+
+    name: ClassVar[str] = "gradual"
+
+    def defaults(self, model: nn.Module, rows: int) -> Defaults:
+        usual = usual_defaults(model, rows)
+        return replace(usual, lr=usual.lr * 2, layer_decay=0.9)
+
+    def apply(self, model: nn.Module) -> nn.Module:
+        find_blocks(model)  # an architecture without layers is refused before the first step
+        train_only(model, (name for name, _ in model.named_parameters()))
+        return model
+
+    def parameter_groups(self, model: nn.Module, training: TrainingSettings) -> list[dict[str, Any]]:
+        return grouped_parameters(model, training, (name for name, _ in model.named_parameters()))
+
+    def begin_epoch(self, model: nn.Module, epoch: int, epochs: int) -> None:
+        blocks = find_blocks(model)
+        count = unfrozen_layers(epoch, epochs, len(blocks.layers))
+        names = blocks.head | (blocks.top if count else frozenset())
+        names = names.union(*blocks.layers[len(blocks.layers) - count :])
+        train_only(
+            model, names | blocks.embeddings if count == len(blocks.layers) and epoch + 1 > epochs / 2 else names
+        )
+
+
+def unfrozen_layers(epoch: int, epochs: int, layers: int) -> int:
+    """Number of layers, from the top, that are trained in `epoch` (from 0).
+
+    None in the first epoch of several; all from the middle of the run on; equal shares between. A run of one epoch
+    trains everything, since it has no later phase.
+    """
+    if epochs == 1:
+        return layers
+    last_phase = max(1, epochs // 2)
+    return min(layers, -(-layers * epoch // last_phase))

@@ -1,0 +1,102 @@
+"""Low-rank adaptation (Hu et al. 2021) through PEFT; the head is always trained and saved with the adapter."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, ClassVar
+
+from peft import LoraConfig, PeftModel, get_peft_model
+from torch import nn
+
+from tunesmith.config import MethodSettings, TrainingSettings
+from tunesmith.errors import ModelError, UsageError
+from tunesmith.methods.base import Defaults, usual_defaults
+from tunesmith.models.heads import base_model, head_modules
+from tunesmith.registry import did_you_mean
+
+# Query and value projections by model type, as in the paper; fused projections where there is no separate one.
+TARGETS = {
+    "albert": ("query", "value"),
+    "bert": ("query", "value"),
+    "camembert": ("query", "value"),
+    "deberta": ("in_proj",),
+    "deberta-v2": ("query_proj", "value_proj"),
+    "distilbert": ("q_lin", "v_lin"),
+    "electra": ("query", "value"),
+    "gpt2": ("c_attn",),
+    "modernbert": ("Wqkv", "Wo"),
+    "mpnet": ("attn.q", "attn.v"),
+    "roberta": ("query", "value"),
+    "xlm-roberta": ("query", "value"),
+}
+DECODER_TARGETS = ("q_proj", "v_proj")
+
+
+class Lora:
+    """Train low-rank updates of the target layers, and the head."""
+
+    name: ClassVar[str] = "lora"
+    solves_head: ClassVar[bool] = False
+
+    def __init__(self, settings: MethodSettings) -> None:
+        self.settings = settings
+
+    def defaults(self, model: nn.Module, rows: int) -> Defaults:
+        usual = usual_defaults(model, rows)
+        return replace(usual, lr=usual.lr * 10)
+
+    def apply(self, model: nn.Module) -> nn.Module:
+        config = LoraConfig(
+            r=self.settings.lora_r,
+            lora_alpha=self.settings.lora_alpha,
+            lora_dropout=self.settings.lora_dropout,
+            target_modules=self._targets(model),
+            modules_to_save=head_modules(model),
+        )
+        return get_peft_model(model, config)
+
+    def parameter_groups(self, model: nn.Module, training: TrainingSettings) -> list[dict[str, Any]]:
+        groups: dict[tuple[float, float], dict[str, Any]] = {}
+        for name, parameter in model.named_parameters():
+            if not parameter.requires_grad:
+                continue
+            lr = training.lr if "lora_" in name else training.head_lr
+            decay = training.weight_decay if parameter.ndim >= 2 else 0.0
+            assert lr is not None
+            group = groups.setdefault((lr, decay), {"params": [], "lr": lr, "weight_decay": decay})
+            group["params"].append(parameter)
+        return list(groups.values())
+
+    def begin_epoch(self, model: nn.Module, epoch: int, epochs: int) -> None:
+        """Nothing changes between epochs."""
+
+    def finish(self, model: nn.Module) -> nn.Module:
+        if not isinstance(model, PeftModel):
+            return model
+        return model.merge_and_unload()  # type: ignore[no-any-return]
+
+    def _targets(self, model: nn.Module) -> list[str]:
+        names = [name for name, module in base_model(model).named_modules() if _adaptable(module)]
+        known = sorted({name.rpartition(".")[2] for name in names})
+        if self.settings.lora_targets is None:
+            family = str(model.config.model_type)  # type: ignore[union-attr]
+            targets = list(TARGETS.get(family, DECODER_TARGETS))
+            remedy = f"name the layers to adapt with --lora-targets ({', '.join(known)})"
+        else:
+            targets = [name.strip() for name in self.settings.lora_targets.split(",") if name.strip()]
+            remedy = ""
+        missing = [t for t in targets if not any(name == t or name.endswith(f".{t}") for name in names)]
+        if missing or not targets:
+            hints = "; ".join(f"{name!r}: {did_you_mean(name, known)}" for name in missing)
+            problem = f"--lora-targets: no linear layer of the model has this name: {hints or 'none given'}"
+            raise (
+                ModelError(f"--method lora: no default targets for this architecture; {remedy}")
+                if remedy
+                else UsageError(problem)
+            )
+        return targets
+
+
+def _adaptable(module: nn.Module) -> bool:
+    # GPT-2 keeps its projections in a class of its own that PEFT knows.
+    return isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D"

@@ -1,0 +1,1 @@
+"""Pretrained models: loading them safely, their heads and pooling, and the order of their layers."""

@@ -1,0 +1,179 @@
+"""Heads and pooling: what stands on top of the backbone, and how it is saved so that other tools can load it.
+
+A model is either the architecture's own ``…ForSequenceClassification`` or a `PooledClassifier`: the bare backbone, one
+vector per text by first-token or mean pooling, and a linear layer. The first is saved as an ordinary transformers
+folder, the second as a sentence-transformers folder (Transformer, Pooling, Dense), whose backbone `AutoModel` loads.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+from transformers import AutoModel, PreTrainedModel
+from transformers.modeling_outputs import SequenceClassifierOutput
+
+from tunesmith.errors import ModelError
+
+POOLING_KEYS = {"mean": "pooling_mode_mean_tokens", "first": "pooling_mode_cls_token"}
+
+
+class PooledClassifier(nn.Module):
+    """Backbone, pooling and one linear layer.
+
+    Args:
+        backbone: a model that returns ``last_hidden_state`` (batch, length, hidden).
+        num_labels: number of logits.
+        pooling: ``"mean"`` over the real tokens, or ``"first"`` token.
+    """
+
+    base_model_prefix = "backbone"
+
+    def __init__(self, backbone: PreTrainedModel, num_labels: int, pooling: str) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.config = backbone.config
+        self.pooling = pooling
+        self.dropout = nn.Dropout(getattr(self.config, "hidden_dropout_prob", 0.1))
+        self.classifier = nn.Linear(int(self.config.hidden_size), num_labels)
+        nn.init.normal_(self.classifier.weight, std=getattr(self.config, "initializer_range", 0.02))
+        nn.init.zeros_(self.classifier.bias)
+
+    def forward(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        token_type_ids: torch.Tensor | None = None,
+    ) -> SequenceClassifierOutput:
+        """Logits (batch, num_labels) for token ids (batch, length) and their mask (1 for real tokens)."""
+        if attention_mask is None:
+            attention_mask = torch.ones_like(input_ids)
+        inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
+        if token_type_ids is not None:
+            inputs["token_type_ids"] = token_type_ids
+        states = self.backbone(**inputs).last_hidden_state
+        return SequenceClassifierOutput(
+            logits=self.classifier(self.dropout(pool(states, attention_mask, self.pooling)))
+        )
+
+
+def pool(states: torch.Tensor, attention_mask: torch.Tensor, pooling: str) -> torch.Tensor:
+    """One vector per text (batch, hidden) from token states (batch, length, hidden), in the states' dtype.
+
+    ``mean`` averages the real tokens (Reimers and Gurevych 2019); ``first`` takes the first real token.
+    """
+    if pooling == "first":
+        first = attention_mask.argmax(dim=1)
+        return states[torch.arange(states.shape[0], device=states.device), first]
+    mask = attention_mask.unsqueeze(-1).to(states.dtype)
+    return (states * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
+
+
+def base_model(model: nn.Module) -> nn.Module:
+    """The backbone below the head."""
+    return getattr(model, str(model.base_model_prefix))  # type: ignore[no-any-return]
+
+
+def head_parameter_names(model: nn.Module) -> set[str]:
+    """Names of the parameters that are not part of the backbone."""
+    prefix = f"{model.base_model_prefix}."
+    return {name for name, _ in model.named_parameters() if not name.startswith(prefix)}
+
+
+def head_modules(model: nn.Module) -> list[str]:
+    """Names of the top-level modules that make up the head (``["classifier"]``, ``["pre_classifier", ...]``)."""
+    return list(dict.fromkeys(name.partition(".")[0] for name in sorted(head_parameter_names(model))))
+
+
+def final_linear(model: nn.Module) -> nn.Linear:
+    """The last linear layer, the one whose outputs are the logits.
+
+    Raises:
+        ModelError: the head does not end in a linear layer.
+    """
+    num_labels = int(model.config.num_labels)  # type: ignore[union-attr,arg-type]
+    heads = [dict(model.named_children())[name] for name in head_modules(model)]
+    linears = [m for head in heads for m in head.modules() if isinstance(m, nn.Linear) and m.out_features == num_labels]
+    if not linears:
+        raise ModelError(f"{type(model).__name__}: its head does not end in a linear layer; try --pooling mean")
+    return linears[-1]
+
+
+def has_untrained_inner_head(model: nn.Module) -> bool:
+    """Whether the head has newly made layers below its last one (RoBERTa's dense, DistilBERT's pre-classifier)."""
+    final = {id(parameter) for parameter in final_linear(model).parameters()}
+    names = head_parameter_names(model)
+    return any(id(parameter) not in final for name, parameter in model.named_parameters() if name in names)
+
+
+def sentence_pooling(folder: Path | None) -> str | None:
+    """``"mean"`` or ``"first"`` where the folder says that it is a sentence encoder with that pooling, else None."""
+    if folder is None or not (folder / "modules.json").is_file():
+        return None
+    try:
+        pooling = json.loads((folder / "1_Pooling" / "config.json").read_text(encoding="utf-8"))
+        return next((name for name, key in POOLING_KEYS.items() if pooling.get(key) is True), None)
+    except (OSError, ValueError, AttributeError):
+        return None
+
+
+def save_model(model: nn.Module, tokenizer: Any, folder: Path, max_length: int) -> None:
+    """Write a model and its tokenizer so that plain transformers (or sentence-transformers) load them; no pickle."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if isinstance(model, PooledClassifier):
+        model.backbone.save_pretrained(folder)
+        _save_sentence_modules(model, folder, max_length)
+    elif isinstance(model, PreTrainedModel):
+        model.save_pretrained(folder)
+    else:
+        raise TypeError(f"cannot save a {type(model).__name__}")
+    tokenizer.save_pretrained(folder)
+
+
+def load_pooled(folder: Path, arguments: dict[str, Any]) -> PooledClassifier:
+    """Read back what `save_model` wrote for a `PooledClassifier`.
+
+    Args:
+        arguments: of `AutoModel.from_pretrained` (dtype, attention, safety).
+    """
+    pooling = sentence_pooling(folder)
+    dense = folder / "2_Dense" / "model.safetensors"
+    if pooling is None or not dense.is_file():
+        raise ModelError(f"{folder}: not a saved classifier with pooling; 1_Pooling and 2_Dense are expected in it")
+    weights = load_file(dense)
+    if set(weights) != {"linear.weight", "linear.bias"}:
+        raise ModelError(f"{dense}: expected linear.weight and linear.bias, found {', '.join(sorted(weights))}")
+    model = PooledClassifier(AutoModel.from_pretrained(folder, **arguments), len(weights["linear.bias"]), pooling)
+    model.classifier.load_state_dict({key.removeprefix("linear."): value for key, value in weights.items()})
+    return model
+
+
+def _save_sentence_modules(model: PooledClassifier, folder: Path, max_length: int) -> None:
+    hidden, labels = model.classifier.in_features, model.classifier.out_features
+    kinds = ("Transformer", "Pooling", "Dense")
+    modules = [
+        {"idx": i, "name": str(i), "path": f"{i}_{kind}" if i else "", "type": f"sentence_transformers.models.{kind}"}
+        for i, kind in enumerate(kinds)
+    ]
+    pooling = {"word_embedding_dimension": hidden} | {key: name == model.pooling for name, key in POOLING_KEYS.items()}
+    dense = {
+        "in_features": hidden,
+        "out_features": labels,
+        "bias": True,
+        "activation_function": "torch.nn.modules.linear.Identity",
+    }
+    for name, content in (
+        ("modules.json", modules),
+        ("sentence_bert_config.json", {"max_seq_length": max_length, "do_lower_case": False}),
+        ("1_Pooling/config.json", pooling),
+        ("2_Dense/config.json", dense),
+    ):
+        path = folder / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    weights = {f"linear.{key}": value.contiguous() for key, value in model.classifier.state_dict().items()}
+    save_file(weights, folder / "2_Dense" / "model.safetensors", metadata={"format": "pt"})

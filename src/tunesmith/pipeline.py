@@ -1,0 +1,198 @@
+"""The whole path from a file of examples to a tested model: read → check → split → encode → train → evaluate → report.
+
+`train` is the file's story. It branches on no task's or method's name: what differs between them lies in `tasks` and
+`methods`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tunesmith import record as records_of
+from tunesmith.config import Config
+from tunesmith.data.checks import Finding, check
+from tunesmith.data.columns import load_records
+from tunesmith.data.records import Records
+from tunesmith.data.splits import split
+from tunesmith.errors import DataError
+from tunesmith.evaluation.baselines import majority_baseline, tfidf_baseline
+from tunesmith.evaluation.intervals import Score
+from tunesmith.predictor import Predictor, Scored
+from tunesmith.registry import lookup
+from tunesmith.report.card import write_card
+from tunesmith.report.page import write_report
+from tunesmith.run import Run, locked, prepare_folder, write_json_lines, write_record
+from tunesmith.tasks import TASKS
+from tunesmith.tasks.base import Task
+from tunesmith.tasks.encoding import Features, encode
+from tunesmith.training.candidates import Candidate, StartingPoint, choose_methods, try_method
+from tunesmith.training.fit import Workplace
+from tunesmith.training.progress import Stages
+from tunesmith.training.signals import StopRequest
+
+SPLITS = ("train", "valid", "test")
+
+
+def train(data: str, config: Config, stages: Stages) -> Run:
+    """Train and test a model on a file of examples.
+
+    Args:
+        data: the file or folder of examples.
+        config: every setting; what is left open is chosen here and written into the run.
+        stages: progress for the user.
+
+    Raises:
+        TunesmithError: of any kind; the record of the run then says ``failed`` or ``stopped``.
+    """
+    folder = Path(config.output.out or default_folder(data, config))
+    with ExitStack() as context:
+        context.enter_context(locked(folder))
+        prepare_folder(folder, config.output.overwrite, config.output.resume)
+        stop = context.enter_context(StopRequest())
+        torch.set_num_threads(config.training.threads or torch.get_num_threads())
+        clock = records_of.Clock()
+
+        with clock.stage("data"):
+            splits, kind, files = read_splits(data, config)
+            findings = check_splits(splits, kind)
+        task: Task = lookup(TASKS, "tasks", kind)()
+        record = records_of.begin(data, config, task, splits, files, findings)
+        context.enter_context(records_of.kept(folder, record, config.output.resume))
+        write_json_lines(folder / "findings.jsonl", (finding.to_dict() for finding in findings))
+
+        with clock.stage("encode"):
+            point = StartingPoint.load(config, task, splits["train"])
+            features = _encode(splits, point, folder, stages)
+        place = Workplace(folder, point.tokenizer, stages, stop, record["identity"], config.output.resume)
+        candidates = []
+        for method in choose_methods(config, point, len(splits["train"])):
+            with clock.stage(method.name):
+                candidates.append(try_method(method, features, point, place))
+
+        with clock.stage("evaluate"):
+            best = max(candidates, key=Candidate.goodness)
+            predictor = _predictor(best, point)
+            scored = {name: _score(predictor, splits[name], config) for name in ("valid", "test")}
+            for name, answers in scored.items():
+                write_json_lines(folder / "predictions" / f"{name}.jsonl", answers.lines())
+        with clock.stage("baselines"):
+            others = [c for c in candidates if c is not best]
+            baselines = _other_methods(others, point, splits["test"], config)
+            baselines += _cheap_models(point, splits, scored["test"], config)
+
+        _save(predictor, best, folder)
+        records_of.finish(record, best, point, {n: s.metrics for n, s in scored.items()}, baselines, clock)
+        records_of.save_config(folder, record)
+        write_record(folder, record)
+        write_report(folder, record)
+        write_card(folder, record)
+    return Run.load(folder)
+
+
+def read_splits(data: str, config: Config) -> tuple[dict[str, Records], str, list[dict[str, Any]]]:
+    """Read every file and split off what was not given.
+
+    Returns:
+        {"train", "valid", "test"} → records; the task's name; facts of each file for the record.
+    """
+    records, layout = load_records(data, config.data, config.task.name)
+    files = [records_of.file_facts(data, len(records))]
+    splits = {"train": records}
+    for name, path in (("valid", config.data.valid), ("test", config.data.test)):
+        if path is not None:
+            splits[name], _ = load_records(path, config.data, layout.kind)
+            files.append(records_of.file_facts(path, len(splits[name])))
+    missing = tuple(name for name in SPLITS if name not in splits)
+    if missing:
+        splits |= split(records, layout.kind, config.data, config.training.seed, missing)
+    return {name: splits[name] for name in SPLITS}, layout.kind, files
+
+
+def check_splits(splits: Mapping[str, Records], kind: str) -> list[Finding]:
+    """What the data checks find.
+
+    Raises:
+        DataError: a finding is a failure.
+    """
+    findings = check(splits, kind)
+    failures = [f"{f.split + ': ' if f.split else ''}{f.message}; {f.advice}" for f in findings if f.level == "failure"]
+    if failures:
+        raise DataError(failures)
+    return findings
+
+
+def default_folder(data: str, config: Config) -> str:
+    """``runs/<name of the data>-<method>``."""
+    return str(Path("runs") / f"{Path(data).name.partition('.')[0] or 'data'}-{config.method.name}")
+
+
+def _encode(splits: Mapping[str, Records], point: StartingPoint, folder: Path, stages: Stages) -> dict[str, Features]:
+    features = {}
+    work = folder / ".work"
+    work.mkdir(exist_ok=True)
+    names = ("train", "valid")
+    with stages.bar("tokenise", sum(len(splits[name]) for name in names)) as bar:
+        for name in names:
+            targets = point.task.targets(splits[name], point.space)
+            file = work / f"{name}.arrow"
+            features[name] = encode(splits[name], point.tokenizer, point.max_length, targets, file, bar.advance)
+    cut = features["train"]
+    stages.say(
+        f"max-length {point.max_length}: {cut.truncated} of {len(cut)} training texts are cut "
+        f"and lose {cut.lost_tokens} of {int(cut.lengths.sum()) + cut.lost_tokens} tokens"
+    )
+    return features
+
+
+def _predictor(candidate: Candidate, point: StartingPoint) -> Predictor:
+    return Predictor(candidate.fitted.model, point.tokenizer, point.task, point.answer_space, point.max_length)
+
+
+def _score(predictor: Predictor, records: Records, config: Config) -> Scored:
+    return predictor.score(records, config.evaluation.resamples, config.training.seed)
+
+
+def _other_methods(
+    others: list[Candidate], point: StartingPoint, test: Records, config: Config
+) -> list[dict[str, Any]]:
+    """The methods that were tried and not kept, on the test rows."""
+    rows = []
+    for candidate in others:
+        metrics = _score(_predictor(candidate, point), test, config).metrics
+        rows.append(_baseline(candidate.method.name, metrics, candidate.fitted.seconds))
+    return rows
+
+
+def _cheap_models(
+    point: StartingPoint, splits: Mapping[str, Records], scored: Scored, config: Config
+) -> list[dict[str, Any]]:
+    """Models that take seconds, on the test rows."""
+    if not config.evaluation.baseline:
+        return []
+    train, test, task, space = splits["train"], splits["test"], point.task, point.answer_space
+    targets, seed = task.targets(train, space), config.training.seed
+    answers = (
+        tfidf_baseline(train.joined_texts, targets, test.joined_texts, task.name, seed),
+        majority_baseline(targets, len(test), task.name),
+    )
+    rows = []
+    for answer in answers:
+        logits = task.logits_of(answer)
+        metrics = task.score(logits, scored.targets, space, config.evaluation.resamples, seed)
+        rows.append(_baseline(answer.name, metrics, answer.seconds))
+    return rows
+
+
+def _baseline(name: str, metrics: Mapping[str, Score], seconds: float) -> dict[str, Any]:
+    return {"name": name, "metrics": {key: score.to_dict() for key, score in metrics.items()}, "seconds": seconds}
+
+
+def _save(predictor: Predictor, best: Candidate, folder: Path) -> None:
+    predictor.save(folder / "model")
+    if best.fitted.adapted is not None:
+        best.fitted.adapted.save_pretrained(folder / "model" / "adapter")  # type: ignore[operator]

@@ -1,0 +1,139 @@
+"""From a run or model folder to predictions: shared by evaluation, the command line and programs."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from tunesmith.data.records import Records, text_records
+from tunesmith.errors import ModelError
+from tunesmith.evaluation.intervals import Score
+from tunesmith.models.heads import save_model
+from tunesmith.models.loading import Source, load_trained
+from tunesmith.registry import lookup
+from tunesmith.tasks import TASKS
+from tunesmith.tasks.base import LabelSpace, Prediction, Task
+from tunesmith.tasks.encoding import encode
+from tunesmith.training.inference import predict_logits
+from tunesmith.training.sampling import PaddingCollator
+
+FACTS = "tunesmith.json"
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A trained model with everything it needs to answer in the user's units.
+
+    Attributes:
+        model: in eval mode, float32.
+        tokenizer: its tokenizer.
+        task: what it was trained for.
+        space: meaning of its outputs.
+        max_length: tokens per text; longer texts are cut.
+    """
+
+    model: nn.Module
+    tokenizer: Any
+    task: Task
+    space: LabelSpace
+    max_length: int
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Predictor:
+        """Load a run folder, or the ``model`` folder of one.
+
+        Raises:
+            ModelError: it is neither, or damaged.
+        """
+        path = Path(folder)
+        model_folder = path / "model" if (path / "model").is_dir() else path
+        try:
+            facts = json.loads((model_folder / FACTS).read_text(encoding="utf-8"))
+            task, space = lookup(TASKS, "tasks", facts["task"])(), LabelSpace.from_dict(facts["labels"])
+            max_length = int(facts["max_length"])
+        except OSError:
+            raise ModelError(
+                f"{path}: no trained model ({model_folder / FACTS} is missing); give a finished run"
+            ) from None
+        except (ValueError, KeyError, TypeError) as error:
+            raise ModelError(f"{model_folder / FACTS}: damaged ({error!r})") from None
+        model, tokenizer = load_trained(Source(str(path), str(model_folder), None, True))
+        return cls(model, tokenizer, task, space, max_length)
+
+    def save(self, folder: Path) -> None:
+        """Write the model so that plain transformers load it, and what `load` needs beside it."""
+        save_model(self.model, self.tokenizer, folder, self.max_length)
+        facts = {"task": self.task.name, "labels": self.space.to_dict(), "max_length": self.max_length}
+        (folder / FACTS).write_text(json.dumps(facts, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+
+    def predict(self, texts: Sequence[str] | Sequence[tuple[str, str]]) -> list[Prediction]:
+        """Predictions in the order of the input.
+
+        Args:
+            texts: strings, or pairs of strings for a model trained on pairs.
+
+        Raises:
+            DataError: something else than text is among them.
+        """
+        return self.predict_records(text_records(texts, "predict")) if len(texts) else []
+
+    def predict_records(self, records: Records) -> list[Prediction]:
+        """Predictions for records, in their order."""
+        return self.task.decode(self.logits(records), self.space)
+
+    def logits(self, records: Records) -> np.ndarray:
+        """Logits (n, labels) float32, in the order of the records."""
+        with tempfile.TemporaryDirectory(prefix="tunesmith-") as folder:
+            file = Path(folder) / "features.arrow"
+            features = encode(records, self.tokenizer, self.max_length, None, file)
+            return predict_logits(self.model, features, PaddingCollator.of(self.tokenizer))
+
+    def score(self, records: Records, resamples: int, seed: int) -> Scored:
+        """Logits, predictions and every metric with its interval on labelled records.
+
+        Raises:
+            DataError: a label is unknown to the model.
+        """
+        targets, logits = self.task.targets(records, self.space), self.logits(records)
+        metrics = self.task.score(logits, targets, self.space, resamples, seed)
+        return Scored(records, targets, logits, self.task.decode(logits, self.space), metrics)
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A model's answers on labelled records.
+
+    Attributes:
+        targets: as the task makes them.
+        logits: (n, labels) float32.
+        predictions: in the order of the records.
+        metrics: name → value with its interval.
+    """
+
+    records: Records
+    targets: np.ndarray
+    logits: np.ndarray
+    predictions: list[Prediction]
+    metrics: dict[str, Score]
+
+    def lines(self) -> Iterable[dict[str, Any]]:
+        """Rows of ``predictions/<split>.jsonl``."""
+        for record, prediction in zip(self.records, self.predictions, strict=True):
+            answer = prediction.to_dict()
+            pair = {} if record.text_pair is None else {"text_pair": record.text_pair}
+            yield {
+                "id": record.id,
+                "text": record.text,
+                **pair,
+                "gold": record.label,
+                "prediction": answer["label"],
+                "score": answer["score"],
+                "scores": answer["scores"],
+            }

@@ -1,0 +1,197 @@
+"""The content of ``run.json``: what is known when a run begins, and what it found when it ends."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tunesmith.config import Config, dump
+from tunesmith.data.checks import Finding
+from tunesmith.data.records import Records
+from tunesmith.data.splits import fingerprint
+from tunesmith.errors import Interrupted, ResourceError, UsageError
+from tunesmith.evaluation.intervals import Score
+from tunesmith.models.loading import weights_sha256
+from tunesmith.run import VERSION, Run, machine, versions, write_record, write_text
+from tunesmith.tasks.base import Task
+from tunesmith.training.candidates import Candidate, StartingPoint
+
+NOT_PART_OF_THE_RESULT = ("output", "training.threads", "training.save_minutes", "training.tracker", "model.local")
+
+
+class Clock:
+    """Seconds of a run, in total and by stage."""
+
+    def __init__(self) -> None:
+        self.start = time.perf_counter()
+        self.stages: dict[str, float] = {}
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        begin = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.stages[name] = round(time.perf_counter() - begin, 3)
+
+    @property
+    def seconds(self) -> float:
+        return round(time.perf_counter() - self.start, 3)
+
+
+def begin(
+    data: str,
+    config: Config,
+    task: Task,
+    splits: Mapping[str, Records],
+    files: Sequence[Mapping[str, Any]],
+    findings: Sequence[Finding],
+) -> dict[str, Any]:
+    """The record of a run that has not finished; its status is ``stopped``, which is what a killed run is."""
+    requested = config.model_dump(mode="json")
+    facts = [{"name": name, "rows": len(part), "sha256": fingerprint(part)} for name, part in splits.items()]
+    return {
+        "version": VERSION,
+        "status": "stopped",
+        "task": task.name,
+        "method": config.method.name,
+        "model": {"name": config.model.name, "revision": config.model.revision},
+        "data": {"files": list(files), "splits": facts, "labels": []},
+        "config": requested,
+        "seed": config.training.seed,
+        "versions": versions(),
+        "machine": machine(torch.get_num_threads()),
+        "engine": {},
+        "timing": {},
+        "metrics": {},
+        "baselines": [],
+        "best": {},
+        "warnings": [finding.message for finding in findings if finding.level == "warning"],
+        "requested": requested,
+        "identity": {"config": _result_hash(requested), "data": _hash(facts)},
+    }
+
+
+@contextmanager
+def kept(folder: Path, record: dict[str, Any], resume: bool) -> Iterator[None]:
+    """Keep the record on disk while the run lasts, and its status true however it ends.
+
+    Raises:
+        UsageError: a resumed run differs from the one in the folder; the differences are named.
+    """
+    if resume:
+        _refuse_changes(Run.load(folder).record, record)
+    else:
+        (folder / "metrics.jsonl").write_text("", encoding="utf-8")
+    write_record(folder, record)
+    try:
+        yield
+        shutil.rmtree(folder / ".work", ignore_errors=True)
+    except OSError as error:
+        record["status"] = "failed"
+        free = shutil.disk_usage(folder).free
+        raise ResourceError(
+            f"{folder}: cannot write the run ({error.strerror or error}); {free:,} bytes are free"
+        ) from error
+    except (Interrupted, KeyboardInterrupt):
+        write_record(folder, record)
+        raise
+    except BaseException as error:
+        record |= {"status": "failed", "error": str(error)}
+        write_record(folder, record)
+        raise
+
+
+def finish(
+    record: dict[str, Any],
+    best: Candidate,
+    point: StartingPoint,
+    metrics: Mapping[str, Mapping[str, Score]],
+    baselines: list[dict[str, Any]],
+    clock: Clock,
+) -> None:
+    """Fill in what a finished run knows."""
+    config = point.config.model_copy(
+        update={
+            "task": point.config.task.model_copy(update={"name": record["task"]}),
+            "model": point.config.model.model_copy(update={"pooling": best.pooling}),
+            "method": point.config.method.model_copy(update={"name": best.method.name}),
+            "training": best.settings,
+        }
+    )
+    fitted = best.fitted
+    record |= {
+        "status": "done",
+        "method": best.method.name,
+        "model": {
+            "name": point.source.name,
+            "revision": point.source.revision,
+            "sha256": weights_sha256(point.source),
+            **fitted.summary,
+        },
+        "config": config.model_dump(mode="json"),
+        "engine": {"precision": point.precision.to_dict()},
+        "timing": {
+            "seconds": clock.seconds,
+            "stages": clock.stages,
+            "tokens_per_second": round(fitted.tokens / fitted.seconds, 1),
+        },
+        "metrics": {split: {n: score.to_dict() for n, score in scores.items()} for split, scores in metrics.items()},
+        "baselines": baselines,
+        "best": {**fitted.best, **fitted.details},
+    }
+    record["data"]["labels"] = list(point.space.names)
+
+
+def save_config(folder: Path, record: Mapping[str, Any]) -> None:
+    """Write the resolved configuration, without what only concerns this run's folder."""
+    tree = {key: value for key, value in record["config"].items() if key != "output"}
+    write_text(folder / "config.yaml", dump(Config.model_validate(tree), comments=True))
+
+
+def file_facts(path: str, rows: int) -> dict[str, Any]:
+    """Path, SHA-256 and rows of a data file; a folder's hash is over the names and contents of its files."""
+    root = Path(path)
+    digest = hashlib.sha256()
+    for file in [root] if root.is_file() else sorted(p for p in root.rglob("*") if p.is_file()):
+        with file.open("rb") as stream:
+            content = hashlib.file_digest(stream, "sha256").hexdigest()
+        if root.is_file():
+            return {"path": path, "sha256": content, "rows": rows}
+        digest.update(f"{file.relative_to(root)}\0{content}\n".encode())
+    return {"path": path, "sha256": digest.hexdigest() if root.exists() else None, "rows": rows}
+
+
+def _refuse_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+    before, after = _flat(old["requested"]), _flat(new["requested"])
+    changed = [
+        f"--resume: {key} was {before.get(key)!r} and is now {after.get(key)!r}; use the old value, or start a new run"
+        for key in sorted(before.keys() | after.keys())
+        if before.get(key) != after.get(key) and not key.startswith(NOT_PART_OF_THE_RESULT)
+    ]
+    if old["identity"]["data"] != new["identity"]["data"]:
+        changed.append("--resume: the data changed since the run began; restore the files, or start a new run")
+    if old["status"] == "done":
+        changed.append("--resume: the run is finished; nothing is left to continue")
+    if changed:
+        raise UsageError(changed)
+
+
+def _flat(tree: Mapping[str, Any]) -> dict[str, Any]:
+    return {f"{section}.{name}": value for section, values in tree.items() for name, value in values.items()}
+
+
+def _result_hash(requested: Mapping[str, Any]) -> str:
+    return _hash({k: v for k, v in _flat(requested).items() if not k.startswith(NOT_PART_OF_THE_RESULT)})
+
+
+def _hash(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

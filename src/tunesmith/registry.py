@@ -1,0 +1,48 @@
+"""Lookup of parts by name: plain tables of lazy strings, so that listing names imports nothing heavy.
+
+A table maps a name to ``"module:Attribute"``. Third parties add names through entry points of the group
+``tunesmith.<table>``; a built-in name cannot be replaced.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any
+
+from tunesmith.errors import UsageError
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """A hint with the nearest known names, or all of them when none is near."""
+    known = sorted(known)
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
+    return f"did you mean {' or '.join(repr(n) for n in near)}?" if near else f"known: {', '.join(known)}"
+
+
+def names(table: Mapping[str, str], group: str) -> list[str]:
+    """All names of a table, built-in ones first, then those of installed extensions."""
+    extra = sorted(point.name for point in entry_points(group=f"tunesmith.{group}") if point.name not in table)
+    return [*table, *extra]
+
+
+def lookup(table: Mapping[str, str], group: str, name: str) -> Any:
+    """The object registered under `name`.
+
+    Args:
+        table: the built-in names of this group.
+        group: what the table holds, in the plural: ``"tasks"``, ``"methods"``, ``"formats"``.
+        name: the name asked for.
+
+    Raises:
+        UsageError: the name is unknown; the message offers the nearest ones.
+    """
+    if name in table:
+        module, _, attribute = table[name].partition(":")
+        return getattr(import_module(module), attribute)
+    for point in entry_points(group=f"tunesmith.{group}"):
+        if point.name == name:
+            return point.load()
+    raise UsageError(f"unknown {group.removesuffix('s')} {name!r}; {did_you_mean(name, names(table, group))}")

@@ -1,0 +1,247 @@
+"""Small charts as SVG text. Colours and type come from the page's style sheet; every text is escaped.
+
+Each function returns one complete ``<svg>`` with a title for screen readers. Widths and heights are in units of the
+view box, which the page scales.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from markupsafe import Markup, escape
+from numpy.typing import NDArray
+
+from tunesmith.evaluation.calibration import ReliabilityBin
+
+MAX_POINTS = 300
+CHARACTER = 6.6  # mean width of a character at 12 units
+
+
+@dataclass(frozen=True)
+class Line:
+    """A named curve; `points` are (x, y) in order of x."""
+
+    name: str
+    points: Sequence[tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A row of `interval_bars`: a value with its limits, and the text that stands beside it."""
+
+    name: str
+    value: float
+    low: float
+    high: float
+    text: str
+    is_main: bool = False
+
+
+def line_chart(lines: Sequence[Line], heading: str, x_label: str, percent: bool = False) -> Markup:
+    """Curves over a common x axis, told apart by colour and dash."""
+    width, height, left, right, top, bottom = 480, 260, 48, 12, 34, 40
+    xs = [x for line in lines for x, _ in line.points]
+    ys = [y for line in lines for _, y in line.points]
+    y_ticks, x_ticks = _ticks(min(ys), max(ys)), _ticks(min(xs), max(xs), 6)
+    x_low, x_high = min(xs), max(max(xs), min(xs) + 1e-9)
+    y_low, y_high = min(y_ticks[0], min(ys)), max(y_ticks[-1], max(ys))
+
+    def x_at(x: float) -> float:
+        return left + (x - x_low) / (x_high - x_low) * (width - left - right)
+
+    def y_at(y: float) -> float:
+        return height - bottom - (y - y_low) / (y_high - y_low) * (height - top - bottom)
+
+    parts: list[Markup] = []
+    for tick in y_ticks:
+        parts.append(_tag("line", class_="grid", x1=left, x2=width - right, y1=y_at(tick), y2=y_at(tick)))
+        parts.append(_text(left - 8, y_at(tick) + 4, _number(tick, percent), "tick", "end"))
+    for tick in (tick for tick in x_ticks if x_low <= tick <= x_high):
+        parts.append(_text(x_at(tick), height - bottom + 18, f"{tick:,g}", "tick", "middle"))
+    parts.append(_text((left + width - right) / 2, height - 4, x_label, "axis", "middle"))
+    cursor = float(left)
+    for index, line in enumerate(lines, start=1):
+        points = [(x_at(x), y_at(y)) for x, y in _thinned(line.points)]
+        path = "M" + " L".join(f"{x:.1f} {y:.1f}" for x, y in points)
+        parts.append(_tag("path", class_=f"curve c{index}", d=path))
+        if len(points) <= 30:
+            parts += [_tag("circle", class_=f"fill c{index}", cx=x, cy=y, r=2.6) for x, y in points]
+        parts.append(_tag("path", class_=f"curve c{index}", d=f"M{cursor:.1f} 14 h20"))
+        parts.append(_text(cursor + 26, 18, line.name, "legend"))
+        cursor += 26 + CHARACTER * len(line.name) + 22
+    return _svg(width, height, heading, parts)
+
+
+def interval_bars(rows: Sequence[Interval], heading: str, percent: bool = True) -> Markup:
+    """A dot for each value and a bar for its interval, on one scale; the main row stands out."""
+    longest = max(len(row.name) for row in rows)
+    left, right, step, top, bottom = 14 + CHARACTER * min(longest, 30), 150, 34, 8, 30
+    width, height = left + right + 210, top + step * len(rows) + bottom
+    ticks = _ticks(min(row.low for row in rows), max(row.high for row in rows))
+    low, high = min(ticks[0], min(r.low for r in rows)), max(ticks[-1], max(r.high for r in rows))
+
+    def x_at(value: float) -> float:
+        return left + 10 + (value - low) / (high - low) * (width - left - right - 20)
+
+    parts: list[Markup] = []
+    for tick in ticks:
+        parts.append(_tag("line", class_="grid", x1=x_at(tick), x2=x_at(tick), y1=top, y2=height - bottom))
+        parts.append(_text(x_at(tick), height - bottom + 18, _number(tick, percent), "tick", "middle"))
+    for index, row in enumerate(rows):
+        y, style = top + step * (index + 0.5), "c1" if row.is_main else "c0"
+        parts.append(_text(left - 4, y + 4, _cut(row.name, 30), "label main" if row.is_main else "label", "end"))
+        parts.append(_tag("line", class_=f"whisker {style}", x1=x_at(row.low), x2=x_at(row.high), y1=y, y2=y))
+        parts.append(_tag("circle", class_=f"dot {style}", cx=x_at(row.value), cy=y, r=5.5))
+        parts.append(_text(width - right + 8, y + 4, row.text, "label main" if row.is_main else "label"))
+    return _svg(width, height, heading, parts)
+
+
+def confusion_matrix(counts: NDArray[np.integer], labels: Sequence[str], heading: str) -> Markup:
+    """Rows are the true labels, columns the predicted ones; shading is the share of the row."""
+    size, shown = len(labels), [_cut(label, 22) for label in labels]
+    margin = 12 + CHARACTER * max(map(len, shown))
+    cell = min(58.0, max(22.0, 620 / size))
+    slant = 0.75 * margin if size > 1 else 20
+    left, top = margin + 22, slant + 26
+    width, height = left + cell * size + 0.6 * margin, top + cell * size + 8
+    parts = [
+        _text(left + cell * size / 2, 12, "predicted", "axis", "middle"),
+        _tag(
+            "text",
+            "true label",
+            class_="axis",
+            text_anchor="middle",
+            transform=f"rotate(-90) translate({-(top + cell * size / 2):.1f} 12)",
+        ),
+    ]
+    for i, label in enumerate(shown):
+        x, y = left + cell * (i + 0.5), top + cell * (i + 0.5)
+        parts.append(_text(left - 8, y + 4, label, "label", "end"))
+        parts.append(_tag("text", label, class_="label", transform=f"translate({x:.1f} {top - 8:.1f}) rotate(-45)"))
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    for (i, j), count in np.ndenumerate(counts):
+        x, y, share = left + cell * j, top + cell * i, float(shares[i, j])
+        hover = f"{labels[i]} taken for {labels[j]}: {count} ({100 * share:.1f} %)"
+        box = _tag("rect", class_="cell", x=x + 1, y=y + 1, width=cell - 2, height=cell - 2, rx=3)
+        style = f"fill {'c1' if i == j else 'c2'}"
+        shade = _tag(
+            "rect",
+            class_=style,
+            x=x + 1,
+            y=y + 1,
+            width=cell - 2,
+            height=cell - 2,
+            rx=3,
+            fill_opacity=0.1 + 0.9 * share if count else 0,
+        )
+        number = _text(x + cell / 2, y + cell / 2 + 4, str(count), f"count{' on' if share > 0.45 else ''}", "middle")
+        parts.append(_tag("g", Markup("").join([_tag("title", hover), box, shade, number if count else Markup("")])))
+    return _svg(width, height, heading, parts)
+
+
+def reliability_diagram(bins: Sequence[ReliabilityBin], heading: str) -> Markup:
+    """Accuracy by confidence (above; on the diagonal is ideal) and the number of rows in each bin (below)."""
+    width, left, top, side, strip = 400, 48, 12, 330, 50
+    base, foot = top + side, top + side + 14 + strip
+    largest = max(b.count for b in bins)
+    parts: list[Markup] = []
+    for tick in (0.0, 0.25, 0.5, 0.75, 1.0):
+        y, x = base - tick * side, left + tick * side
+        parts.append(_tag("line", class_="grid", x1=left, x2=left + side, y1=y, y2=y))
+        parts.append(_text(left - 8, y + 4, _number(tick, True), "tick", "end"))
+        parts.append(_text(x, foot + 18, _number(tick, True), "tick", "middle"))
+    for b in (b for b in bins if b.count):
+        x, w = left + b.low * side + 1, (b.high - b.low) * side - 2
+        height, share = b.accuracy * side, b.count / largest * strip
+        hover = f"confidence {b.confidence:.3f}, accuracy {b.accuracy:.3f}, {b.count} rows"
+        bar = _tag("rect", class_="fill c1", x=x, y=base - height, width=w, height=height, fill_opacity=0.8)
+        mark = _tag("line", class_="mark", x1=x, x2=x + w, y1=base - b.confidence * side, y2=base - b.confidence * side)
+        rows = _tag("rect", class_="fill c0", x=x, y=foot - share, width=w, height=max(share, 0.8))
+        parts.append(_tag("g", Markup("").join([_tag("title", hover), bar, mark, rows])))
+    parts.append(_tag("path", class_="ideal", d=f"M{left} {base} L{left + side} {top}"))
+    parts.append(_tag("line", class_="grid", x1=left, x2=left + side, y1=foot, y2=foot))
+    parts.append(_text(left - 8, foot - strip / 2 + 4, "rows", "tick", "end"))
+    parts.append(_text(left + side / 2, foot + 38, "confidence", "axis", "middle"))
+    return _svg(width, foot + 44, heading, parts)
+
+
+def bars(rows: Sequence[tuple[str, Sequence[int]]], series: Sequence[str], heading: str) -> Markup:
+    """Counts of each row as horizontal bars, one for each of the `series`, as shares of that series."""
+    shown = [_cut(name, 30) for name, _ in rows]
+    left = 14 + CHARACTER * max(map(len, shown))
+    thin, gap, right = 11, 10, 60
+    step, top = thin * len(series) + gap, 30
+    width, height = left + 440 + right, top + step * len(rows)
+    totals = [max(1, sum(values[s] for _, values in rows)) for s in range(len(series))]
+    largest = max(value / totals[s] for _, values in rows for s, value in enumerate(values)) or 1.0
+    parts: list[Markup] = []
+    cursor = left
+    for index, name in enumerate(series, start=1):
+        parts.append(_tag("rect", class_=f"fill c{index}", x=cursor, y=6, width=12, height=12, rx=2))
+        parts.append(_text(cursor + 18, 16, name, "legend"))
+        cursor += 18 + CHARACTER * len(name) + 22
+    for i, (_, values) in enumerate(rows):
+        y = top + step * i
+        parts.append(_text(left - 8, y + thin * len(series) / 2 + 4, shown[i], "label", "end"))
+        for s, value in enumerate(values):
+            length = value / totals[s] / largest * 440
+            parts.append(
+                _tag(
+                    "rect",
+                    class_=f"fill c{s + 1}",
+                    x=left,
+                    y=y + thin * s,
+                    width=max(length, 1),
+                    height=thin - 1,
+                    rx=1.5,
+                )
+            )
+            parts.append(_text(left + length + 6, y + thin * s + 9, f"{value:,}", "small"))
+    return _svg(width, height, heading, parts)
+
+
+def _svg(width: float, height: float, heading: str, parts: Sequence[Markup]) -> Markup:
+    content = Markup("").join([_tag("title", heading), *parts])
+    # The page may shrink a chart, but type should never be blown up: the width is also the largest one.
+    style = f"max-width:{width:.0f}px"
+    return _tag("svg", content, viewBox=f"0 0 {width:.0f} {height:.0f}", role="img", aria_label=heading, style=style)
+
+
+def _tag(name: str, content: str = "", **attributes: str | float) -> Markup:
+    """An element, text and attribute values escaped; ``class_`` gives ``class``, ``text_anchor`` ``text-anchor``."""
+    pairs = Markup("").join(
+        Markup(' {}="{}"').format(key.rstrip("_").replace("_", "-"), round(v, 2) if isinstance(v, float) else v)
+        for key, v in attributes.items()
+    )
+    return Markup("<{0}{1}>{2}</{0}>").format(Markup(name), pairs, escape(content))
+
+
+def _text(x: float, y: float, content: str, style: str, anchor: str = "start") -> Markup:
+    return _tag("text", content, class_=style, x=float(x), y=float(y), text_anchor=anchor)
+
+
+def _cut(text: str, limit: int) -> str:
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def _number(value: float, percent: bool) -> str:
+    return f"{100 * value:g} %" if percent and value < 1e4 else f"{value:g}"
+
+
+def _thinned(points: Sequence[tuple[float, float]]) -> Sequence[tuple[float, float]]:
+    """At most about `MAX_POINTS` of the points, evenly spaced, the last one among them."""
+    stride = math.ceil(len(points) / MAX_POINTS)
+    return points if stride <= 1 else [*points[:-1:stride], points[-1]]
+
+
+def _ticks(low: float, high: float, wanted: int = 5) -> list[float]:
+    """Round numbers (1, 2 or 5 times a power of ten apart) from just below `low` to just above `high`."""
+    span = high - low or abs(high) or 1.0
+    power = 10.0 ** math.floor(math.log10(span / wanted))
+    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power * wanted >= span)
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    last = max(last, first + 1)
+    return [float(f"{index * step:.10g}") for index in range(first, last + 1)]

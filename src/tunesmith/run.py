@@ -1,0 +1,161 @@
+"""A run on disk: its folder, its one machine-readable record, and the lock that keeps a second process out."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import platform
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from tunesmith.errors import ModelError, UsageError
+from tunesmith.evaluation.intervals import Score
+
+RECORD = "run.json"
+VERSION = 1
+LIBRARIES = ("tunesmith", "torch", "transformers", "peft", "datasets", "accelerate", "scikit-learn", "numpy", "pyarrow")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished (or interrupted) run.
+
+    Attributes:
+        folder: where it is.
+        record: the content of ``run.json``.
+    """
+
+    folder: Path
+    record: Mapping[str, Any]
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Run:
+        """Read a run folder.
+
+        Raises:
+            ModelError: there is no readable ``run.json`` in it.
+        """
+        path = Path(folder)
+        try:
+            record = json.loads((path / RECORD).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise ModelError(
+                f"{path}: not a run ({RECORD}: {error.strerror}); give the folder that train printed"
+            ) from None
+        except ValueError as error:
+            raise ModelError(f"{path / RECORD}: damaged ({error})") from None
+        if not isinstance(record, dict) or record.get("version") != VERSION:
+            raise ModelError(
+                f"{path / RECORD}: not a record of version {VERSION}; train again, or use an older Tunesmith"
+            )
+        return cls(path, record)
+
+    @property
+    def metrics(self) -> dict[str, dict[str, Score]]:
+        """Split → metric name → value with its 95 % interval."""
+        return {
+            split: {name: Score(**score) for name, score in scores.items()}
+            for split, scores in self.record["metrics"].items()
+        }
+
+    @property
+    def model_folder(self) -> Path:
+        return self.folder / "model"
+
+    def __str__(self) -> str:
+        return str(self.folder)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a run folder for this process.
+
+    Raises:
+        UsageError: another process holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            holder = os.read(descriptor, 20).decode(errors="replace").strip()
+            raise UsageError(
+                f"{folder}: process {holder} is writing this run; wait for it, or give another --out"
+            ) from None
+        os.truncate(descriptor, 0)
+        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def prepare_folder(folder: Path, overwrite: bool, resume: bool) -> None:
+    """Make the folder ready for a new run, or leave it as it is for a resumed one.
+
+    Raises:
+        UsageError: it holds something that the flags do not allow to touch.
+    """
+    has_run = (folder / RECORD).exists()
+    if resume:
+        if not has_run:
+            raise UsageError(f"--resume: {folder} holds no run; start it without --resume")
+        return
+    others = [path.name for path in folder.iterdir() if path.name != ".lock"] if folder.exists() else []
+    if not others:
+        return
+    if not has_run:
+        raise UsageError(
+            f"--out {folder}: the folder is not empty and holds no run ({others[0]}, …); give another --out"
+        )
+    if not overwrite:
+        raise UsageError(
+            f"--out {folder}: a run is there already; add --overwrite to replace it or --resume to continue it"
+        )
+    for name in others:
+        path = folder / name
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def write_record(folder: Path, record: Mapping[str, Any]) -> None:
+    """Replace ``run.json`` in one step, so that a reader never sees half of it."""
+    write_text(folder / RECORD, json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file by way of a temporary one beside it."""
+    aside = path.with_name(f".{path.name}.tmp")
+    aside.write_text(text, encoding="utf-8")
+    aside.replace(path)
+
+
+def write_json_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """One JSON object a line."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8") as file:
+        for row in rows:
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the libraries that decide results."""
+    return {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}}
+
+
+def machine(threads: int) -> dict[str, Any]:
+    """What the run was computed on."""
+    return {
+        "platform": platform.platform(),
+        "processor": platform.machine(),
+        "cores": os.cpu_count(),
+        "threads": threads,
+    }

@@ -1,0 +1,220 @@
+"""Text classification in all its forms: one label of many, several labels, a number; single texts and pairs."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from scipy.special import expit, logit, softmax
+
+from tunesmith.data.records import Records
+from tunesmith.errors import DataError
+from tunesmith.evaluation.baselines import Baseline, Kind
+from tunesmith.evaluation.intervals import (
+    Score,
+    Statistics,
+    paired_bootstrap,
+    paired_test,
+    score_classification,
+    score_multilabel,
+    score_regression,
+)
+from tunesmith.evaluation.metrics import (
+    classification_scores,
+    classification_statistics,
+    multilabel_scores,
+    multilabel_statistics,
+    regression_scores,
+    regression_statistics,
+)
+from tunesmith.tasks.base import LabelSpace, Prediction, shares
+from tunesmith.tasks.losses import BinaryCrossEntropy, CrossEntropy, Loss, SquaredError
+
+
+class Classification:
+    """Exactly one label per text."""
+
+    name: ClassVar[Kind] = "classification"
+    problem_type: ClassVar[str] = "single_label_classification"
+    primary_metric: ClassVar[str] = "accuracy"
+
+    def labels(self, train: Records) -> LabelSpace:
+        return LabelSpace(_in_order({str(label) for label in train.labels}))
+
+    def targets(self, records: Records, space: LabelSpace) -> np.ndarray:
+        return np.array(_indices(records, [(label,) for label in records.labels], space), dtype=np.int64).reshape(-1)
+
+    def loss(self, label_smoothing: float, class_weights: torch.Tensor | None) -> Loss:
+        return CrossEntropy(label_smoothing, class_weights)
+
+    def decode(self, logits: np.ndarray, space: LabelSpace) -> list[Prediction]:
+        probabilities = softmax(logits.astype(np.float64), axis=1)
+        best = probabilities.argmax(axis=1)
+        return [
+            Prediction(space.names[i], float(row[i]), dict(zip(space.names, row.tolist(), strict=True)))
+            for i, row in zip(best, probabilities, strict=True)
+        ]
+
+    def score(
+        self, logits: np.ndarray, targets: np.ndarray, space: LabelSpace, resamples: int, seed: int
+    ) -> dict[str, Score]:
+        return score_classification(*self._arrays(logits, targets), len(space.names), resamples, seed)
+
+    def quick_score(self, logits: np.ndarray, targets: np.ndarray, space: LabelSpace) -> dict[str, float]:
+        return classification_scores(*self._arrays(logits, targets), len(space.names))
+
+    def compare(
+        self, first: np.ndarray, second: np.ndarray, targets: np.ndarray, space: LabelSpace, resamples: int, seed: int
+    ) -> dict[str, Any]:
+        statistics = partial(classification_statistics, num_labels=len(space.names))
+        a, b = self._arrays(first, targets), self._arrays(second, targets)
+        return _paired(statistics, a, b, resamples, seed) | {"p_value": paired_test(a[1] == targets, b[1] == targets)}
+
+    def logits_of(self, answer: Baseline) -> np.ndarray:
+        assert answer.probabilities is not None
+        return np.log(np.maximum(answer.probabilities, 1e-12))
+
+    def class_weights(self, targets: np.ndarray, space: LabelSpace) -> np.ndarray | None:
+        return shares(np.bincount(targets, minlength=len(space.names)))
+
+    @staticmethod
+    def _arrays(logits: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        probabilities = softmax(logits.astype(np.float64), axis=1)
+        return targets, probabilities.argmax(axis=1), probabilities
+
+
+class MultiLabel:
+    """Any number of labels per text; a label is predicted when its probability is at least one half."""
+
+    name: ClassVar[Kind] = "multilabel"
+    problem_type: ClassVar[str] = "multi_label_classification"
+    primary_metric: ClassVar[str] = "micro_f1"
+
+    def labels(self, train: Records) -> LabelSpace:
+        return LabelSpace(_in_order({name for labels in train.labels for name in labels or ()}))
+
+    def targets(self, records: Records, space: LabelSpace) -> np.ndarray:
+        targets = np.zeros((len(records), len(space.names)), dtype=np.float32)
+        for row, indices in enumerate(_indices(records, [tuple(label or ()) for label in records.labels], space)):
+            targets[row, indices] = 1.0
+        return targets
+
+    def loss(self, label_smoothing: float, class_weights: torch.Tensor | None) -> Loss:
+        return BinaryCrossEntropy(label_smoothing, class_weights)
+
+    def decode(self, logits: np.ndarray, space: LabelSpace) -> list[Prediction]:
+        predictions = []
+        for row in expit(logits.astype(np.float64)):
+            labels = tuple(name for name, p in zip(space.names, row, strict=True) if p >= 0.5)
+            chosen = row[row >= 0.5]
+            score = float(chosen.min()) if len(chosen) else float(1 - row.max())
+            predictions.append(Prediction(labels, score, dict(zip(space.names, row.tolist(), strict=True))))
+        return predictions
+
+    def score(
+        self, logits: np.ndarray, targets: np.ndarray, space: LabelSpace, resamples: int, seed: int
+    ) -> dict[str, Score]:
+        return score_multilabel(*self._arrays(logits, targets), resamples, seed)
+
+    def quick_score(self, logits: np.ndarray, targets: np.ndarray, space: LabelSpace) -> dict[str, float]:
+        return multilabel_scores(*self._arrays(logits, targets))
+
+    def compare(
+        self, first: np.ndarray, second: np.ndarray, targets: np.ndarray, space: LabelSpace, resamples: int, seed: int
+    ) -> dict[str, Any]:
+        a, b = self._arrays(first, targets), self._arrays(second, targets)
+        right = [(arrays[0] == arrays[1]).all(axis=1) for arrays in (a, b)]
+        return _paired(multilabel_statistics, a, b, resamples, seed) | {"p_value": paired_test(right[0], right[1])}
+
+    def logits_of(self, answer: Baseline) -> np.ndarray:
+        assert answer.probabilities is not None
+        return np.asarray(logit(np.clip(answer.probabilities, 1e-9, 1 - 1e-9)))
+
+    def class_weights(self, targets: np.ndarray, space: LabelSpace) -> np.ndarray | None:
+        positive = np.maximum(targets.sum(axis=0), 1)
+        return np.asarray((len(targets) - positive).clip(min=1) / positive, dtype=np.float32)
+
+    @staticmethod
+    def _arrays(logits: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        return targets > 0.5, logits >= 0, expit(logits.astype(np.float64))
+
+
+class Regression:
+    """A number per text, trained on standardised targets."""
+
+    name: ClassVar[Kind] = "regression"
+    problem_type: ClassVar[str] = "regression"
+    primary_metric: ClassVar[str] = "pearson"
+
+    def labels(self, train: Records) -> LabelSpace:
+        values = _numbers(train)
+        return LabelSpace(("value",), float(values.mean()), float(values.std()) or 1.0)
+
+    def targets(self, records: Records, space: LabelSpace) -> np.ndarray:
+        return ((_numbers(records) - space.mean) / space.scale).astype(np.float32)
+
+    def loss(self, label_smoothing: float, class_weights: torch.Tensor | None) -> Loss:
+        return SquaredError()
+
+    def decode(self, logits: np.ndarray, space: LabelSpace) -> list[Prediction]:
+        values = self._values(logits, space)
+        return [Prediction(f"{value:.6g}", float(value), {space.names[0]: float(value)}) for value in values]
+
+    def score(
+        self, logits: np.ndarray, targets: np.ndarray, space: LabelSpace, resamples: int, seed: int
+    ) -> dict[str, Score]:
+        return score_regression(self._values(targets, space), self._values(logits, space), resamples, seed)
+
+    def quick_score(self, logits: np.ndarray, targets: np.ndarray, space: LabelSpace) -> dict[str, float]:
+        return regression_scores(self._values(targets, space), self._values(logits, space))
+
+    def compare(
+        self, first: np.ndarray, second: np.ndarray, targets: np.ndarray, space: LabelSpace, resamples: int, seed: int
+    ) -> dict[str, Any]:
+        gold = self._values(targets, space)
+        a, b = (gold, self._values(first, space)), (gold, self._values(second, space))
+        return _paired(regression_statistics, a, b, resamples, seed)
+
+    def logits_of(self, answer: Baseline) -> np.ndarray:
+        return answer.predicted
+
+    def class_weights(self, targets: np.ndarray, space: LabelSpace) -> np.ndarray | None:
+        return None
+
+    @staticmethod
+    def _values(standardised: np.ndarray, space: LabelSpace) -> np.ndarray:
+        return standardised.reshape(-1).astype(np.float64) * space.scale + space.mean
+
+
+def _paired(
+    statistics: Statistics, first: tuple[Any, ...], second: tuple[Any, ...], resamples: int, seed: int
+) -> dict[str, Any]:
+    difference = paired_bootstrap(statistics, first, second, resamples, seed)
+    return {"difference": {name: score.to_dict() for name, score in difference.items()}}
+
+
+def _in_order(names: set[str]) -> tuple[str, ...]:
+    """Label names sorted as numbers where all are whole numbers, else as text."""
+    return tuple(sorted(names, key=int) if all(name.isdecimal() for name in names) else sorted(names))
+
+
+def _indices(records: Records, labels: list[tuple[object, ...]], space: LabelSpace) -> list[list[int]]:
+    index = {name: i for i, name in enumerate(space.names)}
+    unknown: dict[str, list[int]] = {}
+    for row, names in zip(records.table["row"].to_pylist(), labels, strict=True):
+        for name in names:
+            if name not in index:
+                unknown.setdefault(str(name), []).append(row)
+    if unknown:
+        raise DataError(
+            f"{records.path}: label {name!r} of {len(rows)} rows (first: row {rows[0]}) is not in the training data; "
+            "correct the label, or add examples of it to the training file"
+            for name, rows in unknown.items()
+        )
+    return [[index[str(name)] for name in names] for names in labels]
+
+
+def _numbers(records: Records) -> np.ndarray:
+    return np.array([float(str(label)) for label in records.labels], dtype=np.float64)

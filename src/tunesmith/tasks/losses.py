@@ -1,0 +1,89 @@
+"""Losses as a sum, beside the weight to divide it by, so that an optimizer step is divided once, by its own targets.
+
+A loss answers two questions: the sum over some targets (micro-batch by micro-batch), and the weight of some targets
+(known before the model runs, so that the micro-batches of one step share one divisor).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch.nn import functional
+
+IGNORED = -100
+"""Targets with this value are not learned, as in transformers' own heads."""
+
+
+class Loss(Protocol):
+    """A loss over logits and targets."""
+
+    def total(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Sum over the targets (scalar float32)."""
+        ...
+
+    def weight(self, targets: torch.Tensor) -> torch.Tensor:
+        """What the sum over these targets is divided by (scalar float32)."""
+        ...
+
+
+@dataclass(frozen=True)
+class CrossEntropy:
+    """Softmax cross-entropy of logits (..., labels) against int64 targets (...).
+
+    Attributes:
+        label_smoothing: share of the target spread evenly over all labels (Szegedy et al. 2016).
+        class_weights: (labels,), or None. The divisor is then the sum of the targets' weights, as in torch.
+    """
+
+    label_smoothing: float = 0.0
+    class_weights: torch.Tensor | None = None
+
+    def total(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return functional.cross_entropy(
+            logits.reshape(-1, logits.shape[-1]).float(),
+            targets.reshape(-1),
+            None if self.class_weights is None else self.class_weights.to(logits.device),
+            ignore_index=IGNORED,
+            reduction="sum",
+            label_smoothing=self.label_smoothing,
+        )
+
+    def weight(self, targets: torch.Tensor) -> torch.Tensor:
+        real = targets[targets != IGNORED]
+        if self.class_weights is None:
+            return torch.tensor(float(real.numel()), device=targets.device)
+        return self.class_weights.to(targets.device)[real].sum()
+
+
+@dataclass(frozen=True)
+class BinaryCrossEntropy:
+    """Sigmoid cross-entropy of logits (n, labels) against targets (n, labels) of 0 and 1; divided by n · labels.
+
+    Attributes:
+        label_smoothing: targets move to ``1 - s/2`` and ``s/2``, the two-class form of smoothing over all labels.
+        class_weights: (labels,) weight of each label's positive targets, or None.
+    """
+
+    label_smoothing: float = 0.0
+    class_weights: torch.Tensor | None = None
+
+    def total(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        smooth = targets.float() * (1 - self.label_smoothing) + self.label_smoothing / 2
+        weights = None if self.class_weights is None else self.class_weights.to(logits.device)
+        return functional.binary_cross_entropy_with_logits(logits.float(), smooth, pos_weight=weights, reduction="sum")
+
+    def weight(self, targets: torch.Tensor) -> torch.Tensor:
+        return torch.tensor(float(targets.numel()), device=targets.device)
+
+
+@dataclass(frozen=True)
+class SquaredError:
+    """Squared difference between logits and targets with as many elements; divided by their number."""
+
+    def total(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return functional.mse_loss(logits.float().reshape(-1), targets.float().reshape(-1), reduction="sum")
+
+    def weight(self, targets: torch.Tensor) -> torch.Tensor:
+        return torch.tensor(float(targets.numel()), device=targets.device)

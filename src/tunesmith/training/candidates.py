@@ -1,0 +1,132 @@
+"""From a configuration to fitted models: one starting point, and a candidate for each method that is tried on it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from tunesmith.config import Config, TrainingSettings
+from tunesmith.data.records import Records
+from tunesmith.engine.precision import Precision, choose_precision
+from tunesmith.errors import UsageError
+from tunesmith.evaluation.metrics import METRICS
+from tunesmith.methods import METHODS
+from tunesmith.methods.base import LARGE_MODEL, Method, backbone_parameters
+from tunesmith.models.heads import PooledClassifier, final_linear, has_untrained_inner_head
+from tunesmith.models.loading import Source, find_source, load_classifier, load_config, load_tokenizer, token_limit
+from tunesmith.registry import did_you_mean, lookup
+from tunesmith.tasks.base import LabelSpace, Task
+from tunesmith.tasks.encoding import Features, choose_max_length
+from tunesmith.training.fit import Fit, Workplace, fit, resolve_training
+
+FEW_ROWS = 300
+"""Below this many training rows only the last layers are recommended for training."""
+
+
+@dataclass(frozen=True)
+class StartingPoint:
+    """A pretrained model before any method touched it, and everything that was decided for it.
+
+    Attributes:
+        space: the label space of the train split.
+        pooling: ``head``, ``first`` or ``mean``.
+        max_length: tokens per text.
+    """
+
+    config: Config
+    source: Source
+    task: Task
+    tokenizer: Any
+    space: LabelSpace
+    pooling: str
+    max_length: int
+    precision: Precision
+
+    @classmethod
+    def load(cls, config: Config, task: Task, train: Records) -> StartingPoint:
+        """Find and open the model, and settle what depends on it and on the training texts.
+
+        Raises:
+            ModelError: the model cannot be used.
+            UsageError: the metric is not one of the task's.
+        """
+        metric, suitable = config.training.metric, [name for name, m in METRICS.items() if task.name in m.tasks]
+        if metric is not None and metric not in suitable:
+            raise UsageError(f"--metric {metric}: not a metric of {task.name}; {did_you_mean(metric, suitable)}")
+        source = find_source(config.model)
+        tokenizer = load_tokenizer(source)
+        limit = token_limit(load_config(source), tokenizer)
+        max_length = choose_max_length(train, tokenizer, limit, config.training.max_length)
+        precision = choose_precision(config.training.precision)
+        space = task.labels(train)
+        point = cls(config, source, task, tokenizer, space, config.model.pooling, max_length, precision)
+        model = point.model()
+        if final_linear(model).bias is None:  # an offset could not be written back into the layer
+            space = dataclasses.replace(space, mean=0.0)
+        pooling = model.pooling if isinstance(model, PooledClassifier) else "head"
+        return dataclasses.replace(point, space=space, pooling=pooling)
+
+    def model(self, pooling: str | None = None) -> nn.Module:
+        """A fresh copy of the model, the same at every call."""
+        return load_classifier(
+            self.source,
+            self.tokenizer,
+            self.space.names,
+            self.task.problem_type,
+            pooling or self.pooling,
+            self.config.training.seed,
+        )
+
+    @property
+    def answer_space(self) -> LabelSpace:
+        """The label space of a fitted model, whose outputs are in the user's units."""
+        return dataclasses.replace(self.space, mean=0.0, scale=1.0)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One method's result.
+
+    Attributes:
+        settings: with every value resolved.
+        pooling: that the fitted model has.
+    """
+
+    method: Method
+    fitted: Fit
+    settings: TrainingSettings
+    pooling: str
+
+    def goodness(self) -> float:
+        """The validation metric, larger for better."""
+        best = self.fitted.best
+        return float(best["value"]) * (1 if METRICS[best["metric"]].higher_is_better else -1)
+
+
+def choose_methods(config: Config, point: StartingPoint, rows: int) -> Iterator[Method]:
+    """The method asked for; for ``auto`` features first (seconds), then the one recommended for data and model."""
+    names = [config.method.name]
+    if config.method.name == "auto":
+        few, large = rows < FEW_ROWS, backbone_parameters(point.model()) >= LARGE_MODEL
+        names = ["features", "freeze" if few else "lora" if large else "full"]
+    for name in names:
+        yield lookup(METHODS, "methods", name)(config.method)
+
+
+def try_method(method: Method, features: Mapping[str, Features], point: StartingPoint, place: Workplace) -> Candidate:
+    """Fit a fresh copy of the starting point by `method` on the ``train`` features, watched on ``valid``."""
+    model, pooling = point.model(), point.pooling
+    if method.solves_head and point.config.model.pooling == "auto" and has_untrained_inner_head(model):
+        # What reaches the last layer of such a head has passed through weights that nothing has trained.
+        pooling, model = "mean", point.model("mean")
+    rows = len(features["train"])
+    settings = resolve_training(point.config.training, method, model, rows, point.task.primary_metric)
+    settings = settings.model_copy(update={"max_length": point.max_length, "precision": point.precision.state})
+    result = fit(model, method, point.task, point.space, features["train"], features["valid"], settings, place)
+    best = result.best
+    place.stages.say(f"{method.name}: valid {best['metric']} {best['value']:.4f} after {result.seconds:.0f} s")
+    return Candidate(method, result, settings, pooling)

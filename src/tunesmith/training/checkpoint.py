@@ -1,0 +1,179 @@
+"""Checkpoints that are complete or absent: written aside, listed with hashes, renamed into place, verified on load.
+
+A checkpoint folder holds the model's files, ``optimizer.safetensors`` with ``optimizer.json`` (moments and settings, no
+pickle), ``trainer_state.json``, and ``manifest.json`` with the size and hash of every file and the run it belongs to.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from tunesmith.errors import ModelError, ResourceError
+
+MANIFEST = "manifest.json"
+OPTIMIZER_TENSORS, OPTIMIZER_VALUES = "optimizer.safetensors", "optimizer.json"
+
+
+@contextmanager
+def commit(folder: Path, identity: dict[str, Any]) -> Iterator[Path]:
+    """Yield a folder to write into; on success it becomes `folder` in one rename, else it is removed.
+
+    Args:
+        folder: where the checkpoint will be; a leftover of that name is replaced.
+        identity: what the checkpoint belongs to (run, step), stored in the manifest.
+
+    Raises:
+        ResourceError: the disk is full; nothing half-written stays.
+    """
+    aside = folder.with_name(f".{folder.name}.tmp-{os.getpid()}")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    _remove_leftovers(folder)
+    aside.mkdir()
+    try:
+        yield aside
+        _write_manifest(aside, identity)
+        if folder.exists():
+            shutil.rmtree(folder)
+        aside.rename(folder)
+        _sync(folder.parent)
+    except OSError as error:
+        shutil.rmtree(aside, ignore_errors=True)
+        free = shutil.disk_usage(folder.parent).free
+        raise ResourceError(
+            f"{folder}: the checkpoint cannot be written ({error.strerror or error}); {free:,} bytes are free. "
+            "Free some space and continue with --resume; earlier checkpoints are intact"
+        ) from error
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
+
+
+def verify(folder: Path, identity: dict[str, Any] | None = None) -> str | None:
+    """Why a checkpoint cannot be used, or None when every file is what the manifest says.
+
+    Args:
+        identity: if given, its values must be those of the manifest.
+    """
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        files = manifest["files"].items()
+    except (OSError, ValueError, KeyError, AttributeError) as error:
+        return f"{MANIFEST} is missing or unreadable ({type(error).__name__})"
+    for key, value in (identity or {}).items():
+        if manifest["identity"].get(key) != value:
+            return f"it belongs to another run ({key} is {manifest['identity'].get(key)!r}, expected {value!r})"
+    for name, facts in files:
+        path = folder / name
+        if not path.is_file() or path.stat().st_size != facts["bytes"]:
+            return f"{name} is missing or has the wrong size"
+        if _sha256(path) != facts["sha256"]:
+            return f"{name} is damaged (its hash differs from the manifest)"
+    return None
+
+
+def checkpoints(folder: Path, prefix: str) -> list[Path]:
+    """Folders ``<prefix>-<step>`` in `folder`, highest step first."""
+    pattern = re.compile(rf"{re.escape(prefix)}-(\d+)")
+    found = [(int(match[1]), path) for path in folder.glob(f"{prefix}-*") if (match := pattern.fullmatch(path.name))]
+    return [path for _, path in sorted(found, reverse=True)]
+
+
+def last_valid(folder: Path, prefix: str, identity: dict[str, Any] | None = None) -> tuple[Path | None, list[str]]:
+    """The newest checkpoint that verifies, and one line for each newer one that was passed over."""
+    passed_over: list[str] = []
+    for path in checkpoints(folder, prefix):
+        problem = verify(path, identity)
+        if problem is None:
+            return path, passed_over
+        passed_over.append(f"{path}: {problem}; using an earlier checkpoint")
+    return None, passed_over
+
+
+def rotate(folder: Path, prefix: str, keep: set[Path]) -> None:
+    """Delete the checkpoints that are not in `keep`."""
+    for path in checkpoints(folder, prefix):
+        if path not in keep:
+            shutil.rmtree(path)
+
+
+def save_optimizer(folder: Path, optimizer: torch.optim.Optimizer, scheduler: Any, scaler: Any = None) -> None:
+    """Write the optimizer's tensors to safetensors; its settings, the schedule and the loss scale to JSON."""
+    state = optimizer.state_dict()
+    tensors, values = {}, {}
+    for index, entry in state["state"].items():
+        for key, value in entry.items():
+            if isinstance(value, torch.Tensor):
+                tensors[f"{index}.{key}"] = value.detach().contiguous().cpu()
+            else:
+                values[f"{index}.{key}"] = value
+    schedule = {key: value for key, value in scheduler.state_dict().items() if key != "lr_lambdas"}
+    save_file(tensors, folder / OPTIMIZER_TENSORS)
+    content = {"values": values, "param_groups": state["param_groups"], "schedule": schedule}
+    content["scaler"] = None if scaler is None else scaler.state_dict()
+    (folder / OPTIMIZER_VALUES).write_text(json.dumps(content), encoding="utf-8")
+
+
+def load_optimizer(folder: Path, optimizer: torch.optim.Optimizer, scheduler: Any, scaler: Any = None) -> None:
+    """Restore what `save_optimizer` wrote.
+
+    Raises:
+        ModelError: a file is missing, or the state is of another set of parameters.
+    """
+    try:
+        tensors = load_file(folder / OPTIMIZER_TENSORS)
+        content = json.loads((folder / OPTIMIZER_VALUES).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"{folder}: the optimizer's state cannot be read ({error}); it cannot be resumed exactly"
+        ) from None
+    state: dict[int, dict[str, Any]] = {}
+    for name, value in [*tensors.items(), *content["values"].items()]:
+        index, _, key = name.partition(".")
+        state.setdefault(int(index), {})[key] = value
+    try:
+        optimizer.load_state_dict({"state": state, "param_groups": content["param_groups"]})
+    except ValueError as error:
+        raise ModelError(f"{folder}: the optimizer's state is of another model or method ({error})") from None
+    scheduler.load_state_dict(content["schedule"])
+    if scaler is not None and content["scaler"]:
+        scaler.load_state_dict(content["scaler"])
+
+
+def _write_manifest(folder: Path, identity: dict[str, Any]) -> None:
+    files = {}
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        _sync(path)
+        files[str(path.relative_to(folder))] = {"bytes": path.stat().st_size, "sha256": _sha256(path)}
+    manifest = folder / MANIFEST
+    manifest.write_text(json.dumps({"version": 1, "identity": identity, "files": files}, indent=1), encoding="utf-8")
+    _sync(manifest)
+    _sync(folder)
+
+
+def _remove_leftovers(folder: Path) -> None:
+    for path in folder.parent.glob(f".{folder.name}.tmp-*"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,250 @@
+"""Fitting one model by one method: from encoded texts to a plain model whose best state was evaluated again."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.data import Subset
+from transformers import EarlyStoppingCallback, PrinterCallback
+
+from tunesmith.config import TrainingSettings
+from tunesmith.errors import ModelError
+from tunesmith.evaluation.metrics import METRICS
+from tunesmith.methods.base import Method, parameter_summary
+from tunesmith.models.heads import final_linear
+from tunesmith.tasks.base import LabelSpace, Task
+from tunesmith.tasks.encoding import Features
+from tunesmith.training import checkpoint as checkpoints
+from tunesmith.training.arguments import TrainingArguments
+from tunesmith.training.inference import pooled_vectors, predict_logits
+from tunesmith.training.progress import ProgressCallback, Stages
+from tunesmith.training.sampling import PaddingCollator
+from tunesmith.training.signals import StopRequest
+from tunesmith.training.trainer import Plan, Trainer
+
+CHECKPOINT_PREFIX = "step"
+LOGS_PER_EPOCH = 20
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """What a fit works with besides its data.
+
+    Attributes:
+        folder: the run folder.
+        tokenizer: for its padding.
+        stages: progress for the user.
+        stop: request to end in order.
+        identity: of the run, stored in checkpoints.
+        resume: continue from the newest valid checkpoint, if there is one.
+    """
+
+    folder: Path
+    tokenizer: Any
+    stages: Stages
+    stop: StopRequest
+    identity: dict[str, Any]
+    resume: bool
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A fitted model.
+
+    Attributes:
+        model: plain, adapters merged, in eval mode.
+        adapted: the model as it was trained (with its adapter), or None when that is the same.
+        best: step, metric and value of the state that was kept.
+        summary: total and trainable parameters.
+        seconds: time of the fit.
+        tokens: real tokens that were learned from, over all epochs.
+        details: what the method chose by itself.
+    """
+
+    model: nn.Module
+    adapted: nn.Module | None
+    best: dict[str, Any]
+    summary: dict[str, int]
+    seconds: float
+    tokens: int
+    details: dict[str, Any]
+
+
+def fit(
+    model: nn.Module,
+    method: Method,
+    task: Task,
+    space: LabelSpace,
+    train: Features,
+    valid: Features,
+    settings: TrainingSettings,
+    place: Workplace,
+) -> Fit:
+    """Adapt `model` by `method`; `settings` has every value resolved.
+
+    Raises:
+        ModelError, DivergedError, Interrupted: see `Trainer.train`.
+    """
+    start = time.perf_counter()
+    model = method.apply(model)
+    summary = parameter_summary(model)
+    if method.solves_head:
+        best, details, tokens = _solve(model, method, task, space, train, valid, settings, place)
+    else:
+        best, details, tokens = _train(model, method, task, space, train, valid, settings, place)
+    plain = method.finish(model)
+    plain.requires_grad_(True).eval()
+    if task.problem_type == "regression":
+        _restore_scale(plain, space)
+    adapted = None if plain is model else model
+    return Fit(plain, adapted, best, summary, time.perf_counter() - start, tokens, details)
+
+
+def resolve_training(
+    settings: TrainingSettings, method: Method, model: nn.Module, rows: int, metric: str
+) -> TrainingSettings:
+    """The settings with every ``None`` replaced by the method's default for this model and number of rows."""
+    defaults = method.defaults(model, rows)
+    names = ("lr", "head_lr", "epochs", "batch_size", "layer_decay")
+    chosen = {name: getattr(defaults, name) for name in names if getattr(settings, name) is None}
+    return settings.model_copy(update={**chosen, "metric": settings.metric or metric})
+
+
+def _solve(
+    model: nn.Module,
+    method: Any,
+    task: Task,
+    space: LabelSpace,
+    train: Features,
+    valid: Features,
+    settings: TrainingSettings,
+    place: Workplace,
+) -> tuple[dict[str, Any], dict[str, Any], int]:
+    collate = PaddingCollator.of(place.tokenizer)
+    with place.stages.bar("features", len(train)) as bar:
+        vectors = pooled_vectors(model, train, collate, bar.advance)
+    assert train.targets is not None and valid.targets is not None
+    details = method.solve(model, vectors, train.targets, settings)
+    metrics = task.quick_score(predict_logits(model, valid, collate), valid.targets, space)
+    return _best(1, settings, metrics), details, int(train.lengths.sum())
+
+
+def _train(
+    model: nn.Module,
+    method: Method,
+    task: Task,
+    space: LabelSpace,
+    train: Features,
+    valid: Features,
+    settings: TrainingSettings,
+    place: Workplace,
+) -> tuple[dict[str, Any], dict[str, Any], int]:
+    assert settings.metric is not None and settings.epochs is not None and train.targets is not None
+    weights = task.class_weights(train.targets, space) if settings.class_weights == "balanced" else None
+    plan = Plan(
+        loss=task.loss(settings.label_smoothing, None if weights is None else torch.from_numpy(weights)),
+        parameter_groups=lambda m: method.parameter_groups(m, settings),
+        begin_epoch=method.begin_epoch,
+        stop=place.stop,
+        prefix=CHECKPOINT_PREFIX,
+        identity=place.identity,
+        save_minutes=settings.save_minutes,
+        resume_hint="run the same command with --resume to continue",
+    )
+    arguments = _arguments(settings, len(train), place.folder / "checkpoints")
+    steps = arguments.max_steps_planned
+    with place.stages.bar(method.name, steps) as bar:
+        trainer = Trainer(
+            model,
+            arguments.values,
+            PaddingCollator.of(place.tokenizer),
+            train_dataset=train,
+            eval_dataset=Subset(valid, np.argsort(valid.lengths).tolist()),  # less padding; metrics ignore the order
+            plan=plan,
+            compute_metrics=lambda e: task.quick_score(e.predictions, e.label_ids, space),
+            callbacks=[ProgressCallback(bar, place.folder / "metrics.jsonl", settings.metric)],
+        )
+        trainer.remove_callback(PrinterCallback)
+        if settings.early_stopping:
+            trainer.add_callback(EarlyStoppingCallback(settings.early_stopping))
+        trainer.train(_resume_from(place))
+    if trainer.state.best_global_step is None:
+        raise ModelError(f"no evaluation gave a usable {settings.metric}; choose another --metric")
+    best = {"step": trainer.state.best_global_step, "metric": settings.metric, "value": trainer.state.best_metric}
+    epochs_done = trainer.state.global_step * (settings.batch_size or 1) / max(1, len(train))
+    return best, {"steps": trainer.state.global_step}, int(train.lengths.sum() * min(epochs_done, settings.epochs))
+
+
+@dataclass(frozen=True)
+class _Arguments:
+    values: TrainingArguments
+    max_steps_planned: int
+
+
+def _arguments(settings: TrainingSettings, rows: int, folder: Path) -> _Arguments:
+    assert settings.batch_size and settings.epochs and settings.metric
+    if settings.batch_size % settings.accumulation:
+        raise ModelError(
+            f"training.accumulation {settings.accumulation} does not divide --batch-size {settings.batch_size}"
+        )
+    steps_per_epoch = math.ceil(rows / settings.batch_size)
+    steps = steps_per_epoch * settings.epochs
+    values = TrainingArguments(
+        output_dir=str(folder),
+        per_device_train_batch_size=settings.batch_size // settings.accumulation,
+        per_device_eval_batch_size=64,
+        gradient_accumulation_steps=settings.accumulation,
+        num_train_epochs=settings.epochs,
+        learning_rate=settings.lr,
+        warmup_steps=math.ceil(settings.warmup * steps),
+        lr_scheduler_type="constant_with_warmup" if settings.schedule == "constant" else settings.schedule,
+        weight_decay=settings.weight_decay,
+        max_grad_norm=settings.max_grad_norm,
+        eval_strategy="epoch",
+        save_strategy="epoch",
+        save_total_limit=1,
+        logging_steps=max(1, steps_per_epoch // LOGS_PER_EPOCH),
+        load_best_model_at_end=True,
+        metric_for_best_model=settings.metric,
+        greater_is_better=METRICS[settings.metric].higher_is_better,
+        seed=settings.seed,
+        bf16=settings.precision == "bfloat16",
+        fp16=settings.precision == "float16",
+        use_cpu=not torch.cuda.is_available(),
+        report_to=settings.tracker,
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        label_names=["labels"],
+    )
+    return _Arguments(values, steps)
+
+
+def _resume_from(place: Workplace) -> str | None:
+    if not place.resume:
+        return None
+    found, problems = checkpoints.last_valid(place.folder / "checkpoints", CHECKPOINT_PREFIX, place.identity)
+    for problem in problems:
+        place.stages.say(f"warning: {problem}")
+    place.stages.say(f"resuming from {found}" if found else "no checkpoint yet: starting from the first step")
+    return None if found is None else str(found)
+
+
+def _best(step: int, settings: TrainingSettings, metrics: dict[str, float]) -> dict[str, Any]:
+    return {"step": step, "metric": settings.metric, "value": metrics[str(settings.metric)]}
+
+
+def _restore_scale(model: nn.Module, space: LabelSpace) -> None:
+    """Fold the standardisation of regression targets into the last layer, so that its outputs are the user's values."""
+    linear = final_linear(model)
+    with torch.no_grad():
+        linear.weight.mul_(space.scale)
+        if linear.bias is None:
+            linear.bias = nn.Parameter(torch.zeros(1))
+        linear.bias.mul_(space.scale).add_(space.mean)

@@ -1,0 +1,341 @@
+"""The Trainer: transformers' own, with five things taken over that stock code gets wrong or cannot know.
+
+Loss: a sum, divided once by the weight of the targets in the whole optimizer step. Sampling and randomness: functions
+of (seed, epoch, step). Checkpoints: committed, verified and chosen here. Best model: evaluated again before it is
+called best. Signals: end a run in order. Everything else (callbacks, trackers, launchers, precision, schedules) is the
+library's.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from peft import PeftModel
+from torch import nn
+from torch.utils.data import SequentialSampler
+from transformers import TrainerCallback
+from transformers.trainer_callback import ExportableState
+
+from tunesmith.engine.lengths import split_by_length
+from tunesmith.errors import DivergedError, Interrupted, ModelError
+from tunesmith.evaluation.metrics import classification_scores, multilabel_scores, regression_scores
+from tunesmith.tasks.losses import BinaryCrossEntropy, CrossEntropy, Loss, SquaredError
+from tunesmith.training import checkpoint as checkpoints
+from tunesmith.training.arguments import TrainingArguments
+from tunesmith.training.sampling import EpochSampler, trim_padding
+from tunesmith.training.signals import StopRequest
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run may decide beyond the arguments; the defaults make the Trainer a drop-in for the stock one.
+
+    Attributes:
+        loss: of the task, on the model's logits; None takes the one that fits the model's head, or the model's own.
+        parameter_groups: model → optimizer groups; None for the library's two groups.
+        begin_epoch: called with (model, epoch, epochs) before each epoch.
+        stop: request to end after the current step.
+        prefix: of checkpoint folders, ``<prefix>-<step>``.
+        identity: what checkpoints belong to; one of another identity is refused.
+        save_minutes: longest time between two checkpoints.
+        resume_hint: how the user continues an interrupted run.
+    """
+
+    loss: Loss | None = None
+    parameter_groups: Callable[[nn.Module], list[dict[str, Any]]] | None = None
+    begin_epoch: Callable[[nn.Module, int, int], None] | None = None
+    stop: StopRequest = field(default_factory=StopRequest)
+    prefix: str = "checkpoint"
+    identity: dict[str, Any] = field(default_factory=dict)
+    save_minutes: float = math.inf
+    resume_hint: str = "continue with train(resume_from_checkpoint=True)"
+
+
+class Trainer(transformers.Trainer):
+    """`transformers.Trainer` with the corrections above; takes everything that it takes.
+
+    A sequence classifier gets ``eval_accuracy`` and ``eval_macro_f1`` (regression: its own metrics) without a
+    `compute_metrics`. Inputs padded to a fixed length lose their padding before they reach the model, and frozen
+    modules stay in eval mode, so that no dropout disturbs what cannot adapt to it.
+
+    Args:
+        plan: the run's own decisions.
+        tokenizer: older name of `processing_class`.
+    """
+
+    args: TrainingArguments
+    model: Any
+    optimizer: Any
+
+    def __init__(
+        self,
+        model: Any = None,
+        args: Any = None,
+        *positional: Any,
+        plan: Plan | None = None,
+        tokenizer: Any = None,
+        **options: Any,
+    ) -> None:
+        if tokenizer is not None:
+            options.setdefault("processing_class", tokenizer)
+        args = TrainingArguments("trainer_output") if args is None else args
+        super().__init__(model, args, *positional, **options)
+        self.plan = plan or Plan()
+        self.task_loss = self.plan.loss or (None if self.compute_loss_func else head_loss(self.model, self.args))
+        if self.compute_loss_func is None:
+            # A mean per micro-batch (the model's own loss) is divided by their number, our sum is complete already.
+            self.model_accepts_loss_kwargs = False
+            self.loss_is_scaled_for_ga = self.task_loss is not None
+        if self.compute_metrics is None and _is_sequence_classifier(self.model):
+            self.compute_metrics = self._classification_metrics
+        self._last_save = time.monotonic()
+        self._evaluating_modules: tuple[tuple[bool, ...], list[nn.Module]] = ((), [])
+        self.add_callback(_EpochCallback(self))
+
+    # ---- loss -------------------------------------------------------------------------------------------------------
+
+    def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Any:
+        if self.task_loss is None or not batch_samples or "labels" not in batch_samples[0]:
+            return super()._get_num_items_in_batch(batch_samples, device)
+        weight = torch.stack([self.task_loss.weight(batch["labels"]) for batch in batch_samples]).sum().to(device)
+        if self.model.training and self.args.world_size > 1:
+            weight = self.accelerator.gather(weight).sum()
+        return weight
+
+    def compute_loss(
+        self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        if model.training:
+            self._keep_frozen_in_eval(model)
+        if self.task_loss is None or "labels" not in inputs:
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        inputs = dict(inputs)
+        labels = inputs.pop("labels")
+        outputs = model(**inputs)
+        weight = self.task_loss.weight(labels) if num_items_in_batch is None else num_items_in_batch
+        loss = self.task_loss.total(outputs["logits"], labels) / weight
+        if model.training:
+            loss = loss * self.args.world_size  # gradients are averaged over processes; the weight counts all of them
+        return (loss, outputs) if return_outputs else loss
+
+    def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        return trim_padding(super()._prepare_inputs(inputs))
+
+    def _keep_frozen_in_eval(self, model: nn.Module) -> None:
+        trained = tuple(parameter.requires_grad for parameter in model.parameters())
+        if self._evaluating_modules[0] != trained:
+            frozen = [m for m in model.modules() if (p := list(m.parameters())) and not any(q.requires_grad for q in p)]
+            self._evaluating_modules = (trained, frozen)
+        for module in self._evaluating_modules[1]:
+            module.eval()
+
+    def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
+        # Under a distributed wrapper every backward pass would synchronise, so there the batch stays whole.
+        whole = self.task_loss is None or num_items_in_batch is None or model is not self.model
+        losses = []
+        for part in [inputs] if whole else split_by_length(inputs):
+            losses.append(super().training_step(model, part, num_items_in_batch))
+            if not torch.isfinite(losses[-1]):
+                raise self._diverged(f"the loss is {losses[-1].item()}")
+        return torch.stack(losses).sum()
+
+    def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
+        norm = super()._get_grad_norm(model, grad_norm=grad_norm)  # type: ignore[no-untyped-call]
+        # Under float16 loss scaling an infinite gradient is part of the search for the scale: that step is skipped.
+        if self.accelerator.scaler is None and not math.isfinite(float(norm)):
+            raise self._diverged(f"the gradient norm is {float(norm)}")
+        return norm
+
+    def _diverged(self, what: str) -> DivergedError:
+        saved = checkpoints.checkpoints(self._folder, self.plan.prefix)
+        state = f"the last good state is {saved[0]}" if saved else "no checkpoint was written yet"
+        return DivergedError(
+            f"training diverged at step {self.state.global_step + 1}: {what}, so the step was not taken; {state}. "
+            "Lower the learning rate (--lr), or look for damaged texts"
+        )
+
+    # ---- randomness and order ---------------------------------------------------------------------------------------
+
+    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> Any:
+        batches = super().get_batch_samples(epoch_iterator, num_batches, device)
+        seed = np.random.SeedSequence((self.args.seed, self.state.global_step)).generate_state(1)
+        torch.manual_seed(int(seed[0]))  # dropout depends on the step alone, so a resumed step equals the first try
+        return batches
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        data: Any = self.train_dataset if train_dataset is None else train_dataset
+        if self.args.train_sampling_strategy != "random" or not hasattr(data, "__len__"):
+            return super()._get_train_sampler(train_dataset)
+        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+        return EpochSampler(data, seed)
+
+    def _get_eval_sampler(self, eval_dataset: Any) -> Any:
+        # Stock code sorts evaluation rows by length with the training rows, and returns predictions in that order.
+        return (
+            SequentialSampler(eval_dataset) if self.args.world_size <= 1 and hasattr(eval_dataset, "__len__") else None
+        )
+
+    # ---- optimizer --------------------------------------------------------------------------------------------------
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        if self.optimizer is None and self.plan.parameter_groups is not None:
+            target = self.model if model is None else model
+            kind, options = self.get_optimizer_cls_and_kwargs(self.args, target)
+            self.optimizer = kind(self.plan.parameter_groups(target), **options)
+        return super().create_optimizer(model)
+
+    # ---- checkpoints ------------------------------------------------------------------------------------------------
+
+    @property
+    def _folder(self) -> Path:
+        return Path(str(self.args.output_dir))
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, *positional: Any, **options: Any) -> Any:
+        """Train; see `transformers.Trainer.train`.
+
+        Args:
+            resume_from_checkpoint: a checkpoint folder, or True for the newest one that verifies.
+
+        Raises:
+            ModelError: the checkpoint is damaged, or belongs to another run.
+            Interrupted: a signal came; the state was saved.
+            DivergedError: a loss or gradient was not finite.
+        """
+        if resume_from_checkpoint is True:
+            found, problems = checkpoints.last_valid(self._folder, self.plan.prefix, self.plan.identity)
+            for problem in problems:
+                transformers.logging.get_logger(__name__).warning(problem)
+            if found is None:
+                raise ModelError(
+                    [*problems, f"{self._folder}: no checkpoint that can be resumed; train from the start"]
+                )
+            resume_from_checkpoint = str(found)
+        elif isinstance(resume_from_checkpoint, str):
+            refusal = checkpoints.verify(Path(resume_from_checkpoint), self.plan.identity)
+            if refusal:
+                raise ModelError(f"{resume_from_checkpoint}: {refusal}; it cannot be resumed")
+        return super().train(resume_from_checkpoint or None, *positional, **options)
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        folder = self._folder / f"{self.plan.prefix}-{self.state.global_step}"
+        self.store_flos()
+        best = self._folder / f"{self.plan.prefix}-{self.state.best_global_step}"
+        if self.state.best_global_step and (best == folder or best.is_dir()):
+            self.state.best_model_checkpoint = str(best)
+        self._export_callback_states()
+        if self.args.should_save:
+            with checkpoints.commit(folder, {**self.plan.identity, "step": self.state.global_step}) as aside:
+                self.save_model(str(aside), _internal_call=True)
+                checkpoints.save_optimizer(aside, self.optimizer, self.lr_scheduler, self.accelerator.scaler)
+                self.state.save_to_json(str(aside / "trainer_state.json"))
+            if self.args.save_total_limit:
+                newest = checkpoints.checkpoints(self._folder, self.plan.prefix)[: self.args.save_total_limit]
+                checkpoints.rotate(self._folder, self.plan.prefix, {*newest, folder, best})
+        self._last_save = time.monotonic()
+        if self.args.push_to_hub:
+            self._push_from_checkpoint(str(folder))
+
+    def _export_callback_states(self) -> None:
+        callbacks = [c for c in [*self.callback_handler.callbacks, self.control] if isinstance(c, ExportableState)]
+        self.state.stateful_callbacks = {type(c).__name__: c.state() for c in callbacks}  # type: ignore[assignment]
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        super()._save(output_dir, state_dict)
+        pickled = Path(output_dir or str(self.args.output_dir)) / "training_args.bin"
+        pickled.unlink(missing_ok=True)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if checkpoint is not None:
+            checkpoints.load_optimizer(Path(checkpoint), self.optimizer, self.lr_scheduler, self.accelerator.scaler)
+
+    def _load_scaler(self, checkpoint: str | None) -> None:
+        """Restored with the optimizer."""
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        """Every step seeds itself; there is no state to restore."""
+
+    def _load_best_model(self) -> None:
+        best = Path(str(self.state.best_model_checkpoint))
+        problem = checkpoints.verify(best, self.plan.identity)
+        if problem:
+            raise ModelError(f"{best}: {problem}; the best model cannot be returned")
+        super()._load_best_model()
+        if self.eval_dataset is None or isinstance(self.eval_dataset, dict):
+            return
+        name = "eval_" + str(self.args.metric_for_best_model).removeprefix("eval_")
+        found = float((self.evaluation_loop(self.get_eval_dataloader(), "Best checkpoint").metrics or {})[name])
+        recorded = float(self.state.best_metric or 0.0)
+        # On a CPU the same batches give the same bits; other devices may sum in another order.
+        if not math.isclose(found, recorded, abs_tol=1e-6 if self.args.device.type == "cpu" else 1e-3):
+            raise ModelError(f"{best}: {name} is {found:.6f} when evaluated again, {recorded:.6f} was recorded")
+
+    # ---- the end of a step ------------------------------------------------------------------------------------------
+
+    def _maybe_log_save_evaluate(self, *positional: Any, **options: Any) -> None:
+        # The last step of an epoch is followed by the epoch's own evaluation and save, which must not be lost.
+        epoch_ends_next = bool(self.state.epoch == math.floor(self.state.epoch or 0)) and not self._epoch_ended
+        stopping = self.plan.stop.signum is not None and not epoch_ends_next
+        overdue = time.monotonic() - self._last_save > 60 * self.plan.save_minutes
+        self.control.should_save |= (stopping or overdue) and not epoch_ends_next
+        super()._maybe_log_save_evaluate(*positional, **options)
+        if stopping:
+            raise Interrupted(
+                f"stopped at step {self.state.global_step} of {self.state.max_steps}, everything is saved; "
+                + self.plan.resume_hint,
+                self.plan.stop.exit_code,
+            )
+
+    _epoch_ended = False
+
+    def _classification_metrics(self, evaluation: Any) -> dict[str, float]:
+        logits = evaluation.predictions[0] if isinstance(evaluation.predictions, tuple) else evaluation.predictions
+        labels = np.asarray(evaluation.label_ids)
+        if isinstance(self.task_loss, SquaredError):
+            return regression_scores(labels.reshape(-1), logits.reshape(-1))
+        if isinstance(self.task_loss, BinaryCrossEntropy):
+            return multilabel_scores(labels > 0.5, logits >= 0, 1 / (1 + np.exp(-logits)))
+        return classification_scores(labels, logits.argmax(axis=-1), None, logits.shape[-1])
+
+
+class _EpochCallback(TrainerCallback):
+    """Tells the plan that an epoch begins, and the trainer whether it has ended."""
+
+    def __init__(self, trainer: Trainer) -> None:
+        self.trainer = trainer
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.trainer._epoch_ended = False
+        if self.trainer.plan.begin_epoch is not None:
+            self.trainer.plan.begin_epoch(self.trainer.model, int(state.epoch or 0), int(state.num_train_epochs))
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.trainer._epoch_ended = True
+
+
+def head_loss(model: nn.Module, args: Any) -> Loss | None:
+    """The loss of a transformers classification head, as its own forward would choose it; None for other models."""
+    plain = model.get_base_model() if isinstance(model, PeftModel) else model
+    smoothing = float(args.label_smoothing_factor)
+    if type(plain).__name__.endswith("ForTokenClassification"):
+        return CrossEntropy(smoothing)
+    if not _is_sequence_classifier(plain):
+        return None
+    kind = getattr(plain.config, "problem_type", None)
+    if kind == "multi_label_classification":
+        return BinaryCrossEntropy(smoothing)
+    if kind == "regression" or (kind is None and plain.config.num_labels == 1):  # type: ignore[union-attr]
+        return SquaredError()
+    return CrossEntropy(smoothing)
+
+
+def _is_sequence_classifier(model: nn.Module) -> bool:
+    plain = model.get_base_model() if isinstance(model, PeftModel) else model
+    return type(plain).__name__.endswith("ForSequenceClassification")

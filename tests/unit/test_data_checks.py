@@ -1,0 +1,137 @@
+"""What the checks find, and that they are silent about good data."""
+
+from __future__ import annotations
+
+import json
+
+import pyarrow as pa
+import pytest
+
+from tunesmith.data.checks import CHECKS, Finding, check
+from tunesmith.data.records import Label, Records
+
+
+def make(rows: list[tuple[str, Label | None]], first: int = 1, notes: tuple[str, ...] = ()) -> Records:
+    several = any(isinstance(label, tuple) for _, label in rows)
+    numbers = range(first, first + len(rows))
+    columns = {
+        "id": [str(number) for number in numbers],
+        "text": [text for text, _ in rows],
+        "row": pa.array(numbers, pa.int64()),
+        "label": pa.array([label for _, label in rows], pa.list_(pa.string()) if several else pa.string()),
+    }
+    return Records(pa.table(columns), "a.csv", notes)
+
+
+def good(count: int, start: int = 0) -> list[tuple[str, Label | None]]:
+    return [(f"text {i}", "ab"[i % 2]) for i in range(start, start + count)]
+
+
+def found(code: str, kind: str = "classification", **splits: list[tuple[str, Label | None]]) -> list[Finding]:
+    findings = check({name: make(rows) for name, rows in splits.items()}, kind)
+    return [finding for finding in findings if finding.code == code and finding.level != "good"]
+
+
+def test_good_data() -> None:
+    findings = check({"train": make(good(20)), "valid": make(good(6, 20)), "test": make(good(6, 30))}, "classification")
+    assert [(finding.level, finding.code) for finding in findings] == [("good", code) for code in CHECKS]
+
+
+def test_findings_are_plain_values() -> None:
+    (finding,) = found("empty_text", train=[*good(5), ("", "a")])
+    assert json.loads(json.dumps(finding.to_dict())) == {
+        "level": "failure", "code": "empty_text", "message": "1 text empty (16.7%); they are kept",
+        "advice": "remove these rows, or check --text", "split": "train", "rows": [6], "count": 1,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("count", "level"), [(50, "failure"), (500, "warning")])
+def test_empty_texts(count: int, level: str) -> None:
+    (finding,) = found("empty_text", train=[*good(count), (" \n", "a")])
+    assert (finding.level, finding.rows) == (level, (count + 1,))
+
+
+def test_missing_labels() -> None:
+    (finding,) = found("missing_label", train=good(4), test=[("x", None), ("y", "a")])
+    assert (finding.level, finding.split, finding.rows) == ("failure", "test", (1,))
+
+
+@pytest.mark.parametrize("kind", ["classification", "regression"])
+def test_one_class_only(kind: str) -> None:
+    (finding,) = found("single_class", kind, train=[("x", "1"), ("y", "1")])
+    assert (finding.level, finding.message) == ("failure", "every row has the label '1'")
+    (finding,) = found("single_class", kind, train=[("x", "1"), ("y", "2")], test=[("z", "1"), ("w", "1")])
+    assert (finding.level, finding.split) == ("warning", "test")
+
+
+def test_rare_classes() -> None:
+    (finding,) = found("rare_class", train=[*good(6), ("x", "once")])
+    assert (finding.rows, finding.level) == ((7,), "warning") and "'once'" in finding.message
+
+
+def test_duplicates_and_conflicts() -> None:
+    rows: list[tuple[str, Label | None]] = [*good(6), ("text 0", "a"), ("text 0", "a"), ("text 1", "a")]
+    (finding,) = found("duplicate", train=rows)
+    assert (finding.rows, finding.count) == ((7, 8), 2)
+    (finding,) = found("conflict", train=rows)
+    assert (finding.rows, finding.message) == ((2, 9), "1 text with more than one label")
+
+
+def test_order_of_labels_is_no_conflict() -> None:
+    rows: list[tuple[str, Label | None]] = [("x", ("a", "b")), ("x", ("b", "a")), ("y", ()), ("z", ("a",))]
+    assert not found("conflict", "multilabel", train=rows)
+    assert found("duplicate", "multilabel", train=rows)[0].rows == (2,)
+
+
+def test_leaks() -> None:
+    (finding,) = found("leak", train=good(10), valid=good(4, 20), test=good(4, 8))
+    assert (finding.split, finding.rows, finding.count) == ("test", (1, 2), 2)
+    assert "also in train" in finding.message
+
+
+def test_pairs_leak_only_whole() -> None:
+    def pairs(second: str) -> Records:
+        records = make(good(4))
+        return Records(records.table.append_column("text_pair", pa.array([second] * 4)), "a.csv")
+
+    codes = {finding.code for finding in check({"train": pairs("x"), "test": pairs("y")}, "classification")
+             if finding.level != "good"}  # fmt: skip
+    assert "leak" not in codes
+    codes = {finding.code for finding in check({"train": pairs("x"), "test": pairs("x")}, "classification")
+             if finding.level != "good"}  # fmt: skip
+    assert "leak" in codes
+
+
+def test_unseen_labels() -> None:
+    (finding,) = found("unseen_label", train=good(6), test=[*good(2, 6), ("x", "new")])
+    assert (finding.split, finding.rows) == ("test", (3,)) and "'new'" in finding.message
+    assert not found("unseen_label", "regression", train=[("x", "1"), ("y", "2")], test=[("z", "3"), ("w", "4")])
+
+
+def test_imbalance() -> None:
+    (finding,) = found("imbalance", train=[*((f"a {i}", "many") for i in range(20)), ("x", "few"), ("y", "few")])
+    assert finding.level == "note" and "'many' has 20" in finding.message
+
+
+def test_null_words() -> None:
+    (finding,) = found("null_label", train=[*good(4), ("x", "NA"), ("y", "NA"), ("z", "None")])
+    assert finding.rows == (5, 6, 7) and "'NA', 'None'" in finding.message
+
+
+def test_similar_labels() -> None:
+    (finding,) = found("similar_labels", train=[("x", "Good"), ("y", "good "), ("z", "bad")])
+    assert "'Good', 'good '" in finding.message
+
+
+def test_reader_notes_are_passed_on() -> None:
+    findings = check({"train": make(good(4), notes=("the header was trimmed",))}, "classification")
+    assert findings[0] == Finding("note", "reading", "a.csv: the header was trimmed")
+
+
+def test_rows_are_the_first_twenty() -> None:
+    (finding,) = found("duplicate", train=[("x", "a")] * 100)
+    assert (finding.rows, finding.count) == (tuple(range(2, 22)), 99)
+
+
+def test_no_rows() -> None:
+    assert [finding.level for finding in check({"train": make([])}, "classification")] == ["failure"]

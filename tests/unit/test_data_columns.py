@@ -1,0 +1,106 @@
+"""Which column is what."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from tunesmith.config import DataSettings
+from tunesmith.data.columns import Layout, find_layout, to_records
+from tunesmith.data.records import RawTable
+from tunesmith.errors import DataError
+
+
+def raw(**columns: list[str | None]) -> RawTable:
+    table = pa.table({name.replace("__", " "): pa.array(values, pa.large_string()) for name, values in columns.items()})
+    return RawTable(table, np.arange(2, 2 + table.num_rows), "a.csv", "csv")
+
+
+def layout(table: RawTable, task: str = "auto", need_label: bool = True, **flags: Any) -> Layout:
+    return find_layout(table, DataSettings(**flags), task, need_label)
+
+
+def test_names_by_priority() -> None:
+    found = layout(raw(title=["a"], body=["b"], score=["x"], category=["y"]))
+    assert (found.text, found.labels) == ("body", ("category",))
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [("text", "text_pair"), ("sentence1", "sentence2"), ("premise", "hypothesis"), ("Question1", "Question2")],
+)
+def test_pairs_by_name(first: str, second: str) -> None:
+    table = raw(**{first: ["a"], second: ["b"], "label": ["x"]})
+    found = layout(table)
+    assert (found.text, found.text_pair) == (first, second)
+    (record,) = to_records(table, found)
+    assert (record.text, record.text_pair, record.label) == ("a", "b", "x")
+
+
+def test_flags_decide() -> None:
+    table = raw(text=["a"], other=["b"], third=["c"], label=["x"], target=["y"], who=["z"], key=["k"])
+    found = layout(table, text="other", text_pair="third", label="target", group="who", id="key")
+    assert found == Layout("classification", "other", "third", ("target",), None, "who", "key")
+    (record,) = to_records(table, found)
+    assert (record.id, record.text, record.text_pair, record.label, record.row) == ("k", "b", "c", "y", 2)
+
+
+def test_all_missing_columns_at_once() -> None:
+    with pytest.raises(DataError) as caught:
+        layout(raw(a=["x"], b=["y"]), text="t", label="l", group="g", id="i")
+    flags = [problem.split(":")[1].strip() for problem in caught.value.problems]
+    assert flags == ["--label", "--text", "--group", "--id"]
+
+
+def test_no_label_needed() -> None:
+    table = raw(message=["a", "b"])
+    found = layout(table, need_label=False)
+    assert found.labels == ()
+    assert to_records(table, found).labels == [None, None]
+    assert layout(table, need_label=False, label="gone").labels == ()
+
+
+def test_a_label_that_is_there_is_used() -> None:
+    assert layout(raw(text=["a"], label=["b"]), need_label=False).labels == ("label",)
+
+
+@pytest.mark.parametrize("task", ["classification", "regression", "multilabel"])
+def test_task_decides(task: str) -> None:
+    assert layout(raw(text=["a", "b"], label=["1", "0"]), task).kind == task
+
+
+def test_task_and_several_label_columns() -> None:
+    with pytest.raises(DataError, match="--task regression needs one label column"):
+        layout(raw(text=["a"], x=["1"], y=["0"]), "regression", label="x,y")
+
+
+def test_multilabel_with_commas_when_said() -> None:
+    table = raw(text=["a", "b"], label=["x, y,x", "z"])
+    found = layout(table, "multilabel")
+    assert found.separator == ","
+    assert to_records(table, found).labels == [("x", "y"), ("z",)]
+
+
+def test_regression_says_so() -> None:
+    assert "read as regression (--task classification" in layout(raw(text=["a"], label=["0.5"])).notes[0]
+
+
+def test_layout_of_the_training_file_is_used_for_others() -> None:
+    found = layout(raw(text=["a", "b", "c"], label=["x|y", "x", "y"]))
+    assert to_records(raw(text=["d"], label=["x"]), found).labels == [("x",)]
+    with pytest.raises(DataError, match="no column 'label'; columns there: 'text', 'other'"):
+        to_records(raw(text=["d"], other=["x"]), found)
+
+
+def test_usual_id_columns() -> None:
+    assert layout(raw(ID=["1", "2"], text=["a", "b"], label=["x", "y"])).id == "ID"
+    found = layout(raw(id=["1", "1"], text=["a", "b"], label=["x", "y"]))
+    assert found.id is None and "rows are named by their number" in found.notes[0]
+
+
+def test_rows_without_id_are_named_by_their_line() -> None:
+    records = to_records(raw(text=["a", None], label=["x", "y"]), Layout("classification", "text", labels=("label",)))
+    assert (records.ids, records.texts) == (["2", "3"], ["a", ""])

@@ -1,0 +1,147 @@
+"""Bootstrap intervals and paired tests."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from tunesmith.evaluation import intervals
+from tunesmith.evaluation.intervals import (
+    Score,
+    bootstrap,
+    paired_bootstrap,
+    paired_test,
+    score_classification,
+    score_multilabel,
+    score_regression,
+)
+from tunesmith.evaluation.metrics import classification_scores, classification_statistics, regression_scores
+
+
+def make_rows(n: int = 200, num_labels: int = 3) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    gold = rng.integers(num_labels, size=n)
+    logits = rng.normal(size=(n, num_labels)) + 1.5 * (gold[:, None] == np.arange(num_labels))
+    probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    return gold, probabilities.argmax(axis=1), probabilities
+
+
+def test_score_as_text_and_dictionary() -> None:
+    score = Score(0.9377, 0.9292, 0.9461, 3080)
+    assert str(score) == "93.8 % (92.9 – 94.6)"
+    assert score.text("accuracy") == str(score)
+    assert score.text("mcc") == "0.938 (0.929 – 0.946)"
+    assert score.to_dict() == {"value": 0.9377, "low": 0.9292, "high": 0.9461, "n": 3080}
+
+
+def test_values_are_those_of_the_plain_metrics_and_lie_in_the_interval() -> None:
+    gold, predicted, probabilities = make_rows()
+    scores = score_classification(gold, predicted, probabilities, 3, resamples=300, seed=1)
+    plain = classification_scores(gold, predicted, probabilities, 3)
+    assert {name: score.value for name, score in scores.items()} == pytest.approx(plain)
+    for name, score in scores.items():
+        assert score.n == 200
+        assert score.low < score.high
+        if name != "ece":  # the calibration error of a resample is biased upwards
+            assert score.low < score.value < score.high, name
+
+
+def test_weighted_statistics_equal_those_of_the_resampled_rows() -> None:
+    gold, predicted, probabilities = make_rows(60)
+    drawn = np.random.default_rng(4).integers(60, size=60)
+    weights = np.bincount(drawn, minlength=60).astype(float)[:, None]
+    weighted = classification_statistics(gold, predicted, probabilities, weights, num_labels=3)
+    plain = classification_scores(gold[drawn], predicted[drawn], probabilities[drawn], 3)
+    assert {name: float(value[0]) for name, value in weighted.items()} == pytest.approx(plain)
+
+
+def test_weighted_regression_equals_that_of_the_resampled_rows() -> None:
+    rng = np.random.default_rng(2)
+    gold, predicted = rng.normal(size=40).round(1), rng.normal(size=40).round(1)
+    drawn = rng.integers(40, size=40)
+    weights = np.bincount(drawn, minlength=40).astype(float)[:, None]
+    weighted = intervals.regression_statistics(gold, predicted, weights)
+    plain = regression_scores(gold[drawn], predicted[drawn])
+    assert {name: float(value[0]) for name, value in weighted.items()} == pytest.approx(plain)
+
+
+def test_accuracy_interval_has_the_binomial_width() -> None:
+    gold = np.zeros(1000, int)
+    predicted = np.repeat([0, 1], [900, 100])
+    score = score_classification(gold, predicted, None, 2, resamples=4000, seed=3)["accuracy"]
+    low, high = stats.binom.interval(0.95, 1000, 0.9)
+    assert score.low == pytest.approx(low / 1000, abs=0.003)
+    assert score.high == pytest.approx(high / 1000, abs=0.003)
+
+
+def test_intervals_depend_on_the_seed_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = make_rows()
+    first = score_classification(*rows, 3, resamples=150, seed=1)
+    monkeypatch.setattr(intervals, "BLOCK_VALUES", 200)  # 16 resamples a block instead of 327
+    again = score_classification(*rows, 3, resamples=150, seed=1)
+    for name, score in first.items():
+        assert again[name].to_dict() == pytest.approx(score.to_dict(), rel=1e-12)
+    assert score_classification(*rows, 3, resamples=150, seed=2) != first
+
+
+def test_a_rare_class_does_not_spoil_the_interval() -> None:
+    gold = np.array([0] * 30 + [1])
+    probabilities = np.column_stack([np.linspace(0.9, 0.1, 31), np.linspace(0.1, 0.9, 31)])
+    scores = score_classification(gold, probabilities.argmax(axis=1), probabilities, 2, resamples=100, seed=0)
+    assert (scores["roc_auc"].low, scores["roc_auc"].value, scores["roc_auc"].high) == (1.0, 1.0, 1.0)
+
+
+def test_one_row_has_an_interval_of_no_width() -> None:
+    scores = score_classification(np.array([1]), np.array([1]), np.array([[0.2, 0.8]]), 2, resamples=100, seed=0)
+    assert scores["accuracy"] == Score(1.0, 1.0, 1.0, 1)
+
+
+def test_multilabel_and_regression_are_scored() -> None:
+    gold, _, probabilities = make_rows()
+    sets = gold[:, None] == np.arange(3)
+    assert set(score_multilabel(sets, probabilities > 0.5, probabilities, resamples=100, seed=0)) == {
+        "accuracy",
+        "macro_f1",
+        "micro_f1",
+        "weighted_f1",
+        "roc_auc",
+    }
+    assert set(score_regression(gold * 1.0, probabilities[:, 1], 100, 0)) == {"mae", "rmse", "pearson", "spearman"}
+
+
+def test_own_statistic() -> None:
+    hits = np.array([1.0, 0.0, 1.0, 1.0])
+
+    def exact_match(values: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
+        return {"exact_match": values @ weights / weights.sum(axis=0)}
+
+    score = bootstrap(exact_match, (hits,), resamples=200, seed=0)["exact_match"]
+    assert (score.value, score.n) == (0.75, 4)
+    with pytest.raises(ValueError, match="equal first axes"):
+        bootstrap(exact_match, (hits, np.zeros(3)), resamples=200, seed=0)
+
+
+@pytest.mark.parametrize(("only_a", "only_b"), [(0, 0), (5, 5), (1, 9), (12, 3), (0, 6)])
+def test_mcnemar_equals_the_binomial_tail(only_a: int, only_b: int) -> None:
+    correct_a = np.array([True] * only_a + [False] * only_b + [True, False] * 7)
+    correct_b = np.array([False] * only_a + [True] * only_b + [True, False] * 7)
+    discordant = only_a + only_b
+    expected = min(1.0, 2 * stats.binom.cdf(min(only_a, only_b), discordant, 0.5)) if discordant else 1.0
+    assert paired_test(correct_a, correct_b) == pytest.approx(expected)
+
+
+def test_paired_difference_is_narrower_than_two_intervals() -> None:
+    gold, predicted, _ = make_rows(500)
+    better = predicted.copy()
+    wrong = np.flatnonzero(better != gold)[:30]
+    better[wrong] = gold[wrong]
+
+    def accuracy(gold: np.ndarray, predicted: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
+        return {"accuracy": (gold == predicted) @ weights / weights.sum(axis=0)}
+
+    difference = paired_bootstrap(accuracy, (gold, better), (gold, predicted), 500, 0)["accuracy"]
+    assert difference.value == pytest.approx(30 / 500)
+    assert 0 < difference.low < difference.value < difference.high
+    single = bootstrap(accuracy, (gold, predicted), 500, 0)["accuracy"]
+    assert difference.high - difference.low < single.high - single.low
