@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from tunesmith.config import Config, DataSettings, resolve
 from tunesmith.data.checks import Finding
 from tunesmith.data.checks import check as check_records
-from tunesmith.data.columns import load_records
+from tunesmith.data.columns import load_records, load_splits
 from tunesmith.data.records import Records, text_records
 from tunesmith.errors import DataError, UsageError
 from tunesmith.run import RECORD, Run
@@ -39,11 +39,7 @@ def check(data: str | Path, config: Config | None = None, **options: Any) -> lis
         DataError: the file cannot be read.
     """
     config = config or resolve(options=options)
-    records, layout = load_records(str(data), config.data, config.task.name)
-    splits = {"train": records}
-    for name, path in (("valid", config.data.valid), ("test", config.data.test)):
-        if path is not None:
-            splits[name], _ = load_records(path, config.data, layout.kind)
+    splits, layout = load_splits(str(data), config.data, config.task.name)
     return check_records(splits, layout.kind)
 
 

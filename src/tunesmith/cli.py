@@ -40,7 +40,7 @@ def main() -> None:
     except typer.Exit as stop:
         sys.exit(stop.exit_code)
     except (KeyboardInterrupt, typer.Abort):
-        _fail(["interrupted before anything was written"], 130, as_json)
+        _fail(["interrupted; a run that has begun goes on with the same command and --resume"], 130, as_json)
     except TunesmithError as error:
         if debug:
             traceback.print_exc()

@@ -16,23 +16,23 @@ import torch
 from tunesmith import record as records_of
 from tunesmith.config import Config
 from tunesmith.data.checks import Finding, check
-from tunesmith.data.columns import load_records
+from tunesmith.data.columns import load_splits
 from tunesmith.data.records import Records
 from tunesmith.data.splits import split
-from tunesmith.errors import DataError
+from tunesmith.errors import DataError, UsageError
 from tunesmith.evaluation.baselines import majority_baseline, tfidf_baseline
 from tunesmith.evaluation.intervals import Score
 from tunesmith.predictor import Predictor, Scored
 from tunesmith.registry import lookup
 from tunesmith.report.card import write_card
 from tunesmith.report.page import write_report
-from tunesmith.run import Run, locked, prepare_folder, write_json_lines, write_record
+from tunesmith.run import Run, check_folder, locked, write_json_lines, write_record
 from tunesmith.tasks import TASKS
 from tunesmith.tasks.base import Task
 from tunesmith.tasks.encoding import Features, encode
 from tunesmith.training.candidates import Candidate, StartingPoint, choose_methods, try_method
 from tunesmith.training.fit import Workplace
-from tunesmith.training.progress import Stages
+from tunesmith.training.progress import Stages, require_tracker
 from tunesmith.training.signals import StopRequest
 
 SPLITS = ("train", "valid", "test")
@@ -52,8 +52,8 @@ def train(data: str, config: Config, stages: Stages) -> Run:
     folder = Path(config.output.out or default_folder(data, config))
     with ExitStack() as context:
         context.enter_context(locked(folder))
-        prepare_folder(folder, config.output.overwrite, config.output.resume)
-        stop = context.enter_context(StopRequest())
+        check_folder(folder, config.output.overwrite, config.output.resume)
+        require_tracker(config.training.tracker)
         torch.set_num_threads(config.training.threads or torch.get_num_threads())
         clock = records_of.Clock()
 
@@ -68,7 +68,7 @@ def train(data: str, config: Config, stages: Stages) -> Run:
         with clock.stage("encode"):
             point = StartingPoint.load(config, task, splits["train"])
             features = _encode(splits, point, folder, stages)
-        place = Workplace(folder, point.tokenizer, stages, stop, record["identity"], config.output.resume)
+        place = Workplace(folder, point.tokenizer, stages, StopRequest(), record["identity"], config.output.resume)
         candidates = []
         for method in choose_methods(config, point, len(splits["train"])):
             with clock.stage(method.name):
@@ -100,16 +100,13 @@ def read_splits(data: str, config: Config) -> tuple[dict[str, Records], str, lis
     Returns:
         {"train", "valid", "test"} → records; the task's name; facts of each file for the record.
     """
-    records, layout = load_records(data, config.data, config.task.name)
-    files = [records_of.file_facts(data, len(records))]
-    splits = {"train": records}
-    for name, path in (("valid", config.data.valid), ("test", config.data.test)):
-        if path is not None:
-            splits[name], _ = load_records(path, config.data, layout.kind)
-            files.append(records_of.file_facts(path, len(splits[name])))
+    if config.model.local and data.startswith("hub:"):
+        raise UsageError(f"{data}: --local refuses the Hub; give a local file, or leave --local out")
+    splits, layout = load_splits(data, config.data, config.task.name)
+    files = [records_of.file_facts(records.path, len(records)) for records in splits.values()]
     missing = tuple(name for name in SPLITS if name not in splits)
     if missing:
-        splits |= split(records, layout.kind, config.data, config.training.seed, missing)
+        splits |= split(splits["train"], layout.kind, config.data, config.training.seed, missing)
     return {name: splits[name] for name in SPLITS}, layout.kind, files
 
 

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 
 from tunesmith.config import Config, dump
@@ -20,7 +22,7 @@ from tunesmith.data.splits import fingerprint
 from tunesmith.errors import Interrupted, ResourceError, UsageError
 from tunesmith.evaluation.intervals import Score
 from tunesmith.models.loading import weights_sha256
-from tunesmith.run import VERSION, Run, machine, versions, write_record, write_text
+from tunesmith.run import VERSION, Run, clear_folder, machine, versions, write_record, write_text
 from tunesmith.tasks.base import Task
 from tunesmith.training.candidates import Candidate, StartingPoint
 
@@ -57,14 +59,26 @@ def begin(
 ) -> dict[str, Any]:
     """The record of a run that has not finished; its status is ``stopped``, which is what a killed run is."""
     requested = config.model_dump(mode="json")
-    facts = [{"name": name, "rows": len(part), "sha256": fingerprint(part)} for name, part in splits.items()]
+    facts = [
+        {
+            "name": name,
+            "rows": len(part),
+            "sha256": fingerprint(part),
+            "label_counts": _label_counts(part) if task.counts_labels else {},
+        }
+        for name, part in splits.items()
+    ]
     return {
         "version": VERSION,
         "status": "stopped",
         "task": task.name,
         "method": config.method.name,
         "model": {"name": config.model.name, "revision": config.model.revision},
-        "data": {"files": list(files), "splits": facts, "labels": []},
+        "data": {
+            "files": list(files),
+            "splits": facts,
+            "labels": [],
+        },
         "config": requested,
         "seed": config.training.seed,
         "versions": versions(),
@@ -90,6 +104,7 @@ def kept(folder: Path, record: dict[str, Any], resume: bool) -> Iterator[None]:
     if resume:
         _refuse_changes(Run.load(folder).record, record)
     else:
+        clear_folder(folder)
         (folder / "metrics.jsonl").write_text("", encoding="utf-8")
     write_record(folder, record)
     try:
@@ -168,6 +183,12 @@ def file_facts(path: str, rows: int) -> dict[str, Any]:
             return {"path": path, "sha256": content, "rows": rows}
         digest.update(f"{file.relative_to(root)}\0{content}\n".encode())
     return {"path": path, "sha256": digest.hexdigest() if root.exists() else None, "rows": rows}
+
+
+def _label_counts(records: Records) -> dict[str, int]:
+    column = records.table["label"]
+    values = pc.list_flatten(column) if pa.types.is_nested(column.type) else column
+    return {str(row["values"]): int(row["counts"]) for row in pc.value_counts(values).to_pylist()}
 
 
 def _refuse_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 from tunesmith.errors import ModelError, UsageError
 from tunesmith.evaluation.intervals import Score
 
-RECORD = "run.json"
+RECORD, LOCK = "run.json", ".lock"
 VERSION = 1
 LIBRARIES = ("tunesmith", "torch", "transformers", "peft", "datasets", "accelerate", "scikit-learn", "numpy", "pyarrow")
 
@@ -80,7 +80,7 @@ def locked(folder: Path) -> Iterator[None]:
         UsageError: another process holds it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
+    descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -93,37 +93,45 @@ def locked(folder: Path) -> Iterator[None]:
         os.pwrite(descriptor, str(os.getpid()).encode(), 0)
         yield
     finally:
+        if not _content(folder):  # nothing came of it
+            (folder / LOCK).unlink(missing_ok=True)
+            folder.rmdir()
         os.close(descriptor)
 
 
-def prepare_folder(folder: Path, overwrite: bool, resume: bool) -> None:
-    """Make the folder ready for a new run, or leave it as it is for a resumed one.
+def check_folder(folder: Path, overwrite: bool, resume: bool) -> None:
+    """Whether the flags allow a run in the folder; nothing is changed yet.
 
     Raises:
-        UsageError: it holds something that the flags do not allow to touch.
+        UsageError: it holds something that the flags do not allow to touch, or not the run that is to be resumed.
     """
     has_run = (folder / RECORD).exists()
     if resume:
         if not has_run:
             raise UsageError(f"--resume: {folder} holds no run; start it without --resume")
         return
-    others = [path.name for path in folder.iterdir() if path.name != ".lock"] if folder.exists() else []
-    if not others:
-        return
-    if not has_run:
+    others = _content(folder)
+    if others and not has_run:
         raise UsageError(
-            f"--out {folder}: the folder is not empty and holds no run ({others[0]}, …); give another --out"
+            f"--out {folder}: the folder is not empty and holds no run ({others[0].name}, …); give another --out"
         )
-    if not overwrite:
+    if others and not overwrite:
         raise UsageError(
             f"--out {folder}: a run is there already; add --overwrite to replace it or --resume to continue it"
         )
-    for name in others:
-        path = folder / name
+
+
+def clear_folder(folder: Path) -> None:
+    """Remove an earlier run, once it is known that a new one can begin."""
+    for path in _content(folder):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
             path.unlink()
+
+
+def _content(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.name != LOCK) if folder.exists() else []
 
 
 def write_record(folder: Path, record: Mapping[str, Any]) -> None:

@@ -92,9 +92,18 @@ def test_a_rare_class_does_not_spoil_the_interval() -> None:
     assert (scores["roc_auc"].low, scores["roc_auc"].value, scores["roc_auc"].high) == (1.0, 1.0, 1.0)
 
 
-def test_one_row_has_an_interval_of_no_width() -> None:
-    scores = score_classification(np.array([1]), np.array([1]), np.array([[0.2, 0.8]]), 2, resamples=100, seed=0)
-    assert scores["accuracy"] == Score(1.0, 1.0, 1.0, 1)
+@pytest.mark.parametrize("n", [1, 3, 70])
+def test_a_perfect_score_is_not_certain(n: int) -> None:
+    gold = np.arange(n) % 2
+    limits = stats.binomtest(n, n).proportion_ci(0.95, method="exact")
+    right = score_classification(gold, gold, None, 2, resamples=100, seed=0)["accuracy"]
+    assert (right.value, right.low, right.high) == (1.0, pytest.approx(limits.low), 1.0)
+    wrong = score_classification(gold, 1 - gold, None, 2, resamples=100, seed=0)["accuracy"]
+    assert (wrong.value, wrong.low, wrong.high) == (0.0, 0.0, pytest.approx(1 - limits.low))
+    same = paired_bootstrap(
+        intervals.multilabel_statistics, *[(gold[:, None] > 0, gold[:, None] > 0, None)] * 2, 100, 0
+    )
+    assert (same["accuracy"].low, same["accuracy"].high) == (0.0, 0.0)
 
 
 def test_multilabel_and_regression_are_scored() -> None:

@@ -339,6 +339,7 @@ def test_comparison_says_what_the_intervals_allow(value: Score, rival: Score, wo
     baselines = [Column("words", {"accuracy": rival}), Column("majority", {"accuracy": Score(0.1, 0.1, 0.1, 9)})]
     assert words in (comparison("accuracy", value, baselines) or "")
     assert comparison("accuracy", value, []) is None
+    assert "the same" in (comparison("accuracy", rival, baselines) or "")
 
 
 def test_lower_is_better_for_errors() -> None:

@@ -71,6 +71,20 @@ def load_records(path: str, settings: DataSettings, task: str, need_label: bool 
     return to_records(raw, layout), layout
 
 
+def load_splits(path: str, settings: DataSettings, task: str) -> tuple[dict[str, Records], Layout]:
+    """``"train"`` from a file, and ``"valid"`` and ``"test"`` where the settings name files; all in the first's layout.
+
+    Raises:
+        DataError, UsageError: as `load_records`.
+    """
+    records, layout = load_records(path, settings, task)
+    splits = {"train": records}
+    for name, given in (("valid", settings.valid), ("test", settings.test)):
+        if given is not None:
+            splits[name] = to_records(read(given, settings), layout)
+    return splits, layout
+
+
 def find_layout(raw: RawTable, settings: DataSettings, task: str, need_label: bool = True) -> Layout:
     """The columns by the flags, else by their common names, and the task read off the labels.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -73,12 +73,11 @@ def bootstrap(
 
     Returns:
         A `Score` per metric that is defined on the rows as they are. Resamples in which it is undefined (no row of a
-        class was drawn) do not count for its interval.
+        class was drawn) do not count for its interval. A share of exactly 1 or 0, which every resample repeats, gets
+        the exact binomial limits instead (Clopper & Pearson 1934): 70 of 70 right is 94.9 to 100 %, not certainty.
     """
-    n = _num_rows(arrays)
-    point = score_function(*arrays, np.ones((n, 1)))
-    drawn = _resample(score_function, arrays, n, resamples, seed)
-    return {name: _interval(float(value[0]), drawn[name], n) for name, value in point.items() if np.isfinite(value[0])}
+    found = _intervals(score_function, arrays, resamples, seed)
+    return {name: _at_the_edge(score) if _is_share(name) else score for name, score in found.items()}
 
 
 def paired_bootstrap(
@@ -102,7 +101,7 @@ def paired_bootstrap(
         a, b = score_function(*arrays[:split], weights), score_function(*arrays[split:], weights)
         return {name: a[name] - b[name] for name in a if name in b}
 
-    return bootstrap(difference, (*arrays_a, *arrays_b), resamples, seed)
+    return _intervals(difference, (*arrays_a, *arrays_b), resamples, seed)
 
 
 def paired_test(correct_a: NDArray[np.bool_], correct_b: NDArray[np.bool_]) -> float:
@@ -154,6 +153,27 @@ def _num_rows(arrays: tuple[NDArray[Any] | None, ...]) -> int:
     if len(lengths) != 1:
         raise ValueError(f"arrays must have equal first axes, found lengths {sorted(lengths)}")
     return lengths.pop()
+
+
+def _intervals(
+    score_function: Statistics, arrays: tuple[NDArray[Any] | None, ...], resamples: int, seed: int
+) -> dict[str, Score]:
+    n = _num_rows(arrays)
+    point = score_function(*arrays, np.ones((n, 1)))
+    drawn = _resample(score_function, arrays, n, resamples, seed)
+    return {name: _interval(float(value[0]), drawn[name], n) for name, value in point.items() if np.isfinite(value[0])}
+
+
+def _is_share(name: str) -> bool:
+    return name in METRICS and METRICS[name].is_proportion and METRICS[name].higher_is_better
+
+
+def _at_the_edge(score: Score) -> Score:
+    """A score of 1 or 0 with the binomial limits for n of n, or 0 of n, rows; any other score as it is."""
+    edge = 0.025 ** (1 / score.n)
+    if score.value == score.low == 1:
+        return replace(score, low=edge)
+    return replace(score, high=1 - edge) if score.value == score.high == 0 else score
 
 
 def _resample(

@@ -78,7 +78,7 @@ def line_chart(lines: Sequence[Line], heading: str, x_label: str, percent: bool 
 def interval_bars(rows: Sequence[Interval], heading: str, percent: bool = True) -> Markup:
     """A dot for each value and a bar for its interval, on one scale; the main row stands out."""
     longest = max(len(row.name) for row in rows)
-    left, right, step, top, bottom = 14 + CHARACTER * min(longest, 30), 150, 34, 8, 30
+    left, right, step, top, bottom = 14 + CHARACTER * min(longest, 30), 164, 34, 8, 30
     width, height = left + right + 210, top + step * len(rows) + bottom
     ticks = _ticks(min(row.low for row in rows), max(row.high for row in rows))
     low, high = min(ticks[0], min(r.low for r in rows)), max(ticks[-1], max(r.high for r in rows))
@@ -224,7 +224,9 @@ def _text(x: float, y: float, content: str, style: str, anchor: str = "start") -
 
 
 def _cut(text: str, limit: int) -> str:
-    return text if len(text) <= limit else text[: limit - 1] + "…"
+    """The text, its middle left out where it is too long: the ends tell names with common beginnings apart."""
+    start = (limit - 1) * 3 // 5
+    return text if len(text) <= limit else f"{text[:start]}…{text[len(text) - limit + 1 + start :]}"
 
 
 def _number(value: float, percent: bool) -> str:
@@ -239,9 +241,9 @@ def _thinned(points: Sequence[tuple[float, float]]) -> Sequence[tuple[float, flo
 
 def _ticks(low: float, high: float, wanted: int = 5) -> list[float]:
     """Round numbers (1, 2 or 5 times a power of ten apart) from just below `low` to just above `high`."""
-    span = high - low or abs(high) or 1.0
+    span = high - low or abs(high) / 10 or 1.0
     power = 10.0 ** math.floor(math.log10(span / wanted))
     step = next(factor * power for factor in (1, 2, 5, 10) if factor * power * wanted >= span)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    last = max(last, first + 1)
+    first = min(first, last - 1)
     return [float(f"{index * step:.10g}") for index in range(first, last + 1)]

@@ -46,7 +46,7 @@ def write_report(folder: Path, run: Run) -> Path:
         "done": summary.is_done(run),
         "facts": summary.facts(run),
         **_scores(run, split),
-        "curves": _curves(folder, run),
+        **_learning(folder, run),
         "evidence": evidence,
         **(_pictures(evidence) if evidence else {"matrix": None, "reliability": None, "ranked": []}),
         "distribution": _distribution(label_counts(folder, run)),
@@ -121,8 +121,11 @@ def _intervals(metric: str, columns: list[Column]) -> str:
     return charts.interval_bars(rows, f"{title(metric)} with 95 % intervals", METRICS[metric].is_proportion)
 
 
-def _curves(folder: Path, run: Run) -> list[tuple[str, str]]:
-    """(caption, chart) of the losses and of the validation metric by step, from ``metrics.jsonl``."""
+def _learning(folder: Path, run: Run) -> dict[str, Any]:
+    """(caption, chart) of the losses and of the validation metric by step, and the step whose model was kept.
+
+    The step is None where the log lacks it: with ``--method auto`` a method without steps may be the better one.
+    """
     log = [row for row in read_lines(folder / "metrics.jsonl") if isinstance(row.get("step"), int)]
 
     def line(name: str, key: str) -> charts.Line:
@@ -140,7 +143,11 @@ def _curves(folder: Path, run: Run) -> list[tuple[str, str]]:
     if scores:
         share = metric in METRICS and METRICS[metric].is_proportion
         curves.append((title(metric), charts.line_chart(scores, f"{title(metric)} by step", "step", percent=share)))
-    return curves
+    kept = (run.get("best") or {}).get("step")
+    return {
+        "curves": curves,
+        "kept_step": kept if any(kept == step for line in scores for step, _ in line.points) else None,
+    }
 
 
 def _is_number(value: Any) -> bool:

@@ -71,7 +71,7 @@ def headline(metric: str, score: Score, split: str) -> str:
 
 
 def comparison(metric: str, score: Score, baselines: list[Column]) -> str | None:
-    """How the model stands to the best baseline, and whether the intervals allow to say so."""
+    """How the model stands to the best of what was scored beside it, and what the intervals allow to say."""
     rivals = [column for column in baselines if metric in column.scores]
     if not rivals:
         return None
@@ -80,11 +80,12 @@ def comparison(metric: str, score: Score, baselines: list[Column]) -> str | None
     other = rival.scores[metric]
     gain = sign * (score.value - other.value)
     size = f"{abs(100 * gain):.1f} points" if METRICS[metric].is_proportion else f"{abs(gain):.3f}"
+    reached = f"Beside it, {rival.name} reaches {value_text(metric, other.value)}"
+    if not gain:
+        return f"{reached}, the same."
     apart = score.low > other.high or other.low > score.high
     verdict = "the intervals do not overlap" if apart else "the intervals overlap, so the difference may be chance"
-    relation = f"{size} {'better' if gain > 0 else 'worse'}" if gain else "equally good"
-    reached = value_text(metric, other.value)
-    return f"The best baseline, {rival.name}, reaches {reached}: the model is {relation}; {verdict}."
+    return f"{reached}: the model is {size} {'better' if gain > 0 else 'worse'}; {verdict}."
 
 
 def is_done(run: Run) -> bool:

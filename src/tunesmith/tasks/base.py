@@ -62,6 +62,8 @@ class Task(Protocol):
     problem_type: ClassVar[str]
     """As transformers writes it into a model's configuration."""
     primary_metric: ClassVar[str]
+    counts_labels: ClassVar[bool]
+    """Labels are names that can be counted, not numbers."""
 
     def labels(self, train: Records) -> LabelSpace:
         """The label space, from the train split."""

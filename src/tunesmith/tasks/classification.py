@@ -39,6 +39,7 @@ class Classification:
     name: ClassVar[Kind] = "classification"
     problem_type: ClassVar[str] = "single_label_classification"
     primary_metric: ClassVar[str] = "accuracy"
+    counts_labels: ClassVar[bool] = True
 
     def labels(self, train: Records) -> LabelSpace:
         return LabelSpace(_in_order({str(label) for label in train.labels}))
@@ -91,6 +92,7 @@ class MultiLabel:
     name: ClassVar[Kind] = "multilabel"
     problem_type: ClassVar[str] = "multi_label_classification"
     primary_metric: ClassVar[str] = "micro_f1"
+    counts_labels: ClassVar[bool] = True
 
     def labels(self, train: Records) -> LabelSpace:
         return LabelSpace(_in_order({name for labels in train.labels for name in labels or ()}))
@@ -147,6 +149,7 @@ class Regression:
     name: ClassVar[Kind] = "regression"
     problem_type: ClassVar[str] = "regression"
     primary_metric: ClassVar[str] = "pearson"
+    counts_labels: ClassVar[bool] = False
 
     def labels(self, train: Records) -> LabelSpace:
         values = _numbers(train)

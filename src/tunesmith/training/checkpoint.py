@@ -145,7 +145,9 @@ def load_optimizer(folder: Path, optimizer: torch.optim.Optimizer, scheduler: An
         optimizer.load_state_dict({"state": state, "param_groups": content["param_groups"]})
     except ValueError as error:
         raise ModelError(f"{folder}: the optimizer's state is of another model or method ({error})") from None
-    scheduler.load_state_dict(content["schedule"])
+    # The shape of the schedule is a function, which is made anew; only its position is state.
+    lambdas = {"lr_lambdas": [None] * len(scheduler.lr_lambdas)} if hasattr(scheduler, "lr_lambdas") else {}
+    scheduler.load_state_dict(content["schedule"] | lambdas)
     if scaler is not None and content["scaler"]:
         scaler.load_state_dict(content["scaler"])
 

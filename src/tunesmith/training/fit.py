@@ -93,7 +93,7 @@ def fit(
         ModelError, DivergedError, Interrupted: see `Trainer.train`.
     """
     start = time.perf_counter()
-    model = method.apply(model)
+    model = method.apply(model).to("cuda" if torch.cuda.is_available() else "cpu")
     summary = parameter_summary(model)
     if method.solves_head:
         best, details, tokens = _solve(model, method, task, space, train, valid, settings, place)
@@ -169,12 +169,13 @@ def _train(
             eval_dataset=Subset(valid, np.argsort(valid.lengths).tolist()),  # less padding; metrics ignore the order
             plan=plan,
             compute_metrics=lambda e: task.quick_score(e.predictions, e.label_ids, space),
-            callbacks=[ProgressCallback(bar, place.folder / "metrics.jsonl", settings.metric)],
+            callbacks=[ProgressCallback(bar, place.folder / "metrics.jsonl", settings.metric, method.name)],
         )
         trainer.remove_callback(PrinterCallback)
         if settings.early_stopping:
             trainer.add_callback(EarlyStoppingCallback(settings.early_stopping))
-        trainer.train(_resume_from(place))
+        with place.stop:
+            trainer.train(_resume_from(place))
     if trainer.state.best_global_step is None:
         raise ModelError(f"no evaluation gave a usable {settings.metric}; choose another --metric")
     best = {"step": trainer.state.best_global_step, "metric": settings.metric, "value": trainer.state.best_metric}

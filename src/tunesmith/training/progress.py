@@ -5,12 +5,28 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from transformers import TrainerCallback
+
+from tunesmith.errors import UsageError
+
+TRACKERS = {"tensorboard": "tensorboard", "trackio": "trackio", "mlflow": "mlflow", "wandb": "wandb"}
+"""Name of a tracker → the package that it needs."""
+
+
+def require_tracker(name: str) -> None:
+    """Make sure, before slow work, that a tracker can be used.
+
+    Raises:
+        UsageError: its package is not installed.
+    """
+    if name in TRACKERS and find_spec(TRACKERS[name]) is None:
+        raise UsageError(f"--tracker {name}: its package is not installed; run `pip install {TRACKERS[name]}`")
 
 
 class Stages:
@@ -61,10 +77,11 @@ class ProgressCallback(TrainerCallback):
         bar: the bar to move, one unit a step.
         file: the run's ``metrics.jsonl``.
         metric: name of the metric shown, without ``eval_``.
+        method: that the lines belong to.
     """
 
-    def __init__(self, bar: Bar, file: Path, metric: str) -> None:
-        self.bar, self.file, self.metric = bar, file, metric
+    def __init__(self, bar: Bar, file: Path, metric: str, method: str) -> None:
+        self.bar, self.file, self.metric, self.method = bar, file, metric, method
         self.notes: dict[str, str] = {}
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -76,6 +93,6 @@ class ProgressCallback(TrainerCallback):
             self.notes["loss"] = f"loss {logs['loss']:.3f}"
         if f"eval_{self.metric}" in logs:
             self.notes["metric"] = f"{self.metric} {logs[f'eval_{self.metric}']:.4f}"
-        line = {"step": state.global_step, **logs}
+        line = {"step": state.global_step, **logs, "method": self.method}
         with self.file.open("a", encoding="utf-8") as out:
             out.write(json.dumps(line) + "\n")

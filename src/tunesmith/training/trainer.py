@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
-from peft import PeftModel
 from torch import nn
 from torch.utils.data import SequentialSampler
 from transformers import TrainerCallback
@@ -26,9 +25,9 @@ from transformers.trainer_callback import ExportableState
 
 from tunesmith.engine.lengths import split_by_length
 from tunesmith.errors import DivergedError, Interrupted, ModelError
-from tunesmith.evaluation.metrics import classification_scores, multilabel_scores, regression_scores
-from tunesmith.tasks.losses import BinaryCrossEntropy, CrossEntropy, Loss, SquaredError
+from tunesmith.tasks.losses import BinaryCrossEntropy, CrossEntropy, Loss
 from tunesmith.training import checkpoint as checkpoints
+from tunesmith.training import drop_in
 from tunesmith.training.arguments import TrainingArguments
 from tunesmith.training.sampling import EpochSampler, trim_padding
 from tunesmith.training.signals import StopRequest
@@ -89,13 +88,16 @@ class Trainer(transformers.Trainer):
         args = TrainingArguments("trainer_output") if args is None else args
         super().__init__(model, args, *positional, **options)
         self.plan = plan or Plan()
-        self.task_loss = self.plan.loss or (None if self.compute_loss_func else head_loss(self.model, self.args))
+        self.task_loss = self.plan.loss or (
+            None if self.compute_loss_func else drop_in.head_loss(self.model, self.args)
+        )
         if self.compute_loss_func is None:
             # A mean per micro-batch (the model's own loss) is divided by their number, our sum is complete already.
             self.model_accepts_loss_kwargs = False
             self.loss_is_scaled_for_ga = self.task_loss is not None
-        if self.compute_metrics is None and _is_sequence_classifier(self.model):
-            self.compute_metrics = self._classification_metrics
+        if self.compute_metrics is None and drop_in.is_sequence_classifier(self.model):
+            self.compute_metrics = lambda evaluation: drop_in.head_metrics(self.task_loss, evaluation)
+        drop_in.warn_of_frozen_new_head(self.model)
         self._last_save = time.monotonic()
         self._evaluating_modules: tuple[tuple[bool, ...], list[nn.Module]] = ((), [])
         self.add_callback(_EpochCallback(self))
@@ -105,6 +107,10 @@ class Trainer(transformers.Trainer):
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Any:
         if self.task_loss is None or not batch_samples or "labels" not in batch_samples[0]:
             return super()._get_num_items_in_batch(batch_samples, device)
+        if isinstance(self.task_loss, CrossEntropy) and batch_samples[0]["labels"].is_floating_point():
+            self.task_loss = BinaryCrossEntropy(
+                self.task_loss.label_smoothing
+            )  # one target a label, as the heads see it
         weight = torch.stack([self.task_loss.weight(batch["labels"]) for batch in batch_samples]).sum().to(device)
         if self.model.training and self.args.world_size > 1:
             weight = self.accelerator.gather(weight).sum()
@@ -295,15 +301,6 @@ class Trainer(transformers.Trainer):
 
     _epoch_ended = False
 
-    def _classification_metrics(self, evaluation: Any) -> dict[str, float]:
-        logits = evaluation.predictions[0] if isinstance(evaluation.predictions, tuple) else evaluation.predictions
-        labels = np.asarray(evaluation.label_ids)
-        if isinstance(self.task_loss, SquaredError):
-            return regression_scores(labels.reshape(-1), logits.reshape(-1))
-        if isinstance(self.task_loss, BinaryCrossEntropy):
-            return multilabel_scores(labels > 0.5, logits >= 0, 1 / (1 + np.exp(-logits)))
-        return classification_scores(labels, logits.argmax(axis=-1), None, logits.shape[-1])
-
 
 class _EpochCallback(TrainerCallback):
     """Tells the plan that an epoch begins, and the trainer whether it has ended."""
@@ -318,24 +315,3 @@ class _EpochCallback(TrainerCallback):
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.trainer._epoch_ended = True
-
-
-def head_loss(model: nn.Module, args: Any) -> Loss | None:
-    """The loss of a transformers classification head, as its own forward would choose it; None for other models."""
-    plain = model.get_base_model() if isinstance(model, PeftModel) else model
-    smoothing = float(args.label_smoothing_factor)
-    if type(plain).__name__.endswith("ForTokenClassification"):
-        return CrossEntropy(smoothing)
-    if not _is_sequence_classifier(plain):
-        return None
-    kind = getattr(plain.config, "problem_type", None)
-    if kind == "multi_label_classification":
-        return BinaryCrossEntropy(smoothing)
-    if kind == "regression" or (kind is None and plain.config.num_labels == 1):  # type: ignore[union-attr]
-        return SquaredError()
-    return CrossEntropy(smoothing)
-
-
-def _is_sequence_classifier(model: nn.Module) -> bool:
-    plain = model.get_base_model() if isinstance(model, PeftModel) else model
-    return type(plain).__name__.endswith("ForSequenceClassification")

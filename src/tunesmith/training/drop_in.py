@@ -1,0 +1,70 @@
+"""What the Trainer works out by itself when it stands in for the stock one: loss and metrics of a model's head."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+from peft import PeftModel
+from scipy.special import expit
+from torch import nn
+
+from tunesmith.evaluation.metrics import classification_scores, multilabel_scores, regression_scores
+from tunesmith.models.heads import head_modules
+from tunesmith.tasks.losses import BinaryCrossEntropy, CrossEntropy, Loss, SquaredError
+
+
+def head_loss(model: nn.Module, args: Any) -> Loss | None:
+    """The loss of a transformers classification head, as its own forward would choose it; None for other models.
+
+    Args:
+        args: training arguments, for their `label_smoothing_factor`.
+    """
+    plain = _plain(model)
+    smoothing = float(args.label_smoothing_factor)
+    if type(plain).__name__.endswith("ForTokenClassification"):
+        return CrossEntropy(smoothing)
+    if not is_sequence_classifier(plain):
+        return None
+    config: Any = plain.config
+    kind = getattr(config, "problem_type", None)
+    if kind == "multi_label_classification":
+        return BinaryCrossEntropy(smoothing)
+    if kind == "regression" or (kind is None and config.num_labels == 1):
+        return SquaredError()
+    return CrossEntropy(smoothing)
+
+
+def head_metrics(loss: Loss | None, evaluation: Any) -> dict[str, float]:
+    """Every metric that fits a sequence classifier's loss, from an `EvalPrediction` of logits and labels."""
+    logits = evaluation.predictions[0] if isinstance(evaluation.predictions, tuple) else evaluation.predictions
+    labels = np.asarray(evaluation.label_ids)
+    if isinstance(loss, SquaredError):
+        return regression_scores(labels.reshape(-1), logits.reshape(-1))
+    if isinstance(loss, BinaryCrossEntropy):
+        return multilabel_scores(labels > 0.5, logits >= 0, expit(logits))
+    return classification_scores(labels, logits.argmax(axis=-1), None, logits.shape[-1])
+
+
+def is_sequence_classifier(model: nn.Module) -> bool:
+    """Whether it is one of transformers' ``…ForSequenceClassification``, with or without an adapter."""
+    return type(_plain(model)).__name__.endswith("ForSequenceClassification")
+
+
+def warn_of_frozen_new_head(model: nn.Module) -> None:
+    """Say so when an adapter leaves a classification head frozen, which is seldom meant: a new head is random."""
+    if not isinstance(model, PeftModel) or not is_sequence_classifier(model):
+        return
+    if not any(p.requires_grad for name, p in model.named_parameters() if "lora_" not in name):
+        warnings.warn(
+            f"the adapter leaves the classification head frozen; pass modules_to_save={head_modules(_plain(model))} to "
+            "LoraConfig unless the head was trained before",
+            UserWarning,
+            stacklevel=3,
+        )
+
+
+def _plain(model: Any) -> nn.Module:
+    found: nn.Module = model.get_base_model() if isinstance(model, PeftModel) else model
+    return found

@@ -1,0 +1,217 @@
+"""The Trainer in place of transformers' own: each block of the usual fine-tuning guide, with only its imports changed."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from datasets import Dataset
+from peft import LoraConfig, get_peft_model
+from transformers import (
+    AutoModelForQuestionAnswering,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+    AutoTokenizer,
+)
+
+from tunesmith import Trainer, TrainingArguments
+from tunesmith.errors import ModelError
+
+TEXTS = ["good film", "bad film and a poor book", "great book", "awful music in the car", "fine", "bad bad bad day"] * 4
+LABELS = [1, 0, 1, 0, 1, 0] * 4
+
+
+@pytest.fixture(autouse=True)
+def no_stock_noise() -> Iterator[None]:
+    """What the libraries warn of in the guide's own code (a head frozen by an adapter, PEFT's renamed attribute)."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")
+        warnings.filterwarnings("ignore", message="`evaluation_strategy`")
+        warnings.filterwarnings("ignore", category=FutureWarning)
+        yield
+
+
+class Guide:
+    """The blocks of the guide, as methods in its order."""
+
+    def __init__(self, folder: Path, out: Path) -> None:
+        self.folder, self.out = str(folder), str(out)
+
+    def data(self) -> Any:
+        return Dataset.from_dict({"text": TEXTS, "label": LABELS}).train_test_split(test_size=0.25, seed=1)
+
+    def tokenized(self) -> Any:
+        tokenizer = AutoTokenizer.from_pretrained(self.folder)
+
+        def preprocess(examples: Any) -> Any:
+            return tokenizer(examples["text"], padding="max_length", truncation=True, max_length=64)
+
+        return self.data().map(preprocess, batched=True)
+
+    def model(self) -> Any:
+        torch.manual_seed(0)
+        return AutoModelForSequenceClassification.from_pretrained(self.folder, num_labels=2)
+
+    def arguments(self, **options: Any) -> TrainingArguments:
+        usual = {
+            "output_dir": self.out,
+            "num_train_epochs": 3,
+            "per_device_train_batch_size": 8,
+            "learning_rate": 2e-5,
+            "evaluation_strategy": "epoch",
+            "use_cpu": True,
+            "disable_tqdm": True,
+        }
+        return TrainingArguments(**usual | options)
+
+    def trainer(self, model: Any = None, kind: type[transformers.Trainer] = Trainer, **options: Any) -> Any:
+        data = self.tokenized()
+        model = self.model() if model is None else model
+        return kind(model=model, args=self.arguments(**options), train_dataset=data["train"], eval_dataset=data["test"])
+
+
+@pytest.fixture
+def guide(tiny_model_folder: Callable[[str], Path], tmp_path: Path) -> Guide:
+    return Guide(tiny_model_folder("bert"), tmp_path / "out")
+
+
+def test_the_recipe_trains_and_reports_accuracy(guide: Guide) -> None:
+    trainer = guide.trainer(learning_rate=5e-3, num_train_epochs=20)
+    trainer.train()
+    results = trainer.evaluate()  # the texts of the test rows are among those of the training rows
+    assert results["eval_accuracy"] == 1.0 and results["eval_macro_f1"] == 1.0
+    assert len([line for line in trainer.state.log_history if "eval_accuracy" in line]) == 21
+
+
+def test_freezing_by_the_usual_loop_holds_and_silences_dropout(guide: Guide) -> None:
+    model = guide.model()
+    for parameter in model.base_model.parameters():
+        parameter.requires_grad = False
+    for layer in model.base_model.encoder.layer[-1:]:
+        for parameter in layer.parameters():
+            parameter.requires_grad = True
+    before = {name: parameter.clone() for name, parameter in model.named_parameters()}
+    modes: list[tuple[bool, bool]] = []
+    model.classifier.register_forward_pre_hook(
+        lambda *a: modes.append((model.bert.embeddings.dropout.training, model.bert.encoder.layer[1].training))
+    )
+    guide.trainer(model, learning_rate=1e-2, eval_strategy="no", evaluation_strategy=None).train()
+    moved = {name for name, parameter in model.named_parameters() if not torch.equal(before[name], parameter)}
+    assert moved and all(name.startswith(("classifier", "bert.encoder.layer.1")) for name in moved)
+    assert set(modes) == {(False, True)}
+
+
+def test_lora_trains_and_warns_of_its_frozen_head(guide: Guide) -> None:
+    config = LoraConfig(r=16, lora_alpha=32, target_modules=["query", "value"], lora_dropout=0.05)
+    with pytest.warns(UserWarning, match=r"modules_to_save=\['classifier'\]"):
+        trainer = guide.trainer(get_peft_model(guide.model(), config), learning_rate=1e-2)
+    trainer.train()
+    assert "eval_accuracy" in trainer.evaluate()
+
+
+def test_padding_never_reaches_the_model(guide: Guide) -> None:
+    trainer, widths = guide.trainer(), set()
+    trainer.model.bert.embeddings.register_forward_pre_hook(
+        lambda module, args, options: widths.add(options["input_ids"].shape[1]), with_kwargs=True
+    )
+    trainer.train()
+    assert max(widths) < 64
+    assert trainer.predict(trainer.eval_dataset).predictions.shape == (6, 2)
+
+
+@pytest.mark.parametrize("accumulation", [2, 8])
+def test_accumulation_changes_neither_loss_nor_update(guide: Guide, accumulation: int) -> None:
+    found = []
+    for k in (1, accumulation):
+        model = guide.model().eval()
+        for module in model.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
+        model.config.attention_probs_dropout_prob = 0.0
+        for layer in model.bert.encoder.layer:
+            layer.attention.self.dropout.p = 0.0
+        sizes = {"per_device_train_batch_size": 8 // k, "gradient_accumulation_steps": k, "optim": "sgd"}
+        trainer = guide.trainer(model, **sizes, max_steps=2, learning_rate=0.1, logging_steps=1)
+        trainer.train()
+        losses = [line["loss"] for line in trainer.state.log_history if "loss" in line]
+        found.append((losses, [p.detach().clone() for p in model.parameters()]))
+    np.testing.assert_allclose(found[1][0], found[0][0], rtol=1e-5)
+    for a, b in zip(found[0][1], found[1][1], strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+
+
+def test_without_accumulation_the_loss_is_the_stock_trainers(guide: Guide) -> None:
+    def plain(model: Any) -> Any:
+        for module in model.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
+        return model
+
+    options = {"train_sampling_strategy": "sequential", "max_steps": 3, "logging_steps": 1, "learning_rate": 1e-3}
+    runs = []
+    for kind in (Trainer, transformers.Trainer):
+        trainer = guide.trainer(plain(guide.model()), kind, **options)
+        trainer.train()
+        runs.append(([line["loss"] for line in trainer.state.log_history if "loss" in line], trainer.model))
+    np.testing.assert_allclose(runs[0][0], runs[1][0], rtol=1e-5)
+    for a, b in zip(runs[0][1].parameters(), runs[1][1].parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_predictions_come_in_the_order_of_the_rows(guide: Guide) -> None:
+    trainer = guide.trainer(train_sampling_strategy="group_by_length")
+    answers = trainer.predict(trainer.train_dataset)
+    one_by_one = [trainer.predict(trainer.train_dataset.select([i])).predictions[0] for i in range(6)]
+    np.testing.assert_allclose(answers.predictions[:6], one_by_one, atol=1e-5)
+    assert answers.label_ids.tolist() == trainer.train_dataset["label"]
+
+
+def test_a_run_resumes_to_the_same_weights(guide: Guide, tmp_path: Path) -> None:
+    options = {"save_strategy": "steps", "save_steps": 2, "learning_rate": 1e-2}
+    straight = guide.trainer(**options)
+    straight.train()
+    guide.out = str(tmp_path / "again")
+    guide.trainer(**options | {"max_steps": 4}).train()
+    resumed = guide.trainer(**options)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        resumed.train(resume_from_checkpoint=str(tmp_path / "again" / "checkpoint-4"))
+    assert resumed.state.global_step == straight.state.global_step
+    assert not list((tmp_path / "again").rglob("*.bin")) and not list((tmp_path / "again").rglob("*.pt*"))
+    (tmp_path / "again" / "checkpoint-4" / "trainer_state.json").write_text("{}")
+    with pytest.raises(ModelError, match=r"trainer_state.json is missing or has the wrong size"):
+        guide.trainer(**options).train(resume_from_checkpoint=str(tmp_path / "again" / "checkpoint-4"))
+
+
+def test_multilabel_and_regression_heads_get_their_own_loss_and_metrics(guide: Guide) -> None:
+    many = guide.model()
+    many.config.problem_type = "multi_label_classification"
+    data = Dataset.from_dict({"text": TEXTS, "labels": [[float(y), 1.0 - y] for y in LABELS]})
+    tokenizer = AutoTokenizer.from_pretrained(guide.folder)
+    data = data.map(lambda rows: tokenizer(rows["text"]), batched=True)
+    trainer = Trainer(many, guide.arguments(), train_dataset=data, eval_dataset=data, tokenizer=tokenizer)
+    trainer.train()
+    assert {"eval_micro_f1", "eval_loss"} <= set(trainer.evaluate())
+
+
+@pytest.mark.parametrize("auto", [AutoModelForTokenClassification, AutoModelForQuestionAnswering])
+def test_other_heads_train_as_well(guide: Guide, auto: Any) -> None:
+    model = auto.from_pretrained(guide.folder)
+    tokens = guide.tokenized()["train"].remove_columns(["label", "text"])
+    if auto is AutoModelForTokenClassification:
+        rows = [
+            [t % 2 if m else -100 for t, m in zip(r["input_ids"], r["attention_mask"], strict=True)] for r in tokens
+        ]
+        data = tokens.add_column("labels", rows)
+    else:
+        data = tokens.add_column("start_positions", [1] * len(tokens)).add_column("end_positions", [2] * len(tokens))
+    trainer = Trainer(model, guide.arguments(learning_rate=1e-2), train_dataset=data, eval_dataset=data)
+    before = trainer.evaluate()["eval_loss"]
+    trainer.train()
+    assert trainer.evaluate()["eval_loss"] < before

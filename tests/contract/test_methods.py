@@ -1,0 +1,173 @@
+"""Properties of every method, for every task kind and model family: add a row, and all of them are checked."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tunesmith.errors import ModelError, UsageError
+from tunesmith.methods import METHODS
+from tunesmith.methods.gradual import unfrozen_layers
+from tunesmith.models.blocks import find_blocks
+from tunesmith.models.heads import final_linear, head_parameter_names
+from tunesmith.predictor import Predictor
+from tunesmith.tasks import TASKS
+from tunesmith.training.inference import pooled_vectors, predict_logits
+from tunesmith.training.sampling import PaddingCollator
+from tunesmith.training.trainer import Trainer
+
+FAMILIES = ["bert", "roberta", "distilbert", "electra", "llama", "modernbert", "mpnet", "deberta-v2"]
+STEPS = [name for name in METHODS if name != "features"]
+FEW: dict[str, Any] = {"epochs": 1, "batch_size": 8}
+
+
+def weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+
+
+def changed(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> set[str]:
+    return {name for name in before if not torch.equal(before[name], after[name])}
+
+
+def expected_changes(problem: Any, method: str) -> set[str]:
+    model = problem.point.model()
+    names, blocks = {name for name, _ in model.named_parameters()}, find_blocks(model)
+    if method in ("full", "gradual"):
+        return names
+    if method == "freeze":
+        return set(blocks.head | blocks.top | blocks.layers[-1])
+    if method == "features":
+        final = {id(p) for p in final_linear(model).parameters()}
+        return {name for name, p in model.named_parameters() if id(p) in final}
+    adapted = {
+        "q",
+        "v",
+        "query",
+        "value",
+        "q_proj",
+        "v_proj",
+        "q_lin",
+        "v_lin",
+        "Wqkv",
+        "Wo",
+        "query_proj",
+        "value_proj",
+    }
+    return set(blocks.head) | {n for n in names if n.endswith(".weight") and n.split(".")[-2] in adapted}
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_fit_changes_exactly_the_promised_parameters(
+    make_problem: Any, method: str, family: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The last state counts here, not the best one: gradual moves the embeddings at the end only.
+    monkeypatch.setattr(Trainer, "_load_best_model", lambda self: None)
+    problem = make_problem(family=family, method=method, trainable_layers=1, epochs=3, batch_size=8, pooling="head")
+    before = weights(problem.point.model())
+    after = weights(problem.fit().model)
+    moved, promised = changed(before, after), expected_changes(problem, method)
+    assert moved <= promised
+    # Rows and biases without any influence (the key bias of softmax attention) may stand still; nothing else may.
+    still = {
+        name for name in promised - moved if not name.endswith(("key.bias", "k_lin.bias", "key_proj.bias", ".k.bias"))
+    }
+    # A pooler that the head does not read (mean pooling) and unused position tables have no gradient either.
+    assert not {name for name in still if "pooler" not in name and "token_type" not in name}, still
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("kind", TASKS)
+@pytest.mark.parametrize("pooling", ["head", "mean", "first"])
+def test_what_is_saved_and_loaded_answers_the_same(
+    make_problem: Any, method: str, kind: str, pooling: str, tmp_path: Path
+) -> None:
+    problem = make_problem(kind, method=method, trainable_layers=1, pooling=pooling, **FEW)
+    point, fitted = problem.point, problem.fit()
+    Predictor(fitted.model, point.tokenizer, point.task, point.answer_space, point.max_length).save(tmp_path / "saved")
+    loaded = Predictor.load(tmp_path / "saved")
+    collate = PaddingCollator.of(point.tokenizer)
+    expected = predict_logits(fitted.model, problem.features, collate)
+    assert np.array_equal(predict_logits(loaded.model, problem.features, collate), expected)
+    assert loaded.space == point.answer_space
+    assert not [path for path in (tmp_path / "saved").rglob("*") if path.suffix in (".bin", ".pt", ".pkl", ".pth")]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_merged_adapter_answers_like_the_adapted_model(make_problem: Any, family: str) -> None:
+    problem = make_problem(family=family, method="lora", pooling="head", **FEW)
+    fitted = problem.fit()
+    assert fitted.adapted is not None and not hasattr(fitted.model, "peft_config")
+    collate = PaddingCollator.of(problem.point.tokenizer)
+    merged = predict_logits(fitted.model, problem.features, collate)
+    assert problem.method().finish(fitted.model) is fitted.model
+    fresh = predict_logits(problem.point.model(), problem.features, collate)
+    assert np.abs(merged - fresh).max() > 1e-4
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_solved_head_scores_what_its_vectors_say(make_problem: Any, family: str) -> None:
+    problem = make_problem(family=family, method="features", pooling="head")
+    fitted, collate = problem.fit(), PaddingCollator.of(problem.point.tokenizer)
+    vectors = pooled_vectors(fitted.model, problem.features, collate)
+    linear = final_linear(fitted.model)
+    bias = 0.0 if linear.bias is None else linear.bias.detach().numpy()
+    expected = vectors @ linear.weight.detach().numpy().T + bias
+    np.testing.assert_allclose(predict_logits(fitted.model, problem.features, collate), expected, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(("method", "enough"), [("full", 0.9), ("features", 0.8), ("lora", 0.7)])
+@pytest.mark.parametrize("kind", TASKS)
+def test_a_few_rows_can_be_learned(make_problem: Any, method: str, enough: float, kind: str) -> None:
+    problem = make_problem(kind, rows=12, method=method, epochs=60, batch_size=4, lr=5e-3, head_lr=2e-2)
+    best = problem.fit().best
+    assert best["value"] > enough, best  # by chance a third of the rows are right
+
+
+def test_freeze_refuses_more_layers_than_there_are(make_problem: Any) -> None:
+    with pytest.raises(ModelError, match="--trainable-layers 5: the model has 2 layers"):
+        make_problem(method="freeze", trainable_layers=5).fit()
+
+
+def test_lora_targets_that_match_nothing_are_an_error(make_problem: Any) -> None:
+    with pytest.raises(UsageError, match="'quary': did you mean 'query'"):
+        make_problem(method="lora", lora_targets="quary").fit()
+
+
+def test_gradual_trains_every_layer_in_the_end_and_only_the_head_at_first(make_problem: Any) -> None:
+    problem = make_problem(method="gradual", epochs=4, batch_size=8)
+    model, method = problem.point.model(), problem.method()
+    method.apply(model)
+    trained = []
+    for epoch in range(4):
+        method.begin_epoch(model, epoch, 4)
+        trained.append({name for name, parameter in model.named_parameters() if parameter.requires_grad})
+    assert trained[0] == head_parameter_names(model)
+    assert all(earlier <= later for earlier, later in itertools.pairwise(trained))
+    assert trained[-1] == {name for name, _ in model.named_parameters()}
+
+
+def test_gradual_unfreezes_in_equal_shares() -> None:
+    assert [unfrozen_layers(epoch, 6, 6) for epoch in range(6)] == [0, 2, 4, 6, 6, 6]
+    assert unfrozen_layers(0, 1, 6) == 6
+
+
+def test_learning_rates_fall_from_head_to_embeddings(make_problem: Any) -> None:
+    problem = make_problem(method="full", lr=1e-3, head_lr=1e-2, layer_decay=0.5)
+    model, method = problem.point.model(), problem.method()
+    method.apply(model)
+    groups = method.parameter_groups(model, problem.settings(model))
+    rate = {id(parameter): group["lr"] for group in groups for parameter in group["params"]}
+    of = {name: rate[id(parameter)] for name, parameter in model.named_parameters()}
+    assert of["classifier.weight"] == 1e-2
+    assert of["bert.encoder.layer.1.output.dense.weight"] == 1e-3
+    assert of["bert.encoder.layer.0.output.dense.weight"] == 5e-4
+    assert of["bert.embeddings.word_embeddings.weight"] == 2.5e-4
+    decayed = {id(p) for group in groups if group["weight_decay"] for p in group["params"]}
+    names = {name for name, parameter in model.named_parameters() if id(parameter) in decayed}
+    assert not [name for name in names if "LayerNorm" in name or name.endswith("bias")] and names

@@ -1,0 +1,154 @@
+"""Runs that must be the same run: however a step is cut, and wherever it is interrupted."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tunesmith.errors import DivergedError, Interrupted, ModelError
+from tunesmith.tasks import TASKS
+from tunesmith.training import checkpoint as checkpoints
+from tunesmith.training.signals import StopRequest
+
+NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "attention_dropout": 0.0}
+
+
+def state(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+@pytest.fixture
+def without_dropout(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dropout draws its noise per micro-batch, so steps that are cut differently are compared without it."""
+    monkeypatch.setattr(torch.nn.Dropout, "forward", lambda self, x: x)
+    attention = torch.nn.functional.scaled_dot_product_attention
+
+    def plain(*args: Any, **options: Any) -> torch.Tensor:
+        return attention(*args, **options | {"dropout_p": 0.0})
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", plain)
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+@pytest.mark.parametrize("kind", TASKS)
+@pytest.mark.parametrize("bent", [False, True], ids=["plain", "smoothed-weighted"])
+def test_a_step_is_the_same_however_it_is_accumulated(
+    make_problem: Any, without_dropout: None, tmp_path: Path, method: str, kind: str, bent: bool
+) -> None:
+    extra = {"label_smoothing": 0.1, "class_weights": "balanced"} if bent else {}
+    found, losses = [], []
+    for accumulation in (1, 2, 8):
+        folder = tmp_path / f"by-{accumulation}"
+        folder.mkdir()
+        # 20 rows in batches of 8: the last step of the epoch has 4 rows, and its micro-batches are uneven.
+        sets = {"training.accumulation": accumulation}
+        problem = make_problem(kind, rows=20, method=method, epochs=1, batch_size=8, sets=sets, **extra)
+        found.append(state(problem.fit(folder).model))
+        lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        losses.append([line["loss"] for line in lines if "loss" in line])
+    assert len(losses[0]) == 3
+    for other, logged in zip(found[1:], losses[1:], strict=True):
+        np.testing.assert_allclose(logged, losses[0], rtol=1e-5)
+        for name, value in found[0].items():
+            torch.testing.assert_close(other[name], value, rtol=1e-5, atol=1e-6, msg=name)
+
+
+@pytest.mark.parametrize("method", ["full", "freeze", "gradual", "lora"])
+@pytest.mark.parametrize("stop_at", [1, 2, 3, 5])
+def test_a_resumed_run_equals_the_straight_one_bit_for_bit(
+    make_problem: Any, tmp_path: Path, method: str, stop_at: int
+) -> None:
+    straight, broken = tmp_path / "straight", tmp_path / "broken"
+    straight.mkdir(), broken.mkdir()
+    problem = make_problem(method=method, trainable_layers=1, epochs=2, batch_size=8)
+    expected = problem.fit(straight)
+    with pytest.raises(Interrupted, match="--resume"):
+        problem.fit(broken, stop=StopAfter(stop_at))
+    found = problem.fit(broken, resume=True)
+    for name, value in state(expected.model).items():
+        assert torch.equal(value, found.model.state_dict()[name]), name
+    assert found.best == expected.best
+
+
+class StopAfter(StopRequest):
+    """A request to stop that comes after some steps: it is asked once a step (and once at each end of an epoch)."""
+
+    def __init__(self, steps: int) -> None:
+        super().__init__()
+        self.asked, self.steps = 0, steps
+
+    @property
+    def signum(self) -> int | None:  # type: ignore[override]
+        self.asked += 1
+        return 2 if self.asked >= self.steps else None
+
+    @signum.setter
+    def signum(self, value: int | None) -> None:
+        """Set by the base class; no signal comes in these tests."""
+
+
+def test_a_damaged_checkpoint_is_passed_over_or_refused(make_problem: Any, tmp_path: Path) -> None:
+    problem = make_problem(method="full", epochs=2, batch_size=8)
+    with pytest.raises(Interrupted):
+        problem.fit(tmp_path, stop=StopAfter(2))
+    folder = tmp_path / "checkpoints"
+    good = checkpoints.checkpoints(folder, "step")[0]
+    damaged = folder / "step-9999"
+    shutil.copytree(good, damaged)
+    content = bytearray((damaged / "model.safetensors").read_bytes())
+    content[-5] ^= 1
+    (damaged / "model.safetensors").write_bytes(content)
+    found, passed_over = checkpoints.last_valid(folder, "step", {"run": "1"})
+    assert found == good and "model.safetensors is damaged" in passed_over[0]
+    assert "another run" in str(checkpoints.verify(good, {"run": "2"}))
+
+
+def test_a_checkpoint_that_cannot_be_finished_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError), checkpoints.commit(tmp_path / "step-1", {}) as aside:
+        (aside / "model.safetensors").write_text("half")
+        raise RuntimeError("killed")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_loss_that_is_not_finite_stops_before_the_step(make_problem: Any, tmp_path: Path) -> None:
+    problem = make_problem(method="full", epochs=1, batch_size=8, lr=1e-3)
+    model = problem.point.model()
+
+    def poison(module: Any, inputs: Any) -> Any:
+        return (inputs[0] * float("nan"),)
+
+    model.classifier.register_forward_pre_hook(poison)
+    object.__setattr__(problem.point, "model", lambda *a: model)
+    before = state(model)
+    with pytest.raises(DivergedError, match=r"step 1: the loss is nan.*no checkpoint"):
+        problem.fit(tmp_path)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_the_best_checkpoint_must_score_what_was_recorded(
+    make_problem: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    problem = make_problem(method="full", epochs=2, batch_size=8)
+    task = problem.point.task
+    values = iter([0.5, 0.9, 0.1])
+    monkeypatch.setattr(type(task), "quick_score", lambda *a: {"accuracy": next(values)})
+    with pytest.raises(ModelError, match=r"0.100000 when evaluated again, 0.900000 was recorded"):
+        problem.fit(tmp_path)
+
+
+def test_early_stopping_keeps_the_best_state(
+    make_problem: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    problem = make_problem(method="full", epochs=9, batch_size=8, early_stopping=2)
+    values = iter([0.5, 0.9, 0.8, 0.7, 0.9])
+    monkeypatch.setattr(type(problem.point.task), "quick_score", lambda *a: {"accuracy": next(values)})
+    best = problem.fit(tmp_path).best
+    assert best == {"step": 6, "metric": "accuracy", "value": 0.9}
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert sum("eval_accuracy" in line for line in lines) == 4

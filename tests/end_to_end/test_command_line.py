@@ -1,0 +1,212 @@
+"""The command line as a user meets it: by subprocess, on the packaged model and corpus, without network."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import AutoModel, AutoTokenizer
+
+from tunesmith.demo import corpus
+
+Result = subprocess.CompletedProcess[str]
+
+
+def tunesmith(*arguments: str | Path, cwd: Path | None = None, stdin: str = "") -> Result:
+    command = [sys.executable, "-m", "tunesmith", *map(str, arguments)]
+    return subprocess.run(command, input=stdin, capture_output=True, text=True, cwd=cwd, timeout=300)
+
+
+@pytest.fixture(scope="session")
+def news(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder-per-class sample of the corpus, 24 articles a class, cut to their first lines."""
+    folder = tmp_path_factory.mktemp("news")
+    for topic in sorted(Path(corpus()).iterdir()):
+        (folder / topic.name).mkdir()
+        for file in sorted(topic.glob("*.txt"))[:24]:
+            (folder / topic.name / file.name).write_bytes(file.read_bytes().split(b"\n\n")[0] + b"\n")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def run(news: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of the `features` method."""
+    out = tmp_path_factory.mktemp("runs") / "news"
+    result = tunesmith("train", news, "--method", "features", "--out", out, "--json")
+    assert result.returncode == 0, result.stderr
+    record = json.loads(result.stdout)
+    assert record["status"] == "done" and record["run"] == str(out)
+    return out
+
+
+def test_the_run_folder_is_the_one_that_is_promised(run: Path) -> None:
+    names = {path.name for path in run.iterdir()}
+    assert {"run.json", "config.yaml", "model", "metrics.jsonl", "predictions", "findings.jsonl"} <= names
+    assert {"report.html", "README.md"} <= names and ".work" not in names
+    record = json.loads((run / "run.json").read_text())
+    keys = ["version", "status", "task", "method", "model", "data", "config", "seed", "versions", "machine", "engine"]
+    assert set(keys + ["timing", "metrics", "baselines", "best", "warnings"]) <= set(record)
+    score = record["metrics"]["test"]["accuracy"]
+    assert score["low"] <= score["value"] <= score["high"] and score["n"] == record["data"]["splits"][2]["rows"]
+    assert sum(split["rows"] for split in record["data"]["splits"]) == 120
+    assert record["data"]["labels"] == ["business", "entertainment", "politics", "sports", "tech"]
+    assert {"TF-IDF + logistic regression", "majority"} == {baseline["name"] for baseline in record["baselines"]}
+    assert record["config"]["training"]["max_length"] > 0 and record["config"]["model"]["pooling"] == "mean"
+    assert "<html" in (run / "report.html").read_text()
+
+
+def test_the_model_loads_in_plain_transformers_without_pickle(run: Path) -> None:
+    config = AutoModel.from_pretrained(run / "model").config
+    assert config.id2label[3] == "sports"
+    assert AutoTokenizer.from_pretrained(run / "model")("hello")["input_ids"]
+    assert not [path for path in run.rglob("*") if path.suffix in (".bin", ".pt", ".pth", ".pkl", ".pickle")]
+
+
+def test_predictions_are_in_input_order_with_label_names(run: Path, tmp_path: Path) -> None:
+    texts = [
+        "the striker scored twice in the cup final",
+        "quarterly profits and sales rose at the firm as its shares climbed on the stock market",
+    ]
+    answers = [
+        json.loads(line) for line in tunesmith("predict", run, stdin="\n".join(texts) + "\n").stdout.splitlines()
+    ]
+    assert [answer["label"] for answer in answers] == ["sports", "business"]
+    assert all(abs(sum(answer["scores"].values()) - 1) < 1e-6 for answer in answers)
+    file = tmp_path / "new.csv"
+    file.write_text("id,text\nb,{}\na,{}\n".format(*texts))
+    from_file = [json.loads(line) for line in tunesmith("predict", run, file).stdout.splitlines()]
+    assert [answer["label"] for answer in from_file] == ["sports", "business"]
+    one = json.loads(tunesmith("predict", run, file, "--json").stdout)
+    assert one["predictions"] == from_file
+
+
+def test_a_run_is_scored_on_new_data_and_against_another(run: Path, news: Path) -> None:
+    result = json.loads(tunesmith("evaluate", run, news, "--json").stdout)
+    assert result["rows"] == 120 and result["metrics"]["accuracy"]["value"] > 0.9
+    paired = json.loads(tunesmith("evaluate", run, news, "--against", run, "--json").stdout)["against"]
+    assert paired["p_value"] == 1.0 and paired["difference"]["accuracy"]["value"] == 0.0
+
+
+def test_the_saved_configuration_repeats_the_run(run: Path, news: Path, tmp_path: Path) -> None:
+    again = tunesmith("train", news, "--config", run / "config.yaml", "--out", tmp_path / "again", "--json")
+    assert again.returncode == 0, again.stderr
+    first, second = json.loads((run / "run.json").read_text()), json.loads(again.stdout)
+    assert first["metrics"] == second["metrics"] and first["data"]["splits"] == second["data"]["splits"]
+
+
+def test_check_prints_findings_and_fails_on_a_failure(tmp_path: Path) -> None:
+    file = tmp_path / "one.csv"
+    file.write_text("text,label\nhello,a\nbye,a\n")
+    result = tunesmith("check", file, "--json")
+    assert result.returncode == 3 and json.loads(result.stdout)["failed"] is True
+    file.write_text("text,label\nhello,a\nbye,b\nhello,a\nother,b\n")
+    result = tunesmith("check", file)
+    assert result.returncode == 0 and "with the text and label of an earlier row" in result.stdout
+
+
+ERRORS = [
+    (["train", "{data}", "--lrx", "1"], 2, ["--lrx"]),
+    (["train", "{data}", "--lr", "-1", "--schedule", "bent"], 2, ["--lr", "--schedule"]),
+    (["train", "{data}", "--set", "training.epohs=3"], 2, ["did you mean 'training.epochs'"]),
+    (["train", "{missing}"], 3, ["missing.csv"]),
+    (["train", "{short}"], 3, ["line 3"]),
+    (["train", "{data}", "--model", "./nowhere"], 4, ["./nowhere", "config.json"]),
+    (["train", "{data}", "--metric", "rmse"], 2, ["--metric rmse", "accuracy"]),
+    (["train", "{data}", "--tracker", "wandb"], 2, ["pip install wandb"]),
+    (["train", "{data}", "--resume"], 2, ["--resume", "holds no run"]),
+    (["predict", "{missing}"], 4, ["no trained model"]),
+    (["evaluate", "{missing}", "{data}"], 4, ["not a run"]),
+    (["nonsense"], 2, ["nonsense"]),
+]
+
+
+@pytest.mark.parametrize(("arguments", "code", "wanted"), ERRORS, ids=[" ".join(row[0])[:40] for row in ERRORS])
+def test_a_mistake_gets_its_exit_code_and_a_remedy(
+    arguments: list[str], code: int, wanted: list[str], tmp_path: Path
+) -> None:
+    data, short = tmp_path / "data.csv", tmp_path / "short.csv"
+    data.write_text("text,label\n" + "".join(f"text number {i} of many,{'ab'[i % 2]}\n" for i in range(40)))
+    short.write_text("text,label\nfine,a\nalone\n")
+    places = {"data": data, "short": short, "missing": tmp_path / "missing.csv"}
+    result = tunesmith(*(argument.format(**places) for argument in arguments), cwd=tmp_path)
+    assert result.returncode == code, result.stderr
+    assert "Traceback" not in result.stderr and result.stdout == ""
+    assert all(text in result.stderr for text in wanted), result.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) in (
+        ["data.csv", "short.csv"],
+        ["data.csv", "runs", "short.csv"],
+    )
+
+
+def test_help_is_there_for_every_command() -> None:
+    for command in ([], ["train"], ["check"], ["evaluate"], ["predict"], ["init"], ["demo"]):
+        result = tunesmith(*command, "--help")
+        assert result.returncode == 0 and "Usage" in result.stdout
+
+
+def test_init_prints_a_file_that_train_accepts(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text(tunesmith("init", "--method", "lora").stdout)
+    result = tunesmith("check", tmp_path / "absent.csv", "--config", file)
+    assert result.returncode == 3 and "absent.csv" in result.stderr
+
+
+def arguments_of_a_long_run(news: Path, out: Path) -> list[str]:
+    options = ["--method", "freeze", "--trainable-layers", "1", "--epochs", "3", "--batch-size", "8"]
+    return ["train", str(news), *options, "--max-length", "16", "--precision", "float32", "--out", str(out)]
+
+
+def wait_for_steps(out: Path, process: subprocess.Popen[Any]) -> None:
+    """Return once the run has logged a step."""
+    deadline = time.monotonic() + 120
+    while not ((out / "metrics.jsonl").exists() and (out / "metrics.jsonl").stat().st_size):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_run_is_saved_and_resumes_to_the_same_weights(
+    news: Path, tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    straight, broken = tmp_path / "straight", tmp_path / "broken"
+    assert tunesmith(*arguments_of_a_long_run(news, straight)).returncode == 0
+    command = [sys.executable, "-m", "tunesmith", *arguments_of_a_long_run(news, broken)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ)
+    wait_for_steps(broken, process)
+    process.send_signal(number)
+    _, messages = process.communicate(timeout=120)
+    assert process.returncode == code and "--resume" in messages, messages
+    assert json.loads((broken / "run.json").read_text())["status"] == "stopped"
+    changed = tunesmith(*arguments_of_a_long_run(news, broken), "--resume", "--lr", "1e-5")
+    assert changed.returncode == 2 and "training.lr was None and is now 1e-05" in changed.stderr
+    resumed = tunesmith(*arguments_of_a_long_run(news, broken), "--resume")
+    assert resumed.returncode == 0, resumed.stderr
+    for name in ("model/model.safetensors", "model/2_Dense/model.safetensors", "predictions/test.jsonl"):
+        assert (straight / name).read_bytes() == (broken / name).read_bytes(), name
+
+
+def test_auto_keeps_the_better_method_and_reports_both(news: Path, tmp_path: Path) -> None:
+    out = tmp_path / "auto"
+    result = tunesmith("train", news, "--out", out, "--epochs", "1", "--max-length", "16", "--json")
+    assert result.returncode == 0, result.stderr
+    record = json.loads(result.stdout)
+    tried = {record["method"]} | {baseline["name"] for baseline in record["baselines"]}
+    assert {"features", "freeze"} <= tried
+    assert tunesmith("train", news, "--out", out).returncode == 2
+
+
+def test_a_second_process_is_kept_out_of_a_run(news: Path, tmp_path: Path) -> None:
+    out = tmp_path / "busy"
+    command = [sys.executable, "-m", "tunesmith", *arguments_of_a_long_run(news, out), "--epochs", "500"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_for_steps(out, process)
+    second = tunesmith(*arguments_of_a_long_run(news, out), "--overwrite")
+    process.kill(), process.wait()
+    assert second.returncode == 2 and f"process {process.pid} is writing this run" in second.stderr
