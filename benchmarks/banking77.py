@@ -3,7 +3,7 @@
     python benchmarks/banking77.py --train train.csv --test test.csv [METHOD ...]
 
 Runs ``tunesmith train`` once a method and keeps what its ``run.json`` says in ``results/banking77.json``. Methods that
-are not named keep their earlier result. ``--table`` prints the committed result as a Markdown table instead.
+are not named keep their earlier result. ``--readme`` writes the committed result into the README instead.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from typing import Any
 RESULT = Path(__file__).parent / "results" / "banking77.json"
 METHODS = ("features", "full", "freeze", "gradual", "lora")
 METRIC = "accuracy"
+README = Path(__file__).parents[1] / "README.md"
+BEGIN, END = "<!-- banking77: made by benchmarks/banking77.py --readme -->", "<!-- end of banking77 -->"
 
 
 def measure(method: str, train: Path, test: Path) -> dict[str, Any]:
@@ -71,10 +73,13 @@ def main() -> None:
     parser.add_argument("methods", nargs="*", default=[], choices=[*METHODS, []])
     parser.add_argument("--train", type=Path)
     parser.add_argument("--test", type=Path)
-    parser.add_argument("--table", action="store_true")
+    parser.add_argument("--readme", action="store_true")
     arguments = parser.parse_args()
     results = json.loads(RESULT.read_text()) if RESULT.exists() else {}
-    if not arguments.table:
+    if arguments.readme:
+        before, _, rest = README.read_text().partition(BEGIN)
+        README.write_text(f"{before}{BEGIN}\n{table(results)}\n{END}{rest.partition(END)[2]}")
+    else:
         if arguments.train is None or arguments.test is None:
             sys.stderr.write("banking77: skipped; it needs --train and --test, the two files of the data set\n")
             return

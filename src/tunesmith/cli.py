@@ -31,6 +31,11 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="No progress and no message
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
+DataArgument = Annotated[str, typer.Argument(help="File or folder of examples.", metavar="DATA")]
+ConfigOption = Annotated[str | None, typer.Option("--config", help="Configuration file; see `tunesmith init`.")]
+SetOption = Annotated[list[str] | None, typer.Option("--set", help="Any setting: key=value.", metavar="KEY=VALUE")]
+
+
 def main() -> None:
     """Run a command; errors become one line each on standard error and an exit code."""
     _quieten_libraries()
@@ -77,28 +82,35 @@ def _print_json(value: Any) -> None:
     print(json.dumps(value, ensure_ascii=False))
 
 
-def _configured(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command one option for every setting that has a flag, passed on as ``options``."""
-    by_key = dict(settings.fields())
-    parameters = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name != "options"]
-    for name, key in settings.flags().items():
+def _configured(command: Callable[[str, settings.Config, bool, bool], None]) -> Callable[..., None]:
+    """Make a command ``(data, config, json, quiet)`` from one option for every setting that has a flag.
+
+    The flags, ``--config`` and ``--set`` are resolved, all problems at once, before the command begins.
+    """
+    by_key, flags = dict(settings.fields()), settings.flags()
+
+    def resolved(
+        data: DataArgument,
+        config: ConfigOption = None,
+        set: SetOption = None,
+        json: Json = False,
+        quiet: Quiet = False,
+        debug: Debug = False,
+        **options: Any,
+    ) -> None:
+        command(data, settings.resolve(config, options, tuple(set or ())), json, quiet)
+
+    parameters = list(inspect.signature(resolved, eval_str=True).parameters.values())[:-1]
+    for name, key in flags.items():
         option = typer.Option(
             f"--{name.replace('_', '-')}", help=by_key[key].description, rich_help_panel=key.split(".")[0]
         )
-        kind = _flag_type(by_key[key].annotation)
-        parameters.append(
-            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind, option])
-        )
-    own = {p.name for p in parameters} - set(settings.flags())
-
-    def wrapped(**values: Any) -> None:
-        options = {name: value for name, value in values.items() if name not in own}
-        command(**{name: value for name, value in values.items() if name in own}, options=options)
-
-    wrapped.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    wrapped.__annotations__ = {p.name: p.annotation for p in parameters}
-    wrapped.__doc__, wrapped.__name__ = command.__doc__, command.__name__
-    return wrapped
+        kind = Annotated[_flag_type(by_key[key].annotation), option]  # type: ignore[valid-type]
+        parameters.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind))
+    resolved.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    resolved.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    resolved.__doc__, resolved.__name__ = command.__doc__, command.__name__
+    return resolved
 
 
 def _flag_type(annotation: Any) -> Any:
@@ -111,26 +123,13 @@ def _flag_type(annotation: Any) -> Any:
     return (float if float in parts else int) | None
 
 
-DataArgument = Annotated[str, typer.Argument(help="File or folder of examples.", metavar="DATA")]
-ConfigOption = Annotated[str | None, typer.Option("--config", help="Configuration file; see `tunesmith init`.")]
-SetOption = Annotated[list[str] | None, typer.Option("--set", help="Any setting: key=value.", metavar="KEY=VALUE")]
-
-
 @app.command()
 @_configured
-def check(
-    data: DataArgument,
-    config: ConfigOption = None,
-    set: SetOption = None,
-    json: Json = False,
-    quiet: Quiet = False,
-    debug: Debug = False,
-    options: dict[str, Any] | None = None,
-) -> None:
+def check(data: str, config: settings.Config, json: bool, quiet: bool) -> None:
     """Read a file of examples, run every data check and print what was found."""
     from tunesmith import api
 
-    findings = api.check(data, settings.resolve(config, options, tuple(set or ())))
+    findings = api.check(data, config)
     failed = any(finding.level == "failure" for finding in findings)
     if json:
         _print_json({"findings": [finding.to_dict() for finding in findings], "failed": failed})
@@ -150,21 +149,12 @@ def check(
 
 @app.command()
 @_configured
-def train(
-    data: DataArgument,
-    config: ConfigOption = None,
-    set: SetOption = None,
-    json: Json = False,
-    quiet: Quiet = False,
-    debug: Debug = False,
-    options: dict[str, Any] | None = None,
-) -> None:
+def train(data: str, config: settings.Config, json: bool, quiet: bool) -> None:
     """Check, split, train, evaluate, report; print the score and the run folder."""
-    resolved = settings.resolve(config, options, tuple(set or ()))
     from tunesmith import api
     from tunesmith.training.progress import Stages
 
-    run = api.train(data, resolved, Stages(quiet))
+    run = api.train(data, config, Stages(quiet))
     if json:
         _print_json({"run": str(run), **run.record})
     else:

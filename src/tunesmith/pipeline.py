@@ -61,12 +61,14 @@ def train(data: str, config: Config, stages: Stages) -> Run:
             splits, kind, files = read_splits(data, config)
             findings = check_splits(splits, kind)
         task: Task = lookup(TASKS, "tasks", kind)()
+        with clock.stage("model"):
+            point = StartingPoint.load(config, task, splits["train"])
+        # Nothing was written so far: a bad file or model leaves an earlier run in the folder as it was.
         record = records_of.begin(data, config, task, splits, files, findings)
         context.enter_context(records_of.kept(folder, record, config.output.resume))
         write_json_lines(folder / "findings.jsonl", (finding.to_dict() for finding in findings))
 
         with clock.stage("encode"):
-            point = StartingPoint.load(config, task, splits["train"])
             features = _encode(splits, point, folder, stages)
         place = Workplace(folder, point.tokenizer, stages, StopRequest(), record["identity"], config.output.resume)
         candidates = []

@@ -79,6 +79,7 @@ def locked(folder: Path) -> Iterator[None]:
     Raises:
         UsageError: another process holds it.
     """
+    made = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
     try:
@@ -93,9 +94,10 @@ def locked(folder: Path) -> Iterator[None]:
         os.pwrite(descriptor, str(os.getpid()).encode(), 0)
         yield
     finally:
-        if not _content(folder):  # nothing came of it
+        if not (folder / RECORD).exists():  # nothing came of it
             (folder / LOCK).unlink(missing_ok=True)
-            folder.rmdir()
+            if made and not _content(folder):
+                folder.rmdir()
         os.close(descriptor)
 
 

@@ -20,7 +20,7 @@ from tunesmith.registry import lookup
 from tunesmith.tasks import TASKS
 from tunesmith.tasks.encoding import Features, encode
 from tunesmith.training.candidates import StartingPoint
-from tunesmith.training.fit import Fit, Workplace, fit, resolve_training
+from tunesmith.training.fit import Assignment, Fit, Workplace, fit, resolve_training
 from tunesmith.training.progress import Stages
 from tunesmith.training.signals import StopRequest
 
@@ -69,7 +69,8 @@ class Problem:
         point, model, method = self.point, self.point.model(), self.method()
         settings = resolve_training(point.config.training, method, model, len(self.features), point.task.primary_metric)
         settings = settings.model_copy(update={"precision": "float32"})
-        return fit(model, method, point.task, point.space, self.features, self.features, settings, place)
+        job = Assignment(method, point.task, point.space, self.features, self.features, settings, place)
+        return fit(model, job)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The Trainer in place of transformers' own: each block of the usual fine-tuning guide, with only its imports changed."""
+"""The Trainer in place of transformers' own: each block of the usual fine-tuning guide, only its imports changed."""
 
 from __future__ import annotations
 

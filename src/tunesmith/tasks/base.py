@@ -28,6 +28,11 @@ class LabelSpace:
     mean: float = 0.0
     scale: float = 1.0
 
+    @property
+    def in_users_units(self) -> LabelSpace:
+        """The same space for a fitted model, whose outputs are no longer standardised."""
+        return LabelSpace(self.names)
+
     def to_dict(self) -> dict[str, Any]:
         return asdict(self) | {"names": list(self.names)}
 

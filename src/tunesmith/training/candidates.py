@@ -21,7 +21,7 @@ from tunesmith.models.loading import Source, find_source, load_classifier, load_
 from tunesmith.registry import did_you_mean, lookup
 from tunesmith.tasks.base import LabelSpace, Task
 from tunesmith.tasks.encoding import Features, choose_max_length
-from tunesmith.training.fit import Fit, Workplace, fit, resolve_training
+from tunesmith.training.fit import Assignment, Fit, Workplace, fit, resolve_training
 
 FEW_ROWS = 300
 """Below this many training rows only the last layers are recommended for training."""
@@ -83,8 +83,8 @@ class StartingPoint:
 
     @property
     def answer_space(self) -> LabelSpace:
-        """The label space of a fitted model, whose outputs are in the user's units."""
-        return dataclasses.replace(self.space, mean=0.0, scale=1.0)
+        """The label space of a fitted model."""
+        return self.space.in_users_units
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,8 @@ def try_method(method: Method, features: Mapping[str, Features], point: Starting
     rows = len(features["train"])
     settings = resolve_training(point.config.training, method, model, rows, point.task.primary_metric)
     settings = settings.model_copy(update={"max_length": point.max_length, "precision": point.precision.state})
-    result = fit(model, method, point.task, point.space, features["train"], features["valid"], settings, place)
+    job = Assignment(method, point.task, point.space, features["train"], features["valid"], settings, place)
+    result = fit(model, job)
     best = result.best
     place.stages.say(f"{method.name}: valid {best['metric']} {best['value']:.4f} after {result.seconds:.0f} s")
     return Candidate(method, result, settings, pooling)

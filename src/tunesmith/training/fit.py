@@ -6,7 +6,7 @@ import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from transformers import EarlyStoppingCallback, PrinterCallback
 from tunesmith.config import TrainingSettings
 from tunesmith.errors import ModelError
 from tunesmith.evaluation.metrics import METRICS
-from tunesmith.methods.base import Method, parameter_summary
+from tunesmith.methods.base import HeadSolver, Method, parameter_summary
 from tunesmith.models.heads import final_linear
 from tunesmith.tasks.base import LabelSpace, Task
 from tunesmith.tasks.encoding import Features
@@ -77,32 +77,38 @@ class Fit:
     details: dict[str, Any]
 
 
-def fit(
-    model: nn.Module,
-    method: Method,
-    task: Task,
-    space: LabelSpace,
-    train: Features,
-    valid: Features,
-    settings: TrainingSettings,
-    place: Workplace,
-) -> Fit:
-    """Adapt `model` by `method`; `settings` has every value resolved.
+@dataclass(frozen=True)
+class Assignment:
+    """What is to be fitted to what.
+
+    Attributes:
+        train, valid: encoded texts with targets.
+        settings: with every value resolved.
+    """
+
+    method: Method
+    task: Task
+    space: LabelSpace
+    train: Features
+    valid: Features
+    settings: TrainingSettings
+    place: Workplace
+
+
+def fit(model: nn.Module, job: Assignment) -> Fit:
+    """Adapt `model`, and return it plain, in its best state.
 
     Raises:
         ModelError, DivergedError, Interrupted: see `Trainer.train`.
     """
     start = time.perf_counter()
-    model = method.apply(model).to("cuda" if torch.cuda.is_available() else "cpu")
+    model = job.method.apply(model).to("cuda" if torch.cuda.is_available() else "cpu")
     summary = parameter_summary(model)
-    if method.solves_head:
-        best, details, tokens = _solve(model, method, task, space, train, valid, settings, place)
-    else:
-        best, details, tokens = _train(model, method, task, space, train, valid, settings, place)
-    plain = method.finish(model)
+    best, details, tokens = (_solve if job.method.solves_head else _train)(model, job)
+    plain = job.method.finish(model)
     plain.requires_grad_(True).eval()
-    if task.problem_type == "regression":
-        _restore_scale(plain, space)
+    if job.space != job.space.in_users_units:
+        _restore_scale(plain, job.space)
     adapted = None if plain is model else model
     return Fit(plain, adapted, best, summary, time.perf_counter() - start, tokens, details)
 
@@ -117,39 +123,24 @@ def resolve_training(
     return settings.model_copy(update={**chosen, "metric": settings.metric or metric})
 
 
-def _solve(
-    model: nn.Module,
-    method: Any,
-    task: Task,
-    space: LabelSpace,
-    train: Features,
-    valid: Features,
-    settings: TrainingSettings,
-    place: Workplace,
-) -> tuple[dict[str, Any], dict[str, Any], int]:
-    collate = PaddingCollator.of(place.tokenizer)
-    with place.stages.bar("features", len(train)) as bar:
-        vectors = pooled_vectors(model, train, collate, bar.advance)
+def _solve(model: nn.Module, job: Assignment) -> tuple[dict[str, Any], dict[str, Any], int]:
+    train, valid, method = job.train, job.valid, cast(HeadSolver, job.method)
     assert train.targets is not None and valid.targets is not None
-    details = method.solve(model, vectors, train.targets, settings)
-    metrics = task.quick_score(predict_logits(model, valid, collate), valid.targets, space)
-    return _best(1, settings, metrics), details, int(train.lengths.sum())
+    collate = PaddingCollator.of(job.place.tokenizer)
+    with job.place.stages.bar("features", len(train)) as bar:
+        vectors = pooled_vectors(model, train, collate, bar.advance)
+    details = method.solve(model, vectors, train.targets, job.settings)
+    metrics = job.task.quick_score(predict_logits(model, valid, collate), valid.targets, job.space)
+    best = {"step": 1, "metric": job.settings.metric, "value": metrics[str(job.settings.metric)]}
+    return best, dict(details), int(train.lengths.sum())
 
 
-def _train(
-    model: nn.Module,
-    method: Method,
-    task: Task,
-    space: LabelSpace,
-    train: Features,
-    valid: Features,
-    settings: TrainingSettings,
-    place: Workplace,
-) -> tuple[dict[str, Any], dict[str, Any], int]:
+def _train(model: nn.Module, job: Assignment) -> tuple[dict[str, Any], dict[str, Any], int]:
+    settings, place, method, train = job.settings, job.place, job.method, job.train
     assert settings.metric is not None and settings.epochs is not None and train.targets is not None
-    weights = task.class_weights(train.targets, space) if settings.class_weights == "balanced" else None
+    weights = job.task.class_weights(train.targets, job.space) if settings.class_weights == "balanced" else None
     plan = Plan(
-        loss=task.loss(settings.label_smoothing, None if weights is None else torch.from_numpy(weights)),
+        loss=job.task.loss(settings.label_smoothing, None if weights is None else torch.from_numpy(weights)),
         parameter_groups=lambda m: method.parameter_groups(m, settings),
         begin_epoch=method.begin_epoch,
         stop=place.stop,
@@ -159,16 +150,16 @@ def _train(
         resume_hint="run the same command with --resume to continue",
     )
     arguments = _arguments(settings, len(train), place.folder / "checkpoints")
-    steps = arguments.max_steps_planned
-    with place.stages.bar(method.name, steps) as bar:
+    by_length = np.argsort(job.valid.lengths).tolist()  # less padding; metrics do not depend on the order
+    with place.stages.bar(method.name, arguments.max_steps_planned) as bar:
         trainer = Trainer(
             model,
             arguments.values,
             PaddingCollator.of(place.tokenizer),
             train_dataset=train,
-            eval_dataset=Subset(valid, np.argsort(valid.lengths).tolist()),  # less padding; metrics ignore the order
+            eval_dataset=Subset(job.valid, by_length),
             plan=plan,
-            compute_metrics=lambda e: task.quick_score(e.predictions, e.label_ids, space),
+            compute_metrics=lambda e: job.task.quick_score(e.predictions, e.label_ids, job.space),
             callbacks=[ProgressCallback(bar, place.folder / "metrics.jsonl", settings.metric, method.name)],
         )
         trainer.remove_callback(PrinterCallback)
@@ -235,10 +226,6 @@ def _resume_from(place: Workplace) -> str | None:
         place.stages.say(f"warning: {problem}")
     place.stages.say(f"resuming from {found}" if found else "no checkpoint yet: starting from the first step")
     return None if found is None else str(found)
-
-
-def _best(step: int, settings: TrainingSettings, metrics: dict[str, float]) -> dict[str, Any]:
-    return {"step": step, "metric": settings.metric, "value": metrics[str(settings.metric)]}
 
 
 def _restore_scale(model: nn.Module, space: LabelSpace) -> None:

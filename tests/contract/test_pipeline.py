@@ -1,0 +1,198 @@
+"""The whole path on every form of text classification, with tiny models, from Python."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+import tunesmith
+from tunesmith.errors import DataError, ModelError, UsageError
+from tunesmith.run import Run
+from tunesmith.training.progress import Stages
+
+WORDS = ["good", "bad", "great", "film", "book", "card", "bank", "money", "late", "lost", "new", "old"]
+QUICK: dict[str, Any] = {"epochs": 1, "batch_size": 8, "precision": "float32", "stages": Stages(quiet=True)}
+
+
+def write(path: Path, header: Sequence[str], rows: Sequence[Sequence[object]]) -> Path:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([header, *rows])
+    return path
+
+
+def texts(rows: int, seed: int = 0) -> list[str]:
+    draw = np.random.default_rng(seed)
+    return [" ".join([WORDS[i % 3], *(str(w) for w in draw.choice(WORDS[3:], 6)), str(i)]) for i in range(rows)]
+
+
+def train(data: Path, folder: Path, model: Path, **options: Any) -> Run:
+    return tunesmith.train(data, model=str(model), out=str(folder), **QUICK | options)
+
+
+def test_labels_that_look_like_other_types_stay_what_they_are(
+    tmp_path: Path, tiny_model_folder: Callable[[str], Path]
+) -> None:
+    names = ["NA", "007", "true"]
+    data = write(tmp_path / "a.csv", ["text", "label"], [(t, names[i % 3]) for i, t in enumerate(texts(60))])
+    run = train(data, tmp_path / "run", tiny_model_folder("bert"), method="features")
+    assert run.record["data"]["labels"] == ["007", "NA", "true"]
+    answers = tunesmith.load(run).predict(texts(6, seed=9))
+    assert {answer.label for answer in answers} <= set(names)
+    assert run.metrics["test"]["accuracy"].n == 6
+
+
+def test_pairs_of_texts(tmp_path: Path, tiny_model_folder: Callable[[str], Path]) -> None:
+    rows = [(a, b, "same" if i % 2 else "other") for i, (a, b) in enumerate(zip(texts(60), texts(60, 1), strict=True))]
+    data = write(tmp_path / "pairs.csv", ["sentence1", "sentence2", "label"], rows)
+    run = train(data, tmp_path / "run", tiny_model_folder("bert"), method="full")
+    predictor = tunesmith.load(run)
+    first, second = predictor.predict([("good film", "bad book"), ("good film", "lost card money")])
+    assert first.scores != second.scores
+    line = json.loads((run.folder / "predictions" / "test.jsonl").read_text().splitlines()[0])
+    assert line["text_pair"] and set(line) == {"id", "text", "text_pair", "gold", "prediction", "score", "scores"}
+
+
+def test_several_labels_a_text(tmp_path: Path, tiny_model_folder: Callable[[str], Path]) -> None:
+    cells = ["red|green", "red", "green|blue"]
+    data = write(tmp_path / "many.csv", ["text", "labels"], [(t, cells[i % 3]) for i, t in enumerate(texts(90))])
+    run = train(data, tmp_path / "run", tiny_model_folder("bert"), method="features", label="labels")
+    assert run.record["task"] == "multilabel" and run.record["data"]["labels"] == ["blue", "green", "red"]
+    assert {"micro_f1", "macro_f1", "accuracy"} <= set(run.metrics["test"])
+    assert all(isinstance(answer.label, tuple) for answer in tunesmith.load(run).predict(texts(4)))
+
+
+def test_numbers_as_labels_come_back_in_their_own_units(
+    tmp_path: Path, tiny_model_folder: Callable[[str], Path]
+) -> None:
+    rows = [(t, f"{100 + 50 * (i % 3)}.5") for i, t in enumerate(texts(90))]
+    data = write(tmp_path / "numbers.csv", ["text", "score"], rows)
+    run = train(data, tmp_path / "run", tiny_model_folder("bert"), method="features", label="score")
+    assert run.record["task"] == "regression"
+    values = [answer.score for answer in tunesmith.load(run).predict(texts(30))]
+    assert min(values) > 50 and max(values) < 260
+    assert run.metrics["test"]["mae"].value < 60
+
+
+def test_a_decoder_without_padding_token_gets_one(tmp_path: Path, tiny_model_folder: Callable[[str], Path]) -> None:
+    folder = tmp_path / "decoder"
+    source = tiny_model_folder("llama")
+    folder.mkdir()
+    for file in source.iterdir():
+        (folder / file.name).write_bytes(file.read_bytes())
+    config = json.loads((folder / "config.json").read_text())
+    config["pad_token_id"] = None
+    (folder / "config.json").write_text(json.dumps(config))
+    facts = json.loads((folder / "tokenizer_config.json").read_text())
+    facts.pop("pad_token", None)
+    facts["eos_token"] = "[SEP]"
+    (folder / "tokenizer_config.json").write_text(json.dumps(facts))
+    assert AutoTokenizer.from_pretrained(folder).pad_token is None
+    data = write(tmp_path / "a.csv", ["text", "label"], [(t, "xyz"[i % 3]) for i, t in enumerate(texts(60))])
+    run = train(data, tmp_path / "run", folder, method="full")
+    together = tunesmith.load(run).predict(["good", "bad book and lost card money late"])
+    alone = tunesmith.load(run).predict(["good"])
+    assert together[0].score == pytest.approx(alone[0].score, abs=1e-5)
+
+
+@pytest.mark.parametrize("method", ["full", "lora", "features"])
+def test_plain_transformers_answers_the_same(
+    tmp_path: Path, tiny_model_folder: Callable[[str], Path], method: str
+) -> None:
+    data = write(tmp_path / "a.csv", ["text", "label"], [(t, "xyz"[i % 3]) for i, t in enumerate(texts(60))])
+    run = train(data, tmp_path / "run", tiny_model_folder("bert"), method=method, pooling="head")
+    model = AutoModelForSequenceClassification.from_pretrained(run.model_folder).eval()
+    tokenizer = AutoTokenizer.from_pretrained(run.model_folder)
+    lines = [json.loads(line) for line in (run.folder / "predictions" / "test.jsonl").read_text().splitlines()]
+    for line in lines:
+        with torch.inference_mode():
+            logits = model(**tokenizer(line["text"], truncation=True, return_tensors="pt")).logits[0]
+        assert model.config.id2label[int(logits.argmax())] == line["prediction"]
+        assert float(logits.softmax(0).max()) == pytest.approx(line["score"], abs=1e-4)
+    assert (run.model_folder / "adapter" / "adapter_model.safetensors").exists() == (method == "lora")
+
+
+def test_given_files_are_used_as_they_are(tmp_path: Path, tiny_model_folder: Callable[[str], Path]) -> None:
+    files = {}
+    for seed, name in enumerate(("train", "valid", "test")):
+        rows = [(t, "xyz"[i % 3]) for i, t in enumerate(texts(30, seed))]
+        files[name] = str(write(tmp_path / f"{name}.csv", ["body", "topic"], rows))
+    columns = {"text": "body", "label": "topic", "valid": files["valid"], "test": files["test"]}
+    run = train(Path(files["train"]), tmp_path / "run", tiny_model_folder("bert"), method="features", **columns)
+    assert [split["rows"] for split in run.record["data"]["splits"]] == [30, 30, 30]
+    assert len(run.record["data"]["files"]) == 3
+
+
+def test_a_test_label_that_train_lacks_is_refused_before_training(
+    tmp_path: Path, tiny_model_folder: Callable[[str], Path]
+) -> None:
+    data = write(tmp_path / "a.csv", ["text", "label"], [(t, "xy"[i % 2]) for i, t in enumerate(texts(40))])
+    test = write(tmp_path / "b.csv", ["text", "label"], [("good new text", "z")])
+    with pytest.raises(DataError, match="z"):
+        train(data, tmp_path / "run", tiny_model_folder("bert"), method="features", test=str(test))
+
+
+def test_untrusted_models_are_refused(tmp_path: Path, tiny_model_folder: Callable[[str], Path]) -> None:
+    data = write(tmp_path / "a.csv", ["text", "label"], [(t, "xy"[i % 2]) for i, t in enumerate(texts(40))])
+    source, canary = tiny_model_folder("bert"), tmp_path / "canary"
+
+    def hostile(name: str, **changes: Any) -> Path:
+        folder = tmp_path / name
+        folder.mkdir()
+        for file in source.iterdir():
+            (folder / file.name).write_bytes(file.read_bytes())
+        config = json.loads((folder / "config.json").read_text()) | changes
+        (folder / "config.json").write_text(json.dumps(config))
+        return folder
+
+    code = hostile("code", model_type="evil", auto_map={"AutoConfig": "evil.Config"})
+    (code / "evil.py").write_text(f"open({str(canary)!r}, 'w').close()\nclass Config: pass\n")
+    huge = hostile("huge", num_hidden_layers=200_000)
+    pickled = hostile("pickled")
+    (pickled / "model.safetensors").rename(pickled / "pytorch_model.bin")
+    cut = hostile("cut")
+    (cut / "model.safetensors").write_bytes((cut / "model.safetensors").read_bytes()[:-100])
+    for folder in (code, huge, pickled, cut):
+        with pytest.raises(ModelError, match=folder.name):
+            train(data, tmp_path / "run", folder, method="features", overwrite=True)
+    assert not canary.exists()
+
+
+def test_a_model_with_weights_that_are_not_finite_is_refused(
+    tmp_path: Path, tiny_model_folder: Callable[[str], Path]
+) -> None:
+    from safetensors.torch import load_file, save_file
+
+    data = write(tmp_path / "a.csv", ["text", "label"], [(t, "xy"[i % 2]) for i, t in enumerate(texts(40))])
+    run = train(data, tmp_path / "run", tiny_model_folder("bert"), method="features")
+    file = run.model_folder / "model.safetensors"
+    weights = load_file(file)
+    next(iter(weights.values())).view(-1)[0] = float("nan")
+    save_file(weights, file, metadata={"format": "pt"})
+    with pytest.raises(ModelError, match="not finite"):
+        tunesmith.load(run)
+
+
+def test_local_refuses_names_that_would_need_the_network(tmp_path: Path) -> None:
+    data = write(tmp_path / "a.csv", ["text", "label"], [(t, "xy"[i % 2]) for i, t in enumerate(texts(40))])
+    with pytest.raises(ModelError, match="--local refuses the Hub"):
+        tunesmith.train(data, model="some/model", local=True, out=str(tmp_path / "run"))
+    with pytest.raises(UsageError, match="--local refuses the Hub"):
+        tunesmith.train("hub:some/data", local=True, out=str(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_bad_file_leaves_an_earlier_run_alone(tmp_path: Path, tiny_model_folder: Callable[[str], Path]) -> None:
+    data = write(tmp_path / "a.csv", ["text", "label"], [(t, "xy"[i % 2]) for i, t in enumerate(texts(40))])
+    run = train(data, tmp_path / "run", tiny_model_folder("bert"), method="features")
+    bad = write(tmp_path / "bad.csv", ["text", "label"], [("only", "one"), ("class", "one")])
+    with pytest.raises(DataError):
+        train(bad, tmp_path / "run", tiny_model_folder("bert"), method="features", overwrite=True)
+    assert tunesmith.load(run.folder).predict(["good"])
