@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.config import Config, DataSettings, resolve
+from tunesmith.data import read
 from tunesmith.data.checks import Finding
 from tunesmith.data.checks import check as check_records
-from tunesmith.data.columns import load_records, load_splits
+from tunesmith.data.columns import find_layout, load_splits, to_records
 from tunesmith.data.records import Records, text_records
-from tunesmith.errors import DataError, UsageError
+from tunesmith.errors import DataError, ModelError, UsageError
 from tunesmith.run import RECORD, Run
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def check(data: str | Path, config: Config | None = None, **options: Any) -> lis
         DataError: the file cannot be read.
     """
     config = config or resolve(options=options)
-    splits, layout = load_splits(str(data), config.data, config.task.name)
+    splits, layout = load_splits(str(data), config.data, config.task.name, config.model.local)
     return check_records(splits, layout.kind)
 
 
@@ -96,41 +97,51 @@ def predict(
     Yields:
         ``{"id", "label", "score", "scores"}`` in the order of the input.
     """
-    found = run if isinstance(run, Run) else Run.load(run) if Path(run, RECORD).exists() else None
-    trained = Config.model_validate(found.record["config"]).data if found else DataSettings()
+    known = isinstance(run, Run) or Path(run, RECORD).exists()
+    trained = _config(run).data if known else DataSettings()
     predictor = load(run)
-    chunks = _lines_as_records() if source == "-" else _file_as_records(source, trained, text, text_pair)
+    if source == "-":
+        chunks = _lines_as_records()
+    else:
+        columns = {"text": text or trained.text, "text_pair": text_pair or trained.text_pair}
+        records = _read_like(trained.model_copy(update=columns), source, predictor.task.name, need_label=False)
+        chunks = (records[start : start + PREDICT_ROWS] for start in range(0, len(records), PREDICT_ROWS))
     for records in chunks:
         for record, prediction in zip(records.ids, predictor.predict_records(records), strict=True):
             yield {"id": record, **prediction.to_dict()}
 
 
-def _file_as_records(source: str, trained: DataSettings, text: str | None, text_pair: str | None) -> Iterator[Records]:
-    data = DataSettings(text=text or trained.text, text_pair=text_pair or trained.text_pair, id=trained.id)
-    records, _ = load_records(source, data, "auto", need_label=False)
-    for start in range(0, len(records), PREDICT_ROWS):
-        yield records[start : start + PREDICT_ROWS]
+def _read_like(trained: DataSettings, source: str, task: str, need_label: bool = True) -> Records:
+    """Read a new file as the training file was read; its identifiers are used if they are there, its groups are not."""
+    raw = read(source, DataSettings(encoding=trained.encoding, delimiter=trained.delimiter))
+    identifier = trained.id if trained.id in raw.table.column_names else None
+    settings = trained.model_copy(update={"group": None, "id": identifier})
+    return to_records(raw, find_layout(raw, settings, task, need_label))
 
 
 def _lines_as_records() -> Iterator[Records]:
     """Standard input, answered a block at a time."""
     start = 1
-    while lines := list(itertools.islice(sys.stdin, PREDICT_ROWS)):
-        texts = []
-        for number, line in enumerate(lines, start):
-            stripped = line.rstrip("\n")
-            texts.append(_json_text(stripped, number) if stripped.startswith("{") else stripped)
-        yield text_records(texts, "standard input", start)
+    while lines := list(itertools.islice(sys.stdin.buffer, PREDICT_ROWS)):
+        yield text_records([_text(line, number) for number, line in enumerate(lines, start)], "standard input", start)
         start += len(lines)
 
 
-def _json_text(line: str, number: int) -> str | tuple[str, str]:
+def _text(line: bytes, number: int) -> str | tuple[str, str]:
+    """One line as a text; one that begins with a brace as JSON with ``text`` and perhaps ``text_pair``."""
     try:
-        value = json.loads(line)
-        pair = value.get("text_pair")
-        return str(value["text"]) if pair is None else (str(value["text"]), str(pair))
+        text = line.decode("utf-8").rstrip("\r\n")
+        if not text.startswith("{"):
+            return text
+        value = json.loads(text)
+        parts = [value["text"], *([value["text_pair"]] if "text_pair" in value else [])]
+        if not all(isinstance(part, str) for part in parts):
+            raise ValueError("not text")
+    except UnicodeDecodeError:
+        raise DataError(f"standard input, line {number}: not UTF-8; convert it, for example with iconv") from None
     except (ValueError, KeyError, RecursionError):
         raise DataError(f'standard input, line {number}: expected a text, or JSON such as {{"text": "…"}}') from None
+    return parts[0] if len(parts) == 1 else (parts[0], parts[1])
 
 
 @dataclass(frozen=True)
@@ -172,7 +183,7 @@ def evaluate(run: Run | str | Path, data: str | Path, against: Run | str | Path 
     ):
         raise UsageError("--against: the two runs have different tasks or labels and cannot be compared")
     config, predictor = first
-    records, _ = load_records(str(data), config.data, predictor.task.name)
+    records = _read_like(config.data, str(data), predictor.task.name)
     settings = (config.evaluation.resamples, config.training.seed)
     scored = predictor.score(records, *settings)
     if second is None:
@@ -186,5 +197,14 @@ def evaluate(run: Run | str | Path, data: str | Path, against: Run | str | Path 
 
 
 def _loaded(run: Run | str | Path) -> tuple[Config, Predictor]:
+    return _config(run), load(run)
+
+
+def _config(run: Run | str | Path) -> Config:
     found = run if isinstance(run, Run) else Run.load(run)
-    return Config.model_validate(found.record["config"]), load(found)
+    try:
+        return Config.model_validate(found.record["config"])
+    except (KeyError, ValueError) as error:
+        raise ModelError(
+            f"{found.folder / RECORD}: its configuration cannot be read ({type(error).__name__})"
+        ) from None

@@ -26,6 +26,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+OUT_OF_MEMORY = ("out of memory", "can't allocate memory")  # torch raises plain RuntimeErrors on the CPU
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else there.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress and no messages.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
@@ -45,7 +47,7 @@ def main() -> None:
     except typer.Exit as stop:
         sys.exit(stop.exit_code)
     except (KeyboardInterrupt, typer.Abort):
-        _fail(["interrupted; a run that has begun goes on with the same command and --resume"], 130, as_json)
+        _fail(["interrupted; `train` goes on where it was with the same command and --resume"], 130, as_json)
     except TunesmithError as error:
         if debug:
             traceback.print_exc()
@@ -58,6 +60,8 @@ def main() -> None:
     except Exception as error:
         if hasattr(error, "format_message"):  # click's own errors: unknown flag, missing argument
             _fail([error.format_message()], 2, as_json)
+        if any(sign in str(error) for sign in OUT_OF_MEMORY):
+            _fail(["out of memory; lower --batch-size or --max-length"], 5, as_json)
         if debug:
             traceback.print_exc()
         _fail([f"internal error: {type(error).__name__}: {error}; run again with --debug and report it"], 1, as_json)

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -19,7 +20,7 @@ from tunesmith.data.checks import Finding, check
 from tunesmith.data.columns import load_splits
 from tunesmith.data.records import Records
 from tunesmith.data.splits import split
-from tunesmith.errors import DataError, UsageError
+from tunesmith.errors import DataError
 from tunesmith.evaluation.baselines import majority_baseline, tfidf_baseline
 from tunesmith.evaluation.intervals import Score
 from tunesmith.predictor import Predictor, Scored
@@ -52,7 +53,8 @@ def train(data: str, config: Config, stages: Stages) -> Run:
     folder = Path(config.output.out or default_folder(data, config))
     with ExitStack() as context:
         context.enter_context(locked(folder))
-        check_folder(folder, config.output.overwrite, config.output.resume)
+        inputs = (data, config.data.valid, config.data.test, config.model.name)
+        check_folder(folder, config.output.overwrite, config.output.resume, inputs)
         require_tracker(config.training.tracker)
         torch.set_num_threads(config.training.threads or torch.get_num_threads())
         clock = records_of.Clock()
@@ -60,11 +62,16 @@ def train(data: str, config: Config, stages: Stages) -> Run:
         with clock.stage("data"):
             splits, kind, files = read_splits(data, config)
             findings = check_splits(splits, kind)
+        for finding in findings:
+            if finding.level == "warning":
+                where = f"{finding.split}: " if finding.split else ""
+                stages.say(f"warning: {where}{finding.message}; {finding.advice}")
         task: Task = lookup(TASKS, "tasks", kind)()
         with clock.stage("model"):
-            point = StartingPoint.load(config, task, splits["train"])
+            precision = records_of.precision(folder, config)
+            point = StartingPoint.load(config, task, splits["train"], precision)
         # Nothing was written so far: a bad file or model leaves an earlier run in the folder as it was.
-        record = records_of.begin(data, config, task, splits, files, findings)
+        record = records_of.begin(config, point, splits, files, findings)
         context.enter_context(records_of.kept(folder, record, config.output.resume))
         write_json_lines(folder / "findings.jsonl", (finding.to_dict() for finding in findings))
 
@@ -102,9 +109,7 @@ def read_splits(data: str, config: Config) -> tuple[dict[str, Records], str, lis
     Returns:
         {"train", "valid", "test"} → records; the task's name; facts of each file for the record.
     """
-    if config.model.local and data.startswith("hub:"):
-        raise UsageError(f"{data}: --local refuses the Hub; give a local file, or leave --local out")
-    splits, layout = load_splits(data, config.data, config.task.name)
+    splits, layout = load_splits(data, config.data, config.task.name, config.model.local)
     files = [records_of.file_facts(records.path, len(records)) for records in splits.values()]
     missing = tuple(name for name in SPLITS if name not in splits)
     if missing:
@@ -149,7 +154,9 @@ def _encode(splits: Mapping[str, Records], point: StartingPoint, folder: Path, s
 
 
 def _predictor(candidate: Candidate, point: StartingPoint) -> Predictor:
-    return Predictor(candidate.fitted.model, point.tokenizer, point.task, point.answer_space, point.max_length)
+    return Predictor(
+        candidate.fitted.model, point.tokenizer, point.task, point.answer_space, point.max_length, point.pairs
+    )
 
 
 def _score(predictor: Predictor, records: Records, config: Config) -> Scored:
@@ -193,5 +200,5 @@ def _baseline(name: str, metrics: Mapping[str, Score], seconds: float) -> dict[s
 
 def _save(predictor: Predictor, best: Candidate, folder: Path) -> None:
     predictor.save(folder / "model")
-    if best.fitted.adapted is not None:
-        best.fitted.adapted.save_pretrained(folder / "model" / "adapter")  # type: ignore[operator]
+    if best.fitted.adapter is not None:
+        shutil.copytree(best.fitted.adapter, folder / "model" / "adapter", dirs_exist_ok=True)

@@ -13,7 +13,7 @@ import numpy as np
 from torch import nn
 
 from tunesmith.data.records import Records, text_records
-from tunesmith.errors import ModelError
+from tunesmith.errors import DataError, ModelError
 from tunesmith.evaluation.intervals import Score
 from tunesmith.models.heads import save_model
 from tunesmith.models.loading import Source, load_trained
@@ -37,6 +37,7 @@ class Predictor:
         task: what it was trained for.
         space: meaning of its outputs.
         max_length: tokens per text; longer texts are cut.
+        pairs: it was trained on pairs of texts.
     """
 
     model: nn.Module
@@ -44,6 +45,7 @@ class Predictor:
     task: Task
     space: LabelSpace
     max_length: int
+    pairs: bool
 
     @classmethod
     def load(cls, folder: str | Path) -> Predictor:
@@ -57,7 +59,7 @@ class Predictor:
         try:
             facts = json.loads((model_folder / FACTS).read_text(encoding="utf-8"))
             task, space = lookup(TASKS, "tasks", facts["task"])(), LabelSpace.from_dict(facts["labels"])
-            max_length = int(facts["max_length"])
+            max_length, pairs = int(facts["max_length"]), bool(facts["pairs"])
         except OSError:
             raise ModelError(
                 f"{path}: no trained model ({model_folder / FACTS} is missing); give a finished run"
@@ -65,12 +67,13 @@ class Predictor:
         except (ValueError, KeyError, TypeError) as error:
             raise ModelError(f"{model_folder / FACTS}: damaged ({error!r})") from None
         model, tokenizer = load_trained(Source(str(path), str(model_folder), None, True))
-        return cls(model, tokenizer, task, space, max_length)
+        return cls(model, tokenizer, task, space, max_length, pairs)
 
     def save(self, folder: Path) -> None:
         """Write the model so that plain transformers load it, and what `load` needs beside it."""
         save_model(self.model, self.tokenizer, folder, self.max_length)
         facts = {"task": self.task.name, "labels": self.space.to_dict(), "max_length": self.max_length}
+        facts["pairs"] = self.pairs
         (folder / FACTS).write_text(json.dumps(facts, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
     def predict(self, texts: Sequence[str] | Sequence[tuple[str, str]]) -> list[Prediction]:
@@ -89,7 +92,14 @@ class Predictor:
         return self.task.decode(self.logits(records), self.space)
 
     def logits(self, records: Records) -> np.ndarray:
-        """Logits (n, labels) float32, in the order of the records."""
+        """Logits (n, labels) float32, in the order of the records.
+
+        Raises:
+            DataError: single texts for a model of pairs, or pairs for a model of single texts.
+        """
+        if records.has("text_pair") != self.pairs:
+            wanted, found = ("pairs of texts", "single texts") if self.pairs else ("single texts", "pairs of texts")
+            raise DataError(f"{records.path}: the model was trained on {wanted}, found {found}; check the columns")
         with tempfile.TemporaryDirectory(prefix="tunesmith-") as folder:
             file = Path(folder) / "features.arrow"
             features = encode(records, self.tokenizer, self.max_length, None, file)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,11 @@ from tunesmith.config import Config, dump
 from tunesmith.data.checks import Finding
 from tunesmith.data.records import Records
 from tunesmith.data.splits import fingerprint
+from tunesmith.engine.precision import Precision, choose_precision
 from tunesmith.errors import Interrupted, ResourceError, UsageError
 from tunesmith.evaluation.intervals import Score
 from tunesmith.models.loading import weights_sha256
 from tunesmith.run import VERSION, Run, clear_folder, machine, versions, write_record, write_text
-from tunesmith.tasks.base import Task
 from tunesmith.training.candidates import Candidate, StartingPoint
 
 NOT_PART_OF_THE_RESULT = ("output", "training.threads", "training.save_minutes", "training.tracker", "model.local")
@@ -49,16 +50,22 @@ class Clock:
         return round(time.perf_counter() - self.start, 3)
 
 
+def precision(folder: Path, config: Config) -> Precision:
+    """The precision of the run; a resumed one goes on with what was measured when it began."""
+    if config.output.resume:
+        return Precision(**Run.load(folder).record["engine"]["precision"])
+    return choose_precision(config.training.precision)
+
+
 def begin(
-    data: str,
     config: Config,
-    task: Task,
+    point: StartingPoint,
     splits: Mapping[str, Records],
     files: Sequence[Mapping[str, Any]],
     findings: Sequence[Finding],
 ) -> dict[str, Any]:
     """The record of a run that has not finished; its status is ``stopped``, which is what a killed run is."""
-    requested = config.model_dump(mode="json")
+    requested, task = config.model_dump(mode="json"), point.task
     facts = [
         {
             "name": name,
@@ -74,23 +81,19 @@ def begin(
         "task": task.name,
         "method": config.method.name,
         "model": {"name": config.model.name, "revision": config.model.revision},
-        "data": {
-            "files": list(files),
-            "splits": facts,
-            "labels": [],
-        },
+        "data": {"files": list(files), "splits": facts, "labels": list(point.space.names)},
         "config": requested,
         "seed": config.training.seed,
         "versions": versions(),
         "machine": machine(torch.get_num_threads()),
-        "engine": {},
+        "engine": {"precision": point.precision.to_dict()},
         "timing": {},
         "metrics": {},
         "baselines": [],
         "best": {},
         "warnings": [finding.message for finding in findings if finding.level == "warning"],
         "requested": requested,
-        "identity": {"config": _result_hash(requested), "data": _hash(facts)},
+        "identity": {"config": _result_hash(requested), "data": _hash([facts, [file["sha256"] for file in files]])},
     }
 
 
@@ -100,6 +103,7 @@ def kept(folder: Path, record: dict[str, Any], resume: bool) -> Iterator[None]:
 
     Raises:
         UsageError: a resumed run differs from the one in the folder; the differences are named.
+        ResourceError: the disk is full.
     """
     if resume:
         _refuse_changes(Run.load(folder).record, record)
@@ -109,20 +113,20 @@ def kept(folder: Path, record: dict[str, Any], resume: bool) -> Iterator[None]:
     write_record(folder, record)
     try:
         yield
-        shutil.rmtree(folder / ".work", ignore_errors=True)
-    except OSError as error:
-        record["status"] = "failed"
-        free = shutil.disk_usage(folder).free
-        raise ResourceError(
-            f"{folder}: cannot write the run ({error.strerror or error}); {free:,} bytes are free"
-        ) from error
     except (Interrupted, KeyboardInterrupt):
-        write_record(folder, record)
         raise
     except BaseException as error:
         record |= {"status": "failed", "error": str(error)}
-        write_record(folder, record)
+        with suppress(OSError):
+            write_record(folder, record)
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            free = shutil.disk_usage(folder).free
+            raise ResourceError(
+                f"{folder}: the disk is full ({free:,} bytes are free); free some and try again"
+            ) from error
         raise
+    finally:
+        shutil.rmtree(folder / ".work", ignore_errors=True)
 
 
 def finish(
@@ -153,7 +157,6 @@ def finish(
             **fitted.summary,
         },
         "config": config.model_dump(mode="json"),
-        "engine": {"precision": point.precision.to_dict()},
         "timing": {
             "seconds": clock.seconds,
             "stages": clock.stages,
@@ -163,7 +166,6 @@ def finish(
         "baselines": baselines,
         "best": {**fitted.best, **fitted.details},
     }
-    record["data"]["labels"] = list(point.space.names)
 
 
 def save_config(folder: Path, record: Mapping[str, Any]) -> None:

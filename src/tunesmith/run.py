@@ -80,16 +80,20 @@ def locked(folder: Path) -> Iterator[None]:
         UsageError: another process holds it.
     """
     made = not folder.exists()
-    folder.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            holder = os.read(descriptor, 20).decode(errors="replace").strip()
-            raise UsageError(
-                f"{folder}: process {holder} is writing this run; wait for it, or give another --out"
-            ) from None
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise UsageError(f"--out {folder}: cannot be a run folder ({error.strerror}); give another --out") from None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        holder = os.read(descriptor, 20).decode(errors="replace").strip()
+        os.close(descriptor)
+        raise UsageError(
+            f"{folder}: process {holder} is writing this run; wait for it, or give another --out"
+        ) from None
+    try:
         os.truncate(descriptor, 0)
         os.pwrite(descriptor, str(os.getpid()).encode(), 0)
         yield
@@ -101,8 +105,11 @@ def locked(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def check_folder(folder: Path, overwrite: bool, resume: bool) -> None:
+def check_folder(folder: Path, overwrite: bool, resume: bool, inputs: Iterable[str | None]) -> None:
     """Whether the flags allow a run in the folder; nothing is changed yet.
+
+    Args:
+        inputs: what the run reads; none of it may lie in a folder that is replaced.
 
     Raises:
         UsageError: it holds something that the flags do not allow to touch, or not the run that is to be resumed.
@@ -117,6 +124,9 @@ def check_folder(folder: Path, overwrite: bool, resume: bool) -> None:
         raise UsageError(
             f"--out {folder}: the folder is not empty and holds no run ({others[0].name}, …); give another --out"
         )
+    inside = [name for name in inputs if name and Path(name).resolve().is_relative_to(folder.resolve())]
+    if others and inside:
+        raise UsageError(f"--out {folder}: the run would replace {inside[0]}, which it reads; give another --out")
     if others and not overwrite:
         raise UsageError(
             f"--out {folder}: a run is there already; add --overwrite to replace it or --resume to continue it"

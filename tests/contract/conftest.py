@@ -14,6 +14,7 @@ from torch import nn
 
 from tunesmith.config import Config, resolve
 from tunesmith.data.records import Records
+from tunesmith.engine.precision import choose_precision
 from tunesmith.methods import METHODS
 from tunesmith.methods.base import Method
 from tunesmith.registry import lookup
@@ -81,7 +82,7 @@ def make_problem(tiny_model_folder: Callable[[str], Path], tmp_path: Path) -> Ca
         sets = tuple(f"{key}={value}" for key, value in options.pop("sets", {}).items())
         config: Config = resolve(options={"model": str(tiny_model_folder(family)), "seed": 1} | options, sets=sets)
         records, task = make_records(kind, rows), lookup(TASKS, "tasks", kind)()
-        point = StartingPoint.load(config, task, records)
+        point = StartingPoint.load(config, task, records, choose_precision("float32"))
         targets = task.targets(records, point.space)
         file = tmp_path / f"{kind}-{family}-{len(list(tmp_path.iterdir()))}.arrow"
         features = encode(records, point.tokenizer, point.max_length, targets, file)

@@ -172,21 +172,40 @@ def test_predictions_come_in_the_order_of_the_rows(guide: Guide) -> None:
     assert answers.label_ids.tolist() == trainer.train_dataset["label"]
 
 
-def test_a_run_resumes_to_the_same_weights(guide: Guide, tmp_path: Path) -> None:
-    options = {"save_strategy": "steps", "save_steps": 2, "learning_rate": 1e-2}
+def test_a_run_resumes_to_the_same_weights(guide: Guide) -> None:
+    options = {"save_strategy": "steps", "save_steps": 4, "learning_rate": 1e-2}
     straight = guide.trainer(**options)
     straight.train()
-    guide.out = str(tmp_path / "again")
-    guide.trainer(**options | {"max_steps": 4}).train()
     resumed = guide.trainer(**options)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        resumed.train(resume_from_checkpoint=str(tmp_path / "again" / "checkpoint-4"))
-    assert resumed.state.global_step == straight.state.global_step
-    assert not list((tmp_path / "again").rglob("*.bin")) and not list((tmp_path / "again").rglob("*.pt*"))
-    (tmp_path / "again" / "checkpoint-4" / "trainer_state.json").write_text("{}")
+    checkpoint = Path(guide.out) / "checkpoint-4"
+    resumed.train(resume_from_checkpoint=str(checkpoint))
+    for a, b in zip(resumed.model.parameters(), straight.model.parameters(), strict=True):
+        assert torch.equal(a, b)
+    assert not list(checkpoint.rglob("*.bin")) and not list(checkpoint.rglob("*.pt*"))
+    (checkpoint / "trainer_state.json").write_text("{}")
     with pytest.raises(ModelError, match=r"trainer_state.json is missing or has the wrong size"):
-        guide.trainer(**options).train(resume_from_checkpoint=str(tmp_path / "again" / "checkpoint-4"))
+        guide.trainer(**options).train(resume_from_checkpoint=str(checkpoint))
+
+
+def test_a_loss_of_the_users_own_is_taken_as_it_is(guide: Guide) -> None:
+    def weighted(self: Any, model: Any, inputs: Any, return_outputs: bool = False, **options: Any) -> Any:
+        labels = inputs.pop("labels")
+        outputs = model(**inputs)
+        loss = torch.nn.functional.cross_entropy(outputs.logits, labels, torch.tensor([1.0, 3.0]))
+        return (loss, outputs) if return_outputs else loss
+
+    runs = []
+    for kind in (Trainer, transformers.Trainer):
+        own = type("Weighted", (kind,), {"compute_loss": weighted})
+        model = guide.model()
+        for module in model.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
+        options = {"train_sampling_strategy": "sequential", "logging_steps": 1, "max_steps": 2}
+        trainer = guide.trainer(model, own, **options)
+        trainer.train()
+        runs.append([line["loss"] for line in trainer.state.log_history if "loss" in line])
+    np.testing.assert_allclose(runs[0], runs[1], rtol=1e-5)
 
 
 def test_multilabel_and_regression_heads_get_their_own_loss_and_metrics(guide: Guide) -> None:

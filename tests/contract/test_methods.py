@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import itertools
+import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from peft import PeftModel
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
 
 from tunesmith.errors import ModelError, UsageError
 from tunesmith.methods import METHODS
@@ -89,7 +93,9 @@ def test_what_is_saved_and_loaded_answers_the_same(
 ) -> None:
     problem = make_problem(kind, method=method, trainable_layers=1, pooling=pooling, **FEW)
     point, fitted = problem.point, problem.fit()
-    Predictor(fitted.model, point.tokenizer, point.task, point.answer_space, point.max_length).save(tmp_path / "saved")
+    Predictor(fitted.model, point.tokenizer, point.task, point.answer_space, point.max_length, point.pairs).save(
+        tmp_path / "saved"
+    )
     loaded = Predictor.load(tmp_path / "saved")
     collate = PaddingCollator.of(point.tokenizer)
     expected = predict_logits(fitted.model, problem.features, collate)
@@ -102,26 +108,35 @@ def test_what_is_saved_and_loaded_answers_the_same(
 def test_a_merged_adapter_answers_like_the_adapted_model(make_problem: Any, family: str) -> None:
     problem = make_problem(family=family, method="lora", pooling="head", **FEW)
     fitted = problem.fit()
-    assert fitted.adapted is not None and not hasattr(fitted.model, "peft_config")
+    assert fitted.adapter is not None and not hasattr(fitted.model, "peft_config")
     collate = PaddingCollator.of(problem.point.tokenizer)
     merged = predict_logits(fitted.model, problem.features, collate)
     assert problem.method().finish(fitted.model) is fitted.model
-    fresh = predict_logits(problem.point.model(), problem.features, collate)
+    plain = problem.point.model()
+    fresh = predict_logits(plain, problem.features, collate)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")
+        adapted = PeftModel.from_pretrained(plain, str(fitted.adapter))
+    again = predict_logits(adapted, problem.features, collate)
+    np.testing.assert_allclose(merged, again, atol=1e-5)
     assert np.abs(merged - fresh).max() > 1e-4
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_the_solved_head_scores_what_its_vectors_say(make_problem: Any, family: str) -> None:
+def test_the_solved_head_is_the_regularised_optimum(make_problem: Any, family: str) -> None:
     problem = make_problem(family=family, method="features", pooling="head")
     fitted, collate = problem.fit(), PaddingCollator.of(problem.point.tokenizer)
     vectors = pooled_vectors(fitted.model, problem.features, collate)
-    linear = final_linear(fitted.model)
-    bias = 0.0 if linear.bias is None else linear.bias.detach().numpy()
-    expected = vectors @ linear.weight.detach().numpy().T + bias
-    np.testing.assert_allclose(predict_logits(fitted.model, problem.features, collate), expected, rtol=1e-3, atol=1e-3)
+    bias = final_linear(fitted.model).bias is not None
+    x = StandardScaler(with_mean=bias).fit_transform(vectors)
+    solver = LogisticRegression(C=fitted.details["inverse_regularisation"], fit_intercept=bias, max_iter=200, tol=1e-3)
+    expected = solver.fit(x, problem.features.targets).predict_proba(x)
+    logits = predict_logits(fitted.model, problem.features, collate)
+    found = np.exp(logits - logits.max(axis=1, keepdims=True))
+    np.testing.assert_allclose(found / found.sum(axis=1, keepdims=True), expected, atol=0.02)
 
 
-@pytest.mark.parametrize(("method", "enough"), [("full", 0.9), ("features", 0.8), ("lora", 0.7)])
+@pytest.mark.parametrize(("method", "enough"), [("full", 0.9), ("features", 0.6), ("lora", 0.6)])
 @pytest.mark.parametrize("kind", TASKS)
 def test_a_few_rows_can_be_learned(make_problem: Any, method: str, enough: float, kind: str) -> None:
     problem = make_problem(kind, rows=12, method=method, epochs=60, batch_size=4, lr=5e-3, head_lr=2e-2)

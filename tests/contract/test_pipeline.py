@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import tunesmith
@@ -56,6 +57,8 @@ def test_pairs_of_texts(tmp_path: Path, tiny_model_folder: Callable[[str], Path]
     predictor = tunesmith.load(run)
     first, second = predictor.predict([("good film", "bad book"), ("good film", "lost card money")])
     assert first.scores != second.scores
+    with pytest.raises(DataError, match="trained on pairs of texts, found single texts"):
+        predictor.predict(["good film"])
     line = json.loads((run.folder / "predictions" / "test.jsonl").read_text().splitlines()[0])
     assert line["text_pair"] and set(line) == {"id", "text", "text_pair", "gold", "prediction", "score", "scores"}
 
@@ -116,7 +119,9 @@ def test_plain_transformers_answers_the_same(
             logits = model(**tokenizer(line["text"], truncation=True, return_tensors="pt")).logits[0]
         assert model.config.id2label[int(logits.argmax())] == line["prediction"]
         assert float(logits.softmax(0).max()) == pytest.approx(line["score"], abs=1e-4)
-    assert (run.model_folder / "adapter" / "adapter_model.safetensors").exists() == (method == "lora")
+    adapter = run.model_folder / "adapter" / "adapter_model.safetensors"
+    assert adapter.exists() == (method == "lora")
+    assert method != "lora" or any("lora_A" in name for name in load_file(adapter))
 
 
 def test_given_files_are_used_as_they_are(tmp_path: Path, tiny_model_folder: Callable[[str], Path]) -> None:
@@ -168,8 +173,6 @@ def test_untrusted_models_are_refused(tmp_path: Path, tiny_model_folder: Callabl
 def test_a_model_with_weights_that_are_not_finite_is_refused(
     tmp_path: Path, tiny_model_folder: Callable[[str], Path]
 ) -> None:
-    from safetensors.torch import load_file, save_file
-
     data = write(tmp_path / "a.csv", ["text", "label"], [(t, "xy"[i % 2]) for i, t in enumerate(texts(40))])
     run = train(data, tmp_path / "run", tiny_model_folder("bert"), method="features")
     file = run.model_folder / "model.safetensors"

@@ -136,7 +136,7 @@ def test_the_best_checkpoint_must_score_what_was_recorded(
 ) -> None:
     problem = make_problem(method="full", epochs=2, batch_size=8)
     task = problem.point.task
-    values = iter([0.5, 0.9, 0.1])
+    values = iter([0.0, 0.5, 0.9, 0.1])  # the first is asked for before training
     monkeypatch.setattr(type(task), "quick_score", lambda *a: {"accuracy": next(values)})
     with pytest.raises(ModelError, match=r"0.100000 when evaluated again, 0.900000 was recorded"):
         problem.fit(tmp_path)
@@ -146,9 +146,12 @@ def test_early_stopping_keeps_the_best_state(
     make_problem: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     problem = make_problem(method="full", epochs=9, batch_size=8, early_stopping=2)
-    values = iter([0.5, 0.9, 0.8, 0.7, 0.9])
-    monkeypatch.setattr(type(problem.point.task), "quick_score", lambda *a: {"accuracy": next(values)})
+    # The first value is asked for before training, to see that the metric is defined.
+    values = [0.0, 0.5, 0.9, 0.8, 0.7, 0.9]
+    monkeypatch.setattr(type(problem.point.task), "quick_score", lambda *a: {"accuracy": values.pop(0)})
     best = problem.fit(tmp_path).best
     assert best == {"step": 6, "metric": "accuracy", "value": 0.9}
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert sum("eval_accuracy" in line for line in lines) == 4
+    values += [0.0, 0.9]  # for the metric, and for the best state: the resumed run takes no further epoch
+    assert problem.fit(tmp_path, resume=True).best == best

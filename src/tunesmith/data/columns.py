@@ -17,7 +17,7 @@ from tunesmith.data.kinds import NUMBER, infer, split_cell
 from tunesmith.data.records import RawTable, Records
 from tunesmith.data.spool import TEXT
 from tunesmith.data.wording import name_list, row_list
-from tunesmith.errors import DataError
+from tunesmith.errors import DataError, UsageError
 
 TEXT_NAMES = (
     "text", "sentence", "content", "body", "message", "review", "comment", "tweet", "utterance", "document", "article",
@@ -71,12 +71,18 @@ def load_records(path: str, settings: DataSettings, task: str, need_label: bool 
     return to_records(raw, layout), layout
 
 
-def load_splits(path: str, settings: DataSettings, task: str) -> tuple[dict[str, Records], Layout]:
+def load_splits(path: str, settings: DataSettings, task: str, local: bool = False) -> tuple[dict[str, Records], Layout]:
     """``"train"`` from a file, and ``"valid"`` and ``"test"`` where the settings name files; all in the first's layout.
+
+    Args:
+        local: refuse names that need the network.
 
     Raises:
         DataError, UsageError: as `load_records`.
     """
+    remote = [name for name in (path, settings.valid, settings.test) if local and name and name.startswith("hub:")]
+    if remote:
+        raise UsageError(f"{name}: --local refuses the Hub; give a local file, or leave --local out" for name in remote)
     records, layout = load_records(path, settings, task)
     splits = {"train": records}
     for name, given in (("valid", settings.valid), ("test", settings.test)):

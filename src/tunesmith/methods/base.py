@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
@@ -135,15 +135,21 @@ def grouped_parameters(model: nn.Module, training: TrainingSettings, names: Iter
     decay = training.layer_decay or 1.0
     # Without decay the structure of the backbone does not matter, so any architecture will do.
     depth = find_blocks(model).depth() if decay != 1.0 else dict.fromkeys(head_parameter_names(model), 0)
+    rates = {}
+    for name in wanted:
+        level = depth.get(name, 1)
+        rates[name] = training.head_lr if level == 0 else training.lr * decay ** (level - 1)
+    return optimizer_groups(model, rates, training.weight_decay)
+
+
+def optimizer_groups(model: nn.Module, rates: Mapping[str, float], weight_decay: float) -> list[dict[str, Any]]:
+    """Optimizer groups of the parameters named in `rates`, each with its learning rate; no decay on vectors."""
     groups: dict[tuple[float, float], dict[str, Any]] = {}
     for name, parameter in model.named_parameters():
-        if name not in wanted:
-            continue
-        level = depth.get(name, 1)
-        lr = training.head_lr if level == 0 else training.lr * decay ** (level - 1)
-        weight_decay = training.weight_decay if parameter.ndim >= 2 else 0.0
-        group = groups.setdefault((lr, weight_decay), {"params": [], "lr": lr, "weight_decay": weight_decay})
-        group["params"].append(parameter)
+        if name in rates:
+            key = (rates[name], weight_decay if parameter.ndim >= 2 else 0.0)
+            group = groups.setdefault(key, {"params": [], "lr": key[0], "weight_decay": key[1]})
+            group["params"].append(parameter)
     return list(groups.values())
 
 

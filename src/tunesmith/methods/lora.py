@@ -11,7 +11,7 @@ from torch import nn
 
 from tunesmith.config import MethodSettings, TrainingSettings
 from tunesmith.errors import ModelError, UsageError
-from tunesmith.methods.base import Defaults, usual_defaults
+from tunesmith.methods.base import Defaults, optimizer_groups, usual_defaults
 from tunesmith.models.heads import base_model, head_modules
 from tunesmith.registry import did_you_mean
 
@@ -60,16 +60,10 @@ class Lora:
             return get_peft_model(model, config)
 
     def parameter_groups(self, model: nn.Module, training: TrainingSettings) -> list[dict[str, Any]]:
-        groups: dict[tuple[float, float], dict[str, Any]] = {}
-        for name, parameter in model.named_parameters():
-            if not parameter.requires_grad:
-                continue
-            lr = training.lr if "lora_" in name else training.head_lr
-            decay = training.weight_decay if parameter.ndim >= 2 else 0.0
-            assert lr is not None
-            group = groups.setdefault((lr, decay), {"params": [], "lr": lr, "weight_decay": decay})
-            group["params"].append(parameter)
-        return list(groups.values())
+        assert training.lr is not None and training.head_lr is not None
+        trained = (name for name, parameter in model.named_parameters() if parameter.requires_grad)
+        rates = {name: training.lr if "lora_" in name else training.head_lr for name in trained}
+        return optimizer_groups(model, rates, training.weight_decay)
 
     def begin_epoch(self, model: nn.Module, epoch: int, epochs: int) -> None:
         """Nothing changes between epochs."""

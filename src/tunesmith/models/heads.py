@@ -8,14 +8,17 @@ folder, the second as a sentence-transformers folder (Transformer, Pooling, Dens
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import AutoModel, PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
+from transformers.utils import logging
 
 from tunesmith.errors import ModelError
 
@@ -103,11 +106,14 @@ def final_linear(model: nn.Module) -> nn.Linear:
     return linears[-1]
 
 
-def has_untrained_inner_head(model: nn.Module) -> bool:
-    """Whether the head has newly made layers below its last one (RoBERTa's dense, DistilBERT's pre-classifier)."""
+def has_inner_head(model: nn.Module) -> bool:
+    """Whether layers that may never have been trained stand between the token states and the last linear layer.
+
+    They are part of a new head (RoBERTa's dense, DistilBERT's pre-classifier), or a pooler, which checkpoints may lack.
+    """
     final = {id(parameter) for parameter in final_linear(model).parameters()}
-    names = head_parameter_names(model)
-    return any(id(parameter) not in final for name, parameter in model.named_parameters() if name in names)
+    between = head_parameter_names(model) | {name for name, _ in model.named_parameters() if ".pooler." in name}
+    return any(id(parameter) not in final for name, parameter in model.named_parameters() if name in between)
 
 
 def sentence_pooling(folder: Path | None) -> str | None:
@@ -121,17 +127,30 @@ def sentence_pooling(folder: Path | None) -> str | None:
         return None
 
 
+@contextmanager
+def quiet_library() -> Iterator[None]:
+    """No bars and no table of new weights of transformers on the user's screen; what is missing is checked by rule."""
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+
+
 def save_model(model: nn.Module, tokenizer: Any, folder: Path, max_length: int) -> None:
     """Write a model and its tokenizer so that plain transformers (or sentence-transformers) load them; no pickle."""
     folder.mkdir(parents=True, exist_ok=True)
-    if isinstance(model, PooledClassifier):
-        model.backbone.save_pretrained(folder)
-        _save_sentence_modules(model, folder, max_length)
-    elif isinstance(model, PreTrainedModel):
-        model.save_pretrained(folder)
-    else:
-        raise TypeError(f"cannot save a {type(model).__name__}")
-    tokenizer.save_pretrained(folder)
+    with quiet_library():
+        if isinstance(model, PooledClassifier):
+            model.backbone.save_pretrained(folder)
+            _save_sentence_modules(model, folder, max_length)
+        else:
+            cast(PreTrainedModel, model).save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
 
 
 def load_pooled(folder: Path, arguments: dict[str, Any]) -> PooledClassifier:

@@ -10,15 +10,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 from torch import nn
 from transformers import (
     AutoConfig,
@@ -31,7 +29,7 @@ from transformers import (
 
 from tunesmith.config import ModelSettings
 from tunesmith.errors import ModelError
-from tunesmith.models.heads import PooledClassifier, head_parameter_names, load_pooled, sentence_pooling
+from tunesmith.models.heads import PooledClassifier, head_parameter_names, load_pooled, quiet_library, sentence_pooling
 from tunesmith.registry import did_you_mean
 
 # Models that a Python package carries: name -> (package, folder inside it, sha256 of model.safetensors).
@@ -218,7 +216,7 @@ def load_trained(source: Source) -> tuple[nn.Module, PreTrainedTokenizerBase]:
     config, tokenizer = load_config(source), load_tokenizer(source)
     if sentence_pooling(source.folder):
         arguments = _safe_arguments(source, config, _model_class(AutoModel, source, config))
-        with _translate(source, "weights"):
+        with _translate(source, "weights"), quiet_library():
             model: nn.Module = load_pooled(source.folder, arguments)
     else:
         model, info = _from_pretrained(AutoModelForSequenceClassification, source, config)
@@ -278,22 +276,11 @@ def _safe_arguments(source: Source, config: PreTrainedConfig, model_class: Any) 
 
 def _from_pretrained(auto: Any, source: Source, config: PreTrainedConfig) -> tuple[Any, dict[str, Any]]:
     arguments = _safe_arguments(source, config, _model_class(auto, source, config))
-    with _translate(source, "weights"), _without_load_report():
+    with _translate(source, "weights"), quiet_library():
         # A head trained for other labels is replaced; the caller refuses anything else that does not match.
         return auto.from_pretrained(  # type: ignore[no-any-return]
             source.location, ignore_mismatched_sizes=True, output_loading_info=True, **arguments
         )
-
-
-@contextmanager
-def _without_load_report() -> Iterator[None]:
-    """No table of new weights on the user's screen: what is missing is checked here, by rule."""
-    before = transformers.logging.get_verbosity()
-    transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    try:
-        yield
-    finally:
-        transformers.logging.set_verbosity(before)
 
 
 class _translate:

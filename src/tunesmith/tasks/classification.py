@@ -200,7 +200,9 @@ def _paired(
 
 def _in_order(names: set[str]) -> tuple[str, ...]:
     """Label names sorted as numbers where all are whole numbers, else as text."""
-    return tuple(sorted(names, key=int) if all(name.isdecimal() for name in names) else sorted(names))
+    return tuple(
+        sorted(names, key=lambda name: (int(name), name)) if all(name.isdecimal() for name in names) else sorted(names)
+    )
 
 
 def _indices(records: Records, labels: list[tuple[object, ...]], space: LabelSpace) -> list[list[int]]:

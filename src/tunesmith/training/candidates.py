@@ -11,12 +11,12 @@ from torch import nn
 
 from tunesmith.config import Config, TrainingSettings
 from tunesmith.data.records import Records
-from tunesmith.engine.precision import Precision, choose_precision
+from tunesmith.engine.precision import Precision
 from tunesmith.errors import UsageError
 from tunesmith.evaluation.metrics import METRICS
 from tunesmith.methods import METHODS
 from tunesmith.methods.base import LARGE_MODEL, Method, backbone_parameters
-from tunesmith.models.heads import PooledClassifier, final_linear, has_untrained_inner_head
+from tunesmith.models.heads import PooledClassifier, final_linear, has_inner_head
 from tunesmith.models.loading import Source, find_source, load_classifier, load_config, load_tokenizer, token_limit
 from tunesmith.registry import did_you_mean, lookup
 from tunesmith.tasks.base import LabelSpace, Task
@@ -35,6 +35,7 @@ class StartingPoint:
         space: the label space of the train split.
         pooling: ``head``, ``first`` or ``mean``.
         max_length: tokens per text.
+        pairs: the examples are pairs of texts.
     """
 
     config: Config
@@ -44,10 +45,11 @@ class StartingPoint:
     space: LabelSpace
     pooling: str
     max_length: int
+    pairs: bool
     precision: Precision
 
     @classmethod
-    def load(cls, config: Config, task: Task, train: Records) -> StartingPoint:
+    def load(cls, config: Config, task: Task, train: Records, precision: Precision) -> StartingPoint:
         """Find and open the model, and settle what depends on it and on the training texts.
 
         Raises:
@@ -61,9 +63,9 @@ class StartingPoint:
         tokenizer = load_tokenizer(source)
         limit = token_limit(load_config(source), tokenizer)
         max_length = choose_max_length(train, tokenizer, limit, config.training.max_length)
-        precision = choose_precision(config.training.precision)
         space = task.labels(train)
-        point = cls(config, source, task, tokenizer, space, config.model.pooling, max_length, precision)
+        pairs = train.has("text_pair")
+        point = cls(config, source, task, tokenizer, space, config.model.pooling, max_length, pairs, precision)
         model = point.model()
         if final_linear(model).bias is None:  # an offset could not be written back into the layer
             space = dataclasses.replace(space, mean=0.0)
@@ -120,7 +122,7 @@ def choose_methods(config: Config, point: StartingPoint, rows: int) -> Iterator[
 def try_method(method: Method, features: Mapping[str, Features], point: StartingPoint, place: Workplace) -> Candidate:
     """Fit a fresh copy of the starting point by `method` on the ``train`` features, watched on ``valid``."""
     model, pooling = point.model(), point.pooling
-    if method.solves_head and point.config.model.pooling == "auto" and has_untrained_inner_head(model):
+    if method.solves_head and point.config.model.pooling == "auto" and pooling == "head" and has_inner_head(model):
         # What reaches the last layer of such a head has passed through weights that nothing has trained.
         pooling, model = "mean", point.model("mean")
     rows = len(features["train"])

@@ -10,15 +10,16 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+from peft import PeftModel
 from torch import nn
 from torch.utils.data import Subset
 from transformers import EarlyStoppingCallback, PrinterCallback
 
 from tunesmith.config import TrainingSettings
-from tunesmith.errors import ModelError
+from tunesmith.errors import ModelError, UsageError
 from tunesmith.evaluation.metrics import METRICS
 from tunesmith.methods.base import HeadSolver, Method, parameter_summary
-from tunesmith.models.heads import final_linear
+from tunesmith.models.heads import final_linear, quiet_library
 from tunesmith.tasks.base import LabelSpace, Task
 from tunesmith.tasks.encoding import Features
 from tunesmith.training import checkpoint as checkpoints
@@ -60,7 +61,7 @@ class Fit:
 
     Attributes:
         model: plain, adapters merged, in eval mode.
-        adapted: the model as it was trained (with its adapter), or None when that is the same.
+        adapter: folder with the adapter as it was before it was merged, or None.
         best: step, metric and value of the state that was kept.
         summary: total and trainable parameters.
         seconds: time of the fit.
@@ -69,7 +70,7 @@ class Fit:
     """
 
     model: nn.Module
-    adapted: nn.Module | None
+    adapter: Path | None
     best: dict[str, Any]
     summary: dict[str, int]
     seconds: float
@@ -101,16 +102,17 @@ def fit(model: nn.Module, job: Assignment) -> Fit:
     Raises:
         ModelError, DivergedError, Interrupted: see `Trainer.train`.
     """
+    _require_metric(job)
     start = time.perf_counter()
     model = job.method.apply(model).to("cuda" if torch.cuda.is_available() else "cpu")
     summary = parameter_summary(model)
     best, details, tokens = (_solve if job.method.solves_head else _train)(model, job)
+    if job.space != job.space.in_users_units:
+        _restore_scale(model, job.space)
+    adapter = _save_adapter(model, job.place.folder / ".work" / "adapter")
     plain = job.method.finish(model)
     plain.requires_grad_(True).eval()
-    if job.space != job.space.in_users_units:
-        _restore_scale(plain, job.space)
-    adapted = None if plain is model else model
-    return Fit(plain, adapted, best, summary, time.perf_counter() - start, tokens, details)
+    return Fit(plain, adapter, best, summary, time.perf_counter() - start, tokens, details)
 
 
 def resolve_training(
@@ -121,6 +123,17 @@ def resolve_training(
     names = ("lr", "head_lr", "epochs", "batch_size", "layer_decay")
     chosen = {name: getattr(defaults, name) for name in names if getattr(settings, name) is None}
     return settings.model_copy(update={**chosen, "metric": settings.metric or metric})
+
+
+def _require_metric(job: Assignment) -> None:
+    """Refuse a metric that cannot be computed on the validation rows (ROC AUC with one class) before training."""
+    assert job.valid.targets is not None
+    nothing = np.zeros((len(job.valid), len(job.space.names)), dtype=np.float32)
+    found = job.task.quick_score(nothing, job.valid.targets, job.space)
+    if job.settings.metric not in found:
+        raise UsageError(
+            f"--metric {job.settings.metric}: not defined on the validation rows; use one of {', '.join(found)}"
+        )
 
 
 def _solve(model: nn.Module, job: Assignment) -> tuple[dict[str, Any], dict[str, Any], int]:
@@ -230,9 +243,20 @@ def _resume_from(place: Workplace) -> str | None:
 
 def _restore_scale(model: nn.Module, space: LabelSpace) -> None:
     """Fold the standardisation of regression targets into the last layer, so that its outputs are the user's values."""
-    linear = final_linear(model)
+    if isinstance(model, PeftModel):  # the trained copy of the head is the last linear layer that has a gradient
+        linear = [m for m in model.modules() if isinstance(m, nn.Linear) and m.weight.requires_grad][-1]
+    else:
+        linear = final_linear(model)
     with torch.no_grad():
         linear.weight.mul_(space.scale)
-        if linear.bias is None:
-            linear.bias = nn.Parameter(torch.zeros(1))
-        linear.bias.mul_(space.scale).add_(space.mean)
+        if linear.bias is not None:  # without one the mean is zero
+            linear.bias.mul_(space.scale).add_(space.mean)
+
+
+def _save_adapter(model: nn.Module, folder: Path) -> Path | None:
+    """Keep an adapter before merging takes it apart; None for a model without one."""
+    if not isinstance(model, PeftModel):
+        return None
+    with quiet_library():
+        model.save_pretrained(str(folder))
+    return folder

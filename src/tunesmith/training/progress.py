@@ -53,7 +53,8 @@ class Stages:
             TimeRemainingColumn(),
             TextColumn("{task.fields[note]}"),
         )
-        with Progress(*columns, console=self.console, transient=True) as progress:
+        shown = self.console.is_terminal
+        with Progress(*columns, console=self.console, transient=True, disable=not shown) as progress:
             yield Bar(progress, progress.add_task(title, total=total, note=""))
 
 
@@ -83,6 +84,14 @@ class ProgressCallback(TrainerCallback):
     def __init__(self, bar: Bar, file: Path, metric: str, method: str) -> None:
         self.bar, self.file, self.metric, self.method = bar, file, metric, method
         self.notes: dict[str, str] = {}
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Forget the lines of steps that a resumed run takes again."""
+        if state.global_step and self.file.exists():
+            lines = self.file.read_text(encoding="utf-8").splitlines(keepends=True)
+            rows = [json.loads(line) for line in lines]
+            kept = [i for i, row in enumerate(rows) if row["method"] != self.method or row["step"] <= state.global_step]
+            self.file.write_text("".join(lines[i] for i in kept), encoding="utf-8")
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.bar.update(state.global_step, "  ".join(self.notes.values()))

@@ -20,7 +20,7 @@ import torch
 import transformers
 from torch import nn
 from torch.utils.data import SequentialSampler
-from transformers import TrainerCallback
+from transformers import EarlyStoppingCallback, TrainerCallback
 from transformers.trainer_callback import ExportableState
 
 from tunesmith.engine.lengths import split_by_length
@@ -88,9 +88,10 @@ class Trainer(transformers.Trainer):
         args = TrainingArguments("trainer_output") if args is None else args
         super().__init__(model, args, *positional, **options)
         self.plan = plan or Plan()
-        self.task_loss = self.plan.loss or (
-            None if self.compute_loss_func else drop_in.head_loss(self.model, self.args)
-        )
+        self.task_loss = self.plan.loss
+        own_loss = self.compute_loss_func is not None or type(self).compute_loss is not Trainer.compute_loss
+        if self.task_loss is None and not own_loss:
+            self.task_loss = drop_in.head_loss(self.model, self.args)
         if self.compute_loss_func is None:
             # A mean per micro-batch (the model's own loss) is divided by their number, our sum is complete already.
             self.model_accepts_loss_kwargs = False
@@ -283,7 +284,14 @@ class Trainer(transformers.Trainer):
         if not math.isclose(found, recorded, abs_tol=1e-6 if self.args.device.type == "cpu" else 1e-3):
             raise ModelError(f"{best}: {name} is {found:.6f} when evaluated again, {recorded:.6f} was recorded")
 
-    # ---- the end of a step ------------------------------------------------------------------------------------------
+    # ---- the end of an epoch, and of a step -----------------------------------------------------------------------------
+
+    def _run_epoch(self, *positional: Any, **options: Any) -> None:
+        stopping = (c for c in self.callback_handler.callbacks if isinstance(c, EarlyStoppingCallback))
+        if any(c.early_stopping_patience_counter >= c.early_stopping_patience for c in stopping):
+            self.control.should_training_stop = True  # the run that is resumed had stopped already
+        else:
+            super()._run_epoch(*positional, **options)  # type: ignore[no-untyped-call]
 
     def _maybe_log_save_evaluate(self, *positional: Any, **options: Any) -> None:
         # The last step of an epoch is followed by the epoch's own evaluation and save, which must not be lost.
