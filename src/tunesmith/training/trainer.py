@@ -284,7 +284,7 @@ class Trainer(transformers.Trainer):
         if not math.isclose(found, recorded, abs_tol=1e-6 if self.args.device.type == "cpu" else 1e-3):
             raise ModelError(f"{best}: {name} is {found:.6f} when evaluated again, {recorded:.6f} was recorded")
 
-    # ---- the end of an epoch, and of a step -----------------------------------------------------------------------------
+    # ---- the end of an epoch, and of a step --------------------------------------------------------------------------
 
     def _run_epoch(self, *positional: Any, **options: Any) -> None:
         stopping = (c for c in self.callback_handler.callbacks if isinstance(c, EarlyStoppingCallback))
