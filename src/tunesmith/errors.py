@@ -13,6 +13,7 @@ A message says what was wanted, what was found and what to do next. Several prob
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable
 
 MAX_PROBLEMS = 20
@@ -57,6 +58,12 @@ class ResourceError(TunesmithError):
     """Not enough disk or memory."""
 
     exit_code = 5
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether an error means that the disk (or a quota) is full; libraries of native code wrap the system's error."""
+    full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    return getattr(error, "errno", None) in full or any(f"os error {number}" in str(error) for number in full)
 
 
 class DivergedError(TunesmithError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import shutil
@@ -21,7 +20,7 @@ from tunesmith.data.checks import Finding
 from tunesmith.data.records import Records
 from tunesmith.data.splits import fingerprint
 from tunesmith.engine.precision import Precision, choose_precision
-from tunesmith.errors import Interrupted, ResourceError, UsageError
+from tunesmith.errors import Interrupted, ResourceError, UsageError, is_disk_full
 from tunesmith.evaluation.intervals import Score
 from tunesmith.models.loading import weights_sha256
 from tunesmith.run import VERSION, Run, clear_folder, machine, versions, write_record, write_text
@@ -119,7 +118,7 @@ def kept(folder: Path, record: dict[str, Any], resume: bool) -> Iterator[None]:
         record |= {"status": "failed", "error": str(error)}
         with suppress(OSError):
             write_record(folder, record)
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if is_disk_full(error):
             free = shutil.disk_usage(folder).free
             raise ResourceError(
                 f"{folder}: the disk is full ({free:,} bytes are free); free some and try again"

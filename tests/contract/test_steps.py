@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 from pathlib import Path
@@ -10,8 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors import SafetensorError
 
-from tunesmith.errors import DivergedError, Interrupted, ModelError
+from tunesmith.errors import DivergedError, Interrupted, ModelError, ResourceError
 from tunesmith.tasks import TASKS
 from tunesmith.training import checkpoint as checkpoints
 from tunesmith.training.signals import StopRequest
@@ -114,6 +116,21 @@ def test_a_checkpoint_that_cannot_be_finished_leaves_nothing(tmp_path: Path) -> 
         (aside / "model.safetensors").write_text("half")
         raise RuntimeError("killed")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        SafetensorError("I/O error: No space left on device (os error 28)"),
+    ],
+)
+def test_a_full_disk_is_said_and_leaves_the_last_checkpoint(tmp_path: Path, error: Exception) -> None:
+    with checkpoints.commit(tmp_path / "step-1", {}) as aside:
+        (aside / "file").write_text("good")
+    with pytest.raises(ResourceError, match=r"disk is full .* --resume"), checkpoints.commit(tmp_path / "step-2", {}):
+        raise error
+    assert checkpoints.last_valid(tmp_path, "step") == (tmp_path / "step-1", [])
 
 
 def test_a_loss_that_is_not_finite_stops_before_the_step(make_problem: Any, tmp_path: Path) -> None:

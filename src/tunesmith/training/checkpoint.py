@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from tunesmith.errors import ModelError, ResourceError
+from tunesmith.errors import ModelError, ResourceError, is_disk_full
 
 MANIFEST = "manifest.json"
 OPTIMIZER_TENSORS, OPTIMIZER_VALUES = "optimizer.safetensors", "optimizer.json"
@@ -47,16 +47,15 @@ def commit(folder: Path, identity: dict[str, Any]) -> Iterator[Path]:
             shutil.rmtree(folder)
         aside.rename(folder)
         _sync(folder.parent)
-    except OSError as error:
+    except BaseException as error:
         shutil.rmtree(aside, ignore_errors=True)
+        if not is_disk_full(error):
+            raise
         free = shutil.disk_usage(folder.parent).free
         raise ResourceError(
-            f"{folder}: the checkpoint cannot be written ({error.strerror or error}); {free:,} bytes are free. "
-            "Free some space and continue with --resume; earlier checkpoints are intact"
+            f"{folder}: the checkpoint cannot be written, the disk is full ({free:,} bytes are free); "
+            "free some space and continue with --resume; earlier checkpoints are intact"
         ) from error
-    except BaseException:
-        shutil.rmtree(aside, ignore_errors=True)
-        raise
 
 
 def verify(folder: Path, identity: dict[str, Any] | None = None) -> str | None:
