@@ -62,10 +62,7 @@ def train(data: str, config: Config, stages: Stages) -> Run:
         with clock.stage("data"):
             splits, kind, files = read_splits(data, config)
             findings = check_splits(splits, kind)
-        for finding in findings:
-            if finding.level == "warning":
-                where = f"{finding.split}: " if finding.split else ""
-                stages.say(f"warning: {where}{finding.message}; {finding.advice}")
+            _say_warnings(findings, stages)
         task: Task = lookup(TASKS, "tasks", kind)()
         with clock.stage("model"):
             precision = records_of.precision(folder, config)
@@ -128,6 +125,13 @@ def check_splits(splits: Mapping[str, Records], kind: str) -> list[Finding]:
     if failures:
         raise DataError(failures)
     return findings
+
+
+def _say_warnings(findings: list[Finding], stages: Stages) -> None:
+    for finding in findings:
+        if finding.level == "warning":
+            where = f"{finding.split}: " if finding.split else ""
+            stages.say(f"warning: {where}{finding.message}; {finding.advice}")
 
 
 def default_folder(data: str, config: Config) -> str:
