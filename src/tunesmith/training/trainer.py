@@ -109,13 +109,9 @@ class Trainer(transformers.Trainer):
         if self.task_loss is None or not batch_samples or "labels" not in batch_samples[0]:
             return super()._get_num_items_in_batch(batch_samples, device)
         if isinstance(self.task_loss, CrossEntropy) and batch_samples[0]["labels"].is_floating_point():
-            self.task_loss = BinaryCrossEntropy(
-                self.task_loss.label_smoothing
-            )  # one target a label, as the heads see it
-        weight = torch.stack([self.task_loss.weight(batch["labels"]) for batch in batch_samples]).sum().to(device)
-        if self.model.training and self.args.world_size > 1:
-            weight = self.accelerator.gather(weight).sum()
-        return weight
+            # One 0/1 target a label: transformers' heads read the kind of problem off the labels, too.
+            self.task_loss = BinaryCrossEntropy(self.task_loss.label_smoothing)
+        return torch.stack([self.task_loss.weight(batch["labels"]) for batch in batch_samples]).sum().to(device)
 
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
@@ -172,10 +168,12 @@ class Trainer(transformers.Trainer):
     # ---- randomness and order ---------------------------------------------------------------------------------------
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> Any:
-        batches = super().get_batch_samples(epoch_iterator, num_batches, device)
+        batches, weight = super().get_batch_samples(epoch_iterator, num_batches, device)
+        if self.task_loss is not None and weight is not None and self.args.world_size > 1:
+            weight = self.accelerator.gather(weight).sum()  # of the step in all processes; evaluation counts its own
         seed = np.random.SeedSequence((self.args.seed, self.state.global_step)).generate_state(1)
         torch.manual_seed(int(seed[0]))  # dropout depends on the step alone, so a resumed step equals the first try
-        return batches
+        return batches, weight
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         data: Any = self.train_dataset if train_dataset is None else train_dataset
@@ -186,9 +184,8 @@ class Trainer(transformers.Trainer):
 
     def _get_eval_sampler(self, eval_dataset: Any) -> Any:
         # Stock code sorts evaluation rows by length with the training rows, and returns predictions in that order.
-        return (
-            SequentialSampler(eval_dataset) if self.args.world_size <= 1 and hasattr(eval_dataset, "__len__") else None
-        )
+        one_process = self.args.world_size <= 1
+        return SequentialSampler(eval_dataset) if one_process and hasattr(eval_dataset, "__len__") else None
 
     # ---- optimizer --------------------------------------------------------------------------------------------------
 
