@@ -52,4 +52,4 @@ def test_two_processes_equal_one(tmp_path: Path) -> None:
         found.append(json.loads(result.read_text()))
     assert len(found[0][0]) == 4
     for one, two in zip(*found, strict=True):
-        np.testing.assert_allclose(two, one, rtol=1e-5)
+        np.testing.assert_allclose(two, one, rtol=1e-5, atol=1e-9)  # key biases have no gradient but rounding
