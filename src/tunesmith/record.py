@@ -156,6 +156,7 @@ def finish(
             **fitted.summary,
         },
         "config": config.model_dump(mode="json"),
+        "engine": {**fitted.engine, **record["engine"]},
         "timing": {
             "seconds": clock.seconds,
             "stages": clock.stages,

@@ -13,6 +13,7 @@ import pytest
 import torch
 from safetensors import SafetensorError
 
+from tunesmith.engine.noise import Noise
 from tunesmith.errors import DivergedError, Interrupted, ModelError, ResourceError
 from tunesmith.tasks import TASKS
 from tunesmith.training import checkpoint as checkpoints
@@ -35,6 +36,7 @@ def without_dropout(monkeypatch: pytest.MonkeyPatch) -> None:
         return attention(*args, **options | {"dropout_p": 0.0})
 
     monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", plain)
+    monkeypatch.setattr(Noise, "mask", lambda self, shape, p, dtype: torch.ones(shape, dtype=dtype))
 
 
 @pytest.mark.parametrize("method", ["full", "lora"])

@@ -45,11 +45,7 @@ def find_blocks(model: nn.Module) -> Blocks:
     """
     backbone = base_model(model)
     prefix = f"{model.base_model_prefix}."
-    stacks = [(name, module) for name, module in backbone.named_modules() if isinstance(module, nn.ModuleList)]
-    sizes = [sum(p.numel() for p in module.parameters()) for _, module in stacks]
-    if not stacks or max(sizes) == 0:
-        raise ModelError(f"{type(backbone).__name__}: no stack of layers found; use --method full, features or lora")
-    stack_name, stack = stacks[sizes.index(max(sizes))]
+    stack_name, stack = layer_stack(backbone)
     names = [name for name, _ in model.named_parameters()]
     layers = tuple(
         frozenset(name for name in names if name.startswith(f"{prefix}{stack_name}.{i}.")) for i in range(len(stack))
@@ -59,3 +55,16 @@ def find_blocks(model: nn.Module) -> Blocks:
     top = frozenset(name for name in names if any(name.startswith(f"{prefix}{child}.") for child in after))
     head = frozenset(head_parameter_names(model))
     return Blocks(frozenset(names) - frozenset().union(*layers) - top - head, layers, top, head)
+
+
+def layer_stack(backbone: nn.Module) -> tuple[str, nn.ModuleList]:
+    """The stack of layers inside a backbone and its name there: the `ModuleList` with the most parameters.
+
+    Raises:
+        ModelError: there is none.
+    """
+    stacks = [(name, module) for name, module in backbone.named_modules() if isinstance(module, nn.ModuleList)]
+    sizes = [sum(p.numel() for p in module.parameters()) for _, module in stacks]
+    if not stacks or max(sizes) == 0:
+        raise ModelError(f"{type(backbone).__name__}: no stack of layers found; use --method full, features or lora")
+    return stacks[sizes.index(max(sizes))]

@@ -16,6 +16,7 @@ from torch.utils.data import Subset
 from transformers import EarlyStoppingCallback, PrinterCallback
 
 from tunesmith.config import TrainingSettings
+from tunesmith.engine import attached
 from tunesmith.errors import ModelError, UsageError
 from tunesmith.evaluation.metrics import METRICS
 from tunesmith.methods.base import HeadSolver, Method, parameter_summary
@@ -67,6 +68,7 @@ class Fit:
         seconds: time of the fit.
         tokens: real tokens that were learned from, over all epochs.
         details: what the method chose by itself.
+        engine: what the engine did, by part.
     """
 
     model: nn.Module
@@ -76,6 +78,7 @@ class Fit:
     seconds: float
     tokens: int
     details: dict[str, Any]
+    engine: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -106,13 +109,14 @@ def fit(model: nn.Module, job: Assignment) -> Fit:
     start = time.perf_counter()
     model = job.method.apply(model).to("cuda" if torch.cuda.is_available() else "cpu")
     summary = parameter_summary(model)
-    best, details, tokens = (_solve if job.method.solves_head else _train)(model, job)
+    with attached(model) as engine:
+        best, details, tokens = (_solve if job.method.solves_head else _train)(model, job)
     if job.space != job.space.in_users_units:
         _restore_scale(model, job.space)
     adapter = _save_adapter(model, job.place.folder / ".work" / "adapter")
     plain = job.method.finish(model)
     plain.requires_grad_(True).eval()
-    return Fit(plain, adapter, best, summary, time.perf_counter() - start, tokens, details)
+    return Fit(plain, adapter, best, summary, time.perf_counter() - start, tokens, details, engine.report())
 
 
 def resolve_training(

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from tunesmith.engine import attached
 from tunesmith.errors import ModelError
 from tunesmith.models.heads import final_linear
 from tunesmith.tasks.encoding import Features
@@ -66,7 +67,7 @@ def _run(
     was_training, result = model.training, None
     model.eval()
     try:
-        with torch.inference_mode():
+        with torch.inference_mode(), attached(model):
             for rows in batches_by_tokens(features.lengths, TOKENS_PER_BATCH, ROWS_PER_BATCH):
                 batch: dict[str, Any] = collate([features[i] for i in rows])
                 batch.pop("labels", None)

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from torch.utils.data import SequentialSampler
 from transformers import EarlyStoppingCallback, TrainerCallback
 from transformers.trainer_callback import ExportableState
 
+from tunesmith.engine import Engine, attached
 from tunesmith.engine.lengths import split_by_length
 from tunesmith.errors import DivergedError, Interrupted, ModelError
 from tunesmith.tasks.losses import BinaryCrossEntropy, CrossEntropy, Loss
@@ -46,6 +48,7 @@ class Plan:
         identity: what checkpoints belong to; one of another identity is refused.
         save_minutes: longest time between two checkpoints.
         resume_hint: how the user continues an interrupted run.
+        engine: called with the model when work on it begins; what it returns is detached when the work ends.
     """
 
     loss: Loss | None = None
@@ -56,6 +59,7 @@ class Plan:
     identity: dict[str, Any] = field(default_factory=dict)
     save_minutes: float = math.inf
     resume_hint: str = "continue with train(resume_from_checkpoint=True)"
+    engine: Callable[[nn.Module], Engine] = Engine
 
 
 class Trainer(transformers.Trainer):
@@ -99,6 +103,8 @@ class Trainer(transformers.Trainer):
         if self.compute_metrics is None and drop_in.is_sequence_classifier(self.model):
             self.compute_metrics = lambda evaluation: drop_in.head_metrics(self.task_loss, evaluation)
         drop_in.warn_of_frozen_new_head(self.model)
+        self._engine: Engine | None = None
+        self.engine_report: dict[str, Any] = {}
         self._last_save = time.monotonic()
         self._evaluating_modules: tuple[tuple[bool, ...], list[nn.Module]] = ((), [])
         self.add_callback(_EpochCallback(self))
@@ -142,7 +148,8 @@ class Trainer(transformers.Trainer):
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
         # Under a distributed wrapper every backward pass would synchronise, so there the batch stays whole.
-        whole = self.task_loss is None or num_items_in_batch is None or model is not self.model
+        packed = self._engine is not None and self._engine.packing is not None
+        whole = packed or self.task_loss is None or num_items_in_batch is None or model is not self.model
         losses = []
         for part in [inputs] if whole else split_by_length(inputs):
             losses.append(super().training_step(model, part, num_items_in_batch))
@@ -226,7 +233,19 @@ class Trainer(transformers.Trainer):
             refusal = checkpoints.verify(Path(resume_from_checkpoint), self.plan.identity)
             if refusal:
                 raise ModelError(f"{resume_from_checkpoint}: {refusal}; it cannot be resumed")
-        return super().train(resume_from_checkpoint or None, *positional, **options)
+        with self._with_engine():
+            return super().train(resume_from_checkpoint or None, *positional, **options)
+
+    def evaluation_loop(self, *positional: Any, **options: Any) -> Any:
+        with self._with_engine():
+            return super().evaluation_loop(*positional, **options)
+
+    @contextmanager
+    def _with_engine(self) -> Iterator[None]:
+        """The engine on the model; `engine_report` tells afterwards what it did."""
+        with attached(self.model, self.plan.engine) as self._engine:
+            yield
+            self.engine_report = self._engine.report()
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         folder = self._folder / f"{self.plan.prefix}-{self.state.global_step}"

@@ -1,0 +1,71 @@
+"""Where the real tokens of a padded batch are, and how they move between it and the packed form."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+
+import numpy as np
+import torch
+
+from tunesmith.engine.attention import Sequences
+
+
+class Layout:
+    """The real tokens of a padded batch, its longest sequence first.
+
+    Args:
+        mask: (batch, length), nonzero for real tokens; a row without any is left out.
+
+    Attributes:
+        shape: (batch, length).
+        rows: (n,) the batch's rows with tokens, the longest first.
+        lengths: (n,) their numbers of tokens.
+    """
+
+    def __init__(self, mask: torch.Tensor) -> None:
+        self.device, self.shape = mask.device, (int(mask.shape[0]), int(mask.shape[1]))
+        real = mask.detach().cpu().numpy() != 0
+        lengths = real.sum(axis=1)
+        order = np.argsort(-lengths, kind="stable")
+        self.rows = order[lengths[order] > 0]
+        self.lengths = lengths[self.rows]
+        position = np.cumsum(real, axis=1) - 1
+        at = np.nonzero(real[self.rows])
+        flat = self.rows[at[0]] * self.shape[1] + at[1]
+        self._flat = torch.from_numpy(flat).to(self.device)
+        self._position = position.reshape(-1)[flat]
+
+    @property
+    def tokens(self) -> int:
+        """Number of real tokens."""
+        return len(self._flat)
+
+    @functools.cached_property
+    def sequences(self) -> Sequences:
+        """What attention needs to know of the packed form."""
+        return Sequences(self.lengths, self.device)
+
+    @functools.cached_property
+    def positions(self) -> torch.Tensor:
+        """(1, tokens) position of each token in its sequence, from 0."""
+        return torch.from_numpy(self._position)[None].to(self.device)
+
+    def pack(self, padded: torch.Tensor) -> torch.Tensor:
+        """(batch, length, ...) → (1, tokens, ...)."""
+        return padded.reshape(-1, *padded.shape[2:]).index_select(0, self._flat)[None]
+
+    def unpack(self, packed: torch.Tensor) -> torch.Tensor:
+        """(1, tokens, ...) → (batch, length, ...), zero where there is padding."""
+        empty = packed.new_zeros(self.shape[0] * self.shape[1], *packed.shape[2:])
+        return empty.index_copy_(0, self._flat, packed[0]).view(*self.shape, *packed.shape[2:])
+
+    def keys(self, *features: torch.Tensor | None) -> list[bytes]:
+        """For each of `rows`, a hash of its real tokens in `features` (batch, length), which may be absent."""
+        given = [self.pack(feature)[0].cpu().numpy().astype(np.int64) for feature in features if feature is not None]
+        ends = np.cumsum(self.lengths)
+        stacked = np.ascontiguousarray(np.stack(given, axis=1))
+        return [
+            hashlib.blake2b(stacked[end - length : end].tobytes(), digest_size=16).digest()
+            for end, length in zip(ends, self.lengths, strict=True)
+        ]
