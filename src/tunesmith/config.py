@@ -7,7 +7,6 @@ means "chosen for the method, model and data"; the value chosen is written into 
 
 from __future__ import annotations
 
-import io
 import reprlib
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,13 +15,11 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
-from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from tunesmith.errors import UsageError
 from tunesmith.registry import did_you_mean
+from tunesmith.yamltext import parse, read_sections, to_yaml
 
-MAX_CONFIG_BYTES = 2**20
 _REPR = reprlib.Repr()
 _REPR.maxlevel = 2
 _WANTED = {  # where pydantic's own words say less
@@ -35,7 +32,6 @@ _WANTED = {  # where pydantic's own words say less
     "float_parsing": "should be a number",
     "float_type": "should be a number",
 }
-_ESCAPED = frozenset('"\\')
 
 
 def option(default: Any, help: str, flag: str | None = None, **limits: Any) -> Any:
@@ -150,6 +146,14 @@ class TrainingSettings(Section):
     )
 
 
+class EngineSettings(Section):
+    """Work that cannot change the result is not done; each part can be switched off by itself."""
+
+    use: Literal["auto", "off"] = option("auto", "off computes everything, as stock code does.", "--engine")
+    packing: Literal["auto", "off"] = option("auto", "No layer works on padding.")
+    vocabulary: Literal["auto", "off"] = option("auto", "Only embedding rows of tokens that occur are trained.")
+
+
 class EvaluationSettings(Section):
     """How scores are made."""
 
@@ -173,6 +177,7 @@ class Config(Section):
     model: ModelSettings = Field(default_factory=ModelSettings)
     method: MethodSettings = Field(default_factory=MethodSettings)
     training: TrainingSettings = Field(default_factory=TrainingSettings)
+    engine: EngineSettings = Field(default_factory=EngineSettings)
     evaluation: EvaluationSettings = Field(default_factory=EvaluationSettings)
     output: OutputSettings = Field(default_factory=OutputSettings)
 
@@ -208,7 +213,7 @@ def resolve(
     Raises:
         UsageError: all unknown keys, wrong types and values out of range at once.
     """
-    tree: dict[str, Any] = _read_yaml(Path(file)) if file else {}
+    tree: dict[str, Any] = read_sections(Path(file), Config.model_fields) if file else {}
     known, problems = flags(), []
     for name, value in (options or {}).items():
         if name not in known:
@@ -221,7 +226,7 @@ def resolve(
             problems.append(f"--set {assignment}: expected key=value, for example --set training.lr=1e-4")
             continue
         try:
-            _assign(tree, key.strip(), _parse(text, f"--set {assignment}"), problems)
+            _assign(tree, key.strip(), parse(text, f"--set {assignment}"), problems)
         except UsageError as error:
             problems += error.problems
     try:
@@ -239,7 +244,7 @@ def dump(config: Config, comments: bool = False) -> str:
     for section, settings in config:
         lines.append(f"{section}:")
         for name, field in type(settings).model_fields.items():
-            value = _to_yaml(getattr(settings, name))
+            value = to_yaml(getattr(settings, name))
             note = f"  # {field.description}{_choices(field)}" if comments else ""
             lines.append(f"  {name}: {value}{note}")
     return "\n".join(lines) + "\n"
@@ -250,58 +255,6 @@ def _choices(field: FieldInfo) -> str:
         v for part in (field.annotation, *get_args(field.annotation)) for v in get_args(part) if isinstance(v, str)
     ]
     return f" [{' | '.join(dict.fromkeys(values))}]" if values else ""
-
-
-def _yaml() -> YAML:
-    yaml = YAML(typ="safe", pure=True)  # YAML 1.2: `no` is text, 1e-5 a number; duplicate keys are an error
-    yaml.default_flow_style = True
-    yaml.width = 2**16
-    return yaml
-
-
-def _to_yaml(value: Any) -> str:
-    if isinstance(value, str) and not value.isprintable():  # line breaks and the like: every reader agrees on escapes
-        escaped = (c if c.isprintable() and c not in _ESCAPED else f"\\U{ord(c):08x}" for c in value)
-        return f'"{"".join(escaped)}"'
-    stream = io.StringIO()
-    _yaml().dump(value, stream)
-    return stream.getvalue().removesuffix("...\n").removesuffix("\n")
-
-
-def _parse(text: str, where: str) -> Any:
-    try:
-        return _yaml().load(text)
-    except MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        place = f" line {mark.line + 1}, column {mark.column + 1}:" if mark else ""
-        raise UsageError(f"{where}:{place} not valid YAML ({error.problem})") from None
-    except (YAMLError, ValueError, LookupError, TypeError, AssertionError, RecursionError) as error:
-        raise UsageError(
-            f"{where}: not valid YAML ({' '.join(str(error).split())[:300] or 'a tag does not fit its value'})"
-        ) from None
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        with path.open("rb") as file:
-            content = file.read(MAX_CONFIG_BYTES + 1)
-        if len(content) > MAX_CONFIG_BYTES:
-            raise UsageError(f"{path}: too large for a configuration (limit {MAX_CONFIG_BYTES} bytes); check --config")
-        text = content.decode("utf-8-sig")
-    except OSError as error:
-        raise UsageError(f"{path}: cannot read the configuration ({error.strerror}); check --config") from None
-    except UnicodeDecodeError as error:
-        raise UsageError(
-            f"{path}: the configuration is not UTF-8 text (byte {error.start}); save it as UTF-8"
-        ) from None
-    tree = _parse(text, str(path))
-    if tree is None:
-        return {}
-    if not isinstance(tree, dict):
-        raise UsageError(
-            f"{path}: expected sections ({', '.join(Config.model_fields)}), each with keys; see `tunesmith init`"
-        )
-    return {section: {} if settings is None else settings for section, settings in tree.items()}
 
 
 def _assign(tree: dict[str, Any], key: str, value: Any, problems: list[str]) -> None:

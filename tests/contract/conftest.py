@@ -70,7 +70,8 @@ class Problem:
         point, model, method = self.point, self.point.model(), self.method()
         settings = resolve_training(point.config.training, method, model, len(self.features), point.task.primary_metric)
         settings = settings.model_copy(update={"precision": "float32"})
-        job = Assignment(method, point.task, point.space, self.features, self.features, settings, place)
+        engine = point.config.engine
+        job = Assignment(method, point.task, point.space, self.features, self.features, settings, engine, place)
         return fit(model, job)
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -14,20 +17,32 @@ from tunesmith.engine.attention import CannotPack
 from tunesmith.engine.layout import Layout
 from tunesmith.engine.noise import Noise, replace_dropout
 from tunesmith.engine.packing import PASSED_ON, Packing
+from tunesmith.engine.vocabulary import CompactVocabulary, unsuitable, unsuitable_optimizer
+from tunesmith.errors import ModelError
+
+SWITCHED_OFF = "switched off"
+STATE_FILE = "engine.json"
 
 
 class Engine:
-    """What `attach` did to a model.
+    """Makes a transformers model leave out work that cannot change its outputs or its training, until `detach`.
+
+    Args:
+        model: with or without a head, with or without adapters.
+        packing: work on real tokens only.
+        token_ids: ids of every token that training may meet, any shape; the other rows of the embedding table are not
+            trained (see `CompactVocabulary`). None trains all. Give the optimizer to `follow`.
 
     Attributes:
         packing: None where the model cannot be packed.
         reason: why it cannot.
+        vocabulary: None where the whole table is trained.
     """
 
-    def __init__(self, model: nn.Module, packing: bool = True) -> None:
+    def __init__(self, model: nn.Module, packing: bool = True, token_ids: np.ndarray | None = None) -> None:
         self.model, self.backbone = model, find_backbone(model)
         self.packing: Packing | None = None
-        self.reason = "switched off"
+        self.reason = SWITCHED_OFF
         self.real_tokens = self.padded_tokens = 0
         noise = Noise()
         if packing:
@@ -35,6 +50,10 @@ class Engine:
                 self.packing = Packing(self.backbone, noise)
             except CannotPack as error:
                 self.reason = str(error)
+        self.whole_vocabulary = SWITCHED_OFF if token_ids is None else unsuitable(model, token_ids)
+        self.vocabulary: CompactVocabulary | None = None
+        if token_ids is not None and self.whole_vocabulary is None:
+            self.vocabulary = CompactVocabulary(model, token_ids)
         self._dropouts = replace_dropout(model, noise) if self.packing is not None else []
         self._noise = noise
         self._forward = self.backbone.forward
@@ -50,14 +69,43 @@ class Engine:
             del module.forward
         if self.packing is not None:
             self.packing.remove()
+        if self.vocabulary is not None:
+            self.vocabulary.restore()
+
+    def follow(self, optimizer: torch.optim.Optimizer) -> None:
+        """Tell the engine which optimizer trains the model; may be called again.
+
+        Raises:
+            ModelError: it would move embedding rows that the engine leaves out.
+        """
+        if self.vocabulary is not None:
+            refusal = unsuitable_optimizer(optimizer)
+            if refusal:
+                raise ModelError(f"{refusal}; train the whole vocabulary (--set engine.vocabulary=off)")
+            self.vocabulary.follow(optimizer)
+
+    def save(self, folder: Path) -> None:
+        """Keep, beside the weights of a checkpoint, what a run needs to go on from it bit for bit."""
+        if self.vocabulary is not None:
+            facts = {"unused_rows_decay": self.vocabulary.embedding.decay}
+            (folder / STATE_FILE).write_text(json.dumps(facts), encoding="utf-8")
+
+    def load(self, folder: Path) -> None:
+        """Read back what `save` kept, if it did, before the checkpoint's weights are loaded."""
+        if self.vocabulary is not None and (folder / STATE_FILE).is_file():
+            facts = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
+            self.vocabulary.embedding.decay = float(facts["unused_rows_decay"])
 
     def report(self) -> dict[str, Any]:
         """State and figures of each part, for the record of a run."""
-        if self.packing is None:
-            return {"packing": {"state": "off", "reason": self.reason}}
-        return {
-            "packing": {"state": "on", "real_tokens": self.real_tokens, "padded_tokens": self.padded_tokens},
-        }
+        packing: dict[str, Any] = {"state": "off", "reason": self.reason}
+        if self.packing is not None:
+            packing = {"state": "on", "real_tokens": self.real_tokens, "padded_tokens": self.padded_tokens}
+        vocabulary: dict[str, Any] = {"state": "off", "reason": self.whole_vocabulary}
+        if self.vocabulary is not None:
+            kept, total = self.vocabulary.kept, self.vocabulary.total
+            vocabulary = {"state": "on", "rows": kept, "of": total, "bytes_saved": self.vocabulary.bytes_saved}
+        return {"packing": packing, "vocabulary": vocabulary}
 
     def _run(self, *positional: Any, **named: Any) -> Any:
         arguments = self._signature.bind(*positional, **named).arguments

@@ -43,6 +43,11 @@ class Features(Dataset[dict[str, Any]]):
     def __len__(self) -> int:
         return len(self.lengths)
 
+    def token_ids(self) -> np.ndarray:
+        """Every token id that occurs, once."""
+        ids = [pc.list_flatten(chunk).unique().to_numpy() for chunk in self.table["input_ids"].chunks]
+        return np.unique(np.concatenate(ids)) if ids else np.empty(0, dtype=np.int32)
+
     def __getitem__(self, index: int) -> dict[str, Any]:
         item: dict[str, Any] = {
             name: self.table[name][int(index)].values.to_numpy() for name in self.table.column_names

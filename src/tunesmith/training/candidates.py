@@ -128,7 +128,8 @@ def try_method(method: Method, features: Mapping[str, Features], point: Starting
     rows = len(features["train"])
     settings = resolve_training(point.config.training, method, model, rows, point.task.primary_metric)
     settings = settings.model_copy(update={"max_length": point.max_length, "precision": point.precision.state})
-    job = Assignment(method, point.task, point.space, features["train"], features["valid"], settings, place)
+    train, valid, engine = features["train"], features["valid"], point.config.engine
+    job = Assignment(method, point.task, point.space, train, valid, settings, engine, place)
     result = fit(model, job)
     best = result.best
     place.stages.say(f"{method.name}: valid {best['metric']} {best['value']:.4f} after {result.seconds:.0f} s")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import time
 from dataclasses import dataclass
@@ -15,8 +16,8 @@ from torch import nn
 from torch.utils.data import Subset
 from transformers import EarlyStoppingCallback, PrinterCallback
 
-from tunesmith.config import TrainingSettings
-from tunesmith.engine import attached
+from tunesmith.config import EngineSettings, TrainingSettings
+from tunesmith.engine import Engine, attached
 from tunesmith.errors import ModelError, UsageError
 from tunesmith.evaluation.metrics import METRICS
 from tunesmith.methods.base import HeadSolver, Method, parameter_summary
@@ -96,6 +97,7 @@ class Assignment:
     train: Features
     valid: Features
     settings: TrainingSettings
+    engine: EngineSettings
     place: Workplace
 
 
@@ -109,7 +111,7 @@ def fit(model: nn.Module, job: Assignment) -> Fit:
     start = time.perf_counter()
     model = job.method.apply(model).to("cuda" if torch.cuda.is_available() else "cpu")
     summary = parameter_summary(model)
-    with attached(model) as engine:
+    with attached(model, functools.partial(_engine, job)) as engine:
         best, details, tokens = (_solve if job.method.solves_head else _train)(model, job)
     if job.space != job.space.in_users_units:
         _restore_scale(model, job.space)
@@ -117,6 +119,15 @@ def fit(model: nn.Module, job: Assignment) -> Fit:
     plain = job.method.finish(model)
     plain.requires_grad_(True).eval()
     return Fit(plain, adapter, best, summary, time.perf_counter() - start, tokens, details, engine.report())
+
+
+def _engine(job: Assignment, model: nn.Module) -> Engine:
+    use = job.engine.use != "off"
+    token_ids = None
+    if use and job.engine.vocabulary != "off":
+        special = np.asarray(job.place.tokenizer.all_special_ids, dtype=np.int32)
+        token_ids = np.concatenate([job.train.token_ids(), job.valid.token_ids(), special])
+    return Engine(model, packing=use and job.engine.packing != "off", token_ids=token_ids)
 
 
 def resolve_training(

@@ -201,7 +201,10 @@ class Trainer(transformers.Trainer):
             target = self.model if model is None else model
             kind, options = self.get_optimizer_cls_and_kwargs(self.args, target)
             self.optimizer = kind(self.plan.parameter_groups(target), **options)
-        return super().create_optimizer(model)
+        optimizer = super().create_optimizer(model)
+        if self._engine is not None:
+            self._engine.follow(optimizer)
+        return optimizer
 
     # ---- checkpoints ------------------------------------------------------------------------------------------------
 
@@ -259,12 +262,19 @@ class Trainer(transformers.Trainer):
                 self.save_model(str(aside), _internal_call=True)
                 checkpoints.save_optimizer(aside, self.optimizer, self.lr_scheduler, self.accelerator.scaler)
                 self.state.save_to_json(str(aside / "trainer_state.json"))
+                if self._engine is not None:
+                    self._engine.save(aside)
             if self.args.save_total_limit:
                 newest = checkpoints.checkpoints(self._folder, self.plan.prefix)[: self.args.save_total_limit]
                 checkpoints.rotate(self._folder, self.plan.prefix, {*newest, folder, best})
         self._last_save = time.monotonic()
         if self.args.push_to_hub:
             self._push_from_checkpoint(str(folder))
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        if self._engine is not None:
+            self._engine.load(Path(resume_from_checkpoint))
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
 
     def _export_callback_states(self) -> None:
         callbacks = [c for c in [*self.callback_handler.callbacks, self.control] if isinstance(c, ExportableState)]
@@ -290,6 +300,8 @@ class Trainer(transformers.Trainer):
         problem = checkpoints.verify(best, self.plan.identity)
         if problem:
             raise ModelError(f"{best}: {problem}; the best model cannot be returned")
+        if self._engine is not None:
+            self._engine.load(best)
         super()._load_best_model()
         if self.eval_dataset is None or isinstance(self.eval_dataset, dict):
             return

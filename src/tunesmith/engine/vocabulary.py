@@ -1,0 +1,293 @@
+"""The compact vocabulary: only embedding rows of tokens that occur are trained, and the result is the same model.
+
+The row of a token that no text holds gets no gradient. An element-wise optimizer leaves it alone, except that decoupled
+weight decay (Loshchilov and Hutter 2019) shrinks it by (1 - lr · weight_decay) at every step, which a single number can
+keep track of. So the parameter, its gradient and its moments hold the other rows only. State dicts stay whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from tunesmith.errors import ModelError, TunesmithError
+
+ROWS_AT_ONCE = 8192
+"""Rows that are compared in one go, so that comparing two tables needs no third one."""
+ELEMENTWISE = (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD, torch.optim.RMSprop, torch.optim.Adagrad)
+"""Optimizers whose step on an element depends on that element's own history alone, and is zero if that was zero."""
+
+
+def unsuitable(model: nn.Module, token_ids: np.ndarray) -> str | None:
+    """Why a `CompactVocabulary` cannot be used for a model or would save nothing, or None when it can.
+
+    Args:
+        token_ids: as for `CompactVocabulary`.
+
+    Raises:
+        ModelError: a token id is not in the model's table.
+    """
+    name, embedding = _token_embedding(model)
+    if type(embedding) is not nn.Embedding or name is None:
+        return "the model has no plain table of token embeddings"
+    weight = embedding.weight
+    uses = [name for name, parameter in model.named_parameters(remove_duplicate=False) if parameter is weight]
+    if len(uses) > 1:
+        return f"the token embeddings are used in several places ({', '.join(uses)})"
+    if type(weight) is not nn.Parameter or weight.is_meta or not weight.is_floating_point():
+        return "the token embeddings are quantised, distributed or not in memory"
+    if not weight.requires_grad:
+        return "the token embeddings are frozen"
+    if embedding.max_norm is not None or embedding.scale_grad_by_freq or embedding.sparse:
+        return "the token embeddings use max_norm, scale_grad_by_freq or sparse gradients"
+    if embedding._forward_hooks or embedding._forward_pre_hooks or embedding._backward_hooks:
+        return "the token embeddings have hooks"
+    kept = len(_rows_to_keep(embedding, token_ids))
+    if _bytes_saved(weight, kept) <= 0:
+        return f"the texts use {kept:,} of {len(weight):,} tokens, so nothing would be saved"
+    return None
+
+
+def unsuitable_optimizer(optimizer: torch.optim.Optimizer) -> str | None:
+    """Why an optimizer would move unused rows in a way that `CompactVocabulary` does not follow, or None.
+
+    Adafactor, for one, scales its step by the root mean square of the whole table; weight decay that is added to the
+    gradient passes through the moments.
+    """
+    if type(optimizer) not in ELEMENTWISE:
+        return f"{type(optimizer).__name__} is not known to update every weight by itself"
+    if any(group["weight_decay"] and not group.get("decoupled_weight_decay") for group in optimizer.param_groups):
+        return f"{type(optimizer).__name__} adds the weight decay to the gradient"
+    return None
+
+
+class CompactVocabulary:
+    """Trains the embedding rows of the given tokens; installed on construction, taken out by `restore`.
+
+    Install it before the optimizer is made, `follow` the optimizer, and `restore` the model when training is over.
+    While it is installed the model's state dict is that of the plain model, and can be loaded from it.
+
+    To resume a run bit for bit, store ``embedding.decay`` with a checkpoint, and set it before the checkpoint's state
+    dict is loaded into the same pretrained model.
+
+    Args:
+        model: one that is not `unsuitable`.
+        token_ids: ids of every token that training may meet, in any order, repeated or not; integer, any shape.
+
+    Attributes:
+        embedding: what stands in the place of the model's token embeddings.
+        kept, total: number of rows that are trained, and of all rows.
+        bytes_saved: memory that a step of Adam needs less: a gradient and two moments of the other rows, minus what
+            the kept rows and their ids take up a second time.
+
+    Raises:
+        ModelError: a token id is not in the model's table.
+    """
+
+    def __init__(self, model: nn.Module, token_ids: np.ndarray) -> None:
+        name, plain = _token_embedding(model)
+        assert name is not None and isinstance(plain, nn.Embedding)
+        rows = _rows_to_keep(plain, token_ids)
+        self.kept, self.total = len(rows), len(plain.weight)
+        self.bytes_saved = _bytes_saved(plain.weight, self.kept)
+        self.embedding = CompactEmbedding(plain, rows)
+        parent, _, self._name = name.rpartition(".")
+        self._parent = model.get_submodule(parent)
+        self._followed: torch.optim.Optimizer | None = None
+        setattr(self._parent, self._name, self.embedding)
+
+    def follow(self, optimizer: torch.optim.Optimizer) -> None:
+        """Let the unused rows decay as `optimizer` would have made them; calling it again changes nothing.
+
+        Args:
+            optimizer: one that is not `unsuitable_optimizer` (torch's own, not the wrapper of accelerate).
+
+        Raises:
+            TunesmithError: it does not train the compact table.
+        """
+        if optimizer is self._followed:
+            return
+        if _group_of(optimizer, self.embedding.weight) is None:
+            raise TunesmithError(
+                "the optimizer was expected to train the compact vocabulary, but does not know it; "
+                "make the optimizer after the vocabulary is installed"
+            )
+        self._followed = optimizer
+        self._hook = optimizer.register_step_post_hook(self._after_step)
+
+    def restore(self) -> None:
+        """Put the plain embedding back, whole, as the object it was; calling it again changes nothing."""
+        if getattr(self._parent, self._name) is self.embedding:
+            setattr(self._parent, self._name, self.embedding.to_plain())
+        if self._followed is not None:
+            self._hook.remove()
+
+    def _after_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+        # A scheduler changes the learning rate after the step, so the group still holds the one that was used.
+        weight = self.embedding.weight
+        if weight.grad is None:  # frozen in this step: skipped, weight decay included
+            return
+        # A fused optimizer is called even if a gradient overflowed, and skips the step by itself.
+        found_inf = getattr(optimizer, "found_inf", None)
+        group = _group_of(optimizer, weight)
+        if group is not None and not (found_inf is not None and found_inf.item()):
+            self.embedding.decay *= 1 - float(group["lr"]) * float(group["weight_decay"])
+
+
+class CompactEmbedding(nn.Embedding):
+    """Token embeddings whose parameter holds some rows of the table; made by `CompactVocabulary`.
+
+    Takes token ids of the whole vocabulary, and its state dict holds the whole table. ``num_embeddings`` and
+    ``padding_idx`` are those of the whole table. Writing a state dict costs one copy of the table if `decay` is not 1.
+
+    Args:
+        plain: the table (total, width); kept, and used for the rows that are not trained.
+        rows: (kept,) int64, which rows are trained.
+
+    Attributes:
+        weight: (kept, width) the trained rows.
+        decay: the other rows are those of `plain` times this product, float64. Plain training in float32 rounds at
+            every step instead, by which it strays from the product: by some 1e-4 in 5,000 steps.
+    """
+
+    compact_ids: torch.Tensor
+    kept_ids: torch.Tensor
+
+    def __init__(self, plain: nn.Embedding, rows: np.ndarray) -> None:
+        kept_ids = torch.from_numpy(rows).to(plain.weight.device)
+        trained = plain.weight.detach()[kept_ids]
+        super().__init__(len(rows), plain.embedding_dim, _weight=trained)
+        self.num_embeddings, self.padding_idx = plain.num_embeddings, plain.padding_idx
+        self.training = plain.training
+        self.decay = 1.0
+        self._hidden = (plain,)  # in a tuple, so that its table is neither a parameter nor a buffer of the model
+        compact_ids = torch.full((len(plain.weight),), -1, dtype=torch.int32, device=kept_ids.device)
+        compact_ids[kept_ids] = torch.arange(len(kept_ids), dtype=torch.int32, device=kept_ids.device)
+        self.register_buffer("compact_ids", compact_ids, persistent=False)
+        self.register_buffer("kept_ids", kept_ids, persistent=False)
+        self._padding_row = None if self.padding_idx is None else int(compact_ids[self.padding_idx])
+
+    @property
+    def _plain(self) -> nn.Embedding:
+        """The whole table; its trained rows are out of date."""
+        return self._hidden[0]
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """Vectors (..., width) of token ids (...), int32 or int64.
+
+        Raises:
+            ModelError: in training, a token whose row is not trained; otherwise its vector is returned.
+        """
+        ids = self.compact_ids.index_select(0, input.reshape(-1)).view(input.shape)
+        unknown = ids < 0
+        if not unknown.any():
+            return F.embedding(ids, self.weight, self._padding_row)
+        if self.training and self.weight.requires_grad and torch.is_grad_enabled():
+            raise ModelError(
+                "expected in training only the tokens that the compact vocabulary was made from, found the token ids "
+                f"{sorted(set(input[unknown].tolist()))[:5]}; make it from every text, or train the whole vocabulary"
+            )
+        vectors = F.embedding(ids.clamp(min=0), self.weight, self._padding_row)
+        vectors[unknown] = self._plain.weight.detach()[input[unknown]] * self.decay
+        return vectors
+
+    @torch.no_grad()
+    def table(self) -> torch.Tensor:
+        """The whole table (total, width), as plain training would have left it.
+
+        Shares memory with the stored table if `decay` is 1, as the state dict of a plain embedding does.
+        """
+        whole = self._plain.weight.detach()
+        if self.decay != 1:
+            whole = whole * self.decay
+        return whole.index_copy_(0, self.kept_ids, self.weight)
+
+    @torch.no_grad()
+    def to_plain(self) -> nn.Embedding:
+        """The embedding that this was made from, with the present table, mode and `requires_grad`."""
+        plain = self._plain
+        plain.weight.mul_(self.decay).index_copy_(0, self.kept_ids, self.weight)
+        self.decay = 1.0
+        plain.requires_grad_(self.weight.requires_grad)
+        return plain.train(self.training)
+
+    def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> CompactEmbedding:
+        self._plain._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        return self
+
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+        destination[prefix + "weight"] = self.table()
+
+    def _load_from_state_dict(
+        self,
+        state_dict: Any,
+        prefix: str,
+        local_metadata: Any,
+        strict: bool,
+        missing: Any,
+        unexpected: Any,
+        errors: Any,
+    ) -> None:
+        key, expected = prefix + "weight", self._plain.weight.shape
+        if key in state_dict:
+            table = state_dict[key]
+            if table.shape != expected:
+                errors.append(
+                    f"size mismatch for {key}: {expected} was expected, {table.shape} found in the checkpoint."
+                )
+                return
+            self._load_unused_rows(table)
+            state_dict = {**state_dict, key: table[self.kept_ids.to(table.device)]}
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, missing, unexpected, errors)
+
+    @torch.no_grad()
+    def _load_unused_rows(self, table: torch.Tensor) -> None:
+        """Take over the rows that are not trained.
+
+        If they are the present ones already, these stay what they are: pretrained values times a product. Rounding the
+        product into them would make a resumed run differ from one that was never interrupted.
+        """
+        plain = self._plain.weight.detach()
+        for start in range(0, len(plain), ROWS_AT_ONCE):
+            rows = slice(start, start + ROWS_AT_ONCE)
+            unused = self.compact_ids[rows] < 0
+            if not torch.equal(plain[rows][unused] * self.decay, table[rows].to(plain)[unused]):
+                plain.copy_(table)
+                self.decay = 1.0
+                return
+
+
+def _token_embedding(model: nn.Module) -> tuple[str | None, nn.Module | None]:
+    """The input embedding of the first part of `model` that has one, and the name of its place in `model`."""
+    owner: Any = next((module for module in model.modules() if hasattr(module, "get_input_embeddings")), None)
+    try:
+        embedding = None if owner is None else owner.get_input_embeddings()
+    except NotImplementedError:  # how transformers says that an architecture has none
+        embedding = None
+    return next((name for name, module in model.named_modules() if module is embedding), None), embedding
+
+
+def _rows_to_keep(embedding: nn.Embedding, token_ids: np.ndarray) -> np.ndarray:
+    rows = np.unique(token_ids).astype(np.int64)
+    if len(rows) and not 0 <= rows[0] <= rows[-1] < len(embedding.weight):
+        raise ModelError(
+            f"expected token ids from 0 to {len(embedding.weight) - 1}, the rows of the model's table, found "
+            f"{rows[0]} to {rows[-1]}; use the tokenizer that belongs to the model"
+        )
+    return rows if embedding.padding_idx is None else np.union1d(rows, embedding.padding_idx).astype(np.int64)
+
+
+def _bytes_saved(weight: torch.Tensor, kept: int) -> int:
+    total, width = weight.shape
+    row = width * weight.element_size()
+    return 3 * row * (total - kept) - row * kept - 4 * total - 8 * kept
+
+
+def _group_of(optimizer: torch.optim.Optimizer, parameter: torch.Tensor) -> dict[str, Any] | None:
+    return next((group for group in optimizer.param_groups if any(p is parameter for p in group["params"])), None)
