@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import typer
 
 from tunesmith import config as settings
-from tunesmith.errors import TunesmithError
+from tunesmith.errors import TunesmithError, UsageError
 
 app = typer.Typer(
     name="tunesmith",
@@ -266,3 +266,38 @@ def demo(
         print(f"run: {run}   report: {run.folder / 'report.html'}")
         if not quiet:
             print(advice)
+
+
+@app.command()
+def cache(
+    clear: Annotated[bool, typer.Option("--clear", help="Remove them all; nothing else in the folder is touched.")] = False,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Show what frozen layers computed and later runs will read again, or remove it."""
+    from tunesmith.engine import cachedir
+
+    folder = cachedir.cache_folder()
+    if problem := cachedir.objection(folder):
+        raise UsageError(problem)
+    if clear:
+        cleared = cachedir.clear(folder)
+        if json:
+            _print_json({"folder": str(folder), **cleared.to_dict()})
+        elif not quiet:
+            print(f"{folder}: removed {cleared.stores} sets of states, {cachedir.size_text(cleared.bytes)}")
+        if cleared.left and not quiet:
+            print(f"left alone, not of the cache or in use: {', '.join(map(repr, cleared.left))}", file=sys.stderr)
+        return
+    stores = [store.to_dict() for store in cachedir.stores(folder)]
+    total = sum(store["bytes"] for store in stores)
+    if json:
+        _print_json({"folder": str(folder), "stores": stores, "bytes": total})
+        return
+    for store in stores:
+        identity = store["identity"] or {"of": "an unknown model"}
+        facts = ", ".join(f"{name} {value!s:.20}" for name, value in identity.items())
+        size = cachedir.size_text(store["bytes"])
+        print(f"{store['id'][:12]}  {size:>9}  {store['rows']:>9,} rows  used {store['last_used'][:16]}  {facts}")
+    print(f"{folder}: {cachedir.size_text(total)}")

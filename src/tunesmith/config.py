@@ -151,6 +151,10 @@ class EngineSettings(Section):
 
     use: Literal["auto", "off"] = option("auto", "off computes everything, as stock code does.", "--engine")
     packing: Literal["auto", "off"] = option("auto", "No layer works on padding.")
+    prefix: Literal["auto", "off"] = option(
+        "auto", "Frozen layers are run once per text, and their states kept on disk."
+    )
+    cache_gigabytes: float = option(4.0, "Disk space for the states of frozen layers, of all runs together.", gt=0)
     vocabulary: Literal["auto", "off"] = option("auto", "Only embedding rows of tokens that occur are trained.")
 
 

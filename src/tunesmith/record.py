@@ -26,7 +26,14 @@ from tunesmith.models.loading import weights_sha256
 from tunesmith.run import VERSION, Run, clear_folder, machine, versions, write_record, write_text
 from tunesmith.training.candidates import Candidate, StartingPoint
 
-NOT_PART_OF_THE_RESULT = ("output", "training.threads", "training.save_minutes", "training.tracker", "model.local")
+NOT_PART_OF_THE_RESULT = (
+    "output",
+    "training.threads",
+    "training.save_minutes",
+    "training.tracker",
+    "model.local",
+    "engine.cache_gigabytes",
+)
 
 
 class Clock:

@@ -17,6 +17,7 @@ from tunesmith.engine.attention import CannotPack
 from tunesmith.engine.layout import Layout
 from tunesmith.engine.noise import Noise, replace_dropout
 from tunesmith.engine.packing import PASSED_ON, Packing
+from tunesmith.engine.prefix import Prefix
 from tunesmith.engine.vocabulary import CompactVocabulary, unsuitable, unsuitable_optimizer
 from tunesmith.errors import ModelError
 
@@ -32,6 +33,7 @@ class Engine:
         packing: work on real tokens only.
         token_ids: ids of every token that training may meet, any shape; the other rows of the embedding table are not
             trained (see `CompactVocabulary`). None trains all. Give the optimizer to `follow`.
+        prefix_bytes: disk space for the states of frozen layers (see `Prefix`), 0 to run them every time.
 
     Attributes:
         packing: None where the model cannot be packed.
@@ -39,7 +41,9 @@ class Engine:
         vocabulary: None where the whole table is trained.
     """
 
-    def __init__(self, model: nn.Module, packing: bool = True, token_ids: np.ndarray | None = None) -> None:
+    def __init__(
+        self, model: nn.Module, packing: bool = True, token_ids: np.ndarray | None = None, prefix_bytes: int = 0
+    ) -> None:
         self.model, self.backbone = model, find_backbone(model)
         self.packing: Packing | None = None
         self.reason = SWITCHED_OFF
@@ -54,6 +58,9 @@ class Engine:
         self.vocabulary: CompactVocabulary | None = None
         if token_ids is not None and self.whole_vocabulary is None:
             self.vocabulary = CompactVocabulary(model, token_ids)
+        self.prefix: Prefix | None = None
+        if prefix_bytes:
+            self.prefix = Prefix(plain_model(model), self.backbone, self.packing is not None, prefix_bytes)
         self._dropouts = replace_dropout(model, noise) if self.packing is not None else []
         self._noise = noise
         self._forward = self.backbone.forward
@@ -71,6 +78,8 @@ class Engine:
             self.packing.remove()
         if self.vocabulary is not None:
             self.vocabulary.restore()
+        if self.prefix is not None:
+            self.prefix.remove()
 
     def follow(self, optimizer: torch.optim.Optimizer) -> None:
         """Tell the engine which optimizer trains the model; may be called again.
@@ -86,6 +95,8 @@ class Engine:
 
     def save(self, folder: Path) -> None:
         """Keep, beside the weights of a checkpoint, what a run needs to go on from it bit for bit."""
+        if self.prefix is not None:
+            self.prefix.commit()
         if self.vocabulary is not None:
             facts = {"unused_rows_decay": self.vocabulary.embedding.decay}
             (folder / STATE_FILE).write_text(json.dumps(facts), encoding="utf-8")
@@ -105,13 +116,14 @@ class Engine:
         if self.vocabulary is not None:
             kept, total = self.vocabulary.kept, self.vocabulary.total
             vocabulary = {"state": "on", "rows": kept, "of": total, "bytes_saved": self.vocabulary.bytes_saved}
-        return {"packing": packing, "vocabulary": vocabulary}
+        prefix = {"state": "off", "reason": SWITCHED_OFF} if self.prefix is None else self.prefix.report()
+        return {"packing": packing, "prefix": prefix, "vocabulary": vocabulary}
 
     def _run(self, *positional: Any, **named: Any) -> Any:
         arguments = self._signature.bind(*positional, **named).arguments
         arguments |= arguments.pop("kwargs", {})
-        mask = self._mask(arguments)
-        if mask is None or self.packing is None:
+        mask = self._mask(arguments) if self.packing is not None or self.prefix is not None else None
+        if mask is None or not mask.any():
             with self._ordinary():
                 return self._forward(*positional, **named)
         layout = Layout(mask)
@@ -119,7 +131,19 @@ class Engine:
         self.padded_tokens += mask.numel()
         if self.model.training:  # not the backbone: it may be frozen below a head with dropout
             self._noise.restart()
-        return self.packing.run(self._forward, arguments, layout)
+        with self._prefix(layout, arguments):
+            if self.packing is None:
+                return self._forward(*positional, **named)
+            return self.packing.run(self._forward, arguments, layout)
+
+    @contextmanager
+    def _prefix(self, layout: Layout, arguments: dict[str, Any]) -> Iterator[None]:
+        # Given positions would have to be part of what states are kept by; no head gives them.
+        if self.prefix is None or arguments.get("position_ids") is not None:
+            yield
+            return
+        with self.prefix.serving(layout, arguments["input_ids"], arguments.get("token_type_ids")):
+            yield
 
     def _mask(self, arguments: dict[str, Any]) -> torch.Tensor | None:
         """The mask of a call that can be packed, else None."""
@@ -166,7 +190,13 @@ def attached(model: nn.Module, attach: Callable[[nn.Module], Engine] = Engine) -
 
 def find_backbone(model: nn.Module) -> nn.Module:
     """The part of a model below its head, whatever adapters it carries; the model itself where it has no head."""
-    anything: Any = model
-    plain = anything.get_base_model() if hasattr(model, "get_base_model") else anything
+    plain: Any = plain_model(model)
     found: nn.Module = getattr(plain, str(plain.base_model_prefix), plain)
+    return found
+
+
+def plain_model(model: nn.Module) -> nn.Module:
+    """The model inside an adapter's wrapper, or the model itself."""
+    anything: Any = model
+    found: nn.Module = anything.get_base_model() if hasattr(model, "get_base_model") else anything
     return found

@@ -121,10 +121,9 @@ class Packing:
         padding = getattr(self.config, "pad_token_id", None)
         ids = ids.masked_fill(ids == padding, (padding or 0) + 1).masked_fill(~mask, padding or 0)
         inputs = {"input_ids": ids, "attention_mask": mask.long()}
-        layout, modes = Layout(mask), [module.training for module in self.backbone.modules()]
-        self.backbone.eval()
+        layout = Layout(mask)
         try:
-            with torch.no_grad():
+            with torch.no_grad(), evaluating(self.backbone):
                 wanted = layout.pack(self.backbone(**inputs).last_hidden_state)
                 self.config._attn_implementation = NAME
                 hook = self._inner.register_forward_hook(_unpack_inside) if self._inner is not None else None
@@ -139,11 +138,21 @@ class Packing:
             raise CannotPack(f"packed batches do not pass through it ({type(error).__name__})") from error
         finally:
             self.config._attn_implementation = self.own_attention
-            for module, mode in zip(self.backbone.modules(), modes, strict=True):
-                module.training = mode
         difference = float((wanted - found).abs().max() / wanted.abs().max().clamp(min=1e-30))
         if not difference <= TOLERANCE.get(wanted.dtype, HALF_TOLERANCE):
             raise CannotPack(f"its outputs for packed batches differ (by {difference:.1g} of the largest)")
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Eval mode for a trial that must draw no random numbers; every module gets its own mode back."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
 
 
 def _unpack_inside(module: nn.Module, inputs: Any, outputs: Any) -> Any:

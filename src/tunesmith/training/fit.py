@@ -127,7 +127,9 @@ def _engine(job: Assignment, model: nn.Module) -> Engine:
     if use and job.engine.vocabulary != "off":
         special = np.asarray(job.place.tokenizer.all_special_ids, dtype=np.int32)
         token_ids = np.concatenate([job.train.token_ids(), job.valid.token_ids(), special])
-    return Engine(model, packing=use and job.engine.packing != "off", token_ids=token_ids)
+    kept = use and job.engine.prefix != "off" and not job.method.solves_head  # which runs the backbone once anyway
+    budget = round(job.engine.cache_gigabytes * 2**30) if kept else 0
+    return Engine(model, use and job.engine.packing != "off", token_ids, budget)
 
 
 def resolve_training(

@@ -34,6 +34,13 @@ from tunesmith.training.arguments import TrainingArguments
 from tunesmith.training.sampling import EpochSampler, trim_padding
 from tunesmith.training.signals import StopRequest
 
+PREFIX_BYTES = 4 * 2**30
+"""Disk space that a Trainer used by itself may give to the states of frozen layers."""
+
+
+def _engine(model: nn.Module) -> Engine:
+    return Engine(model, prefix_bytes=PREFIX_BYTES)
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -59,7 +66,7 @@ class Plan:
     identity: dict[str, Any] = field(default_factory=dict)
     save_minutes: float = math.inf
     resume_hint: str = "continue with train(resume_from_checkpoint=True)"
-    engine: Callable[[nn.Module], Engine] = Engine
+    engine: Callable[[nn.Module], Engine] = _engine
 
 
 class Trainer(transformers.Trainer):

@@ -1,0 +1,144 @@
+"""Layers that take no gradient are run once, and nothing else changes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from transformers import AutoModelForSequenceClassification
+
+from tunesmith.engine import Engine
+from tunesmith.models.blocks import find_blocks
+
+FAMILIES = ("bert", "roberta", "distilbert", "electra", "llama", "modernbert", "mpnet", "deberta-v2")
+LENGTHS = (11, 3, 20, 1, 3, 8)
+BUDGET = 10**8
+
+Folder = Callable[[str], Path]
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("TUNESMITH_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def batches() -> list[dict[str, torch.Tensor]]:
+    mask = torch.arange(max(LENGTHS)) < torch.tensor(LENGTHS)[:, None]
+    ids = torch.randint(5, 20, mask.shape, generator=torch.Generator().manual_seed(1)).masked_fill(~mask, 0)
+    labels = torch.tensor([0, 1, 0, 1, 1, 0])
+    return [
+        {"input_ids": ids[rows], "attention_mask": mask[rows].long(), "labels": labels[rows]}
+        for rows in ([0, 1, 2], [3, 4, 5], [5, 0, 3], [2, 4, 1])
+    ]
+
+
+def freeze(model: nn.Module, layers: int) -> None:
+    blocks = find_blocks(model)
+    names = blocks.embeddings.union(*blocks.layers[:layers]) | (blocks.top if layers == len(blocks.layers) else set())
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name not in names)
+
+
+def model_of(folder: Path, layers: int = 1) -> Any:
+    torch.manual_seed(0)
+    model = AutoModelForSequenceClassification.from_pretrained(folder)
+    model.config.pad_token_id = 0
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        if hasattr(module, "attention_dropout") and isinstance(module.attention_dropout, float):
+            module.attention_dropout = 0.0
+    freeze(model, layers)
+    return model.train()
+
+
+def train(model: Any, steps: Iterable[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-3)
+    for batch in steps:
+        model(**batch).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    return {name: value.detach().clone() for name, value in model.state_dict().items()}
+
+
+def same(found: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor]) -> bool:
+    return all(torch.allclose(found[name], value, rtol=1e-5, atol=2e-6) for name, value in wanted.items())
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_training_on_kept_states_is_training(tiny_model_folder: Folder, family: str, layers: int) -> None:
+    steps = [*batches(), *batches()]
+    wanted = train(model_of(tiny_model_folder(family), layers), steps)
+    model = model_of(tiny_model_folder(family), layers)
+    engine = Engine(model, prefix_bytes=BUDGET)
+    assert same(train(model, steps), wanted)
+    report = engine.report()["prefix"]
+    assert (report["layers"], report["rows_computed"], report["rows_read"]) == (layers, 6, 18)
+    engine.detach()
+    assert all("forward" not in vars(module) for module in model.modules())
+
+    again = model_of(tiny_model_folder(family), layers)
+    second = Engine(again, prefix_bytes=BUDGET)
+    assert same(train(again, steps), wanted)
+    assert second.report()["prefix"]["rows_computed"] == 0, "the second run finds what the first one kept"
+    second.detach()
+
+
+def test_the_boundary_follows_unfreezing(tiny_model_folder: Folder) -> None:
+    plain, model = (model_of(tiny_model_folder("bert"), 2) for _ in range(2))
+    engine = Engine(model, prefix_bytes=BUDGET)
+    for layers in (2, 1, 0):
+        for each in (plain, model):
+            freeze(each, layers)
+        assert same(train(model, batches()), train(plain, batches()))
+        assert engine.prefix is not None and engine.prefix.layers == layers
+    engine.detach()
+
+
+def test_weights_that_change_make_kept_states_void(tiny_model_folder: Folder) -> None:
+    model = model_of(tiny_model_folder("bert"), 1).eval()
+    engine, batch = Engine(model, prefix_bytes=BUDGET), batches()[0]
+    model(**batch)
+    with torch.no_grad():
+        model.bert.encoder.layer[0].output.dense.weight.mul_(2)
+    changed = model(**batch).logits
+    engine.detach()
+    assert torch.allclose(changed, model(**batch).logits, atol=1e-6)
+
+
+def test_frozen_layers_have_no_dropout(tiny_model_folder: Folder) -> None:
+    model = model_of(tiny_model_folder("bert"), 1)
+    model.bert.embeddings.dropout.p = 0.5
+    engine, batch = Engine(model, prefix_bytes=BUDGET), batches()[0]
+    assert torch.equal(model(**batch).logits, model(**batch).logits)
+    engine.detach()
+
+
+def test_a_damaged_cache_is_rebuilt(tiny_model_folder: Folder, cache: Path) -> None:
+    wanted = train(model_of(tiny_model_folder("bert")), batches())
+    for expected in (6, 6):
+        model = model_of(tiny_model_folder("bert"))
+        engine = Engine(model, prefix_bytes=BUDGET)
+        assert same(train(model, batches()), wanted)
+        assert engine.report()["prefix"]["rows_computed"] == expected
+        engine.detach()
+        for segment in cache.rglob("*.seg"):
+            content = bytearray(segment.read_bytes())
+            content[10::100] = bytes(value ^ 0xFF for value in content[10::100])
+            segment.write_bytes(bytes(content))
+
+
+def test_a_budget_that_is_too_small_changes_nothing(tiny_model_folder: Folder, cache: Path) -> None:
+    wanted = train(model_of(tiny_model_folder("bert")), batches())
+    model = model_of(tiny_model_folder("bert"))
+    engine = Engine(model, prefix_bytes=1_500)
+    assert same(train(model, batches()), wanted)
+    assert "budget" in engine.report()["prefix"]["reason"]
+    engine.detach()
+    assert sum(path.stat().st_size for path in cache.rglob("*.seg")) <= 1_500
