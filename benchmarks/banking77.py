@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -28,7 +29,8 @@ def measure(method: str, train: Path, test: Path) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "tunesmith", "train", str(train), "--test", str(test), "--json"]
         command += ["--method", method, "--out", f"{folder}/run"]
-        run = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+        environment = os.environ | {"TUNESMITH_CACHE": f"{folder}/cache"}  # nothing is known from an earlier run
+        run = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, env=environment).stdout)
     training = run["config"]["training"]
     return {
         "command": f"tunesmith train train.csv --test test.csv --method {method}",
@@ -36,6 +38,7 @@ def measure(method: str, train: Path, test: Path) -> dict[str, Any]:
         "valid": run["metrics"]["valid"][METRIC],
         "baselines": {b["name"]: b["metrics"][METRIC] | {"seconds": b["seconds"]} for b in run["baselines"]},
         "timing": run["timing"],
+        "engine": run["engine"],
         "trainable": run["model"]["trainable"],
         "settings": {
             key: training[key] for key in ("epochs", "batch_size", "lr", "head_lr", "layer_decay", "precision")

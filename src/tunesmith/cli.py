@@ -270,7 +270,7 @@ def demo(
 
 @app.command()
 def cache(
-    clear: Annotated[bool, typer.Option("--clear", help="Remove them all; nothing else in the folder is touched.")] = False,
+    clear: Annotated[bool, typer.Option("--clear", help="Remove all of it, and nothing else in the folder.")] = False,
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
