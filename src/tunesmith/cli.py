@@ -276,6 +276,7 @@ def cache(
     debug: Debug = False,
 ) -> None:
     """Show what frozen layers computed and later runs will read again, or remove it."""
+    from tunesmith.data.wording import counted
     from tunesmith.engine import cachedir
 
     folder = cachedir.cache_folder()
@@ -286,7 +287,7 @@ def cache(
         if json:
             _print_json({"folder": str(folder), **cleared.to_dict()})
         elif not quiet:
-            print(f"{folder}: removed {cleared.stores} sets of states, {cachedir.size_text(cleared.bytes)}")
+            print(f"{folder}: removed {counted(cleared.stores, 'store')}, {cachedir.size_text(cleared.bytes)}")
         if cleared.left and not quiet:
             print(f"left alone, not of the cache or in use: {', '.join(map(repr, cleared.left))}", file=sys.stderr)
         return
@@ -298,6 +299,6 @@ def cache(
     for store in stores:
         identity = store["identity"] or {"of": "an unknown model"}
         facts = ", ".join(f"{name} {value!s:.20}" for name, value in identity.items())
-        size = cachedir.size_text(store["bytes"])
-        print(f"{store['id'][:12]}  {size:>9}  {store['rows']:>9,} rows  used {store['last_used'][:16]}  {facts}")
+        rows, size = counted(store["rows"], "row"), cachedir.size_text(store["bytes"])
+        print(f"{store['id'][:12]}  {rows:>14}  {size:>9}  used {store['last_used'][:16]}  {facts}")
     print(f"{folder}: {cachedir.size_text(total)}")

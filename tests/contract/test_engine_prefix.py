@@ -128,7 +128,7 @@ def test_a_damaged_cache_is_rebuilt(tiny_model_folder: Folder, cache: Path) -> N
         assert same(train(model, batches()), wanted)
         assert engine.report()["prefix"]["rows_computed"] == expected
         engine.detach()
-        for segment in cache.rglob("*.seg"):
+        for segment in cache.rglob("*.states"):
             content = bytearray(segment.read_bytes())
             content[10::100] = bytes(value ^ 0xFF for value in content[10::100])
             segment.write_bytes(bytes(content))
@@ -141,4 +141,4 @@ def test_a_budget_that_is_too_small_changes_nothing(tiny_model_folder: Folder, c
     assert same(train(model, batches()), wanted)
     assert "budget" in engine.report()["prefix"]["reason"]
     engine.detach()
-    assert sum(path.stat().st_size for path in cache.rglob("*.seg")) <= 1_500
+    assert sum(path.stat().st_size for path in cache.rglob("*.states")) <= 1_500

@@ -207,3 +207,17 @@ def test_a_second_process_is_kept_out_of_a_run(news: Path, tmp_path: Path) -> No
     second = tunesmith(*arguments_of_a_long_run(news, out), "--overwrite")
     process.kill(), process.wait()
     assert second.returncode == 2 and f"process {process.pid} is writing this run" in second.stderr
+
+
+def test_the_cache_is_shown_and_cleared(news: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TUNESMITH_CACHE", str(tmp_path / "cache"))
+    options = ("--method", "freeze", "--epochs", "1", "--max-length", "16", "--quiet")
+    for name in ("first", "second"):
+        result = tunesmith("train", news, "--out", tmp_path / name, "--json", *options)
+        assert result.returncode == 0, result.stderr
+    prefix = json.loads(result.stdout)["engine"]["prefix"]
+    assert prefix["state"] == "on" and prefix["rows_computed"] == 0 and prefix["rows_read"] > 0
+    (store,) = json.loads(tunesmith("cache", "--json").stdout)["stores"]
+    assert store["identity"]["layers"] == prefix["layers"] == 4 and store["bytes"] > prefix["bytes"] > 0
+    assert tunesmith("cache", "--clear").returncode == 0
+    assert json.loads(tunesmith("cache", "--json").stdout)["stores"] == []

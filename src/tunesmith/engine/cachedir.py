@@ -243,8 +243,6 @@ def _store_folders(root: Path) -> list[Path]:
 
 
 def _files(folder: Path) -> Iterator[os.DirEntry[str]]:
-    if folder.is_symlink():
-        return
     with suppress(OSError), os.scandir(folder) as entries:
         yield from (entry for entry in entries if entry.is_file(follow_symlinks=False))
 

@@ -1,7 +1,7 @@
 """Frozen prefix: what the embeddings and the lowest layers make of a text is computed once while they take no gradient.
 
 The boundary is read off ``requires_grad`` at every call, so it follows a loop that freezes parameters by hand as well
-as gradual unfreezing. Token states at the boundary are kept by content (`states`): the next epoch, an evaluation,
+as gradual unfreezing. Token states at the boundary are kept by content (`store`): the next epoch, an evaluation,
 another seed or another method over the same texts finds them. Frozen layers run in eval mode: dropout there would be
 noise that nothing can adapt to, and states could not be kept.
 """
@@ -19,7 +19,7 @@ from torch import nn
 
 from tunesmith.engine.layout import Layout
 from tunesmith.engine.packing import evaluating
-from tunesmith.engine.states import StateStore
+from tunesmith.engine.store import StateStore
 from tunesmith.errors import ModelError
 from tunesmith.models.blocks import find_blocks, layer_stack
 
