@@ -30,6 +30,7 @@ from tunesmith.config import DataSettings, ModelSettings
 from tunesmith.data.columns import load_splits
 from tunesmith.engine import Engine
 from tunesmith.models.blocks import find_blocks
+from tunesmith.models.heads import quiet_library
 from tunesmith.models.loading import find_source, load_tokenizer
 from tunesmith.run import machine, versions
 
@@ -46,7 +47,8 @@ def make_model(labels: int, frozen_layers: int) -> Any:
     """The packaged MiniLM with a new head, its lowest layers and embeddings frozen."""
     torch.manual_seed(0)
     folder = find_source(ModelSettings()).location
-    model = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=labels).train()
+    with quiet_library():
+        model = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=labels).train()
     if frozen_layers:
         blocks = find_blocks(model)
         frozen = blocks.embeddings.union(*blocks.layers[:frozen_layers])

@@ -93,7 +93,7 @@ def segments(folder: Path) -> list[Path]:
     return sorted(Path(entry.path) for entry in _files(folder) if entry.name.endswith(SUFFIX))
 
 
-def encode_facts(identity: Mapping[str, str | int], width: int, dtype: str) -> bytes:
+def encode_facts(identity: Mapping[str, Any], width: int, dtype: str) -> bytes:
     """The content of ``facts.json``, the same for equal facts; its sha256 names the folder."""
     facts = {"identity": dict(identity), "width": width, "dtype": dtype}
     return json.dumps(facts, sort_keys=True, indent=1).encode()
