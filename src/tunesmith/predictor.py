@@ -13,6 +13,7 @@ import numpy as np
 from torch import nn
 
 from tunesmith.data.records import Records, text_records
+from tunesmith.engine import Engine
 from tunesmith.errors import DataError, ModelError
 from tunesmith.evaluation.intervals import Score
 from tunesmith.models.heads import save_model
@@ -67,6 +68,7 @@ class Predictor:
         except (ValueError, KeyError, TypeError) as error:
             raise ModelError(f"{model_folder / FACTS}: damaged ({error!r})") from None
         model, tokenizer = load_trained(Source(str(path), str(model_folder), None, True))
+        Engine(model)  # stays on the model: tried once, not at every call
         return cls(model, tokenizer, task, space, max_length, pairs)
 
     def save(self, folder: Path) -> None:
