@@ -157,6 +157,15 @@ class EngineSettings(Section):
     cache_gigabytes: float = option(4.0, "Disk space for the states of frozen layers, of all runs together.", gt=0)
     vocabulary: Literal["auto", "off"] = option("auto", "Only embedding rows of tokens that occur are trained.")
 
+    def uses(self, part: Literal["packing", "prefix", "vocabulary"]) -> bool:
+        """Whether a part is to work where the model allows it."""
+        return self.use != "off" and getattr(self, part) != "off"
+
+    @property
+    def cache_bytes(self) -> int:
+        """Disk space for states, 0 where none are to be kept."""
+        return round(self.cache_gigabytes * 2**30) if self.uses("prefix") else 0
+
 
 class EvaluationSettings(Section):
     """How scores are made."""

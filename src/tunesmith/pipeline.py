@@ -20,6 +20,7 @@ from tunesmith.data.checks import Finding, check
 from tunesmith.data.columns import load_splits
 from tunesmith.data.records import Records
 from tunesmith.data.splits import split
+from tunesmith.engine import Engine
 from tunesmith.errors import DataError
 from tunesmith.evaluation.baselines import majority_baseline, tfidf_baseline
 from tunesmith.evaluation.intervals import Score
@@ -158,6 +159,7 @@ def _encode(splits: Mapping[str, Records], point: StartingPoint, folder: Path, s
 
 
 def _predictor(candidate: Candidate, point: StartingPoint) -> Predictor:
+    Engine(candidate.fitted.model, packing=point.config.engine.uses("packing"))  # stays: tried once, not at every call
     return Predictor(
         candidate.fitted.model, point.tokenizer, point.task, point.answer_space, point.max_length, point.pairs
     )

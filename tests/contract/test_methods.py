@@ -186,3 +186,14 @@ def test_learning_rates_fall_from_head_to_embeddings(make_problem: Any) -> None:
     decayed = {id(p) for group in groups if group["weight_decay"] for p in group["params"]}
     names = {name for name, parameter in model.named_parameters() if id(parameter) in decayed}
     assert not [name for name in names if "LayerNorm" in name or name.endswith("bias")] and names
+
+
+def test_features_reads_the_vectors_of_an_earlier_run(make_problem: Any, tmp_path: Path) -> None:
+    problem = make_problem("classification", method="features")
+    first, second = problem.fit(tmp_path / "one"), problem.fit(tmp_path / "two")
+    assert first.engine["prefix"] == {"state": "on", "rows_read": 0, "rows_computed": 24}
+    assert second.engine["prefix"] == {"state": "on", "rows_read": 24, "rows_computed": 0}
+    for name, value in first.model.state_dict().items():
+        assert torch.equal(value, second.model.state_dict()[name]), name
+    off = make_problem("classification", method="features", sets={"engine.prefix": "off"}).fit(tmp_path / "three")
+    assert off.engine["prefix"]["state"] == "off"

@@ -125,7 +125,8 @@ class Prefix:
         self.layers = count
         if not count or not trained:
             return
-        self._digest = self._hash(parameters, count)
+        below = sorted(self._blocks.embeddings.union(*self._blocks.layers[:count]))
+        self._digest = content_hash(self.backbone.config, {name: parameters[name] for name in below})
         frozen = [
             m for m in self.backbone.modules() if (p := list(m.parameters())) and not any(q.requires_grad for q in p)
         ]
@@ -162,16 +163,6 @@ class Prefix:
             self._stores[key] = StateStore(identity, int(config.hidden_size), dtype, self.budget_bytes)
         return self._stores[key]
 
-    def _hash(self, parameters: Mapping[str, torch.Tensor], count: int) -> str:
-        """Hash of everything that the states depend on inside the model."""
-        config: Any = self.backbone.config
-        digest = hashlib.sha256(config.to_json_string(use_diff=False).encode())
-        for name in sorted(self._blocks.embeddings.union(*self._blocks.layers[:count])):
-            values = parameters[name].detach().cpu().contiguous().view(-1).view(torch.uint8)
-            digest.update(f"{name}\0{tuple(parameters[name].shape)}\0".encode())
-            digest.update(values.numpy().tobytes())
-        return digest.hexdigest()
-
     @torch.no_grad()
     def _other_outputs(self) -> int | None:
         """What a layer returns: None for the states alone, else how many values follow them; one token shows it."""
@@ -186,6 +177,16 @@ class Prefix:
         finally:
             hook.remove()
         return found[0]
+
+
+def content_hash(config: Any, parameters: Mapping[str, torch.Tensor]) -> str:
+    """Hash of what a part of a model computes with besides its input: configuration, names, shapes and values."""
+    digest = hashlib.sha256(config.to_json_string(use_diff=False).encode())
+    for name, parameter in sorted(parameters.items()):
+        values = parameter.detach().cpu().contiguous().view(-1).view(torch.uint8)
+        digest.update(f"{name}\0{tuple(parameter.shape)}\0".encode())
+        digest.update(values.numpy().tobytes())
+    return digest.hexdigest()
 
 
 class _Call:

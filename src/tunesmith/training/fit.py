@@ -18,6 +18,7 @@ from transformers import EarlyStoppingCallback, PrinterCallback
 
 from tunesmith.config import EngineSettings, TrainingSettings
 from tunesmith.engine import Engine, attached
+from tunesmith.engine.vectors import VectorCache
 from tunesmith.errors import ModelError, UsageError
 from tunesmith.evaluation.metrics import METRICS
 from tunesmith.methods.base import HeadSolver, Method, parameter_summary
@@ -113,23 +114,24 @@ def fit(model: nn.Module, job: Assignment) -> Fit:
     summary = parameter_summary(model)
     with attached(model, functools.partial(_engine, job)) as engine:
         best, details, tokens = (_solve if job.method.solves_head else _train)(model, job)
+        report = engine.report()
+    if "prefix" in details:
+        report["prefix"] = details.pop("prefix")
     if job.space != job.space.in_users_units:
         _restore_scale(model, job.space)
     adapter = _save_adapter(model, job.place.folder / ".work" / "adapter")
     plain = job.method.finish(model)
     plain.requires_grad_(True).eval()
-    return Fit(plain, adapter, best, summary, time.perf_counter() - start, tokens, details, engine.report())
+    return Fit(plain, adapter, best, summary, time.perf_counter() - start, tokens, details, report)
 
 
 def _engine(job: Assignment, model: nn.Module) -> Engine:
-    use = job.engine.use != "off"
     token_ids = None
-    if use and job.engine.vocabulary != "off":
+    if job.engine.uses("vocabulary"):
         special = np.asarray(job.place.tokenizer.all_special_ids, dtype=np.int32)
         token_ids = np.concatenate([job.train.token_ids(), job.valid.token_ids(), special])
-    kept = use and job.engine.prefix != "off" and not job.method.solves_head  # which runs the backbone once anyway
-    budget = round(job.engine.cache_gigabytes * 2**30) if kept else 0
-    return Engine(model, use and job.engine.packing != "off", token_ids, budget)
+    budget = 0 if job.method.solves_head else job.engine.cache_bytes  # one vector a text is kept there, see `_solve`
+    return Engine(model, job.engine.uses("packing"), token_ids, budget)
 
 
 def resolve_training(
@@ -157,12 +159,16 @@ def _solve(model: nn.Module, job: Assignment) -> tuple[dict[str, Any], dict[str,
     train, valid, method = job.train, job.valid, cast(HeadSolver, job.method)
     assert train.targets is not None and valid.targets is not None
     collate = PaddingCollator.of(job.place.tokenizer)
+    budget = job.engine.cache_bytes
+    kept = VectorCache(model, final_linear(model), budget) if budget else None
     with job.place.stages.bar("features", len(train)) as bar:
-        vectors = pooled_vectors(model, train, collate, bar.advance)
-    details = method.solve(model, vectors, train.targets, job.settings)
+        vectors = pooled_vectors(model, train, collate, bar.advance, kept)
+    details: dict[str, Any] = dict(method.solve(model, vectors, train.targets, job.settings))
+    if kept:
+        details["prefix"] = kept.report()
     metrics = job.task.quick_score(predict_logits(model, valid, collate), valid.targets, job.space)
     best = {"step": 1, "metric": job.settings.metric, "value": metrics[str(job.settings.metric)]}
-    return best, dict(details), int(train.lengths.sum())
+    return best, details, int(train.lengths.sum())
 
 
 def _train(model: nn.Module, job: Assignment) -> tuple[dict[str, Any], dict[str, Any], int]:

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from tunesmith.engine import attached
+from tunesmith.engine.vectors import VectorCache
 from tunesmith.errors import ModelError
 from tunesmith.models.heads import final_linear
 from tunesmith.tasks.encoding import Features
@@ -34,13 +35,30 @@ def predict_logits(
 
 
 def pooled_vectors(
-    model: nn.Module, features: Features, collate: PaddingCollator, progress: Callable[[int], None] | None = None
+    model: nn.Module,
+    features: Features,
+    collate: PaddingCollator,
+    progress: Callable[[int], None] | None = None,
+    kept: VectorCache | None = None,
 ) -> np.ndarray:
-    """What reaches the model's last linear layer, (n, hidden) float32, in the order of `features`."""
+    """What reaches the model's last linear layer, (n, hidden) float32, in the order of `features`.
+
+    Args:
+        kept: vectors that are known already, to which the others are added.
+    """
     caught: list[torch.Tensor] = []
     hook = final_linear(model).register_forward_pre_hook(lambda _, inputs: caught.append(inputs[0]))
 
     def vectors(batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        known = kept.get(batch) if kept else None
+        if known is not None:
+            return known
+        found = computed(batch)
+        if kept:
+            kept.put(batch, found)
+        return found
+
+    def computed(batch: dict[str, torch.Tensor]) -> torch.Tensor:
         caught.clear()
         model(**batch)
         if caught[0].ndim == 2:
@@ -54,6 +72,8 @@ def pooled_vectors(
         return _run(model, features, collate, vectors, progress)
     finally:
         hook.remove()
+        if kept:
+            kept.commit()
 
 
 def _run(
