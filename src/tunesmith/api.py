@@ -74,32 +74,41 @@ def train(
     return pipeline.train(str(data), config, stages or Stages())
 
 
-def load(run: Run | str | Path) -> Predictor:
+def load(run: Run | str | Path, precision: str = "float32") -> Predictor:
     """The trained model of a run, ready to `predict`.
+
+    Args:
+        precision: of the matrix products; see `Predictor.load`.
 
     Raises:
         ModelError: the run has no usable model.
+        UsageError: there is no such precision.
     """
     from tunesmith.predictor import Predictor
 
-    return Predictor.load(run.folder if isinstance(run, Run) else run)
+    return Predictor.load(run.folder if isinstance(run, Run) else run, precision)
 
 
 def predict(
-    run: Run | str | Path, source: str, text: str | None = None, text_pair: str | None = None
+    run: Run | str | Path,
+    source: str,
+    text: str | None = None,
+    text_pair: str | None = None,
+    precision: str = "float32",
 ) -> Iterator[dict[str, Any]]:
     """Predictions for a file of texts, or for standard input when `source` is ``-``.
 
     Args:
         source: any format that is read for training; standard input has one text, or one JSON object, a line.
         text, text_pair: columns, if they are not those of training.
+        precision: of the matrix products; see `Predictor.load`.
 
     Yields:
         ``{"id", "label", "score", "scores"}`` in the order of the input.
     """
     known = isinstance(run, Run) or Path(run, RECORD).exists()
     trained = _config(run).data if known else DataSettings()
-    predictor = load(run)
+    predictor = load(run, precision)
     if source == "-":
         chunks = _lines_as_records()
     else:

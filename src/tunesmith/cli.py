@@ -216,6 +216,9 @@ def predict(
     ] = "-",
     text: Annotated[str | None, typer.Option(help="Column with the text.")] = None,
     text_pair: Annotated[str | None, typer.Option(help="Column with the second text.")] = None,
+    precision: Annotated[
+        str, typer.Option(help="auto, float32 (as plain transformers), bfloat16 or float16 (faster, rounded).")
+    ] = "float32",
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -223,7 +226,7 @@ def predict(
     """Predictions as JSON lines (with --json as one object), in the order of the input."""
     from tunesmith import api
 
-    predictions = api.predict(run, file, text, text_pair)
+    predictions = api.predict(run, file, text, text_pair, precision)
     if json:
         _print_json({"predictions": list(predictions)})
         return

@@ -199,3 +199,15 @@ def test_a_bad_file_leaves_an_earlier_run_alone(tmp_path: Path, tiny_model_folde
     with pytest.raises(DataError):
         train(bad, tmp_path / "run", tiny_model_folder("bert"), method="features", overwrite=True)
     assert tunesmith.load(run.folder).predict(["good"])
+
+
+def test_lower_precision_is_asked_for_by_name_and_answers_nearly_the_same(
+    tmp_path: Path, tiny_model_folder: Callable[[str], Path]
+) -> None:
+    data = write(tmp_path / "a.csv", ["text", "label"], [(t, WORDS[i % 3]) for i, t in enumerate(texts(60))])
+    run = train(data, tmp_path / "run", tiny_model_folder("bert"), method="full")
+    exact, rounded = (tunesmith.load(run, precision).predict(texts(20)) for precision in ("float32", "bfloat16"))
+    differences = [abs(a.scores["good"] - b.scores["good"]) for a, b in zip(exact, rounded, strict=True)]
+    assert 0 < max(differences) < 0.02
+    with pytest.raises(UsageError, match="expected one of auto, float32, bfloat16, float16, found 'half'"):
+        tunesmith.load(run, "half")

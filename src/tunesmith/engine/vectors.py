@@ -19,20 +19,22 @@ class VectorCache:
     """Keeps what reaches the last layer of a model.
 
     Args:
-        model: float32, in eval mode whenever vectors are computed.
+        model: in eval mode whenever vectors are computed.
         last: the layer that reads the vectors; its own weights do not matter.
+        precision: of the matrix products that make them.
         budget_bytes: limit on the whole cache folder.
 
     Attributes:
         read, computed: numbers of texts so far.
     """
 
-    def __init__(self, model: nn.Module, last: nn.Linear, budget_bytes: int) -> None:
+    def __init__(self, model: nn.Module, last: nn.Linear, precision: str, budget_bytes: int) -> None:
         own = {id(parameter) for parameter in last.parameters()}
         others = {name: value for name, value in model.named_parameters() if id(value) not in own}
         identity = {
             "vectors_of": type(model).__qualname__,
             "weights": content_hash(model.config, others),
+            "precision": precision,
             "device": last.weight.device.type,
             "code": CODE_VERSION,
             "torch": version("torch"),

@@ -160,9 +160,10 @@ def _solve(model: nn.Module, job: Assignment) -> tuple[dict[str, Any], dict[str,
     assert train.targets is not None and valid.targets is not None
     collate = PaddingCollator.of(job.place.tokenizer)
     budget = job.engine.cache_bytes
-    kept = VectorCache(model, final_linear(model), budget) if budget else None
+    precision = job.settings.precision
+    kept = VectorCache(model, final_linear(model), precision, budget) if budget else None
     with job.place.stages.bar("features", len(train)) as bar:
-        vectors = pooled_vectors(model, train, collate, bar.advance, kept)
+        vectors = pooled_vectors(model, train, collate, precision, bar.advance, kept)
     details: dict[str, Any] = dict(method.solve(model, vectors, train.targets, job.settings))
     if kept:
         details["prefix"] = kept.report()

@@ -21,14 +21,17 @@ ROWS_PER_BATCH = 256
 
 
 def predict_logits(
-    model: nn.Module, features: Features, collate: PaddingCollator, progress: Callable[[int], None] | None = None
+    model: nn.Module, features: Features, collate: PaddingCollator, precision: str = "float32"
 ) -> np.ndarray:
     """Logits (n, labels) float32, in the order of `features`.
+
+    Args:
+        precision: of the matrix products, ``float32``, ``bfloat16`` or ``float16``.
 
     Raises:
         ModelError: a logit is not finite.
     """
-    logits = _run(model, features, collate, lambda batch: model(**batch).logits, progress)
+    logits = _run(model, features, collate, lambda batch: model(**batch).logits, precision)
     if not np.isfinite(logits).all():
         raise ModelError("the model's outputs are not finite; its weights are damaged or its training diverged")
     return logits
@@ -38,12 +41,14 @@ def pooled_vectors(
     model: nn.Module,
     features: Features,
     collate: PaddingCollator,
+    precision: str = "float32",
     progress: Callable[[int], None] | None = None,
     kept: VectorCache | None = None,
 ) -> np.ndarray:
     """What reaches the model's last linear layer, (n, hidden) float32, in the order of `features`.
 
     Args:
+        precision: of the matrix products, ``float32``, ``bfloat16`` or ``float16``.
         kept: vectors that are known already, to which the others are added.
     """
     caught: list[torch.Tensor] = []
@@ -69,7 +74,7 @@ def pooled_vectors(
         return caught[0][torch.arange(len(last), device=last.device), last]
 
     try:
-        return _run(model, features, collate, vectors, progress)
+        return _run(model, features, collate, vectors, precision, progress)
     finally:
         hook.remove()
         if kept:
@@ -81,13 +86,15 @@ def _run(
     features: Features,
     collate: PaddingCollator,
     compute: Callable[[dict[str, torch.Tensor]], torch.Tensor],
-    progress: Callable[[int], None] | None,
+    precision: str,
+    progress: Callable[[int], None] | None = None,
 ) -> np.ndarray:
     device = next(model.parameters()).device
+    lower = torch.autocast(device.type, getattr(torch, precision), enabled=precision != "float32")
     was_training, result = model.training, None
     model.eval()
     try:
-        with torch.inference_mode(), attached(model):
+        with torch.inference_mode(), lower, attached(model):
             for rows in batches_by_tokens(features.lengths, TOKENS_PER_BATCH, ROWS_PER_BATCH):
                 batch: dict[str, Any] = collate([features[i] for i in rows])
                 batch.pop("labels", None)
