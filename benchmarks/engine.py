@@ -13,7 +13,6 @@ the steps, that the real tokens account for (6 x tokens x parameters of the laye
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import statistics
@@ -27,12 +26,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from _labelled import Texts, given_texts
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForSequenceClassification, BertConfig
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from tunesmith.config import DataSettings, ModelSettings
-from tunesmith.data.columns import load_splits
 from tunesmith.demo import corpus
 from tunesmith.engine import Engine
 from tunesmith.models.blocks import find_blocks
@@ -79,25 +78,6 @@ CASES = (
 )
 
 Batch = dict[str, torch.Tensor]
-
-
-@dataclass(frozen=True)
-class Texts:
-    """A set of labelled texts and the number of its labels."""
-
-    texts: list[str]
-    targets: list[int]
-    labels: int
-
-    @classmethod
-    def of(cls, path: str, settings: DataSettings) -> Texts:
-        records = load_splits(path, settings, "classification", True)[0]["train"]
-        names = [str(label) for label in records.labels]
-        index = {name: i for i, name in enumerate(sorted(set(names)))}
-        return cls(records.texts, [index[name] for name in names], len(index))
-
-    def select(self, rows: np.ndarray) -> Texts:
-        return Texts([self.texts[i] for i in rows], [self.targets[i] for i in rows], self.labels)
 
 
 def make_model(case: Case, labels: int) -> Any:
@@ -156,7 +136,7 @@ def measure(case: Case, data: Texts) -> dict[str, Any]:
         [_encode(tokenizer, data.select(rows), case.length, pad) for rows in chosen]
         for chosen, pad in ((order, True), (order, "max_length"), (_grouped(lengths, case.rows), True))
     )
-    models = [make_model(case, data.labels) for _ in range(4)]
+    models = [make_model(case, len(data.labels)) for _ in range(4)]
     ids = np.unique(np.concatenate([batch["input_ids"].numpy().reshape(-1) for batch in dynamic]))
     engine = Engine(models[3], token_ids=ids, prefix_bytes=2**30)
     loops = {
@@ -228,16 +208,10 @@ def long_texts() -> Texts:
 
 def main() -> None:
     """Measure every case on the given data."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path)
-    parser.add_argument("--text")
-    parser.add_argument("--label")
-    arguments = parser.parse_args()
-    if arguments.data is None:
-        sys.stderr.write("engine: skipped; it needs --data, a file of labelled texts\n")
+    short = given_texts("engine", __doc__.splitlines()[0])
+    if short is None:
         return
-    settings = DataSettings(text=arguments.text, label=arguments.label)
-    sets = {"short": Texts.of(str(arguments.data), settings), "long": long_texts()}
+    sets = {"short": short, "long": long_texts()}
     cases = []
     for case in CASES:
         with tempfile.TemporaryDirectory() as cache:
@@ -246,7 +220,7 @@ def main() -> None:
         sys.stdout.write(json.dumps(cases[-1]) + "\n")
         sys.stdout.flush()
     result = {
-        "data": arguments.data.name,
+        "data": short.name,
         "cases": cases,
         "versions": versions(),
         "machine": machine(torch.get_num_threads()),

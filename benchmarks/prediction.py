@@ -9,7 +9,6 @@ How far its answers are from the pipeline's in float32 is reported. The result g
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
 import sys
@@ -21,10 +20,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from _labelled import given_texts
 from transformers import AutoModelForSequenceClassification, pipeline
 
-from tunesmith.config import DataSettings, ModelSettings
-from tunesmith.data.columns import load_splits
+from tunesmith.config import ModelSettings
 from tunesmith.engine import Engine
 from tunesmith.engine.precision import choose_precision
 from tunesmith.models.heads import quiet_library
@@ -99,19 +98,12 @@ def _against(found: Answers, wanted: Answers) -> dict[str, Any]:
 
 def main() -> None:
     """Measure on the given data."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path)
-    parser.add_argument("--text")
-    parser.add_argument("--label")
-    arguments = parser.parse_args()
-    if arguments.data is None:
-        sys.stderr.write("prediction: skipped; it needs --data, a file of labelled texts\n")
+    data = given_texts("prediction", __doc__.splitlines()[0])
+    if data is None:
         return
-    settings = DataSettings(text=arguments.text, label=arguments.label)
-    records = load_splits(str(arguments.data), settings, "classification", True)[0]["train"]
-    texts = (records.texts * (TEXTS // len(records) + 1))[:TEXTS]
-    result = measure(texts, sorted({str(label) for label in records.labels}))
-    result |= {"data": arguments.data.name, "versions": versions(), "machine": machine(torch.get_num_threads())}
+    texts = (data.texts * (TEXTS // len(data.texts) + 1))[:TEXTS]
+    result = measure(texts, data.labels)
+    result |= {"data": data.name, "versions": versions(), "machine": machine(torch.get_num_threads())}
     RESULT.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     sys.stdout.write(json.dumps(result, indent=2) + "\n")
 

@@ -45,16 +45,22 @@ WORDS = (
 PIECES = [*"abcdefghijklmnopqrstuvwxyz0123456789", *(f"##{c}" for c in "abcdefghijklmnopqrstuvwxyz0123456789")]
 
 SIZES = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
-# Family → what its configuration calls things differently, or needs besides.
+# Family → what its configuration calls things differently, or needs besides; `model_type` where it is not the name.
 FAMILIES: dict[str, dict[str, Any]] = {
     "bert": {},
     "roberta": {"max_position_embeddings": 130, "type_vocab_size": 1},
+    "xlm-roberta": {"max_position_embeddings": 130, "type_vocab_size": 1},
+    "camembert": {"max_position_embeddings": 130, "type_vocab_size": 1},
+    "albert": {"embedding_size": 8},
     "distilbert": {"dim": 16, "n_layers": 2, "n_heads": 2, "hidden_dim": 32},
     "electra": {"embedding_size": 16},
     "llama": {"num_key_value_heads": 2},
+    "qwen2": {"num_key_value_heads": 1},
     "modernbert": {"global_attn_every_n_layers": 2, "local_attention": 16},
     "mpnet": {"max_position_embeddings": 130},
-    "deberta-v2": {
+    "deberta-v2": {"relative_attention": True, "pos_att_type": ["p2c", "c2p"]},
+    "deberta-v3": {
+        "model_type": "deberta-v2",
         "relative_attention": True,
         "position_biased_input": False,
         "pos_att_type": ["p2c", "c2p"],
@@ -125,10 +131,10 @@ def tiny_model_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str
     def make(family: str) -> Path:
         segments = ["token_type_ids"] if family in ("bert", "electra") else []
         tokenizer = _tokenizer("input_ids", *segments, "attention_mask")
+        settings = {"model_type": family, "max_position_embeddings": 128} | SIZES | FAMILIES[family]
         config = transformers.AutoConfig.for_model(
-            family,
             vocab_size=len(tokenizer),
-            **{"max_position_embeddings": 128} | SIZES | FAMILIES[family],
+            **settings,
             **{f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("pad", "cls", "sep")},
             bos_token_id=tokenizer.cls_token_id,
             eos_token_id=tokenizer.sep_token_id,

@@ -40,6 +40,9 @@ def option(default: Any, help: str, flag: str | None = None, **limits: Any) -> A
     return Field(default, description=help, json_schema_extra=extra, **limits)
 
 
+PrecisionName = Literal["auto", "float32", "bfloat16", "float16"]
+
+
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", validate_assignment=True, allow_inf_nan=False)
 
@@ -135,9 +138,7 @@ class TrainingSettings(Section):
         None, "Stop after this many evaluations without improvement.", "--early-stopping", ge=1
     )
     metric: str | None = option(None, "Metric that chooses the best checkpoint.", "--metric")
-    precision: Literal["auto", "float32", "bfloat16", "float16"] = option(
-        "auto", "Arithmetic of the matrix products; weights stay float32.", "--precision"
-    )
+    precision: PrecisionName = option("auto", "Arithmetic of the matrix products; weights stay float32.", "--precision")
     seed: int = option(42, "Seed of splits, initialisation, sampling and dropout.", "--seed", ge=0, lt=2**32)
     save_minutes: float = option(10.0, "A checkpoint is written at least this often.", gt=0)
     threads: int | None = option(None, "Processor threads (else all).", "--threads", ge=1)

@@ -7,11 +7,12 @@ import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from torch import nn
 
+from tunesmith.config import PrecisionName
 from tunesmith.data.records import Records, text_records
 from tunesmith.engine import Engine
 from tunesmith.engine.precision import choose_precision
@@ -27,7 +28,6 @@ from tunesmith.training.inference import predict_logits
 from tunesmith.training.sampling import PaddingCollator
 
 FACTS = "tunesmith.json"
-PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,8 @@ class Predictor:
         space: meaning of its outputs.
         max_length: tokens per text; longer texts are cut.
         pairs: it was trained on pairs of texts.
-        precision: of the matrix products. float32 gives the logits of plain transformers; bfloat16 is several times
-            faster where the machine has it, and rounds probabilities in the third digit.
+        precision: of the matrix products. float32 gives the logits of plain transformers; the others round, and are
+            faster where the machine has them in hardware.
     """
 
     model: nn.Module
@@ -64,8 +64,9 @@ class Predictor:
             ModelError: it is neither, or damaged.
             UsageError: there is no such precision.
         """
-        if precision not in PRECISIONS:
-            raise UsageError(f"--precision: expected one of {', '.join(PRECISIONS)}, found {precision!r}")
+        known = get_args(PrecisionName)
+        if precision not in known:
+            raise UsageError(f"--precision: expected one of {', '.join(known)}, found {precision!r}")
         path = Path(folder)
         model_folder = path / "model" if (path / "model").is_dir() else path
         try:

@@ -18,6 +18,7 @@ from tunesmith.engine.layout import Layout
 from tunesmith.engine.noise import Noise, replace_dropout
 from tunesmith.engine.packing import PASSED_ON, Packing
 from tunesmith.engine.prefix import Prefix
+from tunesmith.engine.vectors import VectorCache
 from tunesmith.engine.vocabulary import CompactVocabulary, unsuitable, unsuitable_optimizer
 from tunesmith.errors import ModelError
 
@@ -39,6 +40,7 @@ class Engine:
         packing: None where the model cannot be packed.
         reason: why it cannot.
         vocabulary: None where the whole table is trained.
+        vectors: set by who runs a frozen body once: what it keeps of each text, in place of `prefix`.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class Engine:
                 self.reason = str(error)
         self.whole_vocabulary = SWITCHED_OFF if token_ids is None else unsuitable(model, token_ids)
         self.vocabulary: CompactVocabulary | None = None
+        self.vectors: VectorCache | None = None
         if token_ids is not None and self.whole_vocabulary is None:
             self.vocabulary = CompactVocabulary(model, token_ids)
         self.prefix: Prefix | None = None
@@ -116,7 +119,8 @@ class Engine:
         if self.vocabulary is not None:
             kept, total = self.vocabulary.kept, self.vocabulary.total
             vocabulary = {"state": "on", "rows": kept, "of": total, "bytes_saved": self.vocabulary.bytes_saved}
-        prefix = {"state": "off", "reason": SWITCHED_OFF} if self.prefix is None else self.prefix.report()
+        cache = self.vectors or self.prefix
+        prefix = {"state": "off", "reason": SWITCHED_OFF} if cache is None else cache.report()
         return {"packing": packing, "prefix": prefix, "vocabulary": vocabulary}
 
     def _run(self, *positional: Any, **named: Any) -> Any:

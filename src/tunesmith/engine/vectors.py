@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib.metadata import version
+from typing import Any
 
 import torch
 from torch import nn
@@ -64,7 +65,7 @@ class VectorCache:
         """Let later runs find the vectors."""
         self._store.commit()
 
-    def report(self) -> dict[str, int | str]:
+    def report(self) -> dict[str, Any]:
         """State and figures."""
         reason = {"reason": self._store.reason} if self._store.reason else {}
         return {"state": "on", "rows_read": self.read, "rows_computed": self.computed, **reason}

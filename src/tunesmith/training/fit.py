@@ -113,16 +113,13 @@ def fit(model: nn.Module, job: Assignment) -> Fit:
     model = job.method.apply(model).to("cuda" if torch.cuda.is_available() else "cpu")
     summary = parameter_summary(model)
     with attached(model, functools.partial(_engine, job)) as engine:
-        best, details, tokens = (_solve if job.method.solves_head else _train)(model, job)
-        report = engine.report()
-    if "prefix" in details:
-        report["prefix"] = details.pop("prefix")
+        best, details, tokens = _solve(model, job, engine) if job.method.solves_head else _train(model, job)
     if job.space != job.space.in_users_units:
         _restore_scale(model, job.space)
     adapter = _save_adapter(model, job.place.folder / ".work" / "adapter")
     plain = job.method.finish(model)
     plain.requires_grad_(True).eval()
-    return Fit(plain, adapter, best, summary, time.perf_counter() - start, tokens, details, report)
+    return Fit(plain, adapter, best, summary, time.perf_counter() - start, tokens, details, engine.report())
 
 
 def _engine(job: Assignment, model: nn.Module) -> Engine:
@@ -155,21 +152,19 @@ def _require_metric(job: Assignment) -> None:
         )
 
 
-def _solve(model: nn.Module, job: Assignment) -> tuple[dict[str, Any], dict[str, Any], int]:
+def _solve(model: nn.Module, job: Assignment, engine: Engine) -> tuple[dict[str, Any], dict[str, Any], int]:
     train, valid, method = job.train, job.valid, cast(HeadSolver, job.method)
     assert train.targets is not None and valid.targets is not None
     collate = PaddingCollator.of(job.place.tokenizer)
-    budget = job.engine.cache_bytes
     precision = job.settings.precision
-    kept = VectorCache(model, final_linear(model), precision, budget) if budget else None
+    if budget := job.engine.cache_bytes:
+        engine.vectors = VectorCache(model, final_linear(model), precision, budget)
     with job.place.stages.bar("features", len(train)) as bar:
-        vectors = pooled_vectors(model, train, collate, precision, bar.advance, kept)
-    details: dict[str, Any] = dict(method.solve(model, vectors, train.targets, job.settings))
-    if kept:
-        details["prefix"] = kept.report()
+        vectors = pooled_vectors(model, train, collate, precision, bar.advance, engine.vectors)
+    details = method.solve(model, vectors, train.targets, job.settings)
     metrics = job.task.quick_score(predict_logits(model, valid, collate), valid.targets, job.space)
     best = {"step": 1, "metric": job.settings.metric, "value": metrics[str(job.settings.metric)]}
-    return best, details, int(train.lengths.sum())
+    return best, dict(details), int(train.lengths.sum())
 
 
 def _train(model: nn.Module, job: Assignment) -> tuple[dict[str, Any], dict[str, Any], int]:
