@@ -17,6 +17,7 @@ import typer
 
 from tunesmith import config as settings
 from tunesmith.errors import TunesmithError, UsageError
+from tunesmith.memory import keep_freed_memory
 
 app = typer.Typer(
     name="tunesmith",
@@ -41,6 +42,7 @@ SetOption = Annotated[list[str] | None, typer.Option("--set", help="Any setting:
 def main() -> None:
     """Run a command; errors become one line each on standard error and an exit code."""
     _quieten_libraries()
+    keep_freed_memory()
     debug, as_json = "--debug" in sys.argv, "--json" in sys.argv
     try:
         sys.exit(app(standalone_mode=False) or 0)
