@@ -6,9 +6,10 @@ Every side is a process that reads the same files (a random sample: 2,000 rows t
 test), fine-tunes the packaged MiniLM completely for two epochs with the same batch size and learning rate, evaluates
 after each epoch and scores the test rows. The stock sides do no more than that; `tunesmith train` also checks the
 data, scores a baseline, makes intervals, a report and a model card. ``guide`` pads to 128 in float32; ``stock`` pads
-to the longest of the batch, in bfloat16 with fused AdamW; ``grouped`` is the latter with ``group_by_length``; ``off`` is
-`tunesmith train --engine off`, whose scores differ from those with the engine by rounding and by the draws of dropout
-alone. All but the guide run with three seeds, in turns. The result goes to ``results/commands.json``.
+to the longest of the batch, in bfloat16 with fused AdamW; ``grouped`` is the latter with ``group_by_length``; ``off``
+is `tunesmith train --engine off`, whose scores differ from those with the engine by rounding and by the draws of
+dropout alone (those of the stock sides differ by pooling and by the head's learning rate, too). All but the guide run
+with three seeds, in turns. The result goes to ``results/commands.json``.
 """
 
 from __future__ import annotations

@@ -133,7 +133,7 @@ def measure(case: Case, data: Texts) -> dict[str, Any]:
     generator = np.random.default_rng(0)
     order = generator.permutation(len(data.texts))[: case.rows * BATCHES].reshape(BATCHES, case.rows)
     dynamic, fixed, grouped = (
-        [_encode(tokenizer, data.select(rows), case.length, pad) for rows in chosen]
+        [encode(tokenizer, data.select(rows), case.length, pad) for rows in chosen]
         for chosen, pad in ((order, True), (order, "max_length"), (_grouped(lengths, case.rows), True))
     )
     models = [make_model(case, len(data.labels)) for _ in range(4)]
@@ -193,7 +193,7 @@ def _grouped(lengths: list[int], rows: int) -> list[np.ndarray]:
     return [chosen[i] for i in np.random.default_rng(1).permutation(BATCHES)]
 
 
-def _encode(tokenizer: Any, data: Texts, length: int, padding: bool | str) -> Batch:
+def encode(tokenizer: Any, data: Texts, length: int, padding: bool | str) -> Batch:
     batch = tokenizer(data.texts, padding=padding, truncation=True, max_length=length, return_tensors="pt")
     return {**batch, "labels": torch.tensor(data.targets)}
 

@@ -71,6 +71,12 @@ FAMILIES: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.fixture(scope="session")
+def families() -> tuple[str, ...]:
+    """The names that `tiny_model_folder` knows."""
+    return tuple(FAMILIES)
+
+
 @pytest.fixture(autouse=True)
 def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     """A connection to anything but this machine fails at once and says so."""

@@ -108,3 +108,60 @@ def test_calls_that_cannot_be_packed_get_the_models_own_answer(tiny_model_folder
     assert all(torch.equal(a, b) for a, b in zip(wanted.hidden_states, found.hidden_states, strict=True))
     assert engine.report()["packing"]["real_tokens"] == 0
     assert close(packed(**inputs, return_dict=False)[0], wanted.logits)
+
+
+def unusual(name: str, inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The batch with something about it that is rare."""
+    mask = inputs["attention_mask"].clone()
+    if name == "left padding":
+        return {key: value.flip(1) for key, value in inputs.items()}
+    if name == "a hole in the mask":
+        mask[2, 7] = 0
+    if name == "a text without tokens":
+        mask[1] = 0
+    if name == "no mask":
+        return {"input_ids": inputs["input_ids"]}
+    if name == "one token":
+        return {key: value[:1, :1] for key, value in inputs.items()}
+    return inputs | {"attention_mask": mask}
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize(
+    "name", ["left padding", "a hole in the mask", "a text without tokens", "no mask", "one token"]
+)
+@pytest.mark.parametrize("family", ["bert", "roberta", "modernbert", "llama"])
+def test_unusual_batches_get_the_models_own_answer(
+    tiny_model_folder: Callable[[str], Path], family: str, name: str, attention: str
+) -> None:
+    plain, packed = pair(tiny_model_folder(family), "token")
+    for model in (plain, packed):
+        model.set_attn_implementation(attention)
+    engine, inputs = Engine(packed), unusual(name, batch())
+    wanted, found = plain(**inputs).logits, packed(**inputs).logits
+    real = inputs.get("attention_mask", torch.ones_like(inputs["input_ids"])).bool()
+    assert close(found[real], wanted[real])
+    engine.detach()
+    assert packed.config._attn_implementation == attention
+
+
+def test_vectors_in_place_of_tokens_get_the_models_own_answer(tiny_model_folder: Callable[[str], Path]) -> None:
+    plain, packed = pair(tiny_model_folder("bert"), "sequence")
+    Engine(packed)
+    inputs = batch()
+    vectors = plain.get_input_embeddings()(inputs["input_ids"])
+    wanted, found = (m(inputs_embeds=vectors, attention_mask=inputs["attention_mask"]).logits for m in (plain, packed))
+    assert close(found, wanted)
+
+
+def test_a_model_saved_with_the_engine_on_is_the_plain_model(
+    tiny_model_folder: Callable[[str], Path], tmp_path: Path
+) -> None:
+    plain, packed = pair(tiny_model_folder("bert"), "sequence")
+    Engine(packed, token_ids=batch()["input_ids"].numpy())
+    plain.save_pretrained(tmp_path / "plain")
+    packed.save_pretrained(tmp_path / "packed")
+    names = sorted(path.name for path in (tmp_path / "plain").iterdir())
+    assert sorted(path.name for path in (tmp_path / "packed").iterdir()) == names
+    for name in names:
+        assert (tmp_path / "packed" / name).read_bytes() == (tmp_path / "plain" / name).read_bytes(), name

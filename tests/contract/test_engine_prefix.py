@@ -90,6 +90,17 @@ def test_training_on_kept_states_is_training(tiny_model_folder: Folder, family: 
     second.detach()
 
 
+def test_states_that_would_not_all_fit_are_not_kept(tiny_model_folder: Folder) -> None:
+    wanted = train(model_of(tiny_model_folder("bert")), batches())
+    model = model_of(tiny_model_folder("bert"))
+    engine = Engine(model, prefix_bytes=BUDGET, expected=(10**6, 10**9))
+    assert same(train(model, batches()), wanted)
+    report = engine.report()["prefix"]
+    assert report["rows_read"] == report["bytes"] == 0
+    assert "do not fit" in report["reason"]
+    engine.detach()
+
+
 def test_the_boundary_follows_unfreezing(tiny_model_folder: Folder) -> None:
     plain, model = (model_of(tiny_model_folder("bert"), 2) for _ in range(2))
     engine = Engine(model, prefix_bytes=BUDGET)

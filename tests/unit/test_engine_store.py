@@ -137,6 +137,25 @@ def test_the_estimate_is_what_is_written(tmp_path: Path) -> None:
     assert file.stat().st_size == estimate(len(LENGTHS), sum(LENGTHS), WIDTH, torch.bfloat16)
 
 
+def test_nothing_is_stored_when_not_all_would_fit(tmp_path: Path) -> None:
+    whole = estimate(len(LENGTHS), sum(LENGTHS), WIDTH, torch.bfloat16)
+    small = make(tmp_path / "small", budget=whole - 1)
+    small.expect(len(LENGTHS), sum(LENGTHS))
+    keys, _ = fill(small, LENGTHS)
+    assert small.get(keys) is None and small.refused == len(LENGTHS)
+    assert small.reason is not None and "do not fit" in small.reason
+
+    enough = make(tmp_path / "enough", budget=BUDGET)
+    enough.expect(len(LENGTHS), sum(LENGTHS))
+    keys, states = fill(enough, LENGTHS)
+    found = enough.get(keys)
+    assert found is not None and torch.equal(found, states)
+    enough.commit()
+    again = make(tmp_path / "enough", budget=BUDGET)
+    again.expect(len(LENGTHS), sum(LENGTHS))
+    assert again.reason is None
+
+
 def test_a_changed_byte_anywhere_is_noticed_and_healed(tmp_path: Path) -> None:
     keys, states, file = committed(tmp_path)
     good = file.read_bytes()

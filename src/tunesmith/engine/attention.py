@@ -172,7 +172,7 @@ class _Attention(torch.autograd.Function):
         out, kept = torch.empty_like(v), []
         for block, a, b, c, o in _parts(blocks, q, k, v, out):
             scores = torch.baddbmm(_bias(block, hidden, a), a, b.transpose(1, 2), alpha=scale)
-            shares = scores.float().softmax(dim=-1).to(a.dtype)
+            shares = scores.to(_wide(a.dtype)).softmax(dim=-1).to(a.dtype)
             mask = None if noise is None else noise(shares.shape)
             torch.bmm(shares if mask is None else shares * mask, c, out=o)
             kept += [shares, mask]
@@ -193,8 +193,9 @@ class _Attention(torch.autograd.Function):
             upstream = torch.bmm(g, c.transpose(1, 2))
             if mask is not None:
                 upstream.mul_(mask)
-            wide = torch._softmax_backward_data(upstream.float(), shares.float(), -1, torch.float32)
-            scores = wide.mul_(ctx.scale).to(a.dtype)
+            wide = _wide(a.dtype)
+            scores = torch._softmax_backward_data(upstream.to(wide), shares.to(wide), -1, wide)
+            scores = scores.mul_(ctx.scale).to(a.dtype)
             torch.bmm(scores, b, out=to_q)
             torch.bmm(scores.transpose(1, 2), a, out=to_k)
         return (*(x.index_select(0, blocks.scatter) for x in grads), None, None, None, None)
@@ -205,6 +206,11 @@ def _parts(blocks: Blocks, *tensors: torch.Tensor) -> Any:
     ends = [block.start for block in blocks.parts[1:]] + [len(blocks.gather)]
     for block, end in zip(blocks.parts, ends, strict=True):
         yield (block, *(x[block.start : end].view(-1, block.width, x.shape[1]) for x in tensors))
+
+
+def _wide(dtype: torch.dtype) -> torch.dtype:
+    """What a softmax over scores of `dtype` is computed in."""
+    return torch.promote_types(dtype, torch.float32)
 
 
 def _never(dtype: torch.dtype) -> float:

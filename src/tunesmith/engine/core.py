@@ -35,6 +35,8 @@ class Engine:
         token_ids: ids of every token that training may meet, any shape; the other rows of the embedding table are not
             trained (see `CompactVocabulary`). None trains all. Give the optimizer to `follow`.
         prefix_bytes: disk space for the states of frozen layers (see `Prefix`), 0 to run them every time.
+        expected: texts and tokens that training and evaluation will meet, where known: states that would not all fit
+            into the space are not stored.
 
     Attributes:
         packing: None where the model cannot be packed.
@@ -44,7 +46,12 @@ class Engine:
     """
 
     def __init__(
-        self, model: nn.Module, packing: bool = True, token_ids: np.ndarray | None = None, prefix_bytes: int = 0
+        self,
+        model: nn.Module,
+        packing: bool = True,
+        token_ids: np.ndarray | None = None,
+        prefix_bytes: int = 0,
+        expected: tuple[int, int] | None = None,
     ) -> None:
         self.model, self.backbone = model, find_backbone(model)
         self.packing: Packing | None = None
@@ -63,7 +70,8 @@ class Engine:
             self.vocabulary = CompactVocabulary(model, token_ids)
         self.prefix: Prefix | None = None
         if prefix_bytes:
-            self.prefix = Prefix(plain_model(model), self.backbone, self.packing is not None, prefix_bytes)
+            packed = self.packing is not None
+            self.prefix = Prefix(plain_model(model), self.backbone, packed, prefix_bytes, expected)
         self._dropouts = replace_dropout(model, noise) if self.packing is not None else []
         self._noise = noise
         self._forward = self.backbone.forward
@@ -127,12 +135,12 @@ class Engine:
         arguments = self._signature.bind(*positional, **named).arguments
         arguments |= arguments.pop("kwargs", {})
         mask = self._mask(arguments) if self.packing is not None or self.prefix is not None else None
-        if mask is None or not mask.any():
+        layout = None if mask is None or not mask.any() else Layout(mask)
+        if layout is None or not layout.contiguous:
             with self._ordinary():
                 return self._forward(*positional, **named)
-        layout = Layout(mask)
         self.real_tokens += layout.tokens
-        self.padded_tokens += mask.numel()
+        self.padded_tokens += layout.shape[0] * layout.shape[1]
         if self.model.training:  # not the backbone: it may be frozen below a head with dropout
             self._noise.restart()
         with self._prefix(layout, arguments):

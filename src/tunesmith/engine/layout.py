@@ -21,6 +21,7 @@ class Layout:
         shape: (batch, length).
         rows: (n,) the batch's rows with tokens, the longest first.
         lengths: (n,) their numbers of tokens.
+        contiguous: whether no row has padding between its tokens.
     """
 
     def __init__(self, mask: torch.Tensor) -> None:
@@ -30,11 +31,12 @@ class Layout:
         order = np.argsort(-lengths, kind="stable")
         self.rows = order[lengths[order] > 0]
         self.lengths = lengths[self.rows]
-        position = np.cumsum(real, axis=1) - 1
+        self._starts = real[self.rows].argmax(axis=1)
+        last = self.shape[1] - 1 - real[self.rows, ::-1].argmax(axis=1)
+        self.contiguous = bool((last - self._starts + 1 == self.lengths).all())
         at = np.nonzero(real[self.rows])
-        flat = self.rows[at[0]] * self.shape[1] + at[1]
-        self._flat = torch.from_numpy(flat).to(self.device)
-        self._position = position.reshape(-1)[flat]
+        self._flat = torch.from_numpy(self.rows[at[0]] * self.shape[1] + at[1]).to(self.device)
+        self._columns = at[1]
 
     @property
     def tokens(self) -> int:
@@ -48,8 +50,8 @@ class Layout:
 
     @functools.cached_property
     def positions(self) -> torch.Tensor:
-        """(1, tokens) position of each token in its sequence, from 0."""
-        return torch.from_numpy(self._position)[None].to(self.device)
+        """(1, tokens) column of each token in the padded batch: transformers counts padding on the left, too."""
+        return torch.from_numpy(self._columns)[None].to(self.device)
 
     def pack(self, padded: torch.Tensor) -> torch.Tensor:
         """(batch, length, ...) → (1, tokens, ...)."""
@@ -61,11 +63,14 @@ class Layout:
         return empty.index_copy_(0, self._flat, packed[0]).view(*self.shape, *packed.shape[2:])
 
     def keys(self, *features: torch.Tensor | None) -> list[bytes]:
-        """For each of `rows`, a hash of its real tokens in `features` (batch, length), which may be absent."""
+        """For each of `rows`, a hash of its real tokens in `features` (batch, length), which may be absent.
+
+        Padding on the left counts, since it moves positions.
+        """
         given = [self.pack(feature)[0].cpu().numpy().astype(np.int64) for feature in features if feature is not None]
         ends = np.cumsum(self.lengths)
         stacked = np.ascontiguousarray(np.stack(given, axis=1))
         return [
-            hashlib.blake2b(stacked[end - length : end].tobytes(), digest_size=16).digest()
-            for end, length in zip(ends, self.lengths, strict=True)
+            hashlib.blake2b(stacked[end - length : end].tobytes() + bytes(int(start)), digest_size=16).digest()
+            for start, end, length in zip(self._starts, ends, self.lengths, strict=True)
         ]

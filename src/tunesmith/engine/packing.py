@@ -112,12 +112,13 @@ class Packing:
         return layout.positions
 
     def _try(self) -> None:
-        """Run two short texts and one token both ways."""
+        """Run two short texts, the second padded on the left, and one token both ways."""
         embeddings = self.backbone.get_input_embeddings()  # type: ignore[operator]
         device, size = embeddings.weight.device, embeddings.weight.shape[0]
         ids = (torch.arange(len(TRIAL_LENGTHS) * max(TRIAL_LENGTHS), device=device) * 7919 + 5) % size
         ids = ids.view(len(TRIAL_LENGTHS), -1)
         mask = torch.arange(ids.shape[1], device=device) < torch.tensor(TRIAL_LENGTHS, device=device)[:, None]
+        mask[1] = mask[1].flip(0)
         padding = getattr(self.config, "pad_token_id", None)
         ids = ids.masked_fill(ids == padding, (padding or 0) + 1).masked_fill(~mask, padding or 0)
         inputs = {"input_ids": ids, "attention_mask": mask.long()}

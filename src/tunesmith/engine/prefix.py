@@ -35,13 +35,23 @@ class Prefix:
         backbone: the part of it below the head.
         packed: whether it runs on packed batches; their rounding differs.
         budget_bytes: of the states on disk.
+        expected: texts and tokens that will come by in all, None where that is not known. States that would not all
+            fit are not stored.
 
     Attributes:
         reason: why there is nothing to keep, or None.
     """
 
-    def __init__(self, model: nn.Module, backbone: nn.Module, packed: bool, budget_bytes: int) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        backbone: nn.Module,
+        packed: bool,
+        budget_bytes: int,
+        expected: tuple[int, int] | None = None,
+    ) -> None:
         self.model, self.backbone, self.packed, self.budget_bytes = model, backbone, packed, budget_bytes
+        self.expected = expected
         self.reason: str | None = None
         self.layers = 0
         self.hits = self.misses = 0
@@ -161,6 +171,8 @@ class Prefix:
                 "transformers": version("transformers"),
             }
             self._stores[key] = StateStore(identity, int(config.hidden_size), dtype, self.budget_bytes)
+            if self.expected is not None:
+                self._stores[key].expect(*self.expected)
         return self._stores[key]
 
     @torch.no_grad()

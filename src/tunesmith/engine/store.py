@@ -155,6 +155,15 @@ class StateStore:
         else:
             self._files.adopt(writer.path, writer.descriptor)
 
+    def expect(self, rows: int, tokens: int) -> None:
+        """Store nothing (`reason` says why) unless `rows` rows with `tokens` tokens in all fit, kept ones included.
+
+        A batch is spared only when all its rows are known, so a part of them would cost time and help little.
+        """
+        missing = estimate(rows, tokens, self.width, self.dtype) - self.size
+        if missing > 0:
+            self.reason = self.refuses(missing)
+
     def refuses(self, size: int) -> str | None:
         """Why `size` more bytes (see `estimate`) would not be stored, or None when they would."""
         return self.reason or cachedir.shortage(self._root, size, self.budget_bytes, self.folder)

@@ -128,7 +128,8 @@ def _engine(job: Assignment, model: nn.Module) -> Engine:
         special = np.asarray(job.place.tokenizer.all_special_ids, dtype=np.int32)
         token_ids = np.concatenate([job.train.token_ids(), job.valid.token_ids(), special])
     budget = 0 if job.method.solves_head else job.engine.cache_bytes  # one vector a text is kept there, see `_solve`
-    return Engine(model, job.engine.uses("packing"), token_ids, budget)
+    lengths = np.concatenate([job.train.lengths, job.valid.lengths])
+    return Engine(model, job.engine.uses("packing"), token_ids, budget, (len(lengths), int(lengths.sum())))
 
 
 def resolve_training(

@@ -1,0 +1,127 @@
+"""Feature extraction against stock training with a frozen backbone for five epochs.
+
+    python benchmarks/features.py --data train.csv [--text COLUMN] [--label COLUMN]
+
+2,000 random texts, the packaged MiniLM, batches of 32, bfloat16. The stock loops run the frozen backbone at every step,
+without gradient, padded to the longest of the batch, on random batches and on batches of similar length
+(``group_by_length``), and train the head with fused AdamW. Ours runs the backbone once and solves for the head, the
+choice of its strength by cross-validation included. Passes are interleaved: one epoch of each stock loop, then ours,
+five times, each time as if for the first time. The result goes to ``results/features.json``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from _labelled import Texts, given_texts
+from engine import Case, encode, make_model, stepper
+from transformers.trainer_pt_utils import LengthGroupedSampler
+
+from tunesmith.config import MethodSettings, ModelSettings, TrainingSettings
+from tunesmith.engine import Engine
+from tunesmith.methods.features import Features
+from tunesmith.models.heads import final_linear
+from tunesmith.models.loading import find_source, load_tokenizer
+from tunesmith.run import machine, versions
+from tunesmith.training.inference import pooled_vectors
+from tunesmith.training.sampling import PaddingCollator
+
+RESULT = Path(__file__).parent / "results" / "features.json"
+ROWS, BATCH, LENGTH, EPOCHS = 2_000, 32, 128, 5
+
+
+def stock_epoch(tokenizer: Any, data: Texts, lengths: list[int], grouped: bool) -> Callable[[], None]:
+    """A function that trains the head of a model of its own for an epoch."""
+    model = make_model(Case("short", BATCH), len(data.labels))
+    head = {id(parameter) for parameter in final_linear(model).parameters()}
+    for parameter in model.parameters():
+        parameter.requires_grad_(id(parameter) in head)
+    step = stepper(model, True, None)
+    generator = torch.Generator().manual_seed(0)
+
+    def batches() -> Iterator[dict[str, torch.Tensor]]:
+        if grouped:
+            order = np.array(list(LengthGroupedSampler(BATCH, lengths=lengths, generator=generator)))
+        else:
+            order = torch.randperm(len(lengths), generator=generator).numpy()
+        for start in range(0, len(order), BATCH):
+            yield encode(tokenizer, data.select(order[start : start + BATCH]), LENGTH, True)
+
+    def epoch() -> None:
+        for batch in batches():
+            step(batch)
+
+    return epoch
+
+
+def our_features(tokenizer: Any, data: Texts) -> None:
+    """Vectors of every text, and the head solved from them."""
+    model = make_model(Case("short", BATCH), len(data.labels)).eval()
+    engine = Engine(model)
+    encoded = tokenizer(data.texts, truncation=True, max_length=LENGTH)["input_ids"]
+    rows = [{"input_ids": np.asarray(ids)} for ids in encoded]
+    collate = PaddingCollator.of(tokenizer)
+    vectors = pooled_vectors(model, _Rows(rows), collate, "bfloat16")  # type: ignore[arg-type]
+    Features(MethodSettings()).solve(model, vectors, np.asarray(data.targets), TrainingSettings())
+    engine.detach()
+
+
+class _Rows(list[dict[str, np.ndarray]]):
+    """Encoded rows, with their lengths as `tunesmith.tasks.encoding.Features` has them."""
+
+    @property
+    def lengths(self) -> np.ndarray:
+        return np.array([len(row["input_ids"]) for row in self])
+
+
+def measure(data: Texts) -> dict[str, Any]:
+    """Median seconds of an epoch of each stock loop and of the whole of ours; the ratio for five epochs."""
+    tokenizer = load_tokenizer(find_source(ModelSettings()))
+    lengths = [len(ids) for ids in tokenizer(data.texts, truncation=True, max_length=LENGTH)["input_ids"]]
+    sides: dict[str, Callable[[], None]] = {
+        "stock epoch": stock_epoch(tokenizer, data, lengths, grouped=False),
+        "grouped epoch": stock_epoch(tokenizer, data, lengths, grouped=True),
+        "features": lambda: our_features(tokenizer, data),
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    for _ in range(EPOCHS):
+        for name, side in sides.items():
+            start = time.perf_counter()
+            side()
+            seconds[name].append(time.perf_counter() - start)
+    median = {name: statistics.median(values) for name, values in seconds.items()}
+    return {
+        "rows": ROWS,
+        "real_tokens": sum(lengths),
+        "seconds": {name: round(value, 2) for name, value in median.items()},
+        "five_epochs_times_as_long_stock": round(EPOCHS * median["stock epoch"] / median["features"], 2),
+        "five_epochs_times_as_long_grouped": round(EPOCHS * median["grouped epoch"] / median["features"], 2),
+    }
+
+
+def main() -> None:
+    """Measure on the given data."""
+    data = given_texts("features", __doc__.splitlines()[0])
+    if data is None:
+        return
+    sample = data.select(np.random.default_rng(0).permutation(len(data.texts))[:ROWS])
+    with tempfile.TemporaryDirectory() as cache:
+        os.environ["TUNESMITH_CACHE"] = cache
+        result = measure(sample)
+    result |= {"data": data.name, "versions": versions(), "machine": machine(torch.get_num_threads())}
+    RESULT.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    sys.stdout.write(json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

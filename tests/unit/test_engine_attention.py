@@ -1,0 +1,124 @@
+"""Packed attention, its layout and its dropout, on batches of random shape against torch's own attention."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn.functional import scaled_dot_product_attention
+
+from tunesmith.engine.attention import PackedMask, Rule, attend
+from tunesmith.engine.layout import Layout
+from tunesmith.engine.lengths import cut_by_length, split_by_length
+from tunesmith.engine.noise import Noise
+
+HEADS, SIZE = 2, 4
+LENGTHS = st.lists(st.integers(0, 70), min_size=1, max_size=9).filter(any)
+"""Tokens of each text of a batch; a text may be empty, but not all of them."""
+
+RULES: dict[str, Rule] = {
+    "everything": lambda batch, head, query, key: torch.ones_like(query + key, dtype=torch.bool),
+    "causal": lambda batch, head, query, key: key <= query,
+    "window": lambda batch, head, query, key: (key - query).abs() <= 5,
+}
+
+
+def mask_of(lengths: list[int], side: str = "right") -> torch.Tensor:
+    longest, positions = max(lengths), torch.arange(max(lengths))
+    count = torch.tensor(lengths)[:, None]
+    return positions < count if side == "right" else positions >= longest - count
+
+
+def reference(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, rule: Rule) -> torch.Tensor:
+    """Attention of one text: (heads, length, size)."""
+    index = torch.arange(query.shape[1])
+    seen = rule(index.new_zeros(()), index.new_zeros(()), index[:, None], index[None, :])
+    return scaled_dot_product_attention(query, key, value, seen.expand(len(index), len(index)))
+
+
+@pytest.mark.parametrize("rule", RULES)
+@given(lengths=LENGTHS, seed=st.integers(0, 99))
+@example(lengths=[1], seed=0)
+@example(lengths=[1, 1, 1, 1], seed=0)
+@example(lengths=[16, 16, 16], seed=0)
+@example(lengths=[700, 2, 0, 3, 1], seed=0)
+@settings(max_examples=40)
+def test_each_text_attends_to_itself_alone(rule: str, lengths: list[int], seed: int) -> None:
+    layout = Layout(mask_of(lengths))
+    draw = torch.Generator().manual_seed(seed)
+    shape = (1, HEADS, layout.tokens, SIZE)
+    inputs = [torch.randn(shape, generator=draw, dtype=torch.float64, requires_grad=True) for _ in range(3)]
+    mask = PackedMask(layout.sequences, RULES[rule], None)
+    found, _ = attend(nn.Module(), *inputs, mask)
+    ends = np.cumsum(layout.lengths)
+    pieces = [
+        reference(*(x[0, :, end - length : end] for x in inputs), RULES[rule])
+        for end, length in zip(ends, layout.lengths, strict=True)
+    ]
+    wanted = torch.cat(pieces, dim=1).transpose(0, 1)[None]
+    torch.testing.assert_close(found, wanted, rtol=1e-9, atol=1e-9)
+    weights = torch.randn(found.shape, generator=draw, dtype=torch.float64)
+    gradients = torch.autograd.grad((found * weights).sum(), inputs)
+    for one, other in zip(gradients, torch.autograd.grad((wanted * weights).sum(), inputs), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
+
+
+@given(lengths=LENGTHS, side=st.sampled_from(["left", "right"]), hole=st.integers(0, 200))
+def test_unpacking_undoes_packing(lengths: list[int], side: str, hole: int) -> None:
+    mask = mask_of(lengths, side)
+    real = np.flatnonzero(mask.reshape(-1))
+    if len(real) > 1:  # a mask may have holes, too
+        mask.view(-1)[real[hole % len(real)]] = False
+    padded = torch.randn(*mask.shape, 3).masked_fill(~mask[..., None], 0)
+    layout = Layout(mask)
+    packed = layout.pack(padded)
+    assert packed.shape == (1, int(mask.sum()), 3)
+    assert torch.equal(layout.unpack(packed), padded)
+    assert layout.lengths.tolist() == sorted((n for n in mask.sum(dim=1).tolist() if n), reverse=True)
+    columns = torch.arange(mask.shape[1]).expand(mask.shape)
+    assert torch.equal(layout.unpack(layout.positions[..., None])[..., 0], columns.masked_fill(~mask, 0))
+    assert layout.contiguous == all("01" not in "".join(map(str, row)).lstrip("0") for row in mask.int().tolist())
+
+
+@given(lengths=LENGTHS, tokens=st.lists(st.integers(1, 9), min_size=70, max_size=70))
+def test_a_texts_key_depends_on_its_own_tokens_alone(lengths: list[int], tokens: list[int]) -> None:
+    mask = mask_of(lengths)
+    ids = torch.tensor(tokens)[: mask.shape[1]].expand(mask.shape).masked_fill(~mask, 0)
+    keys = Layout(mask).keys(ids, None)
+    alone = {n: Layout(torch.ones(1, n)).keys(ids[[lengths.index(n)], :n])[0] for n in lengths if n}
+    assert keys == [alone[n] for n in sorted(alone, reverse=True) for _ in range(lengths.count(n))]
+    assert len(set(keys)) == len(alone)
+    if len(alone) > 1:
+        shifted = Layout(mask.flip(1)).keys(ids.flip(1), None)
+        assert shifted[-1] not in keys, "padding on the left moves positions"
+
+
+@given(lengths=LENGTHS, part=st.integers(1, 200))
+def test_batches_cut_by_length_lose_no_row_and_cost_no_more_than_whole_ones(lengths: list[int], part: int) -> None:
+    counts = np.array(lengths)
+    parts = cut_by_length(counts, part)
+    assert sorted(np.concatenate(parts).tolist()) == list(range(len(lengths)))
+    cost = sum(len(rows) * counts[rows].max() + part for rows in parts)
+    assert cost <= min(len(lengths) * counts.max() + part, counts.sum() + part * len(lengths))
+    batch = {"attention_mask": mask_of(lengths), "labels": torch.arange(len(lengths))}
+    pieces = split_by_length(batch)
+    assert sorted(torch.cat([piece["labels"] for piece in pieces]).tolist()) == list(range(len(lengths)))
+
+
+@given(
+    p=st.sampled_from([0.1, 0.25, 0.5, 0.9]),
+    dtype=st.sampled_from([torch.float32, torch.bfloat16, torch.float16]),
+    seed=st.integers(0, 9),
+)
+def test_dropout_keeps_the_right_share_and_the_mean(p: float, dtype: torch.dtype, seed: int) -> None:
+    torch.manual_seed(seed)
+    mask = Noise().mask(torch.Size((40_000,)), p, dtype)
+    values = sorted(set(mask.tolist()))
+    assert values == [0.0, torch.tensor(1 / (1 - p), dtype=dtype).item()]
+    spread = 6 * (p * (1 - p) / len(mask)) ** 0.5
+    assert abs(float((mask == 0).double().mean()) - p) < spread
+    torch.manual_seed(seed)
+    assert torch.equal(Noise().mask(torch.Size((40_000,)), p, dtype), mask), "the seed decides"
