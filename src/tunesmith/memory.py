@@ -15,7 +15,7 @@ def keep_freed_memory() -> bool:
     """Let glibc keep what is freed, instead of giving it back to the system and asking again at the next step.
 
     A training step frees and allocates the same activations and gradients each time; pages that come back from the
-    system are cleared on first touch. The peak does not change. For a process of our own, not for a host's.
+    system are cleared on first touch. For a process of our own, not for a host's.
 
     Returns:
         Whether the C library took it; other libraries than glibc are left alone.

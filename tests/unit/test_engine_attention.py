@@ -96,6 +96,11 @@ def test_a_texts_key_depends_on_its_own_tokens_alone(lengths: list[int], tokens:
         assert shifted[-1] not in keys, "padding on the left moves positions"
 
 
+def test_a_hole_in_a_text_makes_another_key() -> None:
+    ids, mask = torch.tensor([[5, 6, 7]]), torch.tensor([[1, 0, 1]])
+    assert Layout(mask).keys(ids) != Layout(torch.ones(1, 2)).keys(ids[:, [0, 2]])
+
+
 @given(lengths=LENGTHS, part=st.integers(1, 200))
 def test_batches_cut_by_length_lose_no_row_and_cost_no_more_than_whole_ones(lengths: list[int], part: int) -> None:
     counts = np.array(lengths)

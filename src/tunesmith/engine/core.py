@@ -135,8 +135,8 @@ class Engine:
         arguments = self._signature.bind(*positional, **named).arguments
         arguments |= arguments.pop("kwargs", {})
         mask = self._mask(arguments) if self.packing is not None or self.prefix is not None else None
-        layout = None if mask is None or not mask.any() else Layout(mask)
-        if layout is None or not layout.contiguous:
+        layout = None if mask is None else Layout(mask)
+        if layout is None or not layout.tokens or not layout.contiguous:
             with self._ordinary():
                 return self._forward(*positional, **named)
         self.real_tokens += layout.tokens

@@ -31,10 +31,10 @@ class Layout:
         order = np.argsort(-lengths, kind="stable")
         self.rows = order[lengths[order] > 0]
         self.lengths = lengths[self.rows]
-        self._starts = real[self.rows].argmax(axis=1)
-        last = self.shape[1] - 1 - real[self.rows, ::-1].argmax(axis=1)
-        self.contiguous = bool((last - self._starts + 1 == self.lengths).all())
-        at = np.nonzero(real[self.rows])
+        kept = real[self.rows]
+        spans = self.shape[1] - kept.argmax(axis=1) - kept[:, ::-1].argmax(axis=1)
+        self.contiguous = bool((spans == self.lengths).all())
+        at = np.nonzero(kept)
         self._flat = torch.from_numpy(self.rows[at[0]] * self.shape[1] + at[1]).to(self.device)
         self._columns = at[1]
 
@@ -63,14 +63,11 @@ class Layout:
         return empty.index_copy_(0, self._flat, packed[0]).view(*self.shape, *packed.shape[2:])
 
     def keys(self, *features: torch.Tensor | None) -> list[bytes]:
-        """For each of `rows`, a hash of its real tokens in `features` (batch, length), which may be absent.
-
-        Padding on the left counts, since it moves positions.
-        """
+        """For each of `rows`, a hash of its real tokens: their columns and `features` (batch, length), some absent."""
         given = [self.pack(feature)[0].cpu().numpy().astype(np.int64) for feature in features if feature is not None]
         ends = np.cumsum(self.lengths)
-        stacked = np.ascontiguousarray(np.stack(given, axis=1))
+        stacked = np.ascontiguousarray(np.stack([self._columns, *given], axis=1))
         return [
-            hashlib.blake2b(stacked[end - length : end].tobytes() + bytes(int(start)), digest_size=16).digest()
-            for start, end, length in zip(self._starts, ends, self.lengths, strict=True)
+            hashlib.blake2b(stacked[end - length : end].tobytes(), digest_size=16).digest()
+            for end, length in zip(ends, self.lengths, strict=True)
         ]

@@ -23,7 +23,7 @@ from tunesmith.engine.store import StateStore
 from tunesmith.errors import ModelError
 from tunesmith.models.blocks import find_blocks, layer_stack
 
-CODE_VERSION = 1
+CODE_VERSION = 2
 """Changes when the same weights and tokens would give other states."""
 
 

@@ -12,7 +12,7 @@ from tunesmith.engine.layout import Layout
 from tunesmith.engine.prefix import content_hash
 from tunesmith.engine.store import StateStore
 
-CODE_VERSION = 1
+CODE_VERSION = 2
 """Changes when the same weights and tokens would give other vectors."""
 
 
