@@ -97,7 +97,8 @@ def test_states_that_would_not_all_fit_are_not_kept(tiny_model_folder: Folder) -
     assert same(train(model, batches()), wanted)
     report = engine.report()["prefix"]
     assert report["rows_read"] == report["bytes"] == 0
-    assert "do not fit" in report["reason"]
+    assert report["state"] == "off"
+    assert "do not fit" in report["reason"] and "engine.cache_gigabytes" in report["reason"]
     engine.detach()
 
 

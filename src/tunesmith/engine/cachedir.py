@@ -144,11 +144,13 @@ def shortage(root: Path, size: int, budget_bytes: int, keep: Path) -> str | None
         return f"{root}: cannot be written to; name another folder in TUNESMITH_CACHE"
     if size > within_budget:
         left = f"{size_text(max(0, within_budget))} of the budget of {size_text(budget_bytes)}"
+        advice = "raise it with --set engine.cache_gigabytes=GIGABYTES"
     elif size > on_disk:
         left = f"{size_text(max(0, on_disk))} of the disk"
+        advice = "free some, or name another folder in TUNESMITH_CACHE"
     else:
         return None
-    return f"{root}: {size_text(size)} of states do not fit, {left} can be used; `tunesmith cache --clear` frees space"
+    return f"{root}: {size_text(size)} of states do not fit, {left} can be used; {advice}"
 
 
 def make_room(root: Path, size: int, budget_bytes: int, keep: Path) -> int:

@@ -88,7 +88,8 @@ class Prefix:
         refused = next((store.reason for store in stores if store.reason), None)
         figures = {"layers": self.layers, "rows_read": self.hits, "rows_computed": self.misses}
         figures["bytes"] = sum(store.size for store in stores)
-        return {"state": "on", **figures, **({"reason": refused} if refused else {})}
+        state = "on" if figures["bytes"] or not refused else "off"
+        return {"state": state, **figures, **({"reason": refused} if refused else {})}
 
     @contextmanager
     def serving(self, layout: Layout, ids: torch.Tensor, types: torch.Tensor | None) -> Iterator[None]:
