@@ -234,3 +234,88 @@ def test_other_heads_train_as_well(guide: Guide, auto: Any) -> None:
     before = trainer.evaluate()["eval_loss"]
     trainer.train()
     assert trainer.evaluate()["eval_loss"] < before
+
+
+def tokenized_rows(folder: Path) -> Dataset:
+    tokenizer = AutoTokenizer.from_pretrained(str(folder))
+    rows = tokenizer(TEXTS[:2])
+    return Dataset.from_dict(
+        {"input_ids": rows["input_ids"], "attention_mask": rows["attention_mask"], "label": [1, 0]}
+    )
+
+
+def train_on(kind: type[transformers.Trainer], guide: Guide, **options: Any) -> Any:
+    model = guide.model()
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    tokenizer = AutoTokenizer.from_pretrained(guide.folder)
+    arguments = {"weight_decay": 0.1, "learning_rate": 1e-2, "adam_epsilon": 1e-4, "evaluation_strategy": "no"}
+    args = guide.arguments(**arguments | options)
+    trainer: Any = kind(model=model, args=args, train_dataset=tokenized_rows(guide.folder), processing_class=tokenizer)
+    trainer.train()
+    return trainer
+
+
+def assert_same_weights(one: Any, other: Any) -> None:
+    found = dict(other.model.named_parameters())
+    for name, wanted in one.model.named_parameters():
+        torch.testing.assert_close(found[name], wanted, rtol=1e-4, atol=1e-6, msg=name)
+
+
+def test_only_known_tokens_are_trained_and_the_model_is_the_same(guide: Guide) -> None:
+    stock, ours = train_on(transformers.Trainer, guide), train_on(Trainer, guide)
+    report = ours.engine_report["vocabulary"]
+    assert report["state"] == "on" and report["rows"] < report["of"]
+    assert_same_weights(stock, ours)
+
+
+def test_training_twice_moves_the_embeddings_twice(guide: Guide) -> None:
+    trainer = train_on(Trainer, guide)
+    before = trainer.model.get_input_embeddings().weight.detach().clone()
+    trainer.train()
+    assert trainer.engine_report["vocabulary"]["state"] == "on"
+    assert (trainer.model.get_input_embeddings().weight != before).any()
+
+
+@pytest.mark.parametrize("reason", ["collator", "transform", "optimizer", "subclass"])
+def test_the_whole_vocabulary_is_trained_where_tokens_may_come_from_elsewhere(guide: Guide, reason: str) -> None:
+    class Own(Trainer):
+        def training_step(self, *positional: Any, **options: Any) -> Any:
+            return super().training_step(*positional, **options)
+
+    tokenizer = AutoTokenizer.from_pretrained(guide.folder)
+    padding = transformers.DataCollatorWithPadding(tokenizer)
+    data = tokenized_rows(Path(guide.folder))
+    options: dict[str, Any] = {"data_collator": padding, "args": guide.arguments(evaluation_strategy="no")}
+    model = guide.model()
+    if reason == "collator":
+        options["data_collator"] = lambda rows: padding(rows)
+    elif reason == "transform":
+        columns = data[:]
+        data.set_transform(lambda rows: {name: values[: len(rows["label"])] for name, values in columns.items()})
+    elif reason == "optimizer":
+        options["optimizers"] = (torch.optim.SGD(model.parameters(), lr=1e-3), None)
+    trainer = (Own if reason == "subclass" else Trainer)(model=model, train_dataset=data, **options)
+    trainer.train()
+    assert trainer.engine_report["vocabulary"]["state"] == "off"
+
+
+def test_a_run_with_few_tokens_resumes_bit_for_bit(guide: Guide, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"per_device_train_batch_size": 1, "save_strategy": "steps", "save_steps": 2}
+    straight = train_on(Trainer, guide, **options)
+    model = guide.model()
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    args = straight.args
+    again = Trainer(
+        model=model,
+        args=args,
+        train_dataset=straight.train_dataset,
+        processing_class=straight.processing_class,
+    )
+    again.train(resume_from_checkpoint=str(Path(guide.out) / "checkpoint-2"))
+    assert again.engine_report["vocabulary"]["state"] == "on"
+    wanted = dict(straight.model.named_parameters())
+    assert all(torch.equal(wanted[name], value) for name, value in again.model.named_parameters())

@@ -1,4 +1,4 @@
-"""What the Trainer works out by itself when it stands in for the stock one: loss and metrics of a model's head."""
+"""What the Trainer works out by itself in place of the stock one: loss and metrics of a head, tokens of the data."""
 
 from __future__ import annotations
 
@@ -6,13 +6,46 @@ import warnings
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+from datasets import Dataset
 from peft import PeftModel
 from scipy.special import expit
 from torch import nn
+from transformers import DataCollatorForTokenClassification, DataCollatorWithPadding, default_data_collator
 
 from tunesmith.evaluation.metrics import classification_scores, multilabel_scores, regression_scores
 from tunesmith.models.heads import head_modules
 from tunesmith.tasks.losses import BinaryCrossEntropy, CrossEntropy, Loss, SquaredError
+
+OPTIMIZERS = ("adamw_torch", "adamw_torch_fused")
+"""The Trainer's names of the optimizers that a compact vocabulary can follow."""
+COLLATORS = (DataCollatorWithPadding, DataCollatorForTokenClassification)
+"""Those that bring no token into a batch but padding."""
+ROWS_AT_ONCE = 10_000
+
+
+def training_tokens(trainer: Any) -> np.ndarray | None:
+    """Ids of every token that a Trainer's training will meet, each once; None where they are not certain.
+
+    They are those of the data's ``input_ids`` where neither a transform nor the collator can bring others, and where
+    the Trainer makes the optimizer, for one process. Tokens of evaluation need not be known.
+    """
+    args, data, collator = trainer.args, trainer.train_dataset, trainer.data_collator
+    alone = args.world_size == 1 and not trainer.is_deepspeed_enabled and not trainer.is_fsdp_enabled
+    ours = trainer.optimizer is None and trainer.optimizer_cls_and_kwargs is None and args.optim in OPTIMIZERS
+    plain = collator is default_data_collator or type(collator) in COLLATORS
+    if not (alone and ours and plain and isinstance(data, Dataset)) or data.format["type"] == "custom":
+        return None
+    if "input_ids" not in data.column_names:
+        return None
+    tokens = np.empty(0, dtype=np.int64)
+    for batch in data.select_columns("input_ids").with_format("arrow").iter(ROWS_AT_ONCE):
+        ids = batch.column(0).combine_chunks().flatten()
+        if not pa.types.is_integer(ids.type):
+            return None
+        tokens = np.union1d(tokens, ids.to_numpy(zero_copy_only=False))
+    special = getattr(trainer.processing_class, "all_special_ids", [])
+    return np.union1d(tokens, special).astype(np.int64)
 
 
 def head_loss(model: nn.Module, args: Any) -> Loss | None:

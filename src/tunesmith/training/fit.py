@@ -28,10 +28,11 @@ from tunesmith.tasks.encoding import Features
 from tunesmith.training import checkpoint as checkpoints
 from tunesmith.training.arguments import TrainingArguments
 from tunesmith.training.inference import pooled_vectors, predict_logits
+from tunesmith.training.plan import Plan
 from tunesmith.training.progress import ProgressCallback, Stages
 from tunesmith.training.sampling import PaddingCollator
 from tunesmith.training.signals import StopRequest
-from tunesmith.training.trainer import Plan, Trainer
+from tunesmith.training.trainer import Trainer
 
 CHECKPOINT_PREFIX = "step"
 LOGS_PER_EPOCH = 20

@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,46 +26,15 @@ from transformers.trainer_callback import ExportableState
 from tunesmith.engine import Engine, attached
 from tunesmith.engine.lengths import split_by_length
 from tunesmith.errors import DivergedError, Interrupted, ModelError
-from tunesmith.tasks.losses import BinaryCrossEntropy, CrossEntropy, Loss
+from tunesmith.tasks.losses import BinaryCrossEntropy, CrossEntropy
 from tunesmith.training import checkpoint as checkpoints
 from tunesmith.training import drop_in
 from tunesmith.training.arguments import TrainingArguments
+from tunesmith.training.plan import Plan
 from tunesmith.training.sampling import EpochSampler, trim_padding
-from tunesmith.training.signals import StopRequest
 
 PREFIX_BYTES = 4 * 2**30
 """Disk space that a Trainer used by itself may give to the states of frozen layers."""
-
-
-def _engine(model: nn.Module) -> Engine:
-    return Engine(model, prefix_bytes=PREFIX_BYTES)
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a run may decide beyond the arguments; the defaults make the Trainer a drop-in for the stock one.
-
-    Attributes:
-        loss: of the task, on the model's logits; None takes the one that fits the model's head, or the model's own.
-        parameter_groups: model → optimizer groups; None for the library's two groups.
-        begin_epoch: called with (model, epoch, epochs) before each epoch.
-        stop: request to end after the current step.
-        prefix: of checkpoint folders, ``<prefix>-<step>``.
-        identity: what checkpoints belong to; one of another identity is refused.
-        save_minutes: longest time between two checkpoints.
-        resume_hint: how the user continues an interrupted run.
-        engine: called with the model when work on it begins; what it returns is detached when the work ends.
-    """
-
-    loss: Loss | None = None
-    parameter_groups: Callable[[nn.Module], list[dict[str, Any]]] | None = None
-    begin_epoch: Callable[[nn.Module, int, int], None] | None = None
-    stop: StopRequest = field(default_factory=StopRequest)
-    prefix: str = "checkpoint"
-    identity: dict[str, Any] = field(default_factory=dict)
-    save_minutes: float = math.inf
-    resume_hint: str = "continue with train(resume_from_checkpoint=True)"
-    engine: Callable[[nn.Module], Engine] = _engine
 
 
 class Trainer(transformers.Trainer):
@@ -74,7 +42,8 @@ class Trainer(transformers.Trainer):
 
     A sequence classifier gets ``eval_accuracy`` and ``eval_macro_f1`` (regression: its own metrics) without a
     `compute_metrics`. Inputs padded to a fixed length lose their padding before they reach the model, and frozen
-    modules stay in eval mode, so that no dropout disturbs what cannot adapt to it.
+    modules stay in eval mode, so that no dropout disturbs what cannot adapt to it. Where the tokens of training are
+    known beforehand, only their embeddings are trained; the optimizer is then gone when `train` returns.
 
     Args:
         plan: the run's own decisions.
@@ -243,18 +212,30 @@ class Trainer(transformers.Trainer):
             refusal = checkpoints.verify(Path(resume_from_checkpoint), self.plan.identity)
             if refusal:
                 raise ModelError(f"{resume_from_checkpoint}: {refusal}; it cannot be resumed")
-        with self._with_engine():
-            return super().train(resume_from_checkpoint or None, *positional, **options)
+        with self._with_engine(training=True) as engine:
+            try:
+                return super().train(resume_from_checkpoint or None, *positional, **options)
+            finally:
+                if engine.vocabulary is not None:  # the optimizer knows rows that the model is about to lose
+                    self.optimizer = None
 
     def evaluation_loop(self, *positional: Any, **options: Any) -> Any:
         with self._with_engine():
             return super().evaluation_loop(*positional, **options)
 
     @contextmanager
-    def _with_engine(self) -> Iterator[None]:
+    def _with_engine(self, training: bool = False) -> Iterator[Engine]:
         """The engine on the model; `engine_report` tells afterwards what it did."""
-        with attached(self.model, self.plan.engine) as self._engine:
-            yield
+        stock = ("create_optimizer", "compute_loss", "training_step", "get_train_dataloader", "get_batch_samples")
+        own = any(getattr(type(self), name) is not getattr(Trainer, name) for name in stock)
+        known = training and not own  # whoever replaces one of them may bring tokens or an optimizer of their own
+
+        def make(model: nn.Module) -> Engine:
+            token_ids = drop_in.training_tokens(self) if known else None
+            return Engine(model, token_ids=token_ids, prefix_bytes=PREFIX_BYTES)
+
+        with attached(self.model, make) as self._engine:
+            yield self._engine
             self.engine_report = self._engine.report()
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:

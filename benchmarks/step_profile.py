@@ -1,0 +1,135 @@
+"""Where the time of a training step with the engine goes, operator by operator.
+
+    python benchmarks/step_profile.py --data train.csv [--text COLUMN] [--label COLUMN]
+
+Every operator that runs in a step (forward and backward pass, clipping, optimizer) is timed where it is called; what is
+left of the step is time between operators: Python, autograd and the drawing of random numbers. Timing each call makes
+the step itself slower, so the plain step is measured in turn with the timed one, and the shares are of the timed one.
+The matrix products are also set against the machine's rate on one large product, since small ones cannot reach it.
+The result goes to ``results/step_profile.json``.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import torch
+from _labelled import Texts, given_texts
+from engine import RESULT, Case, encode, long_texts, make_model, matrix_rate, stepper
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from tunesmith.config import ModelSettings
+from tunesmith.engine import Engine
+from tunesmith.memory import keep_freed_memory
+from tunesmith.models.loading import find_source, load_tokenizer
+from tunesmith.run import machine, versions
+
+BATCHES = 12
+CASES = (Case("short", 8), Case("short", 32), Case("long", 32))
+KINDS = {
+    "matrix products": ("mm", "addmm", "bmm", "baddbmm", "linear"),
+    "casts between float32 and bfloat16": ("_to_copy",),
+    "softmax": ("_softmax", "_softmax_backward_data"),
+    "layer norm": ("native_layer_norm", "native_layer_norm_backward"),
+    "activation": ("gelu", "gelu_backward", "tanh", "tanh_backward"),
+    "moving tokens in and out of blocks and batches": ("index_select", "index_copy", "index_copy_", "copy_", "clone"),
+    "embedding": ("embedding", "embedding_dense_backward"),
+    "optimizer and clipping": ("_fused_adamw_", "_foreach_norm", "_foreach_mul_", "linalg_vector_norm"),
+    "sums and products of elements (residuals, dropout, biases)": ("add", "add_", "mul", "mul_", "sum", "ge"),
+}
+
+
+class Timer(TorchDispatchMode):
+    """Adds up the seconds of each operator, and the operations of its matrix products."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seconds: dict[str, float] = defaultdict(float)
+        self.calls = self.products = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        start = time.perf_counter()
+        out = func(*args, **(kwargs or {}))
+        name = func.overloadpacket.__name__
+        self.seconds[name] += time.perf_counter() - start
+        self.calls += 1
+        if name in KINDS["matrix products"]:
+            left = args[1] if name in ("addmm", "baddbmm") else args[0]
+            self.products += 2 * left.shape[-1] * (out.numel())
+        return out
+
+
+@contextmanager
+def _timing(timer: Timer | None) -> Iterator[None]:
+    if timer is None:
+        yield
+        return
+    with timer:
+        yield
+
+
+def measure(case: Case, data: Texts) -> dict[str, Any]:
+    """Milliseconds of the median step, plain and timed, and the shares of the kinds of operators in all timed steps."""
+    tokenizer = load_tokenizer(find_source(ModelSettings()))
+    order = np.random.default_rng(0).permutation(len(data.texts))[: case.rows * BATCHES].reshape(BATCHES, case.rows)
+    batches = [encode(tokenizer, data.select(rows), case.length, True) for rows in order]
+    model = make_model(case, len(data.labels))
+    engine = Engine(model, token_ids=np.unique(np.concatenate([b["input_ids"].numpy().reshape(-1) for b in batches])))
+    step = stepper(model, True, engine)
+    for batch in batches[:2]:
+        step(batch)
+    seconds: dict[str, list[float]] = {"plain": [], "timed": []}
+    timer, rates = Timer(), []
+    for batch in batches:
+        for name, mode in (("plain", None), ("timed", timer)):
+            start = time.perf_counter()
+            with _timing(mode):
+                step(batch)
+            seconds[name].append(time.perf_counter() - start)
+        rates.append(matrix_rate())
+    engine.detach()
+    return asdict(case) | _figures(timer, seconds, statistics.median(rates))
+
+
+def _figures(timer: Timer, seconds: dict[str, list[float]], rate: float) -> dict[str, Any]:
+    total, found = sum(seconds["timed"]), sum(timer.seconds.values())
+    kinds = {kind: sum(timer.seconds[name] for name in names) for kind, names in KINDS.items()}
+    kinds["other operators"] = found - sum(kinds.values())
+    kinds["between operators"] = total - found
+    products = kinds["matrix products"]
+    return {
+        "plain_step_ms": round(1e3 * statistics.median(seconds["plain"]), 1),
+        "timed_step_ms": round(1e3 * statistics.median(seconds["timed"]), 1),
+        "operators_a_step": timer.calls // len(seconds["timed"]),
+        "share_of_timed_step": {kind: round(value / total, 3) for kind, value in kinds.items()},
+        "matrix_rate_gflops": round(rate / 1e9),
+        "products_share_of_matrix_rate": round(timer.products / products / rate, 3),
+    }
+
+
+def main() -> None:
+    """Profile every case on the given data."""
+    short = given_texts("step_profile", __doc__.splitlines()[0])
+    if short is None:
+        return
+    keep_freed_memory()  # as the commands do
+    sets = {"short": short, "long": long_texts()}
+    cases = []
+    for case in CASES:
+        cases.append(measure(case, sets[case.texts]))
+        sys.stdout.write(json.dumps(cases[-1], indent=1) + "\n")
+    result = {"data": short.name, "cases": cases, "versions": versions(), "machine": machine(torch.get_num_threads())}
+    RESULT.with_name("step_profile.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
