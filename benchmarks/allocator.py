@@ -8,36 +8,26 @@ turns. The result, the median step of each process, goes to ``results/allocator.
 
 from __future__ import annotations
 
-import json
 import statistics
 import subprocess
 import sys
 import time
-from pathlib import Path
 
-import numpy as np
-import torch
 from _labelled import Texts, given_texts
-from engine import Case, encode, make_model, stepper
+from _results import write_result
+from engine import Case, make_model, random_batches, stepper, tokens_of
 
-from tunesmith.config import ModelSettings
 from tunesmith.engine import Engine
 from tunesmith.memory import keep_freed_memory
-from tunesmith.models.loading import find_source, load_tokenizer
-from tunesmith.run import machine, versions
 
-RESULT = Path(__file__).parent / "results" / "allocator.json"
 PROCESSES, STEPS, ROWS, WARM_UP = 6, 40, 32, 5
 
 
 def median_step(data: Texts) -> float:
     """Milliseconds."""
-    tokenizer = load_tokenizer(find_source(ModelSettings()))
-    order = np.random.default_rng(0).permutation(len(data.texts))[: STEPS * ROWS].reshape(STEPS, ROWS)
-    batches = [encode(tokenizer, data.select(rows), 128, True) for rows in order]
+    batches = random_batches(data, ROWS, 128, STEPS)
     model = make_model(Case("short", ROWS), len(data.labels))
-    ids = np.unique(np.concatenate([batch["input_ids"].numpy().reshape(-1) for batch in batches]))
-    step, seconds = stepper(model, True, Engine(model, token_ids=ids)), []
+    step, seconds = stepper(model, True, Engine(model, token_ids=tokens_of(batches))), []
     for batch in batches:
         start = time.perf_counter()
         step(batch)
@@ -66,11 +56,8 @@ def main() -> None:
         "milliseconds_a_step": {side.lstrip("-"): values for side, values in found.items()},
         "times_faster": round(median["--give-back"] / median["--keep"], 2),
         "data": data.name,
-        "versions": versions(),
-        "machine": machine(torch.get_num_threads()),
     }
-    RESULT.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    sys.stdout.write(json.dumps(result, indent=2) + "\n")
+    write_result("allocator", result)
 
 
 if __name__ == "__main__":

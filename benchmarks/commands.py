@@ -26,8 +26,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from _labelled import Texts, given_texts
+from _results import write_result
 from transformers import (
     AutoModelForSequenceClassification,
     DataCollatorWithPadding,
@@ -38,9 +38,7 @@ from transformers import (
 
 from tunesmith.config import ModelSettings
 from tunesmith.models.loading import find_source, load_tokenizer
-from tunesmith.run import machine, versions
 
-RESULT = Path(__file__).parent / "results" / "commands.json"
 SIZES = {"train": 2_000, "valid": 500, "test": 2_000}
 EPOCHS, LENGTH, LEARNING_RATE = 2, 128, 2e-4
 SEEDS = (1, 2, 3)
@@ -158,10 +156,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         write_sample(data, Path(folder))
         cases = measure(Path(folder))
-    result = {"data": data.name, "rows": SIZES, "epochs": EPOCHS, "cases": cases}
-    result |= {"versions": versions(), "machine": machine(torch.get_num_threads())}
-    RESULT.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    sys.stdout.write(json.dumps(cases, indent=2) + "\n")
+    write_result("commands", {"data": data.name, "rows": SIZES, "epochs": EPOCHS, "cases": cases})
 
 
 if __name__ == "__main__":

@@ -21,12 +21,12 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from _labelled import Texts, given_texts
+from _results import write_result
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForSequenceClassification, BertConfig
 from transformers.trainer_pt_utils import LengthGroupedSampler
@@ -37,9 +37,7 @@ from tunesmith.engine import Engine
 from tunesmith.models.blocks import find_blocks
 from tunesmith.models.heads import quiet_library
 from tunesmith.models.loading import find_source, load_tokenizer
-from tunesmith.run import machine, versions
 
-RESULT = Path(__file__).parent / "results" / "engine.json"
 BATCHES = 12
 LONG = (100, 400)
 """Tokens of the texts of the long set."""
@@ -130,15 +128,13 @@ def measure(case: Case, data: Texts) -> dict[str, Any]:
     """Seconds a step of each loop: medians, and means for batches of similar length, whose costs differ."""
     tokenizer = load_tokenizer(find_source(ModelSettings()))
     lengths = [len(ids) for ids in tokenizer(data.texts, truncation=True, max_length=case.length)["input_ids"]]
-    generator = np.random.default_rng(0)
-    order = generator.permutation(len(data.texts))[: case.rows * BATCHES].reshape(BATCHES, case.rows)
+    order = random_rows(data, case.rows)
     dynamic, fixed, grouped = (
         [encode(tokenizer, data.select(rows), case.length, pad) for rows in chosen]
         for chosen, pad in ((order, True), (order, "max_length"), (_grouped(lengths, case.rows), True))
     )
     models = [make_model(case, len(data.labels)) for _ in range(4)]
-    ids = np.unique(np.concatenate([batch["input_ids"].numpy().reshape(-1) for batch in dynamic]))
-    engine = Engine(models[3], token_ids=ids, prefix_bytes=2**30)
+    engine = Engine(models[3], token_ids=tokens_of(dynamic), prefix_bytes=2**30)
     loops = {
         "guide": (stepper(models[0], False, None), fixed),
         "stock": (stepper(models[1], True, None), dynamic),
@@ -193,6 +189,22 @@ def _grouped(lengths: list[int], rows: int) -> list[np.ndarray]:
     return [chosen[i] for i in np.random.default_rng(1).permutation(BATCHES)]
 
 
+def random_rows(data: Texts, rows: int, batches: int = BATCHES) -> np.ndarray:
+    """(batches, rows) indices of texts, none twice, the same at every call."""
+    return np.random.default_rng(0).permutation(len(data.texts))[: rows * batches].reshape(batches, rows)
+
+
+def random_batches(data: Texts, rows: int, length: int, batches: int = BATCHES) -> list[Batch]:
+    """Batches of `rows` texts, cut at `length` tokens and padded to their longest."""
+    tokenizer = load_tokenizer(find_source(ModelSettings()))
+    return [encode(tokenizer, data.select(chosen), length, True) for chosen in random_rows(data, rows, batches)]
+
+
+def tokens_of(batches: list[Batch]) -> np.ndarray:
+    """Ids of the tokens in them, each once."""
+    return np.unique(np.concatenate([batch["input_ids"].numpy().reshape(-1) for batch in batches]))
+
+
 def encode(tokenizer: Any, data: Texts, length: int, padding: bool | str) -> Batch:
     batch = tokenizer(data.texts, padding=padding, truncation=True, max_length=length, return_tensors="pt")
     return {**batch, "labels": torch.tensor(data.targets)}
@@ -219,13 +231,7 @@ def main() -> None:
             cases.append(measure(case, sets[case.texts]))
         sys.stdout.write(json.dumps(cases[-1]) + "\n")
         sys.stdout.flush()
-    result = {
-        "data": short.name,
-        "cases": cases,
-        "versions": versions(),
-        "machine": machine(torch.get_num_threads()),
-    }
-    RESULT.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    write_result("engine", {"data": short.name, "cases": cases})
 
 
 if __name__ == "__main__":

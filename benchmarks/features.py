@@ -11,19 +11,17 @@ five times, each time as if for the first time. The result goes to ``results/fea
 
 from __future__ import annotations
 
-import json
 import os
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from _labelled import Texts, given_texts
+from _results import write_result
 from engine import Case, encode, make_model, stepper
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
@@ -32,11 +30,9 @@ from tunesmith.engine import Engine
 from tunesmith.methods.features import Features
 from tunesmith.models.heads import final_linear
 from tunesmith.models.loading import find_source, load_tokenizer
-from tunesmith.run import machine, versions
 from tunesmith.training.inference import pooled_vectors
 from tunesmith.training.sampling import PaddingCollator
 
-RESULT = Path(__file__).parent / "results" / "features.json"
 ROWS, BATCH, LENGTH, EPOCHS = 2_000, 32, 128, 5
 
 
@@ -118,9 +114,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as cache:
         os.environ["TUNESMITH_CACHE"] = cache
         result = measure(sample)
-    result |= {"data": data.name, "versions": versions(), "machine": machine(torch.get_num_threads())}
-    RESULT.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    sys.stdout.write(json.dumps(result, indent=2) + "\n")
+    write_result("features", result | {"data": data.name})
 
 
 if __name__ == "__main__":

@@ -13,17 +13,15 @@ import json
 import resource
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from _results import write_result
 from transformers import XLMRobertaConfig, XLMRobertaForSequenceClassification
 
 from tunesmith.engine import Engine
-from tunesmith.run import machine, versions
 
-RESULT = Path(__file__).parent / "results" / "memory.json"
 STEPS, ROWS, LONGEST, IDS = 4, 8, 40, 8_000
 UNIT = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss, in bytes
 
@@ -71,11 +69,8 @@ def main() -> None:
         "megabytes": {side: {k: round(v / 2**20) for k, v in values.items()} for side, values in sides.items()},
         "megabytes_above_the_loaded_model": {side: round(value / 2**20) for side, value in above.items()},
         "share": round(above["engine"] / above["stock"], 3),
-        "versions": versions(),
-        "machine": machine(torch.get_num_threads()),
     }
-    RESULT.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    sys.stdout.write(json.dumps(result, indent=2) + "\n")
+    write_result("memory", result)
 
 
 if __name__ == "__main__":

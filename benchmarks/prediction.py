@@ -9,18 +9,16 @@ How far its answers are from the pipeline's in float32 is reported. The result g
 
 from __future__ import annotations
 
-import json
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
 from _labelled import given_texts
+from _results import write_result
 from transformers import AutoModelForSequenceClassification, pipeline
 
 from tunesmith.config import ModelSettings
@@ -29,11 +27,9 @@ from tunesmith.engine.precision import choose_precision
 from tunesmith.models.heads import quiet_library
 from tunesmith.models.loading import find_source, load_tokenizer
 from tunesmith.predictor import Predictor
-from tunesmith.run import machine, versions
 from tunesmith.tasks.base import LabelSpace
 from tunesmith.tasks.classification import Classification
 
-RESULT = Path(__file__).parent / "results" / "prediction.json"
 TEXTS, CHUNK, LENGTH = 10_000, 2_000, 128
 Answers = list[tuple[str, float]]
 
@@ -103,9 +99,7 @@ def main() -> None:
         return
     texts = (data.texts * (TEXTS // len(data.texts) + 1))[:TEXTS]
     result = measure(texts, data.labels)
-    result |= {"data": data.name, "versions": versions(), "machine": machine(torch.get_num_threads())}
-    RESULT.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    sys.stdout.write(json.dumps(result, indent=2) + "\n")
+    write_result("prediction", result | {"data": data.name})
 
 
 if __name__ == "__main__":

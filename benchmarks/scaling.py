@@ -25,13 +25,12 @@ from typing import Any
 import numpy as np
 import torch
 from _labelled import Texts, given_texts
+from _results import write_result
 from engine import stepper
 from transformers import AutoModelForSequenceClassification, BertConfig, MPNetConfig
 
 from tunesmith.engine import Engine
-from tunesmith.run import machine, versions
 
-RESULT = Path(__file__).parent / "results" / "scaling.json"
 SHAPE: dict[str, Any] = {
     "hidden_size": 384,
     "num_hidden_layers": 6,
@@ -101,10 +100,10 @@ def main() -> None:
     if data is not None:
         with tempfile.TemporaryDirectory() as folder:
             result["rows"] = [whole_command(data, rows, Path(folder)) for rows in ROWS]
-    result |= {"versions": versions(), "machine": machine(torch.get_num_threads())}
-    sys.stdout.write(json.dumps(result, indent=2) + "\n")
-    if data is not None:
-        RESULT.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    if data is None:
+        sys.stdout.write(json.dumps(result, indent=2) + "\n")
+    else:
+        write_result("scaling", result)
 
 
 if __name__ == "__main__":

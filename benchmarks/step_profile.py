@@ -11,29 +11,21 @@ The result goes to ``results/step_profile.json``.
 
 from __future__ import annotations
 
-import json
 import statistics
-import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import nullcontext
 from dataclasses import asdict
 from typing import Any
 
-import numpy as np
-import torch
 from _labelled import Texts, given_texts
-from engine import RESULT, Case, encode, long_texts, make_model, matrix_rate, stepper
+from _results import write_result
+from engine import Case, long_texts, make_model, matrix_rate, random_batches, stepper, tokens_of
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from tunesmith.config import ModelSettings
 from tunesmith.engine import Engine
 from tunesmith.memory import keep_freed_memory
-from tunesmith.models.loading import find_source, load_tokenizer
-from tunesmith.run import machine, versions
 
-BATCHES = 12
 CASES = (Case("short", 8), Case("short", 32), Case("long", 32))
 KINDS = {
     "matrix products": ("mm", "addmm", "bmm", "baddbmm", "linear"),
@@ -64,35 +56,24 @@ class Timer(TorchDispatchMode):
         self.calls += 1
         if name in KINDS["matrix products"]:
             left = args[1] if name in ("addmm", "baddbmm") else args[0]
-            self.products += 2 * left.shape[-1] * (out.numel())
+            self.products += 2 * left.shape[-1] * out.numel()
         return out
-
-
-@contextmanager
-def _timing(timer: Timer | None) -> Iterator[None]:
-    if timer is None:
-        yield
-        return
-    with timer:
-        yield
 
 
 def measure(case: Case, data: Texts) -> dict[str, Any]:
     """Milliseconds of the median step, plain and timed, and the shares of the kinds of operators in all timed steps."""
-    tokenizer = load_tokenizer(find_source(ModelSettings()))
-    order = np.random.default_rng(0).permutation(len(data.texts))[: case.rows * BATCHES].reshape(BATCHES, case.rows)
-    batches = [encode(tokenizer, data.select(rows), case.length, True) for rows in order]
+    batches = random_batches(data, case.rows, case.length)
     model = make_model(case, len(data.labels))
-    engine = Engine(model, token_ids=np.unique(np.concatenate([b["input_ids"].numpy().reshape(-1) for b in batches])))
+    engine = Engine(model, token_ids=tokens_of(batches))
     step = stepper(model, True, engine)
     for batch in batches[:2]:
         step(batch)
     seconds: dict[str, list[float]] = {"plain": [], "timed": []}
     timer, rates = Timer(), []
     for batch in batches:
-        for name, mode in (("plain", None), ("timed", timer)):
+        for name, mode in (("plain", nullcontext()), ("timed", timer)):
             start = time.perf_counter()
-            with _timing(mode):
+            with mode:
                 step(batch)
             seconds[name].append(time.perf_counter() - start)
         rates.append(matrix_rate())
@@ -123,12 +104,8 @@ def main() -> None:
         return
     keep_freed_memory()  # as the commands do
     sets = {"short": short, "long": long_texts()}
-    cases = []
-    for case in CASES:
-        cases.append(measure(case, sets[case.texts]))
-        sys.stdout.write(json.dumps(cases[-1], indent=1) + "\n")
-    result = {"data": short.name, "cases": cases, "versions": versions(), "machine": machine(torch.get_num_threads())}
-    RESULT.with_name("step_profile.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    cases = [measure(case, sets[case.texts]) for case in CASES]
+    write_result("step_profile", {"data": short.name, "cases": cases})
 
 
 if __name__ == "__main__":

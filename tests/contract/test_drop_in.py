@@ -236,15 +236,15 @@ def test_other_heads_train_as_well(guide: Guide, auto: Any) -> None:
     assert trainer.evaluate()["eval_loss"] < before
 
 
-def tokenized_rows(folder: Path) -> Dataset:
-    tokenizer = AutoTokenizer.from_pretrained(str(folder))
+def tokenized_rows(folder: str) -> Dataset:
+    tokenizer = AutoTokenizer.from_pretrained(folder)
     rows = tokenizer(TEXTS[:2])
     return Dataset.from_dict(
         {"input_ids": rows["input_ids"], "attention_mask": rows["attention_mask"], "label": [1, 0]}
     )
 
 
-def train_on(kind: type[transformers.Trainer], guide: Guide, **options: Any) -> Any:
+def make_trainer(kind: type[transformers.Trainer], guide: Guide, **options: Any) -> Any:
     model = guide.model()
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
@@ -252,7 +252,11 @@ def train_on(kind: type[transformers.Trainer], guide: Guide, **options: Any) -> 
     tokenizer = AutoTokenizer.from_pretrained(guide.folder)
     arguments = {"weight_decay": 0.1, "learning_rate": 1e-2, "adam_epsilon": 1e-4, "evaluation_strategy": "no"}
     args = guide.arguments(**arguments | options)
-    trainer: Any = kind(model=model, args=args, train_dataset=tokenized_rows(guide.folder), processing_class=tokenizer)
+    return kind(model=model, args=args, train_dataset=tokenized_rows(guide.folder), processing_class=tokenizer)
+
+
+def train_on(kind: type[transformers.Trainer], guide: Guide, **options: Any) -> Any:
+    trainer = make_trainer(kind, guide, **options)
     trainer.train()
     return trainer
 
@@ -286,7 +290,7 @@ def test_the_whole_vocabulary_is_trained_where_tokens_may_come_from_elsewhere(gu
 
     tokenizer = AutoTokenizer.from_pretrained(guide.folder)
     padding = transformers.DataCollatorWithPadding(tokenizer)
-    data = tokenized_rows(Path(guide.folder))
+    data = tokenized_rows(guide.folder)
     options: dict[str, Any] = {"data_collator": padding, "args": guide.arguments(evaluation_strategy="no")}
     model = guide.model()
     if reason == "collator":
@@ -301,21 +305,46 @@ def test_the_whole_vocabulary_is_trained_where_tokens_may_come_from_elsewhere(gu
     assert trainer.engine_report["vocabulary"]["state"] == "off"
 
 
-def test_a_run_with_few_tokens_resumes_bit_for_bit(guide: Guide, tmp_path: Path) -> None:
+def test_a_run_with_few_tokens_resumes_bit_for_bit(guide: Guide) -> None:
     options: dict[str, Any] = {"per_device_train_batch_size": 1, "save_strategy": "steps", "save_steps": 2}
-    straight = train_on(Trainer, guide, **options)
-    model = guide.model()
-    for module in model.modules():
-        if isinstance(module, torch.nn.Dropout):
-            module.p = 0.0
-    args = straight.args
-    again = Trainer(
-        model=model,
-        args=args,
-        train_dataset=straight.train_dataset,
-        processing_class=straight.processing_class,
-    )
+    straight, again = train_on(Trainer, guide, **options), make_trainer(Trainer, guide, **options)
     again.train(resume_from_checkpoint=str(Path(guide.out) / "checkpoint-2"))
     assert again.engine_report["vocabulary"]["state"] == "on"
     wanted = dict(straight.model.named_parameters())
     assert all(torch.equal(wanted[name], value) for name, value in again.model.named_parameters())
+
+
+def test_a_model_made_by_model_init_has_the_engine_and_is_trained(guide: Guide) -> None:
+    given = make_trainer(Trainer, guide)
+    given.train()
+    made = Trainer(
+        model_init=lambda: make_trainer(Trainer, guide).model,
+        args=given.args,
+        train_dataset=given.train_dataset,
+        processing_class=given.processing_class,
+    )
+    made.train()
+    assert made.engine_report["vocabulary"]["state"] == made.engine_report["packing"]["state"] == "on"
+    assert made.engine_report["packing"]["real_tokens"] > 0
+    assert_same_weights(given, made)
+
+
+def test_padding_that_only_the_collator_knows_is_trained_with(
+    tiny_model_folder: Callable[[str], Path], tmp_path: Path
+) -> None:
+    guide = Guide(tiny_model_folder("mpnet"), tmp_path / "out")  # not packed: padding reaches the embeddings
+    model, tokenizer = guide.model(), AutoTokenizer.from_pretrained(guide.folder)
+    model.get_input_embeddings().padding_idx = None
+    trainer = Trainer(
+        model=model,
+        args=guide.arguments(evaluation_strategy="no"),
+        train_dataset=tokenized_rows(guide.folder),
+        data_collator=transformers.DataCollatorWithPadding(tokenizer),
+    )
+    trainer.train()
+    assert trainer.engine_report["vocabulary"]["state"] == "on"
+
+
+def test_noise_that_depends_on_padding_keeps_the_batch_as_it_is(guide: Guide) -> None:
+    report = train_on(Trainer, guide, neftune_noise_alpha=5.0).engine_report
+    assert {report[part]["state"] for part in ("packing", "prefix", "vocabulary")} == {"off"}

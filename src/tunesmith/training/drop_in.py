@@ -21,6 +21,15 @@ OPTIMIZERS = ("adamw_torch", "adamw_torch_fused")
 """The Trainer's names of the optimizers that a compact vocabulary can follow."""
 COLLATORS = (DataCollatorWithPadding, DataCollatorForTokenClassification)
 """Those that bring no token into a batch but padding."""
+BRING_TOKENS = (
+    "compute_loss",
+    "create_optimizer",
+    "get_batch_samples",
+    "get_train_dataloader",
+    "training_step",
+    "_prepare_inputs",
+)
+"""Methods through which a subclass may bring in tokens, or an optimizer, that are not known beforehand."""
 ROWS_AT_ONCE = 10_000
 
 
@@ -44,8 +53,9 @@ def training_tokens(trainer: Any) -> np.ndarray | None:
         if not pa.types.is_integer(ids.type):
             return None
         tokens = np.union1d(tokens, ids.to_numpy(zero_copy_only=False))
-    special = getattr(trainer.processing_class, "all_special_ids", [])
-    return np.union1d(tokens, special).astype(np.int64)
+    for tokenizer in (trainer.processing_class, getattr(collator, "tokenizer", None)):
+        tokens = np.union1d(tokens, getattr(tokenizer, "all_special_ids", []))  # padding is one of them
+    return tokens.astype(np.int64)
 
 
 def head_loss(model: nn.Module, args: Any) -> Loss | None:

@@ -8,10 +8,11 @@ library's.
 
 from __future__ import annotations
 
+import functools
 import math
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -212,31 +213,35 @@ class Trainer(transformers.Trainer):
             refusal = checkpoints.verify(Path(resume_from_checkpoint), self.plan.identity)
             if refusal:
                 raise ModelError(f"{resume_from_checkpoint}: {refusal}; it cannot be resumed")
-        with self._with_engine(training=True) as engine:
-            try:
-                return super().train(resume_from_checkpoint or None, *positional, **options)
-            finally:
-                if engine.vocabulary is not None:  # the optimizer knows rows that the model is about to lose
-                    self.optimizer = None
+        with ExitStack() as self._while_training:
+            return super().train(resume_from_checkpoint or None, *positional, **options)
+
+    def _hp_search_setup(self, trial: Any) -> None:
+        super()._hp_search_setup(trial)
+        # Not before: `train` may have made the model anew (`model_init`). Not later: a checkpoint is loaded next.
+        self._while_training.enter_context(self._with_engine(training=True))
 
     def evaluation_loop(self, *positional: Any, **options: Any) -> Any:
         with self._with_engine():
             return super().evaluation_loop(*positional, **options)
 
     @contextmanager
-    def _with_engine(self, training: bool = False) -> Iterator[Engine]:
+    def _with_engine(self, training: bool = False) -> Iterator[None]:
         """The engine on the model; `engine_report` tells afterwards what it did."""
-        stock = ("create_optimizer", "compute_loss", "training_step", "get_train_dataloader", "get_batch_samples")
-        own = any(getattr(type(self), name) is not getattr(Trainer, name) for name in stock)
-        known = training and not own  # whoever replaces one of them may bring tokens or an optimizer of their own
+        with attached(self.model, functools.partial(self._make_engine, training)) as self._engine:
+            try:
+                yield
+                self.engine_report = self._engine.report()
+            finally:
+                if training and self._engine.vocabulary is not None:
+                    self.optimizer = None  # it knows rows that the model is about to lose
 
-        def make(model: nn.Module) -> Engine:
-            token_ids = drop_in.training_tokens(self) if known else None
-            return Engine(model, token_ids=token_ids, prefix_bytes=PREFIX_BYTES)
-
-        with attached(self.model, make) as self._engine:
-            yield self._engine
-            self.engine_report = self._engine.report()
+    def _make_engine(self, training: bool, model: nn.Module) -> Engine:
+        if self.neftune_noise_alpha is not None:  # its noise depends on how long the padded batch is
+            return Engine(model, packing=False)
+        replaced = any(getattr(type(self), name) is not getattr(Trainer, name) for name in drop_in.BRING_TOKENS)
+        token_ids = drop_in.training_tokens(self) if training and not replaced else None
+        return Engine(model, token_ids=token_ids, prefix_bytes=PREFIX_BYTES)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         folder = self._folder / f"{self.plan.prefix}-{self.state.global_step}"
