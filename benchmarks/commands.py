@@ -1,19 +1,21 @@
 """Whole commands, start to finish: the guide's recipe and the best stock settings against `tunesmith train`.
 
-    python benchmarks/commands.py --data train.csv [--text COLUMN] [--label COLUMN]
+    python benchmarks/commands.py --data train.csv [--text COLUMN] [--label COLUMN] [--rows N] [--batch-sizes 8,32]
 
-Every side is a process that reads the same files (a random sample: 2,000 rows to train on, 500 to validate and 2,000 to
+Every side is a process that reads the same files (a random sample: N rows to train on, 500 to validate and 2,000 to
 test), fine-tunes the packaged MiniLM completely for two epochs with the same batch size and learning rate, evaluates
 after each epoch and scores the test rows. The stock sides do no more than that; `tunesmith train` also checks the
 data, scores a baseline, makes intervals, a report and a model card. ``guide`` pads to 128 in float32; ``stock`` pads
-to the longest of the batch, in bfloat16 with fused AdamW; ``grouped`` is the latter with ``group_by_length``; ``off``
-is `tunesmith train --engine off`, whose scores differ from those with the engine by rounding and by the draws of
-dropout alone (those of the stock sides differ by pooling and by the head's learning rate, too). All but the guide run
-with three seeds, in turns. The result goes to ``results/commands.json``.
+to the longest of the batch, in bfloat16 with fused AdamW; ``grouped`` is the latter with ``group_by_length``;
+``drop_in`` is the program of ``stock`` with `tunesmith.Trainer`; ``off`` is `tunesmith train --engine off`.
+Scores of ``stock`` and ``drop_in``, and those of ``off`` and ``tunesmith``, differ by rounding and by the draws of
+dropout alone; between the two pairs, pooling and the head's learning rate differ, too. All but the guide run with three
+seeds, in turns. The result, with the peak memory of each process, goes to ``results/commands-N.json``.
 """
 
 from __future__ import annotations
 
+import argparse
 import csv
 import json
 import os
@@ -36,13 +38,14 @@ from transformers import (
     set_seed,
 )
 
+import tunesmith
 from tunesmith.config import ModelSettings
 from tunesmith.models.loading import find_source, load_tokenizer
 
-SIZES = {"train": 2_000, "valid": 500, "test": 2_000}
+HELD_OUT = {"valid": 500, "test": 2_000}
 EPOCHS, LENGTH, LEARNING_RATE = 2, 128, 2e-4
 SEEDS = (1, 2, 3)
-BATCH_SIZES = (8, 32)
+SIDES = ("guide", "stock", "grouped", "drop_in", "off", "tunesmith")
 
 
 def stock(side: str, folder: Path, batch_size: int, seed: int) -> float:
@@ -51,7 +54,9 @@ def stock(side: str, folder: Path, batch_size: int, seed: int) -> float:
     guide = side == "guide"
     source = find_source(ModelSettings())
     tokenizer = load_tokenizer(source)
-    rows = {name: list(csv.reader((folder / f"{name}.csv").open(encoding="utf-8")))[1:] for name in SIZES}
+    rows = {
+        name: list(csv.reader((folder / f"{name}.csv").open(encoding="utf-8")))[1:] for name in ("train", *HELD_OUT)
+    }
     labels = sorted({label for _, label in rows["train"]})
     sets = {}
     for name, pairs in rows.items():
@@ -81,7 +86,8 @@ def stock(side: str, folder: Path, batch_size: int, seed: int) -> float:
         report_to="none",
         disable_tqdm=True,
     )
-    trainer: Any = Trainer(
+    trainer_class: Any = tunesmith.Trainer if side == "drop_in" else Trainer
+    trainer = trainer_class(
         model,
         arguments,
         data_collator=None if guide else DataCollatorWithPadding(tokenizer),
@@ -93,8 +99,8 @@ def stock(side: str, folder: Path, batch_size: int, seed: int) -> float:
     return float((found.predictions.argmax(axis=-1) == found.label_ids).mean())
 
 
-def command(side: str, folder: Path, batch_size: int, seed: int) -> tuple[float, float]:
-    """Run one side as a process of its own: seconds, test accuracy."""
+def command(side: str, folder: Path, batch_size: int, seed: int) -> dict[str, float]:
+    """Run one side as a process of its own: seconds, peak memory and test accuracy."""
     environment = os.environ | {"TUNESMITH_CACHE": str(folder / f"cache-{batch_size}-{seed}")}
     if ours := side in ("tunesmith", "off"):
         out = folder / f"run-{side}-{batch_size}-{seed}"
@@ -105,43 +111,47 @@ def command(side: str, folder: Path, batch_size: int, seed: int) -> tuple[float,
         words += ["--engine", "off"] * (side == "off")
     else:
         words = [__file__, "--side", side, str(folder), str(batch_size), str(seed)]
-    start = time.perf_counter()
-    done = subprocess.run([sys.executable, *words], capture_output=True, text=True, env=environment)
-    seconds = time.perf_counter() - start
-    if done.returncode:
-        raise RuntimeError(f"{side} failed: {done.stderr[-2000:]}")
+    output = folder / "output"
+    with output.open("w") as stream:
+        start = time.perf_counter()
+        process = subprocess.Popen([sys.executable, *words], stdout=stream, stderr=stream, env=environment)
+        _, status, usage = os.wait4(process.pid, 0)
+        seconds = time.perf_counter() - start
+    process.returncode = os.waitstatus_to_exitcode(status)
+    text = output.read_text()
+    if process.returncode:
+        raise RuntimeError(f"{side} failed: {text[-2000:]}")
     if ours:
-        return seconds, json.loads((out / "run.json").read_text())["metrics"]["test"]["accuracy"]["value"]
-    return seconds, float(done.stdout.split()[-1])
+        accuracy = json.loads((out / "run.json").read_text())["metrics"]["test"]["accuracy"]["value"]
+    else:
+        accuracy = float(text.split()[-1])
+    return {"seconds": round(seconds, 1), "peak_mebibytes": usage.ru_maxrss // 1024, "accuracy": round(accuracy, 4)}
 
 
-def measure(folder: Path) -> list[dict[str, Any]]:
-    """Every side at every batch size."""
-    cases = []
-    for batch_size in BATCH_SIZES:
-        seconds: dict[str, list[float]] = {}
-        scores: dict[str, list[float]] = {}
-        for seed in SEEDS:
-            for side in ("guide", "stock", "grouped", "off", "tunesmith"):
-                if side != "guide" or seed == SEEDS[0]:
-                    took, score = command(side, folder, batch_size, seed)
-                    seconds.setdefault(side, []).append(round(took, 1))
-                    scores.setdefault(side, []).append(round(score, 4))
-                    sys.stderr.write(f"batch {batch_size}, seed {seed}: {side} {took:.1f} s, accuracy {score:.4f}\n")
-        median = {side: statistics.median(values) for side, values in seconds.items()}
-        ratios = {side: round(value / median["tunesmith"], 2) for side, value in median.items()}
-        cases.append({"batch_size": batch_size, "seconds": seconds, "accuracy": scores, "times_as_long": ratios})
-    return cases
+def measure(folder: Path, batch_size: int) -> dict[str, Any]:
+    """Every side at one batch size."""
+    found: dict[str, list[dict[str, float]]] = {side: [] for side in SIDES}
+    for seed in SEEDS:
+        for side in SIDES:
+            if side != "guide" or seed == SEEDS[0]:
+                found[side].append(command(side, folder, batch_size, seed))
+                sys.stderr.write(f"batch {batch_size}, seed {seed}: {side} {found[side][-1]}\n")
+    sides = {side: {key: [one[key] for one in runs] for key in runs[0]} for side, runs in found.items()}
+    median = {side: statistics.median(values["seconds"]) for side, values in sides.items()}
+    ratios = {side: round(value / median["tunesmith"], 2) for side, value in median.items()}
+    return {"batch_size": batch_size, "sides": sides, "times_as_long": ratios}
 
 
-def write_sample(data: Texts, folder: Path) -> None:
-    """A random sample of the rows as three files."""
-    order = np.random.default_rng(0).permutation(len(data.texts))[: sum(SIZES.values())]
-    for name, rows in zip(SIZES, np.split(order, np.cumsum(list(SIZES.values()))[:-1]), strict=True):
-        sample = data.select(rows)
+def write_sample(data: Texts, rows: int, folder: Path) -> dict[str, int]:
+    """A random sample of the rows as three files, and how many rows each has."""
+    sizes = {"train": min(rows, len(data.texts) - sum(HELD_OUT.values())), **HELD_OUT}
+    order = np.random.default_rng(0).permutation(len(data.texts))[: sum(sizes.values())]
+    for name, chosen in zip(sizes, np.split(order, np.cumsum(list(sizes.values()))[:-1]), strict=True):
+        sample = data.select(chosen)
         with (folder / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
             pairs = zip(sample.texts, (sample.labels[target] for target in sample.targets), strict=True)
             csv.writer(file).writerows([("text", "label"), *pairs])
+    return sizes
 
 
 def main() -> None:
@@ -150,13 +160,19 @@ def main() -> None:
         side, folder, batch_size, seed = sys.argv[2:]
         sys.stdout.write(f"{stock(side, Path(folder), int(batch_size), int(seed))}\n")
         return
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--rows", type=int, default=2_000)
+    parser.add_argument("--batch-sizes", default="8,32")
+    chosen, sys.argv[1:] = parser.parse_known_args()
     data = given_texts("commands", __doc__.splitlines()[0])
     if data is None:
         return
-    with tempfile.TemporaryDirectory() as folder:
-        write_sample(data, Path(folder))
-        cases = measure(Path(folder))
-    write_result("commands", {"data": data.name, "rows": SIZES, "epochs": EPOCHS, "cases": cases})
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        sizes = write_sample(data, chosen.rows, folder)
+        cases = [measure(folder, int(size)) for size in chosen.batch_sizes.split(",")]
+    result = {"data": data.name, "rows": sizes, "epochs": EPOCHS, "cases": cases}
+    write_result(f"commands-{sizes['train']}", result)
 
 
 if __name__ == "__main__":

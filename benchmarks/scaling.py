@@ -96,7 +96,7 @@ def main() -> None:
     """Measure; the part that needs texts only where they are given."""
     data = given_texts("scaling: rows", __doc__.splitlines()[0])
     result: dict[str, Any] = {"lengths": [compare(BertConfig(**SHAPE), longest) for longest in LENGTHS]}
-    result["fall_back"] = compare(MPNetConfig(**SHAPE), 64, 31)
+    result["fall_back"] = compare(MPNetConfig(**SHAPE), 64, 201)
     if data is not None:
         with tempfile.TemporaryDirectory() as folder:
             result["rows"] = [whole_command(data, rows, Path(folder)) for rows in ROWS]

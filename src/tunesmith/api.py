@@ -104,7 +104,8 @@ def predict(
         precision: of the matrix products; see `Predictor.load`.
 
     Yields:
-        ``{"id", "label", "score", "scores"}`` in the order of the input.
+        ``{"id", "label", "score", "scores"}``, ``{"id", "spans"}`` for entities or ``{"id", "answer", …}`` for
+        questions, in the order of the input.
     """
     known = isinstance(run, Run) or Path(run, RECORD).exists()
     trained = _config(run).data if known else DataSettings()
@@ -137,13 +138,14 @@ def _lines_as_records() -> Iterator[Records]:
 
 
 def _text(line: bytes, number: int) -> str | tuple[str, str]:
-    """One line as a text; one that begins with a brace as JSON with ``text`` and perhaps ``text_pair``."""
+    """One line as a text; one that begins with a brace as JSON: ``text`` and ``text_pair``, or a question."""
     try:
         text = line.decode("utf-8").rstrip("\r\n")
         if not text.startswith("{"):
             return text
         value = json.loads(text)
-        parts = [value["text"], *([value["text_pair"]] if "text_pair" in value else [])]
+        names = ("question", "context") if "question" in value else ("text", "text_pair")
+        parts = [value[name] for name in names if name != "text_pair" or name in value]
         if not all(isinstance(part, str) for part in parts):
             raise ValueError("not text")
     except UnicodeDecodeError:
@@ -200,7 +202,7 @@ def evaluate(run: Run | str | Path, data: str | Path, against: Run | str | Path 
     other = second[1].score(records, *settings)
     comparison = {
         "metrics": {name: score.to_dict() for name, score in other.metrics.items()},
-        **predictor.task.compare(scored.logits, other.logits, scored.targets, predictor.space, *settings),
+        **predictor.task.compare(scored.outputs, other.outputs, scored.targets, predictor.space, *settings),
     }
     return Evaluation(scored.metrics, len(records), comparison)
 

@@ -79,7 +79,7 @@ class DataSettings(Section):
 class TaskSettings(Section):
     """What is learned."""
 
-    name: Literal["auto", "classification", "multilabel", "regression"] = option(
+    name: Literal["auto", "classification", "multilabel", "regression", "ner", "qa"] = option(
         "auto", "The task; auto reads it off the labels.", "--task"
     )
 

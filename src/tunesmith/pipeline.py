@@ -22,7 +22,6 @@ from tunesmith.data.records import Records
 from tunesmith.data.splits import split
 from tunesmith.engine import Engine
 from tunesmith.errors import DataError
-from tunesmith.evaluation.baselines import majority_baseline, tfidf_baseline
 from tunesmith.evaluation.intervals import Score
 from tunesmith.predictor import Predictor, Scored
 from tunesmith.registry import lookup
@@ -31,7 +30,7 @@ from tunesmith.report.page import write_report
 from tunesmith.run import Run, check_folder, locked, write_json_lines, write_record
 from tunesmith.tasks import TASKS
 from tunesmith.tasks.base import Task
-from tunesmith.tasks.encoding import Features, encode
+from tunesmith.tasks.encoding import Features
 from tunesmith.training.candidates import Candidate, StartingPoint, choose_methods, try_method
 from tunesmith.training.fit import Workplace
 from tunesmith.training.progress import Stages, require_tracker
@@ -83,13 +82,13 @@ def train(data: str, config: Config, stages: Stages) -> Run:
 
         with clock.stage("evaluate"):
             best = max(candidates, key=Candidate.goodness)
-            predictor = _predictor(best, point)
+            predictor = _predictor(best, point, splits["valid"])
             scored = {name: _score(predictor, splits[name], config) for name in ("valid", "test")}
             for name, answers in scored.items():
                 write_json_lines(folder / "predictions" / f"{name}.jsonl", answers.lines())
         with clock.stage("baselines"):
             others = [c for c in candidates if c is not best]
-            baselines = _other_methods(others, point, splits["test"], config)
+            baselines = _other_methods(others, point, splits, config)
             baselines += _cheap_models(point, splits, scored["test"], config)
 
         _save(predictor, best, folder)
@@ -147,22 +146,20 @@ def _encode(splits: Mapping[str, Records], point: StartingPoint, folder: Path, s
     names = ("train", "valid")
     with stages.bar("tokenise", sum(len(splits[name]) for name in names)) as bar:
         for name in names:
-            targets = point.task.targets(splits[name], point.space)
             file = work / f"{name}.arrow"
-            features[name] = encode(splits[name], point.tokenizer, point.max_length, targets, file, bar.advance)
-    cut = features["train"]
-    stages.say(
-        f"max-length {point.max_length}: {cut.truncated} of {len(cut)} training texts are cut "
-        f"and lose {cut.lost_tokens} of {int(cut.lengths.sum()) + cut.lost_tokens} tokens"
-    )
+            features[name] = point.task.encode(
+                splits[name], point.tokenizer, point.space, point.max_length, file, True, bar.advance
+            )
+    stages.say(f"max-length {point.max_length}: {features['train'].fit_text()}")
     return features
 
 
-def _predictor(candidate: Candidate, point: StartingPoint) -> Predictor:
+def _predictor(candidate: Candidate, point: StartingPoint, valid: Records) -> Predictor:
     Engine(candidate.fitted.model, packing=point.config.engine.uses("packing"))  # stays: tried once, not at every call
-    return Predictor(
+    predictor = Predictor(
         candidate.fitted.model, point.tokenizer, point.task, point.answer_space, point.max_length, point.pairs
     )
+    return predictor.tuned(valid)
 
 
 def _score(predictor: Predictor, records: Records, config: Config) -> Scored:
@@ -170,12 +167,12 @@ def _score(predictor: Predictor, records: Records, config: Config) -> Scored:
 
 
 def _other_methods(
-    others: list[Candidate], point: StartingPoint, test: Records, config: Config
+    others: list[Candidate], point: StartingPoint, splits: Mapping[str, Records], config: Config
 ) -> list[dict[str, Any]]:
     """The methods that were tried and not kept, on the test rows."""
     rows = []
     for candidate in others:
-        metrics = _score(_predictor(candidate, point), test, config).metrics
+        metrics = _score(_predictor(candidate, point, splits["valid"]), splits["test"], config).metrics
         rows.append(_baseline(candidate.method.name, metrics, candidate.fitted.seconds))
     return rows
 
@@ -186,16 +183,10 @@ def _cheap_models(
     """Models that take seconds, on the test rows."""
     if not config.evaluation.baseline:
         return []
-    train, test, task, space = splits["train"], splits["test"], point.task, point.answer_space
-    targets, seed = task.targets(train, space), config.training.seed
-    answers = (
-        tfidf_baseline(train.joined_texts, targets, test.joined_texts, task.name, seed),
-        majority_baseline(targets, len(test), task.name),
-    )
+    task, space, seed = point.task, point.answer_space, config.training.seed
     rows = []
-    for answer in answers:
-        logits = task.logits_of(answer)
-        metrics = task.score(logits, scored.targets, space, config.evaluation.resamples, seed)
+    for answer in task.baselines(splits["train"], splits["test"], space, seed):
+        metrics = task.score(answer.outputs, scored.targets, space, config.evaluation.resamples, seed)
         rows.append(_baseline(answer.name, metrics, answer.seconds))
     return rows
 

@@ -5,15 +5,14 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
-import numpy as np
 from torch import nn
 
 from tunesmith.config import PrecisionName
-from tunesmith.data.records import Records, text_records
+from tunesmith.data.records import Answer, Label, Records, Span, text_records
 from tunesmith.engine import Engine
 from tunesmith.engine.precision import choose_precision
 from tunesmith.errors import DataError, ModelError, UsageError
@@ -23,9 +22,7 @@ from tunesmith.models.loading import Source, load_trained
 from tunesmith.registry import lookup
 from tunesmith.tasks import TASKS
 from tunesmith.tasks.base import LabelSpace, Prediction, Task
-from tunesmith.tasks.encoding import encode
-from tunesmith.training.inference import predict_logits
-from tunesmith.training.sampling import PaddingCollator
+from tunesmith.training.inference import predict_outputs
 
 FACTS = "tunesmith.json"
 
@@ -79,7 +76,7 @@ class Predictor:
             ) from None
         except (ValueError, KeyError, TypeError) as error:
             raise ModelError(f"{model_folder / FACTS}: damaged ({error!r})") from None
-        model, tokenizer = load_trained(Source(str(path), str(model_folder), None, True))
+        model, tokenizer = load_trained(Source(str(path), str(model_folder), None, True), task.head)
         Engine(model)  # stays on the model: tried once, not at every call
         return cls(model, tokenizer, task, space, max_length, pairs, choose_precision(precision).state)
 
@@ -94,7 +91,7 @@ class Predictor:
         """Predictions in the order of the input.
 
         Args:
-            texts: strings, or pairs of strings for a model trained on pairs.
+            texts: strings; pairs of strings for a model trained on pairs; (question, context) for questions.
 
         Raises:
             DataError: something else than text is among them.
@@ -103,10 +100,10 @@ class Predictor:
 
     def predict_records(self, records: Records) -> list[Prediction]:
         """Predictions for records, in their order."""
-        return self.task.decode(self.logits(records), self.space)
+        return self.task.decode(self.outputs(records), self.space)
 
-    def logits(self, records: Records) -> np.ndarray:
-        """Logits (n, labels) float32, in the order of the records.
+    def outputs(self, records: Records) -> Any:
+        """What the model says of the records, in their order; see `tunesmith.tasks.base.Task.outputs`.
 
         Raises:
             DataError: single texts for a model of pairs, or pairs for a model of single texts.
@@ -116,18 +113,25 @@ class Predictor:
             raise DataError(f"{records.path}: the model was trained on {wanted}, found {found}; check the columns")
         with tempfile.TemporaryDirectory(prefix="tunesmith-") as folder:
             file = Path(folder) / "features.arrow"
-            features = encode(records, self.tokenizer, self.max_length, None, file)
-            return predict_logits(self.model, features, PaddingCollator.of(self.tokenizer), self.precision)
+            features = self.task.encode(records, self.tokenizer, self.space, self.max_length, file, False)
+            return predict_outputs(self.model, features, self.tokenizer, self.task, self.space, self.precision)
 
     def score(self, records: Records, resamples: int, seed: int) -> Scored:
-        """Logits, predictions and every metric with its interval on labelled records.
+        """Outputs, predictions and every metric with its interval on labelled records.
 
         Raises:
             DataError: a label is unknown to the model.
         """
-        targets, logits = self.task.targets(records, self.space), self.logits(records)
-        metrics = self.task.score(logits, targets, self.space, resamples, seed)
-        return Scored(records, targets, logits, self.task.decode(logits, self.space), metrics)
+        targets, outputs = self.task.targets(records, self.space), self.outputs(records)
+        metrics = self.task.score(outputs, targets, self.space, resamples, seed)
+        return Scored(records, targets, outputs, self.task.decode(outputs, self.space), metrics)
+
+    def tuned(self, records: Records) -> Predictor:
+        """The same predictor with what its task chooses on validation records (the threshold of "no answer")."""
+        if self.space.threshold is None:
+            return self
+        space = self.task.tuned(self.space, self.outputs(records), self.task.targets(records, self.space))
+        return replace(self, space=space)
 
 
 @dataclass(frozen=True)
@@ -136,28 +140,37 @@ class Scored:
 
     Attributes:
         targets: as the task makes them.
-        logits: (n, labels) float32.
+        outputs: what the model says, as the task makes it.
         predictions: in the order of the records.
         metrics: name → value with its interval.
     """
 
     records: Records
-    targets: np.ndarray
-    logits: np.ndarray
+    targets: Any
+    outputs: Any
     predictions: list[Prediction]
     metrics: dict[str, Score]
 
     def lines(self) -> Iterable[dict[str, Any]]:
         """Rows of ``predictions/<split>.jsonl``."""
         for record, prediction in zip(self.records, self.predictions, strict=True):
-            answer = prediction.to_dict()
             pair = {} if record.text_pair is None else {"text_pair": record.text_pair}
             yield {
                 "id": record.id,
                 "text": record.text,
                 **pair,
-                "gold": record.label,
-                "prediction": answer["label"],
-                "score": answer["score"],
-                "scores": answer["scores"],
+                "gold": _plain(record.label),
+                "prediction": _plain(prediction.label),
+                "score": prediction.score,
+                "scores": prediction.scores,
             }
+
+
+def _plain(label: Label | None) -> Any:
+    """A label as JSON holds it: spans as objects, answers as their texts."""
+    if isinstance(label, tuple):
+        return [
+            part._asdict() if isinstance(part, Span) else part.text if isinstance(part, Answer) else part
+            for part in label
+        ]
+    return label

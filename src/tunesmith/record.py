@@ -11,12 +11,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
+import numpy as np
 import torch
 
 from tunesmith.config import Config, dump
 from tunesmith.data.checks import Finding
+from tunesmith.data.keys import label_codes
 from tunesmith.data.records import Records
 from tunesmith.data.splits import fingerprint
 from tunesmith.engine.precision import Precision, choose_precision
@@ -195,9 +195,8 @@ def file_facts(path: str, rows: int) -> dict[str, Any]:
 
 
 def _label_counts(records: Records) -> dict[str, int]:
-    column = records.table["label"]
-    values = pc.list_flatten(column) if pa.types.is_nested(column.type) else column
-    return {str(row["values"]): int(row["counts"]) for row in pc.value_counts(values).to_pylist()}
+    names, _, codes = label_codes(records)
+    return dict(zip(names, np.bincount(codes, minlength=len(names)).tolist(), strict=True))
 
 
 def _refuse_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,19 +11,24 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 from torch import nn
 
 from tunesmith.config import Config, resolve
 from tunesmith.data.records import Records
+from tunesmith.data.spans import ANSWERS, SPANS
+from tunesmith.engine.noise import Noise
 from tunesmith.engine.precision import choose_precision
 from tunesmith.methods import METHODS
 from tunesmith.methods.base import Method
 from tunesmith.registry import lookup
 from tunesmith.tasks import TASKS
-from tunesmith.tasks.encoding import Features, encode
+from tunesmith.tasks.encoding import Features
 from tunesmith.training.candidates import StartingPoint
 from tunesmith.training.fit import Assignment, Fit, Workplace, fit, resolve_training
+from tunesmith.training.inference import predict_logits
 from tunesmith.training.progress import Stages
+from tunesmith.training.sampling import PaddingCollator
 from tunesmith.training.signals import StopRequest
 
 WORDS = ["good", "bad", "great", "film", "book", "card", "bank", "money", "late", "lost", "new", "old", "fast", "cat"]
@@ -30,22 +36,36 @@ NAMES = ("alpha", "beta", "gamma")
 
 
 def make_records(kind: str, rows: int = 24, seed: int = 0) -> Records:
-    """Texts of 2 to 12 words whose labels follow from a word, so that they can be learned."""
+    """Texts of 2 to 12 words whose labels follow from a word, so that they can be learned.
+
+    Entities are the first word of each text (its type follows from it) and every "cat"; the answer to every question
+    is the first word of its context, but every fourth question has none.
+    """
     generator = np.random.default_rng(seed)
     texts, labels = [], []
     for row in range(rows):
         words = [str(w) for w in generator.choice(WORDS[3:], generator.integers(1, 12))]
-        texts.append(" ".join([WORDS[row % 3], *words]))
+        text = " ".join([WORDS[row % 3], *words])
+        texts.append(text)
         if kind == "multilabel":
             labels.append(list(NAMES[: row % 3 + 1]))  # one to three labels; every row has the first
+        elif kind == "ner":
+            cats = [{"start": found.start(), "end": found.end(), "label": "cat"} for found in re.finditer("cat", text)]
+            labels.append([{"start": 0, "end": len(WORDS[row % 3]), "label": NAMES[row % 3]}, *cats])
+        elif kind == "qa":
+            texts[-1] = text if row % 4 else text.partition(" ")[2]
+            labels.append([{"start": 0, "text": WORDS[row % 3]}] if row % 4 else [])
         else:
             labels.append(f"{row % 3 + row / 100:.2f}" if kind == "regression" else NAMES[row % 3])
+    types = {"ner": SPANS, "qa": ANSWERS}
     columns = {
         "id": [str(row) for row in range(rows)],
         "text": texts,
-        "label": pa.array(labels),
+        "label": pa.array(labels, types.get(kind)),
         "row": pa.array(range(1, rows + 1), pa.int64()),
     }
+    if kind == "qa":
+        columns |= {"text": ["the good one ?"] * rows, "text_pair": texts}
     return Records(pa.table(columns), "made.csv")
 
 
@@ -62,6 +82,13 @@ class Problem:
 
     def settings(self, model: nn.Module) -> Any:
         return resolve_training(self.point.config.training, self.method(), model, len(self.features), "accuracy")
+
+    def logits(self, model: nn.Module) -> np.ndarray:
+        """What a model says of the encoded data."""
+        point = self.point
+        return predict_logits(
+            model, self.features, PaddingCollator.of(point.tokenizer, point.task.head), task=point.task
+        )
 
     def fit(self, folder: Path | None = None, stop: StopRequest | None = None, resume: bool = False) -> Fit:
         place = Workplace(
@@ -84,9 +111,21 @@ def make_problem(tiny_model_folder: Callable[[str], Path], tmp_path: Path) -> Ca
         config: Config = resolve(options={"model": str(tiny_model_folder(family)), "seed": 1} | options, sets=sets)
         records, task = make_records(kind, rows), lookup(TASKS, "tasks", kind)()
         point = StartingPoint.load(config, task, records, choose_precision("float32"))
-        targets = task.targets(records, point.space)
         file = tmp_path / f"{kind}-{family}-{len(list(tmp_path.iterdir()))}.arrow"
-        features = encode(records, point.tokenizer, point.max_length, targets, file)
+        features = task.encode(records, point.tokenizer, point.space, point.max_length, file, True)
         return Problem(point, features, tmp_path)
 
     return make
+
+
+@pytest.fixture
+def without_dropout(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dropout draws its noise per micro-batch, so steps that are cut differently are compared without it."""
+    monkeypatch.setattr(torch.nn.Dropout, "forward", lambda self, x: x)
+    attention = torch.nn.functional.scaled_dot_product_attention
+
+    def plain(*args: Any, **options: Any) -> torch.Tensor:
+        return attention(*args, **options | {"dropout_p": 0.0})
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", plain)
+    monkeypatch.setattr(Noise, "mask", lambda self, shape, p, dtype: torch.ones(shape, dtype=dtype))

@@ -27,6 +27,8 @@ from tunesmith.training.trainer import Trainer
 
 FAMILIES = ["bert", "roberta", "distilbert", "electra", "llama", "modernbert", "mpnet", "deberta-v2"]
 STEPS = [name for name in METHODS if name != "features"]
+ON_TOKENS = {"ner", "qa"}
+POOLED = [(kind, pooling) for kind in TASKS for pooling in ("head", "mean", "first")[: 1 if kind in ON_TOKENS else 3]]
 FEW: dict[str, Any] = {"epochs": 1, "batch_size": 8}
 
 
@@ -86,8 +88,7 @@ def test_a_fit_changes_exactly_the_promised_parameters(
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("kind", TASKS)
-@pytest.mark.parametrize("pooling", ["head", "mean", "first"])
+@pytest.mark.parametrize(("kind", "pooling"), POOLED)
 def test_what_is_saved_and_loaded_answers_the_same(
     make_problem: Any, method: str, kind: str, pooling: str, tmp_path: Path
 ) -> None:
@@ -97,9 +98,7 @@ def test_what_is_saved_and_loaded_answers_the_same(
         tmp_path / "saved"
     )
     loaded = Predictor.load(tmp_path / "saved")
-    collate = PaddingCollator.of(point.tokenizer)
-    expected = predict_logits(fitted.model, problem.features, collate)
-    assert np.array_equal(predict_logits(loaded.model, problem.features, collate), expected)
+    assert np.array_equal(problem.logits(loaded.model), problem.logits(fitted.model))
     assert loaded.space == point.answer_space
     assert not [path for path in (tmp_path / "saved").rglob("*") if path.suffix in (".bin", ".pt", ".pkl", ".pth")]
 

@@ -13,30 +13,19 @@ import pytest
 import torch
 from safetensors import SafetensorError
 
-from tunesmith.engine.noise import Noise
 from tunesmith.errors import DivergedError, Interrupted, ModelError, ResourceError
 from tunesmith.tasks import TASKS
 from tunesmith.training import checkpoint as checkpoints
 from tunesmith.training.signals import StopRequest
 
+ON_TOKENS = ("ner", "qa")
+# They add the same to every position, which a softmax over positions does not see: their gradient is rounding noise.
+SHIFTS = ("qa_outputs.bias", "layer.1.output.LayerNorm.bias")
 NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "attention_dropout": 0.0}
 
 
 def state(model: torch.nn.Module) -> dict[str, torch.Tensor]:
     return {name: value.clone() for name, value in model.state_dict().items()}
-
-
-@pytest.fixture
-def without_dropout(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Dropout draws its noise per micro-batch, so steps that are cut differently are compared without it."""
-    monkeypatch.setattr(torch.nn.Dropout, "forward", lambda self, x: x)
-    attention = torch.nn.functional.scaled_dot_product_attention
-
-    def plain(*args: Any, **options: Any) -> torch.Tensor:
-        return attention(*args, **options | {"dropout_p": 0.0})
-
-    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", plain)
-    monkeypatch.setattr(Noise, "mask", lambda self, shape, p, dtype: torch.ones(shape, dtype=dtype))
 
 
 @pytest.mark.parametrize("method", ["full", "lora"])
@@ -45,7 +34,9 @@ def without_dropout(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_step_is_the_same_however_it_is_accumulated(
     make_problem: Any, without_dropout: None, tmp_path: Path, method: str, kind: str, bent: bool
 ) -> None:
-    extra = {"label_smoothing": 0.1, "class_weights": "balanced"} if bent else {}
+    extra: dict[str, Any] = {"label_smoothing": 0.1} if bent else {}
+    if bent and kind not in ON_TOKENS:
+        extra["class_weights"] = "balanced"
     found, losses = [], []
     for accumulation in (1, 2, 8):
         folder = tmp_path / f"by-{accumulation}"
@@ -60,7 +51,8 @@ def test_a_step_is_the_same_however_it_is_accumulated(
     for other, logged in zip(found[1:], losses[1:], strict=True):
         np.testing.assert_allclose(logged, losses[0], rtol=1e-5)
         for name, value in found[0].items():
-            torch.testing.assert_close(other[name], value, rtol=1e-5, atol=1e-6, msg=name)
+            if kind != "qa" or not name.endswith(SHIFTS):
+                torch.testing.assert_close(other[name], value, rtol=1e-5, atol=1e-6, msg=name)
 
 
 @pytest.mark.parametrize("method", ["full", "freeze", "gradual", "lora"])

@@ -5,10 +5,12 @@ source ─read→ RawTable ─find_layout, to_records→ Records ─check→ Fin
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from tunesmith.config import DataSettings
-from tunesmith.data.files import codec_name, local_path, open_bytes
+from tunesmith.data.files import codec_name, explained, local_path, open_bytes
+from tunesmith.data.readers.conll import looks_like as looks_like_columns
 from tunesmith.data.records import RawTable
 from tunesmith.errors import DataError
 from tunesmith.registry import lookup, names
@@ -23,6 +25,11 @@ FORMATS: dict[str, str] = {
     "datasets": "tunesmith.data.readers.columnar:read_saved",
     "folder": "tunesmith.data.readers.folder:read",
     "fasttext": "tunesmith.data.readers.fasttext:read",
+    "conll": "tunesmith.data.readers.conll:read",
+    "squad": "tunesmith.data.readers.squad:read",
+    "labelstudio": "tunesmith.data.readers.jsonlines:read_array",
+    "doccano": "tunesmith.data.readers.jsonlines:read",
+    "prodigy": "tunesmith.data.readers.jsonlines:read",
     "hub": "tunesmith.data.readers.hub:read",
 }
 ENDINGS = {
@@ -35,7 +42,14 @@ ENDINGS = {
     ".parquet": "parquet",
     ".arrow": "arrow",
     ".feather": "arrow",
+    ".conll": "conll",
+    ".iob": "conll",
+    ".iob2": "conll",
+    ".bio": "conll",
+    ".bioes": "conll",
 }
+_SQUAD = re.compile(r'^\s*\{.*"paragraphs"\s*:', re.DOTALL)
+HEAD_BYTES = 2**20
 BINARY = {"parquet", "arrow"}
 FOLDERS = {"folder", "datasets"}
 
@@ -77,12 +91,22 @@ def _detect(path: Path) -> str:
     compressed = endings[-1:] == [".gz"]
     ending = (endings[-2:-1] if compressed else endings[-1:]) or [""]
     format = ENDINGS.get(ending[0])
+    if format == "json" and _SQUAD.search(_head(path)):
+        return "squad"
     if format is None:
-        with open_bytes(path) as stream:
-            if b"__label__" in stream.read(200):
-                return "fasttext"
+        head = _head(path)
+        if "__label__" in head[:200]:
+            return "fasttext"
+        if looks_like_columns(head):
+            return "conll"
         known = ", ".join(names(FORMATS, "formats"))
         raise DataError(f"{path}: the ending {ending[0]!r} does not tell the format; give --format ({known})")
     if compressed and format in BINARY:
         raise DataError(f"{path}: {format} files are not read as .gz; unpack it first")
     return format
+
+
+def _head(path: Path) -> str:
+    """The beginning of a file as text; what is not UTF-8 is replaced."""
+    with explained(path, "utf-8"), open_bytes(path) as stream:
+        return stream.read(HEAD_BYTES).decode("utf-8", errors="replace")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
-import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,25 +11,14 @@ import pyarrow.compute as pc
 
 from tunesmith.config import DataSettings
 from tunesmith.data import read
+from tunesmith.data.annotations import GROUPS, annotated_columns, find_place
+from tunesmith.data.finder import Finder, is_empty
 from tunesmith.data.kinds import NUMBER, infer, split_cell
 from tunesmith.data.records import RawTable, Records
 from tunesmith.data.spool import TEXT
 from tunesmith.data.wording import name_list, row_list
 from tunesmith.errors import DataError, UsageError
 
-TEXT_NAMES = (
-    "text", "sentence", "content", "body", "message", "review", "comment", "tweet", "utterance", "document", "article",
-    "question", "query", "description", "abstract", "post", "email", "note", "statement", "input", "title",
-)  # fmt: skip
-LABEL_NAMES = (
-    "label", "labels", "category", "categories", "class", "intent", "target", "tag", "tags", "topic", "topics",
-    "sentiment", "score", "rating", "y",
-)  # fmt: skip
-PAIR_NAMES = (
-    ("text", "text_pair"), ("sentence1", "sentence2"), ("premise", "hypothesis"), ("question1", "question2"),
-    ("text1", "text2"), ("text_a", "text_b"), ("sentence_a", "sentence_b"),
-)  # fmt: skip
-ID_NAMES = ("id", "guid", "uid")
 ZERO_ONE = {"0": False, "1": True, "false": False, "true": True}
 
 
@@ -40,13 +27,15 @@ class Layout:
     """Which column of a file is what. A layout found in the training file is reused for the other files of a run.
 
     Attributes:
-        kind: ``"classification"``, ``"multilabel"`` or ``"regression"``.
-        text: column of the text.
-        text_pair: column of the second text, or None.
+        kind: ``"classification"``, ``"multilabel"``, ``"regression"``, ``"ner"`` or ``"qa"``.
+        text: column of the text (for ner perhaps its tokens, for qa the question).
+        text_pair: column of the second text (for qa the context), or None.
         labels: columns of the label: none, one, or several 0/1 columns (multi-label).
-        separator: multi-label in one column: what stands between labels, or ``"json"``, ``"indicator"``.
+        separator: multi-label in one column: what stands between labels, or ``"json"``, ``"indicator"``; ner and qa:
+            the form of the annotation (``"spans"``, ``"tags"``, ``"studio"``, ``"answers"``).
         group: column whose equal values never straddle splits, or None.
         id: column of unique identifiers, or None.
+        key: of the text inside the tasks of Label Studio, or None.
         notes: what the user should know about the choice.
     """
 
@@ -57,6 +46,7 @@ class Layout:
     separator: str | None = None
     group: str | None = None
     id: str | None = None
+    key: str | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -101,8 +91,9 @@ def find_layout(raw: RawTable, settings: DataSettings, task: str, need_label: bo
     Raises:
         DataError: all columns that cannot be found, at once; or labels that can be read in two ways.
     """
-    notes: list[str] = []
-    finder = _Finder(raw, notes)
+    finder = Finder(raw)
+    if place := find_place(raw, settings, task, finder, need_label):
+        return _annotated_layout(settings, finder, *place)
     labels = finder.labels(settings.label, need_label)
     text, pair = finder.texts(settings, set(labels))
     group = finder.flagged(settings.group, "--group")
@@ -113,87 +104,29 @@ def find_layout(raw: RawTable, settings: DataSettings, task: str, need_label: bo
     if len(labels) > 1:
         if task not in ("auto", "multilabel"):
             raise DataError(f"{raw.path}: --task {task} needs one label column, found {name_list(labels)} in --label")
-        return Layout("multilabel", text, pair, labels, None, group, identifier, tuple(notes))
+        return Layout("multilabel", text, pair, labels, None, group, identifier, notes=tuple(finder.notes))
     if not labels:
         kind = "classification" if task == "auto" else task
-        return Layout(kind, text, pair, (), None, group, identifier, tuple(notes))
+        return Layout(kind, text, pair, (), None, group, identifier, notes=tuple(finder.notes))
     values = [value for value in pc.unique(raw.table[labels[0]]).to_pylist() if value and not value.isspace()]
     reading = infer(values, task, f"{raw.path}: column {labels[0]!r}")
     if reading.note:
-        notes.append(reading.note)
-    return Layout(reading.kind, text, pair, labels, reading.separator, group, identifier, tuple(notes))
+        finder.notes.append(reading.note)
+    return Layout(reading.kind, text, pair, labels, reading.separator, group, identifier, notes=tuple(finder.notes))
 
 
-class _Finder:
-    """Looks for columns and keeps every problem, so that all are reported at once."""
-
-    def __init__(self, raw: RawTable, notes: list[str]) -> None:
-        self.raw, self.notes, self.problems = raw, notes, list[str]()
-        self.columns = list(raw.table.column_names)
-        self._by_name: dict[str, str] = {}
-        for column in self.columns:
-            self._by_name.setdefault(re.sub(r"[\s-]+", "_", column.strip().lower()), column)
-
-    def flagged(self, name: str | None, flag: str) -> str | None:
-        if name is not None and name not in self.columns:
-            near = difflib.get_close_matches(name, self.columns, n=1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
-            self.problems.append(f"{self.raw.path}: {flag}: no column {name!r}; {hint}{self._there()}")
-        return name
-
-    def named(self, names: Iterable[str], but: set[str] | frozenset[str] = frozenset()) -> str | None:
-        return next((c for c in map(self._by_name.get, names) if c is not None and c not in but), None)
-
-    def labels(self, flag: str | None, need: bool) -> tuple[str, ...]:
-        if flag is not None:
-            several = flag not in self.columns and "," in flag
-            wanted = [part.strip() for part in flag.split(",")] if several else [flag]
-            if need or all(name in self.columns for name in wanted):
-                return tuple(name for name in wanted if self.flagged(name, "--label"))
-            return ()
-        found = self.named(LABEL_NAMES)
-        if found is None and need:
-            indicators = [column for column in self.columns if self._is_zero_one(column)]
-            hint = f" (several 0/1 columns: --label {','.join(indicators[:20])})" if len(indicators) > 1 else ""
-            self.problems.append(f"{self.raw.path}: no label column; give --label COLUMN{hint}; {self._there()}")
-        return (found,) if found else ()
-
-    def texts(self, settings: DataSettings, taken: set[str]) -> tuple[str | None, str | None]:
-        pair = self.flagged(settings.text_pair, "--text-pair")
-        if settings.text is not None:
-            return self.flagged(settings.text, "--text"), pair
-        if pair is None:
-            for first, second in PAIR_NAMES:
-                if (one := self.named([first], taken)) and (two := self.named([second], taken)):
-                    self.notes.append(f"text pairs are read from {one!r} and {two!r}")
-                    return one, two
-        found = self.named(TEXT_NAMES, taken | {pair or ""})
-        if found is None:
-            known = taken | {settings.group or "", settings.id or "", pair or ""}
-            left = [column for column in self.columns if column not in known]
-            if len(left) == 1:
-                found = left[0]
-                self.notes.append(f"the text is read from {found!r}, the only column left")
-            else:
-                self.problems.append(f"{self.raw.path}: no text column; give --text COLUMN; {self._there()}")
-        return found, pair
-
-    def identifier(self, taken: set[str | None]) -> str | None:
-        """A column with a usual name, if its values can serve as identifiers."""
-        found = self.named(ID_NAMES, {name for name in taken if name})
-        if found is None:
-            return None
-        column = self.raw.table[found]
-        if pc.any(_empty(column)).as_py() or pc.count_distinct(column).as_py() < len(column):
-            self.notes.append(f"column {found!r} has empty or repeated values; rows are named by their number instead")
-            return None
-        return found
-
-    def _is_zero_one(self, column: str) -> bool:
-        return bool(pc.all(pc.is_in(self.raw.table[column], value_set=pa.array(["0", "1"], TEXT))).as_py())
-
-    def _there(self) -> str:
-        return f"columns there: {name_list(self.columns)} (the first line of a CSV file is its header)"
+def _annotated_layout(
+    settings: DataSettings, finder: Finder, kind: str, text: str, pair: str | None, label: str | None, form: str
+) -> Layout:
+    """The layout of entities or questions; questions on one text, or article, form a group."""
+    group = finder.flagged(settings.group, "--group") or finder.named(GROUPS) or (pair if kind == "qa" else None)
+    taken = {text, pair, group, label}
+    identifier = finder.flagged(settings.id, "--id") or finder.identifier(taken)
+    if finder.problems:
+        raise DataError(finder.problems)
+    key = settings.text if form == "studio" else None
+    labels = (label,) if label else ()
+    return Layout(kind, text, pair, labels, form, group, identifier, key, tuple(finder.notes))
 
 
 def to_records(raw: RawTable, layout: Layout) -> Records:
@@ -208,22 +141,22 @@ def to_records(raw: RawTable, layout: Layout) -> Records:
     if missing:
         there = name_list(raw.table.column_names)
         raise DataError(f"{raw.path}: no column {name_list(missing)}; columns there: {there}")
+    notes: list[str] = []
+    columns: dict[str, pa.Array | pa.ChunkedArray]
+    if layout.kind in ("ner", "qa"):
+        raw, (columns, notes) = annotated_columns(raw, layout, layout.key)
+    else:
+        columns = {"text": pc.fill_null(raw.table[layout.text], "")}
+        if layout.text_pair:
+            columns["text_pair"] = pc.fill_null(raw.table[layout.text_pair], "")
+        columns["label"] = _labels(raw, layout)
     rows = pa.array(raw.rows)
-    columns: dict[str, pa.Array | pa.ChunkedArray] = {"text": pc.fill_null(raw.table[layout.text], "")}
-    if layout.text_pair:
-        columns["text_pair"] = pc.fill_null(raw.table[layout.text_pair], "")
-    columns["label"] = _labels(raw, layout)
     if layout.group:
         columns["group"] = raw.table[layout.group]
-        _refuse(raw, layout.group, _empty(columns["group"]), "is empty; every row needs a group")
+        _refuse(raw, layout.group, is_empty(columns["group"]), "is empty; every row needs a group")
     columns["id"] = _identifiers(raw, layout.id) if layout.id else pc.cast(rows, TEXT)
     columns["row"] = rows
-    return Records(pa.table(columns), raw.path, (*raw.notes, *layout.notes))
-
-
-def _empty(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Bool (n,): null, or nothing but white space."""
-    return pc.fill_null(pc.equal(pc.utf8_trim_whitespace(column), ""), True)
+    return Records(pa.table(columns), raw.path, (*raw.notes, *layout.notes, *notes))
 
 
 def _refuse(raw: RawTable, column: str, mask: pa.ChunkedArray | np.ndarray, what: str) -> None:
@@ -234,7 +167,7 @@ def _refuse(raw: RawTable, column: str, mask: pa.ChunkedArray | np.ndarray, what
 
 def _identifiers(raw: RawTable, name: str) -> pa.ChunkedArray:
     column = raw.table[name]
-    _refuse(raw, name, _empty(column), "is empty; identifiers must be there and unique (or leave out --id)")
+    _refuse(raw, name, is_empty(column), "is empty; identifiers must be there and unique (or leave out --id)")
     codes = np.asarray(column.combine_chunks().dictionary_encode().indices)
     counts = np.bincount(codes)
     _refuse(raw, name, counts[codes] > 1, "repeats an identifier; identifiers must be unique (or leave out --id)")
@@ -249,7 +182,7 @@ def _labels(raw: RawTable, layout: Layout) -> pa.Array | pa.ChunkedArray:
         return _indicators(raw, layout.labels)
     name = layout.labels[0]
     column = raw.table[name]
-    _refuse(raw, name, _empty(column), "is empty; write a label or remove the row (no labels at all: a JSON list [])")
+    _refuse(raw, name, is_empty(column), "is empty; write a label or remove the row (no labels at all: a JSON list [])")
     _refuse(raw, name, pc.match_substring(column, "\0"), "holds a NUL character; remove it")
     if layout.kind == "regression":
         _refuse(raw, name, _per_value(column, _not_finite), "is not a finite number; write it as 1.5 or 2e-3")

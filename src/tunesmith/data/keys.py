@@ -49,7 +49,7 @@ def label_keys(records: Records) -> np.ndarray:
     """A key per label; several labels make the same key in any order: uint64 (n,)."""
     column = records.table["label"]
     if is_list(column):
-        joined = ["\x1f".join(sorted(labels)) if labels else "" for labels in column.to_pylist()]
+        joined = ["\x1f".join(sorted(map(str, labels))) if labels else "" for labels in column.to_pylist()]
         column = pa.chunked_array([pa.array(joined, TEXT)])
     return column_keys(column)
 
@@ -63,12 +63,19 @@ def label_codes(records: Records) -> tuple[list[str], np.ndarray, np.ndarray]:
 
     Returns:
         The distinct labels in their sort order (C), and for each occurrence its row and the position of its label
-        in that order (two int64 arrays of one length). Rows without a label have no occurrence.
+        in that order (two int64 arrays of one length). Rows without a label have no occurrence. Of spans the labels
+        are their types; rows with answers have the one label ``"answered"``.
     """
     column = records.table["label"]
     if is_list(column):
-        column = column.cast(pa.large_list(TEXT)).combine_chunks()
+        column = column.combine_chunks()
         values, rows = column.flatten(), np.asarray(pc.list_parent_indices(column))
+        if pa.types.is_struct(values.type) and values.type.get_field_index("label") < 0:
+            rows = np.unique(rows)
+            values = pa.array(["answered"] * len(rows), TEXT)
+        elif pa.types.is_struct(values.type):
+            values = values.field("label")
+        values = values.cast(TEXT)
     else:
         values = column.cast(TEXT).combine_chunks()
         present = np.asarray(values.is_valid())

@@ -4,14 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import overload
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 import pyarrow as pa
 
 from tunesmith.errors import DataError
 
-Label = str | tuple[str, ...]
+
+class Span(NamedTuple):
+    """A named entity: the characters from `start` up to, not including, `end` of the text."""
+
+    start: int
+    end: int
+    label: str
+
+
+class Answer(NamedTuple):
+    """An answer as it stands in the context, from the character `start`."""
+
+    start: int
+    text: str
+
+
+Label = str | tuple[str, ...] | tuple[Span, ...] | tuple[Answer, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +38,7 @@ class TextRecord:
         id: the user's identifier, or ``"<row>"`` where none was given; unique within a file.
         text: the text, unchanged.
         text_pair: the second text of a pair, or None.
-        label: the label as text; several labels as a tuple (multi-label); None where the row has none.
+        label: the label as text; several labels, spans or answers as a tuple; None where the row has none.
         row: the line of the file at which the row begins, or its position (from 1) where there are no lines.
     """
 
@@ -57,8 +73,9 @@ class Records(Sequence[TextRecord]):
     """An immutable, Arrow-backed sequence of `TextRecord`; it may be memory-mapped and larger than memory.
 
     Attributes:
-        table: columns ``id`` (string), ``text`` (string), ``label`` (string, or list<string> for multi-label, null
-            where missing), ``row`` (int64) and optionally ``text_pair`` and ``group`` (string).
+        table: columns ``id`` (string), ``text`` (string), ``label`` (string, list<string> for multi-label, list<struct>
+            of spans or of answers; null where missing), ``row`` (int64) and optionally ``text_pair`` and ``group``
+            (string).
         path: the file the rows came from, as the user named it.
     """
 
@@ -88,7 +105,7 @@ class Records(Sequence[TextRecord]):
         pairs = table["text_pair"].to_pylist() if self.has("text_pair") else [None] * table.num_rows
         columns = (table[name].to_pylist() for name in ("id", "text", "label", "row"))
         for (id_, text, label, row), pair in zip(zip(*columns, strict=True), pairs, strict=True):
-            yield TextRecord(id_, text, pair, tuple(label) if isinstance(label, list) else label, row)
+            yield TextRecord(id_, text, pair, _label(label), row)
 
     def has(self, column: str) -> bool:
         return column in self.table.column_names
@@ -112,13 +129,22 @@ class Records(Sequence[TextRecord]):
 
     @property
     def labels(self) -> list[Label | None]:
-        """All labels as Python values (n,); tuples for multi-label."""
-        return [tuple(v) if isinstance(v, list) else v for v in self.table["label"].to_pylist()]
+        """All labels as Python values (n,); tuples of texts, of `Span` or of `Answer` where a row may have several."""
+        return [_label(value) for value in self.table["label"].to_pylist()]
 
     @property
     def ids(self) -> list[str]:
         """All identifiers (n,)."""
         return list(self.table["id"].to_pylist())
+
+
+def _label(value: Any) -> Label | None:
+    if not isinstance(value, list):
+        return value  # type: ignore[no-any-return]
+    if value and isinstance(value[0], dict):
+        kind: Any = Span if "label" in value[0] else Answer
+        return tuple(kind(**item) for item in value)
+    return tuple(value)
 
 
 def text_records(texts: Sequence[str | tuple[str, str]], source: str, start: int = 1) -> Records:

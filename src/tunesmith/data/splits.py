@@ -34,7 +34,7 @@ def split(
     Args:
         records: all rows; a ``group`` column keeps its groups whole.
         kind: ``"classification"`` (each label in exact proportion, at least one text of it in train),
-            ``"multilabel"`` (iterative stratification) or ``"regression"`` (by quantile).
+            ``"multilabel"`` and ``"ner"`` (iterative stratification), ``"regression"`` (by quantile) or ``"qa"``.
         settings: ``valid_fraction`` and ``test_fraction``, shares of the rows.
         seed: another seed, another split.
         which: the parts to split off.
@@ -55,7 +55,7 @@ def split(
             f"{records.path}: {counted(counts.shape[0], things)} cannot be split into train, {' and '.join(which)}; "
             "add examples, or name files with --valid and --test"
         )
-    divide = _iterative if kind == "multilabel" or records.has("group") else _by_stratum
+    divide = _iterative if kind in ("multilabel", "ner") or records.has("group") else _by_stratum
     parts = divide(counts, sizes, shares)
     for number, name in enumerate(which, start=1):
         if not (parts == number).any():

@@ -132,7 +132,7 @@ class LabelScores:
 def label_scores(gold: NDArray[np.bool_], predicted: NDArray[np.bool_]) -> list[LabelScores]:
     """Precision, recall and F1 of each of C labels, from bool matrices (n, C) (class ids: see `one_hot`)."""
     hits, actual, claimed = (matrix.sum(axis=0) for matrix in (gold & predicted, gold, predicted))
-    columns = (_ratio(hits, claimed), _ratio(hits, actual), _ratio(2 * hits, actual + claimed), actual)
+    columns = (ratio(hits, claimed), ratio(hits, actual), ratio(2 * hits, actual + claimed), actual)
     return [LabelScores(float(p), float(r), float(f), int(s)) for p, r, f, s in zip(*columns, strict=True)]
 
 
@@ -168,7 +168,7 @@ def classification_statistics(
     scores = {"accuracy": hits.sum(axis=0) / total, **_f1_scores(hits, actual, claimed)}
     numerator = hits.sum(axis=0) * total - (actual * claimed).sum(axis=0)
     spread = (total**2 - (actual**2).sum(axis=0)) * (total**2 - (claimed**2).sum(axis=0))
-    scores["mcc"] = _ratio(numerator, np.sqrt(spread))
+    scores["mcc"] = ratio(numerator, np.sqrt(spread))
     if probabilities is not None:
         if num_labels > 1 and np.unique(gold).size == num_labels:
             scores["roc_auc"] = _mean_auc(one_hot(gold, num_labels), probabilities, weights)
@@ -230,7 +230,7 @@ def _indicators(ids: NDArray[np.integer], size: int, values: ArrayLike = 1.0) ->
     return sparse.csr_array((data, (ids, np.arange(ids.size))), shape=(size, ids.size))
 
 
-def _ratio(numerator: NDArray[Any], denominator: NDArray[Any]) -> Floats:
+def ratio(numerator: NDArray[Any], denominator: NDArray[Any]) -> Floats:
     """Quotient, 0 where the denominator is 0."""
     quotient: Floats = np.divide(numerator, denominator, out=np.zeros(np.shape(numerator)), where=denominator > 0)
     return quotient
@@ -238,11 +238,11 @@ def _ratio(numerator: NDArray[Any], denominator: NDArray[Any]) -> Floats:
 
 def _f1_scores(hits: Floats, actual: Floats, claimed: Floats) -> Scores:
     """F1 averages over labels from counts (C, B): right, in gold, in predicted."""
-    f1 = _ratio(2 * hits, actual + claimed)
+    f1 = ratio(2 * hits, actual + claimed)
     return {
-        "macro_f1": _ratio(f1.sum(axis=0), (actual + claimed > 0).sum(axis=0)),
-        "micro_f1": _ratio(2 * hits.sum(axis=0), (actual + claimed).sum(axis=0)),
-        "weighted_f1": _ratio((f1 * actual).sum(axis=0), actual.sum(axis=0)),
+        "macro_f1": ratio(f1.sum(axis=0), (actual + claimed > 0).sum(axis=0)),
+        "micro_f1": ratio(2 * hits.sum(axis=0), (actual + claimed).sum(axis=0)),
+        "weighted_f1": ratio((f1 * actual).sum(axis=0), actual.sum(axis=0)),
     }
 
 
@@ -272,7 +272,7 @@ def _mean_auc(gold: NDArray[np.bool_], probabilities: NDArray[np.floating], weig
         positives = weights[rows].sum(axis=0)
         rank_sum = (_midranks(probabilities[:, label], weights, rows) * weights[rows]).sum(axis=0)
         pairs = positives * (total - positives)
-        areas += _ratio(rank_sum - positives * (positives + 1) / 2, pairs)
+        areas += ratio(rank_sum - positives * (positives + 1) / 2, pairs)
         defined += pairs > 0
     mean: Floats = np.divide(areas, defined, out=np.full(areas.shape, np.nan), where=defined > 0)
     return mean
@@ -284,4 +284,4 @@ def _correlation(x: Floats, y: Floats, weights: Floats) -> Floats:
     x, y = (v - (v * weights).sum(axis=0) / total for v in (x, y))
     deviations = [np.sqrt((v**2 * weights).sum(axis=0) / total) for v in (x, y)]
     covariance = (x * y * weights).sum(axis=0) / total
-    return np.clip(_ratio(covariance, deviations[0] * deviations[1]), -1, 1)
+    return np.clip(ratio(covariance, deviations[0] * deviations[1]), -1, 1)

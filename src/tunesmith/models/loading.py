@@ -21,7 +21,9 @@ from torch import nn
 from transformers import (
     AutoConfig,
     AutoModel,
+    AutoModelForQuestionAnswering,
     AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
     AutoTokenizer,
     PreTrainedConfig,
     PreTrainedTokenizerBase,
@@ -42,6 +44,17 @@ PACKAGED = {
 }
 # Far above any published text model; a configuration beyond them would exhaust memory before it failed.
 CONFIG_LIMITS = {"num_hidden_layers": 512, "hidden_size": 65_536, "intermediate_size": 524_288, "vocab_size": 4_000_000}
+HEADS: dict[str, Any] = {
+    "sequence": AutoModelForSequenceClassification,
+    "token": AutoModelForTokenClassification,
+    "question": AutoModelForQuestionAnswering,
+}
+_HEAD_NAMES = {
+    AutoModel: "model without a head",
+    AutoModelForSequenceClassification: "sequence-classification head",
+    AutoModelForTokenClassification: "token-classification head",
+    AutoModelForQuestionAnswering: "question-answering head",
+}
 OFFSET_POSITIONS = {"camembert", "longformer", "mpnet", "roberta", "xlm-roberta", "xlm-roberta-xl"}
 
 
@@ -158,17 +171,19 @@ def load_classifier(
     source: Source,
     tokenizer: PreTrainedTokenizerBase,
     label_names: Sequence[str],
-    problem_type: str,
+    problem_type: str | None,
     pooling: str,
     seed: int,
+    head: str = "sequence",
 ) -> nn.Module:
-    """A model with a new (or matching) sequence-classification head, in float32.
+    """A model with a new (or matching) head, in float32.
 
     Args:
         label_names: names in the order of the logits, written into the configuration.
-        problem_type: ``single_label_classification``, ``multi_label_classification`` or ``regression``.
+        problem_type: ``single_label_classification``, ``multi_label_classification`` or ``regression``, or None.
         pooling: ``head``, ``first``, ``mean`` or ``auto`` (mean where the checkpoint says it is a sentence encoder).
         seed: of the new head's initial weights.
+        head: a key of `HEADS`.
 
     Raises:
         ModelError: the architecture has no such head, weights are missing, not finite, or not safetensors.
@@ -182,7 +197,7 @@ def load_classifier(
         config.pad_token_id = tokenizer.pad_token_id
     if pooling == "auto":
         pooling = sentence_pooling(source.folder) or "head"
-    auto: Any = AutoModelForSequenceClassification if pooling == "head" else AutoModel
+    auto: Any = HEADS[head] if pooling == "head" else AutoModel
     torch.manual_seed(seed)
     model: Any
     model, info = _from_pretrained(auto, source, config)
@@ -206,11 +221,14 @@ def load_classifier(
     return model  # type: ignore[no-any-return]
 
 
-def load_trained(source: Source) -> tuple[nn.Module, PreTrainedTokenizerBase]:
-    """A classifier that `save_model` wrote, in float32 and eval mode, with its tokenizer.
+def load_trained(source: Source, head: str) -> tuple[nn.Module, PreTrainedTokenizerBase]:
+    """A model that `save_model` wrote, in float32 and eval mode, with its tokenizer.
+
+    Args:
+        head: a key of `HEADS`.
 
     Raises:
-        ModelError: damaged, incomplete, or not a classifier.
+        ModelError: damaged, incomplete, or without such a head.
     """
     assert source.folder is not None
     config, tokenizer = load_config(source), load_tokenizer(source)
@@ -219,7 +237,7 @@ def load_trained(source: Source) -> tuple[nn.Module, PreTrainedTokenizerBase]:
         with _translate(source, "weights"), quiet_library():
             model: nn.Module = load_pooled(source.folder, arguments)
     else:
-        model, info = _from_pretrained(AutoModelForSequenceClassification, source, config)
+        model, info = _from_pretrained(HEADS[head], source, config)
         if info["missing_keys"] or info["mismatched_keys"]:
             raise ModelError(
                 f"model {source.name}: weights are missing or misshapen ({sorted(info['missing_keys'])[:3]})"
@@ -258,8 +276,8 @@ def _model_class(auto: Any, source: Source, config: PreTrainedConfig) -> Any:
         found = auto._model_mapping[type(config)]
     except KeyError:
         raise ModelError(
-            f"model {source.name}: architecture {config.model_type!r} has no sequence-classification head; "
-            "try --pooling mean, or another model"
+            f"model {source.name}: architecture {config.model_type!r} has no {_HEAD_NAMES[auto]}; "
+            "try another model (for classification also --pooling mean)"
         ) from None
     return found[0] if isinstance(found, tuple) else found
 

@@ -14,8 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tunesmith.errors import ModelError
+from tunesmith.evaluation.answers import answer_scores
 from tunesmith.evaluation.calibration import ReliabilityBin, reliability_bins
 from tunesmith.evaluation.metrics import LabelScores, confusion_matrix, label_scores, one_hot
+from tunesmith.evaluation.spans import span_counts, type_scores
 from tunesmith.report.text import SHOWN_CHARACTERS, visible
 
 MAX_MISTAKES = 20
@@ -125,7 +127,36 @@ def gather(folder: Path, run: Mapping[str, Any], split: str) -> Evidence | None:
         return _labels(
             rows, split, [str(label) for label in run["data"].get("labels", [])], run["task"] == "multilabel"
         )
-    return None
+    if run["task"] == "ner":
+        return _spans(rows, split)
+    return _answers(rows, split) if run["task"] == "qa" else None
+
+
+def _spans(rows: Iterator[dict[str, Any]], split: str) -> Evidence | None:
+    gold, predicted, worst = [], [], _Worst()
+    for row in rows:
+        sides = [[(span["start"], span["end"], span["label"]) for span in row[key]] for key in ("gold", "prediction")]
+        gold.append(sides[0])
+        predicted.append(sides[1])
+        if set(sides[0]) != set(sides[1]):
+            text = row["text"]
+            words = [", ".join(f"{text[start:end]} ({label})" for start, end, label in side) or "–" for side in sides]
+            worst.add(row | {"gold": words[0], "prediction": words[1]}, float(row["score"]))
+    if not gold:
+        return None
+    types = sorted({label for spans in (*gold, *predicted) for _, _, label in spans})
+    per_type = type_scores(span_counts(gold, predicted, types))
+    return Evidence(split, len(gold), types, per_type, None, [], worst.ordered(), worst.count)
+
+
+def _answers(rows: Iterator[dict[str, Any]], split: str) -> Evidence | None:
+    count, worst = 0, _Worst()
+    for row in rows:
+        count += 1
+        if not answer_scores([row["prediction"]], [row["gold"]])[0][0]:
+            words = {"gold": " / ".join(dict.fromkeys(row["gold"])) or "–", "prediction": row["prediction"] or "–"}
+            worst.add(row | words, float(row["score"]))
+    return Evidence(split, count, [], [], None, [], worst.ordered(), worst.count) if count else None
 
 
 def _labels(rows: Iterator[dict[str, Any]], split: str, labels: list[str], several: bool) -> Evidence | None:

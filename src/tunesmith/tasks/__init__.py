@@ -1,7 +1,9 @@
-"""What is learned. One task turns records into targets, logits into predictions, and both into scores."""
+"""What is learned. One task turns records into features and targets, logits into outputs, and both into scores."""
 
 TASKS: dict[str, str] = {
     "classification": "tunesmith.tasks.classification:Classification",
     "multilabel": "tunesmith.tasks.classification:MultiLabel",
     "regression": "tunesmith.tasks.classification:Regression",
+    "ner": "tunesmith.tasks.tokens:NamedEntities",
+    "qa": "tunesmith.tasks.qa:QuestionAnswering",
 }

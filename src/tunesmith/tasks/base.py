@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, Protocol
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 import torch
 
 from tunesmith.data.records import Label, Records
-from tunesmith.evaluation.baselines import Baseline, Kind
 from tunesmith.evaluation.intervals import Score
+from tunesmith.tasks.encoding import Features
 from tunesmith.tasks.losses import Loss
+
+Head = Literal["sequence", "token", "question"]
+"""What stands on the backbone: one output a text, one a token, or a beginning and an end."""
 
 
 @dataclass(frozen=True)
@@ -22,23 +26,52 @@ class LabelSpace:
     Attributes:
         names: label names in the order of the logits; for regression the one name of the value.
         mean, scale: of the training targets of a regression, which is trained on standardised targets.
+        threshold: by how much "no answer" must beat the best answer; None where every question has one.
     """
 
     names: tuple[str, ...]
     mean: float = 0.0
     scale: float = 1.0
+    threshold: float | None = None
 
     @property
     def in_users_units(self) -> LabelSpace:
         """The same space for a fitted model, whose outputs are no longer standardised."""
-        return LabelSpace(self.names)
+        return replace(self, mean=0.0, scale=1.0)
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self) | {"names": list(self.names)}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> LabelSpace:
-        return cls(tuple(values["names"]), float(values.get("mean", 0.0)), float(values.get("scale", 1.0)))
+        threshold = values.get("threshold")
+        return cls(
+            tuple(values["names"]),
+            float(values.get("mean", 0.0)),
+            float(values.get("scale", 1.0)),
+            None if threshold is None else float(threshold),
+        )
+
+
+@dataclass(frozen=True)
+class FoundSpan:
+    """A named entity: characters from `start` up to `end` of the text, and how probable its tags are."""
+
+    start: int
+    end: int
+    label: str
+    text: str
+    score: float
+
+
+@dataclass(frozen=True)
+class FoundAnswer:
+    """An answer: characters from `start` up to `end` of the context, and its share among the candidates."""
+
+    start: int
+    end: int
+    text: str
+    score: float
 
 
 @dataclass(frozen=True)
@@ -46,25 +79,64 @@ class Prediction:
     """One answer in the user's units.
 
     Attributes:
-        label: the label; a tuple of labels (possibly empty) for multi-label; the value as text for regression.
-        score: probability of the label (for multi-label of the least certain one returned), or the value.
-        scores: probability of every label; for regression the value under its name.
+        label: the label; a tuple of labels (possibly empty) for multi-label; the value as text for regression; the
+            spans without scores for entities; the answer's text, empty for none, for questions.
+        score: probability of the label (of the least certain one of several), or the value.
+        scores: probability of every label; for regression the value under its name; empty for spans and answers.
+        spans: the entities; None for other tasks.
+        answer: the answer; None where there is none, and for other tasks.
+        answers: the best candidates, best first; None for other tasks.
+        no_answer: share of "no answer"; None for other tasks, and for models that know no such questions.
     """
 
     label: Label
     score: float
     scores: dict[str, float]
+    spans: tuple[FoundSpan, ...] | None = None
+    answer: FoundAnswer | None = None
+    answers: tuple[FoundAnswer, ...] | None = None
+    no_answer: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
+        """What a user reads of it, as plain values."""
+        if self.spans is not None:
+            return {"spans": [asdict(span) for span in self.spans]}
+        if self.answers is not None:
+            answers = [asdict(answer) for answer in self.answers]
+            where = (
+                {"start": self.answer.start, "end": self.answer.end} if self.answer else {"start": None, "end": None}
+            )
+            nothing = {} if self.no_answer is None else {"no_answer": self.no_answer}
+            return {"answer": self.label, **where, "score": self.score, **nothing, "answers": answers}
         label = list(self.label) if isinstance(self.label, tuple) else self.label
         return {"label": label, "score": self.score, "scores": self.scores}
 
 
-class Task(Protocol):
-    """One kind of learning problem over texts."""
+@dataclass(frozen=True)
+class Answered:
+    """A baseline's answers.
 
-    name: ClassVar[Kind]
-    problem_type: ClassVar[str]
+    Attributes:
+        name: for tables.
+        outputs: as `Task.outputs` gives them.
+        seconds: fitting and predicting, wall time.
+    """
+
+    name: str
+    outputs: Any
+    seconds: float
+
+
+class Task(Protocol):
+    """One kind of learning problem over texts.
+
+    What a model says of the records is called `outputs`, and what they are scored against `targets`; their form is the
+    task's own. Targets of single labels are int64 (n,), of multi-label float32 (n, labels), of regression float32 (n,).
+    """
+
+    name: ClassVar[str]
+    head: ClassVar[Head]
+    problem_type: ClassVar[str | None]
     """As transformers writes it into a model's configuration."""
     primary_metric: ClassVar[str]
     counts_labels: ClassVar[bool]
@@ -74,11 +146,29 @@ class Task(Protocol):
         """The label space, from the train split."""
         ...
 
-    def targets(self, records: Records, space: LabelSpace) -> np.ndarray:
-        """Targets in the order of the records: int64 (n,), or float32 (n, labels) or (n,).
+    def targets(self, records: Records, space: LabelSpace) -> Any:
+        """Targets in the order of the records.
 
         Raises:
             DataError: a label that the train split lacks, with its rows.
+        """
+        ...
+
+    def encode(
+        self,
+        records: Records,
+        tokenizer: Any,
+        space: LabelSpace,
+        max_length: int,
+        file: Path,
+        labelled: bool,
+        progress: Callable[[int], None] | None = None,
+    ) -> Features:
+        """Tokenise every record into `file`; one record may give several windows.
+
+        Args:
+            labelled: with what is learned and what it is scored against.
+            progress: called with the number of records done since the last call.
         """
         ...
 
@@ -91,24 +181,35 @@ class Task(Protocol):
         """
         ...
 
-    def decode(self, logits: np.ndarray, space: LabelSpace) -> list[Prediction]:
-        """Predictions for logits (n, labels) float32."""
+    def model_logits(self, outputs: Any, attention_mask: torch.Tensor) -> torch.Tensor:
+        """What the loss and `outputs` read, from what the model returns: (n, labels) or (n, length, labels)."""
         ...
 
-    def score(
-        self, logits: np.ndarray, targets: np.ndarray, space: LabelSpace, resamples: int, seed: int
-    ) -> dict[str, Score]:
+    def outputs(self, logits: np.ndarray, features: Features, space: LabelSpace) -> Any:
+        """What the model says of each record.
+
+        Args:
+            logits: float32, (n, labels) in the order of `features`; for heads on tokens (tokens, labels), the tokens
+                of all windows one after the other.
+        """
+        ...
+
+    def decode(self, outputs: Any, space: LabelSpace) -> list[Prediction]:
+        """Predictions in the order of the records."""
+        ...
+
+    def score(self, outputs: Any, targets: Any, space: LabelSpace, resamples: int, seed: int) -> dict[str, Score]:
         """Every metric of the task with its 95 % interval."""
         ...
 
-    def quick_score(self, logits: np.ndarray, targets: np.ndarray, space: LabelSpace) -> dict[str, float]:
+    def quick_score(self, outputs: Any, targets: Any, space: LabelSpace) -> dict[str, float]:
         """Every metric of the task, without intervals: what is watched during training."""
         ...
 
     def compare(
-        self, first: np.ndarray, second: np.ndarray, targets: np.ndarray, space: LabelSpace, resamples: int, seed: int
+        self, first: Any, second: Any, targets: Any, space: LabelSpace, resamples: int, seed: int
     ) -> dict[str, Any]:
-        """Paired test of two models' logits on the same rows.
+        """Paired test of two models' outputs on the same rows.
 
         Returns:
             ``difference``: metric → first minus second with its interval; ``p_value`` of McNemar's exact test where
@@ -116,12 +217,16 @@ class Task(Protocol):
         """
         ...
 
-    def logits_of(self, answer: Baseline) -> np.ndarray:
-        """Logits that stand for a baseline's answer: the inverse of what turns logits into probabilities."""
+    def baselines(self, train: Records, test: Records, space: LabelSpace, seed: int) -> list[Answered]:
+        """What models that take seconds say of the test rows, the strongest first."""
         ...
 
-    def class_weights(self, targets: np.ndarray, space: LabelSpace) -> np.ndarray | None:
-        """Weights inversely proportional to the frequency of each label in the targets; None for regression."""
+    def class_weights(self, targets: Any, space: LabelSpace) -> np.ndarray | None:
+        """Weights inversely proportional to the frequency of each label in the targets; None without classes."""
+        ...
+
+    def tuned(self, space: LabelSpace, outputs: Any, targets: Any) -> LabelSpace:
+        """The space with what is chosen on validation rows once the model is fitted."""
         ...
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,7 +13,7 @@ from scipy.special import expit, logit, softmax
 
 from tunesmith.data.records import Records
 from tunesmith.errors import DataError
-from tunesmith.evaluation.baselines import Baseline, Kind
+from tunesmith.evaluation.baselines import Baseline, Kind, majority_baseline, tfidf_baseline
 from tunesmith.evaluation.intervals import (
     Score,
     Statistics,
@@ -29,15 +31,60 @@ from tunesmith.evaluation.metrics import (
     regression_scores,
     regression_statistics,
 )
-from tunesmith.tasks.base import LabelSpace, Prediction, shares
+from tunesmith.tasks.base import Answered, Head, LabelSpace, Prediction, shares
+from tunesmith.tasks.encoding import Features, encode
 from tunesmith.tasks.losses import BinaryCrossEntropy, CrossEntropy, Loss, SquaredError
 
 
-class Classification:
+class TextTask:
+    """What the tasks with one output a text share; targets and outputs are arrays with a row for each record."""
+
+    name: ClassVar[Kind]
+    head: ClassVar[Head] = "sequence"
+
+    def encode(
+        self,
+        records: Records,
+        tokenizer: Any,
+        space: LabelSpace,
+        max_length: int,
+        file: Path,
+        labelled: bool,
+        progress: Callable[[int], None] | None = None,
+    ) -> Features:
+        targets = self.targets(records, space) if labelled else None
+        return encode(records, tokenizer, max_length, targets, file, progress)
+
+    def targets(self, records: Records, space: LabelSpace) -> np.ndarray:
+        raise NotImplementedError
+
+    def logits_of(self, answer: Baseline) -> np.ndarray:
+        """Logits that stand for a baseline's answer: the inverse of what turns logits into probabilities."""
+        raise NotImplementedError
+
+    def model_logits(self, outputs: Any, attention_mask: torch.Tensor) -> torch.Tensor:
+        return outputs["logits"]  # type: ignore[no-any-return]
+
+    def outputs(self, logits: np.ndarray, features: Features, space: LabelSpace) -> np.ndarray:
+        return logits
+
+    def baselines(self, train: Records, test: Records, space: LabelSpace, seed: int) -> list[Answered]:
+        targets = self.targets(train, space)
+        answers = (
+            tfidf_baseline(train.joined_texts, targets, test.joined_texts, self.name, seed),
+            majority_baseline(targets, len(test), self.name),
+        )
+        return [Answered(answer.name, self.logits_of(answer), answer.seconds) for answer in answers]
+
+    def tuned(self, space: LabelSpace, outputs: np.ndarray, targets: np.ndarray) -> LabelSpace:
+        return space
+
+
+class Classification(TextTask):
     """Exactly one label per text."""
 
     name: ClassVar[Kind] = "classification"
-    problem_type: ClassVar[str] = "single_label_classification"
+    problem_type: ClassVar[str | None] = "single_label_classification"
     primary_metric: ClassVar[str] = "accuracy"
     counts_labels: ClassVar[bool] = True
 
@@ -86,16 +133,16 @@ class Classification:
         return targets, probabilities.argmax(axis=1), probabilities
 
 
-class MultiLabel:
+class MultiLabel(TextTask):
     """Any number of labels per text; a label is predicted when its probability is at least one half."""
 
     name: ClassVar[Kind] = "multilabel"
-    problem_type: ClassVar[str] = "multi_label_classification"
+    problem_type: ClassVar[str | None] = "multi_label_classification"
     primary_metric: ClassVar[str] = "micro_f1"
     counts_labels: ClassVar[bool] = True
 
     def labels(self, train: Records) -> LabelSpace:
-        return LabelSpace(_in_order({name for labels in train.labels for name in labels or ()}))
+        return LabelSpace(_in_order({str(name) for labels in train.labels for name in labels or ()}))
 
     def targets(self, records: Records, space: LabelSpace) -> np.ndarray:
         targets = np.zeros((len(records), len(space.names)), dtype=np.float32)
@@ -143,11 +190,11 @@ class MultiLabel:
         return targets > 0.5, logits >= 0, expit(logits.astype(np.float64))
 
 
-class Regression:
+class Regression(TextTask):
     """A number per text, trained on standardised targets."""
 
     name: ClassVar[Kind] = "regression"
-    problem_type: ClassVar[str] = "regression"
+    problem_type: ClassVar[str | None] = "regression"
     primary_metric: ClassVar[str] = "pearson"
     counts_labels: ClassVar[bool] = False
 

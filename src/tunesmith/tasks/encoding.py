@@ -18,6 +18,8 @@ CHUNK = 2_000
 """Texts tokenised at once: enough for every thread, little enough to bound memory."""
 MAX_CHARACTERS_PER_TOKEN = 40
 """Characters beyond max_length times this are cut before tokenising, whose cost does not stop at the truncation."""
+LEARNED = ("input_ids", "token_type_ids", "labels")
+"""Columns that go into batches; others say what the tokens stand for."""
 AUTO_QUANTILE = 0.99
 AUTO_SAMPLE = 20_000
 
@@ -29,9 +31,12 @@ class Features(Dataset[dict[str, Any]]):
     Attributes:
         table: memory-mapped columns ``input_ids`` (list<int32>) and, where the model reads them, ``token_type_ids``.
         lengths: (n,) int32, tokens of each text after truncation.
-        targets: (n,) or (n, labels), as the task makes them; None without labels.
+        targets: (n,) or (n, labels), what is learned of each; None without labels, and where ``labels`` are a column.
         truncated: number of texts that lost tokens.
         lost_tokens: number of tokens lost.
+        gold: what the records are scored against, as the task makes it.
+        source: the records, where one may have several windows.
+        of: (n,) int64, the record of each window; None where every record is one.
     """
 
     table: pa.Table
@@ -39,6 +44,9 @@ class Features(Dataset[dict[str, Any]]):
     targets: np.ndarray | None
     truncated: int
     lost_tokens: int
+    gold: Any = None
+    source: Records | None = None
+    of: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -48,9 +56,21 @@ class Features(Dataset[dict[str, Any]]):
         ids = [pc.list_flatten(chunk).unique().to_numpy() for chunk in self.table["input_ids"].chunks]
         return np.unique(np.concatenate(ids)) if ids else np.empty(0, dtype=np.int32)
 
+    def fit_text(self) -> str:
+        """How the texts fit into the model's length, for the user."""
+        if self.source is not None:
+            return f"{len(self.source)} training texts make {len(self)} windows"
+        total = int(self.lengths.sum()) + self.lost_tokens
+        return f"{self.truncated} of {len(self)} training texts are cut and lose {self.lost_tokens} of {total} tokens"
+
+    def flat(self, column: str) -> np.ndarray:
+        """The values of a column of all rows, one after the other."""
+        parts = [pc.list_flatten(chunk).to_numpy() for chunk in self.table[column].chunks]
+        return np.concatenate(parts) if parts else np.empty(0, dtype=np.int32)
+
     def __getitem__(self, index: int) -> dict[str, Any]:
         item: dict[str, Any] = {
-            name: self.table[name][int(index)].values.to_numpy() for name in self.table.column_names
+            name: self.table[name][int(index)].values.to_numpy() for name in self.table.column_names if name in LEARNED
         }
         if self.targets is not None:
             item["labels"] = self.targets[index]
@@ -86,7 +106,7 @@ def encode(
         assert writer is not None
         writer.close()
     table = pa.ipc.open_file(pa.memory_map(str(file))).read_all()
-    return Features(table, np.concatenate(lengths).astype(np.int32), targets, truncated, lost)
+    return Features(table, np.concatenate(lengths).astype(np.int32), targets, truncated, lost, targets)
 
 
 def choose_max_length(records: Records, tokenizer: Any, limit: int, wanted: int | str) -> int:

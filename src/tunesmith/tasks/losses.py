@@ -87,3 +87,28 @@ class SquaredError:
 
     def weight(self, targets: torch.Tensor) -> torch.Tensor:
         return torch.tensor(float(targets.numel()), device=targets.device)
+
+
+@dataclass(frozen=True)
+class SpanCrossEntropy:
+    """Softmax cross-entropy over the positions of a text, of its answer's first and last token; their mean.
+
+    Logits are (n, length, 2), targets int64 (n, 2); divided by the number of texts.
+
+    Attributes:
+        label_smoothing: share of the target spread evenly over the real positions.
+    """
+
+    label_smoothing: float = 0.0
+
+    def total(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        scores = functional.log_softmax(logits.float(), dim=1)
+        loss = -scores.gather(1, targets.unsqueeze(1)).sum() / 2
+        if not self.label_smoothing:
+            return loss
+        real = logits > torch.finfo(logits.dtype).min / 2
+        even = -(scores * real / real.sum(dim=1, keepdim=True)).nan_to_num().sum() / 2
+        return loss * (1 - self.label_smoothing) + even * self.label_smoothing
+
+    def weight(self, targets: torch.Tensor) -> torch.Tensor:
+        return torch.tensor(float(len(targets)), device=targets.device)

@@ -59,13 +59,20 @@ class StartingPoint:
         metric, suitable = config.training.metric, [name for name, m in METRICS.items() if task.name in m.tasks]
         if metric is not None and metric not in suitable:
             raise UsageError(f"--metric {metric}: not a metric of {task.name}; {did_you_mean(metric, suitable)}")
+        if config.training.class_weights == "balanced" and task.head != "sequence":
+            raise UsageError(f"--class-weights balanced: not defined for {task.name}; leave it out")
+        if config.model.pooling in ("first", "mean") and task.head != "sequence":
+            raise UsageError(
+                f"--pooling {config.model.pooling}: {task.name} needs the states of all tokens; leave it out"
+            )
         source = find_source(config.model)
         tokenizer = load_tokenizer(source)
         limit = token_limit(load_config(source), tokenizer)
         max_length = choose_max_length(train, tokenizer, limit, config.training.max_length)
         space = task.labels(train)
         pairs = train.has("text_pair")
-        point = cls(config, source, task, tokenizer, space, config.model.pooling, max_length, pairs, precision)
+        pooling: str = config.model.pooling if task.head == "sequence" else "head"
+        point = cls(config, source, task, tokenizer, space, pooling, max_length, pairs, precision)
         model = point.model()
         if final_linear(model).bias is None:  # an offset could not be written back into the layer
             space = dataclasses.replace(space, mean=0.0)
@@ -81,6 +88,7 @@ class StartingPoint:
             self.task.problem_type,
             pooling or self.pooling,
             self.config.training.seed,
+            self.task.head,
         )
 
     @property
@@ -122,7 +130,13 @@ def choose_methods(config: Config, point: StartingPoint, rows: int) -> Iterator[
 def try_method(method: Method, features: Mapping[str, Features], point: StartingPoint, place: Workplace) -> Candidate:
     """Fit a fresh copy of the starting point by `method` on the ``train`` features, watched on ``valid``."""
     model, pooling = point.model(), point.pooling
-    if method.solves_head and point.config.model.pooling == "auto" and pooling == "head" and has_inner_head(model):
+    if (
+        method.solves_head
+        and point.task.head == "sequence"
+        and point.config.model.pooling == "auto"
+        and pooling == "head"
+        and has_inner_head(model)
+    ):
         # What reaches the last layer of such a head has passed through weights that nothing has trained.
         pooling, model = "mean", point.model("mean")
     rows = len(features["train"])

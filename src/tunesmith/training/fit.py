@@ -27,7 +27,7 @@ from tunesmith.tasks.base import LabelSpace, Task
 from tunesmith.tasks.encoding import Features
 from tunesmith.training import checkpoint as checkpoints
 from tunesmith.training.arguments import TrainingArguments
-from tunesmith.training.inference import pooled_vectors, predict_logits
+from tunesmith.training.inference import pooled_vectors, predict_outputs, tokens_in_order
 from tunesmith.training.plan import Plan
 from tunesmith.training.progress import ProgressCallback, Stages
 from tunesmith.training.sampling import PaddingCollator
@@ -102,6 +102,11 @@ class Assignment:
     engine: EngineSettings
     place: Workplace
 
+    @property
+    def solves(self) -> bool:
+        """The head is solved for; where it has many outputs a text, a frozen backbone is trained on instead."""
+        return self.method.solves_head and self.task.head == "sequence"
+
 
 def fit(model: nn.Module, job: Assignment) -> Fit:
     """Adapt `model`, and return it plain, in its best state.
@@ -114,7 +119,7 @@ def fit(model: nn.Module, job: Assignment) -> Fit:
     model = job.method.apply(model).to("cuda" if torch.cuda.is_available() else "cpu")
     summary = parameter_summary(model)
     with attached(model, functools.partial(_engine, job)) as engine:
-        best, details, tokens = _solve(model, job, engine) if job.method.solves_head else _train(model, job)
+        best, details, tokens = _solve(model, job, engine) if job.solves else _train(model, job)
     if job.space != job.space.in_users_units:
         _restore_scale(model, job.space)
     adapter = _save_adapter(model, job.place.folder / ".work" / "adapter")
@@ -128,7 +133,7 @@ def _engine(job: Assignment, model: nn.Module) -> Engine:
     if job.engine.uses("vocabulary"):
         special = np.asarray(job.place.tokenizer.all_special_ids, dtype=np.int32)
         token_ids = np.concatenate([job.train.token_ids(), job.valid.token_ids(), special])
-    budget = 0 if job.method.solves_head else job.engine.cache_bytes  # one vector a text is kept there, see `_solve`
+    budget = 0 if job.solves else job.engine.cache_bytes  # one vector a text is kept there, see `_solve`
     lengths = np.concatenate([job.train.lengths, job.valid.lengths])
     return Engine(model, job.engine.uses("packing"), token_ids, budget, (len(lengths), int(lengths.sum())))
 
@@ -145,9 +150,10 @@ def resolve_training(
 
 def _require_metric(job: Assignment) -> None:
     """Refuse a metric that cannot be computed on the validation rows (ROC AUC with one class) before training."""
-    assert job.valid.targets is not None
+    if job.task.head != "sequence":  # every metric of the others is always defined
+        return
     nothing = np.zeros((len(job.valid), len(job.space.names)), dtype=np.float32)
-    found = job.task.quick_score(nothing, job.valid.targets, job.space)
+    found = job.task.quick_score(nothing, job.valid.gold, job.space)
     if job.settings.metric not in found:
         raise UsageError(
             f"--metric {job.settings.metric}: not defined on the validation rows; use one of {', '.join(found)}"
@@ -156,7 +162,7 @@ def _require_metric(job: Assignment) -> None:
 
 def _solve(model: nn.Module, job: Assignment, engine: Engine) -> tuple[dict[str, Any], dict[str, Any], int]:
     train, valid, method = job.train, job.valid, cast(HeadSolver, job.method)
-    assert train.targets is not None and valid.targets is not None
+    assert train.targets is not None
     collate = PaddingCollator.of(job.place.tokenizer)
     precision = job.settings.precision
     if budget := job.engine.cache_bytes:
@@ -164,17 +170,19 @@ def _solve(model: nn.Module, job: Assignment, engine: Engine) -> tuple[dict[str,
     with job.place.stages.bar("features", len(train)) as bar:
         vectors = pooled_vectors(model, train, collate, precision, bar.advance, engine.vectors)
     details = method.solve(model, vectors, train.targets, job.settings)
-    metrics = job.task.quick_score(predict_logits(model, valid, collate), valid.targets, job.space)
+    outputs = predict_outputs(model, valid, job.place.tokenizer, job.task, job.space)
+    metrics = job.task.quick_score(outputs, valid.gold, job.space)
     best = {"step": 1, "metric": job.settings.metric, "value": metrics[str(job.settings.metric)]}
     return best, dict(details), int(train.lengths.sum())
 
 
 def _train(model: nn.Module, job: Assignment) -> tuple[dict[str, Any], dict[str, Any], int]:
     settings, place, method, train = job.settings, job.place, job.method, job.train
-    assert settings.metric is not None and settings.epochs is not None and train.targets is not None
-    weights = job.task.class_weights(train.targets, job.space) if settings.class_weights == "balanced" else None
+    assert settings.metric is not None and settings.epochs is not None
+    weights = job.task.class_weights(train.gold, job.space) if settings.class_weights == "balanced" else None
     plan = Plan(
         loss=job.task.loss(settings.label_smoothing, None if weights is None else torch.from_numpy(weights)),
+        logits=job.task.model_logits,
         parameter_groups=lambda m: method.parameter_groups(m, settings),
         begin_epoch=method.begin_epoch,
         stop=place.stop,
@@ -184,16 +192,16 @@ def _train(model: nn.Module, job: Assignment) -> tuple[dict[str, Any], dict[str,
         resume_hint="run the same command with --resume to continue",
     )
     arguments = _arguments(settings, len(train), place.folder / "checkpoints")
-    by_length = np.argsort(job.valid.lengths).tolist()  # less padding; metrics do not depend on the order
+    by_length = np.argsort(job.valid.lengths)  # less padding
     with place.stages.bar(method.name, arguments.max_steps_planned) as bar:
         trainer = Trainer(
             model,
             arguments.values,
-            PaddingCollator.of(place.tokenizer),
+            PaddingCollator.of(place.tokenizer, job.task.head),
             train_dataset=train,
-            eval_dataset=Subset(job.valid, by_length),
+            eval_dataset=Subset(job.valid, by_length.tolist()),
             plan=plan,
-            compute_metrics=lambda e: job.task.quick_score(e.predictions, e.label_ids, job.space),
+            compute_metrics=lambda evaluation: _metrics(job, evaluation.predictions, by_length),
             callbacks=[ProgressCallback(bar, place.folder / "metrics.jsonl", settings.metric, method.name)],
         )
         trainer.remove_callback(PrinterCallback)
@@ -206,6 +214,15 @@ def _train(model: nn.Module, job: Assignment) -> tuple[dict[str, Any], dict[str,
     best = {"step": trainer.state.best_global_step, "metric": settings.metric, "value": trainer.state.best_metric}
     epochs_done = trainer.state.global_step * (settings.batch_size or 1) / max(1, len(train))
     return best, {"steps": trainer.state.global_step}, int(train.lengths.sum() * min(epochs_done, settings.epochs))
+
+
+def _metrics(job: Assignment, predicted: np.ndarray, rows: np.ndarray) -> dict[str, float]:
+    """Scores on the validation rows, from logits of the texts in the order `rows`."""
+    if job.task.head == "sequence":
+        logits = predicted[np.argsort(rows)]
+    else:
+        logits = tokens_in_order(predicted, job.valid.lengths, rows)
+    return job.task.quick_score(job.task.outputs(logits, job.valid, job.space), job.valid.gold, job.space)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from tunesmith.engine import attached
 from tunesmith.engine.vectors import VectorCache
 from tunesmith.errors import ModelError
 from tunesmith.models.heads import final_linear
+from tunesmith.tasks.base import LabelSpace, Task
 from tunesmith.tasks.encoding import Features
 from tunesmith.training.sampling import PaddingCollator, batches_by_tokens
 
@@ -20,21 +21,52 @@ TOKENS_PER_BATCH = 4_096
 ROWS_PER_BATCH = 256
 
 
+def predict_outputs(
+    model: nn.Module, features: Features, tokenizer: Any, task: Task, space: LabelSpace, precision: str = "float32"
+) -> Any:
+    """What a model says of the records of `features`; arguments and errors as `predict_logits`."""
+    logits = predict_logits(model, features, PaddingCollator.of(tokenizer, task.head), precision, task)
+    return task.outputs(logits, features, space)
+
+
 def predict_logits(
-    model: nn.Module, features: Features, collate: PaddingCollator, precision: str = "float32"
+    model: nn.Module,
+    features: Features,
+    collate: PaddingCollator,
+    precision: str = "float32",
+    task: Task | None = None,
 ) -> np.ndarray:
-    """Logits (n, labels) float32, in the order of `features`.
+    """Logits float32: (n, labels) in the order of `features`; of heads on tokens see `Task.outputs`.
 
     Args:
         precision: of the matrix products, ``float32``, ``bfloat16`` or ``float16``.
+        task: says where the logits are in what the model returns; without one they are its ``logits``.
 
     Raises:
         ModelError: a logit is not finite.
     """
-    logits = _run(model, features, collate, lambda batch: model(**batch).logits, precision)
+
+    def compute(batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        found = model(**batch)
+        return found.logits if task is None else task.model_logits(found, batch["attention_mask"])
+
+    on_tokens = task is not None and task.head != "sequence"
+    logits = _run(model, features, collate, compute, precision, on_tokens=on_tokens)
     if not np.isfinite(logits).all():
         raise ModelError("the model's outputs are not finite; its weights are damaged or its training diverged")
     return logits
+
+
+def tokens_in_order(padded: np.ndarray, lengths: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Outputs for tokens (n, longest, labels), padded on the right, as (tokens, labels) in the order of the data.
+
+    Args:
+        lengths: (n,) tokens of each text, in the order of the data.
+        rows: (n,) the text that each row of `padded` belongs to.
+    """
+    ordered = padded[np.argsort(rows)]
+    real = np.arange(padded.shape[1]) < lengths[:, None]
+    return np.asarray(ordered[real])
 
 
 def pooled_vectors(
@@ -88,10 +120,14 @@ def _run(
     compute: Callable[[dict[str, torch.Tensor]], torch.Tensor],
     precision: str,
     progress: Callable[[int], None] | None = None,
+    on_tokens: bool = False,
 ) -> np.ndarray:
     device = next(model.parameters()).device
     lower = torch.autocast(device.type, getattr(torch, precision), enabled=precision != "float32")
     was_training, result = model.training, None
+    lengths = features.lengths.astype(np.int64)
+    # Where the rows of each text begin in the result, and how many they are.
+    first, count = (np.cumsum(lengths) - lengths, lengths) if on_tokens else (np.arange(len(lengths)), lengths * 0 + 1)
     model.eval()
     try:
         with torch.inference_mode(), lower, attached(model):
@@ -100,8 +136,12 @@ def _run(
                 batch.pop("labels", None)
                 values = compute({key: value.to(device) for key, value in batch.items()}).float().cpu().numpy()
                 if result is None:
-                    result = np.empty((len(features), *values.shape[1:]), dtype=np.float32)
-                result[rows] = values
+                    result = np.empty((int(count.sum()), *values.shape[1 + on_tokens :]), dtype=np.float32)
+                if on_tokens:
+                    for row, found in zip(rows, values, strict=True):
+                        result[first[row] : first[row] + count[row]] = found[: count[row]]
+                else:
+                    result[rows] = values
                 if progress:
                     progress(len(rows))
     finally:

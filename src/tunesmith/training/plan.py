@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import nn
 
 from tunesmith.tasks.losses import Loss
@@ -19,6 +20,7 @@ class Plan:
 
     Attributes:
         loss: of the task, on the model's logits; None takes the one that fits the model's head, or the model's own.
+        logits: finds them in what the model returns, given its attention mask; None for its ``logits``.
         parameter_groups: model → optimizer groups; None for the library's two groups.
         begin_epoch: called with (model, epoch, epochs) before each epoch.
         stop: request to end after the current step.
@@ -29,6 +31,7 @@ class Plan:
     """
 
     loss: Loss | None = None
+    logits: Callable[[Any, torch.Tensor], torch.Tensor] | None = None
     parameter_groups: Callable[[nn.Module], list[dict[str, Any]]] | None = None
     begin_epoch: Callable[[nn.Module, int, int], None] | None = None
     stop: StopRequest = field(default_factory=StopRequest)

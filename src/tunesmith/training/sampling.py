@@ -10,6 +10,9 @@ import numpy as np
 import torch
 from torch.utils.data import Sampler
 
+from tunesmith.tasks.base import Head
+from tunesmith.tasks.losses import IGNORED
+
 
 class EpochSampler(Sampler[int]):
     """A permutation of the data that depends on the seed and the epoch alone, so that a resumed run sees the same.
@@ -39,14 +42,18 @@ class PaddingCollator:
     Attributes:
         pad_token_id: fills ``input_ids``.
         padding_side: ``"right"`` or ``"left"``.
+        token_labels: ``labels`` have one value a token.
     """
 
     pad_token_id: int
     padding_side: str = "right"
+    token_labels: bool = False
 
     @classmethod
-    def of(cls, tokenizer: Any) -> PaddingCollator:
-        return cls(int(tokenizer.pad_token_id), str(tokenizer.padding_side))
+    def of(cls, tokenizer: Any, head: Head = "sequence") -> PaddingCollator:
+        """For a tokenizer and what is learned; outputs for tokens are easiest found where padding is on the right."""
+        side = str(tokenizer.padding_side) if head == "sequence" else "right"
+        return cls(int(tokenizer.pad_token_id), side, head == "token")
 
     def __call__(self, items: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
         """``input_ids`` (n, longest) int64, ``attention_mask`` alike, ``token_type_ids`` and ``labels`` if given."""
@@ -55,7 +62,9 @@ class PaddingCollator:
         batch["attention_mask"] = self._pad([np.ones(len(row), dtype=np.int64) for row in rows], 0)
         if "token_type_ids" in items[0]:
             batch["token_type_ids"] = self._pad([np.asarray(item["token_type_ids"]) for item in items], 0)
-        if "labels" in items[0]:
+        if "labels" in items[0] and self.token_labels:
+            batch["labels"] = self._pad([np.asarray(item["labels"]) for item in items], IGNORED)
+        elif "labels" in items[0]:
             batch["labels"] = torch.from_numpy(np.stack([np.asarray(item["labels"]) for item in items]))
         return batch
 

@@ -107,6 +107,8 @@ class Trainer(transformers.Trainer):
         labels = inputs.pop("labels")
         outputs = model(**inputs)
         weight = self.task_loss.weight(labels) if num_items_in_batch is None else num_items_in_batch
+        if self.plan.logits is not None:
+            outputs = {"logits": self.plan.logits(outputs, inputs["attention_mask"])}
         loss = self.task_loss.total(outputs["logits"], labels) / weight
         if model.training:
             loss = loss * self.args.world_size  # gradients are averaged over processes; the weight counts all of them

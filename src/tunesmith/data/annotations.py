@@ -1,0 +1,159 @@
+"""Which columns of a table hold entities or questions, and their rows as texts with spans or answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tunesmith.config import DataSettings
+from tunesmith.data import spans as cells
+from tunesmith.data.records import RawTable
+from tunesmith.data.spool import TEXT
+from tunesmith.data.wording import counted
+from tunesmith.errors import DataError
+
+QUESTION, CONTEXT, ANSWERS = ("question", "query"), ("context", "passage", "paragraph"), ("answers", "answer")
+TOKENS, TAGS = ("tokens", "words"), ("ner_tags", "tags", "labels", "label", "ner")
+SPAN_COLUMNS = ("spans", "entities", "label", "labels", "annotations")
+GROUPS = ("title", "document", "doc_id")
+SAMPLE = 100
+
+Columns = tuple[dict[str, pa.Array | pa.ChunkedArray], list[str]]
+
+
+class Finder(Protocol):
+    """Looks for columns by name; see `tunesmith.data.columns`."""
+
+    def named(self, names: Iterable[str]) -> str | None: ...
+    def flagged(self, name: str | None, flag: str) -> str | None: ...
+    def text(self, flag: str | None) -> str | None: ...
+
+
+class Annotated(Protocol):
+    """The part of a layout that `annotated_columns` reads."""
+
+    @property
+    def text(self) -> str: ...
+    @property
+    def text_pair(self) -> str | None: ...
+    @property
+    def labels(self) -> tuple[str, ...]: ...
+    @property
+    def separator(self) -> str | None: ...
+
+
+Place = tuple[str, str, str | None, str | None, str]
+"""Kind, text, second text, labels and form of an annotated table."""
+
+
+def find_place(raw: RawTable, settings: DataSettings, task: str, finder: Finder, need_label: bool) -> Place | None:
+    """Where the entities or questions of a table are, or None where it has neither.
+
+    Args:
+        need_label: whether a table without annotations is an error.
+
+    Raises:
+        DataError: the task was asked for and its columns are not there.
+    """
+    found = _questions(settings, finder, task) if task in ("auto", "qa") else None
+    if found is None and task in ("auto", "ner"):
+        found = _entities(raw, settings, finder, task)
+    if found is not None and (found[3] is not None or not need_label):
+        return found
+    if task == "qa":
+        raise DataError(
+            f"{raw.path}: no questions; expected columns question, context and answers (or name them with --text, "
+            "--text-pair and --label)"
+        )
+    if task == "ner":
+        raise DataError(
+            f"{raw.path}: no entities; expected a text with a column of spans, or tokens with tags (--text, --label)"
+        )
+    return None
+
+
+def _questions(settings: DataSettings, finder: Finder, task: str) -> Place | None:
+    if task == "qa":
+        question = finder.flagged(settings.text, "--text") or finder.named(QUESTION)
+        context = finder.flagged(settings.text_pair, "--text-pair") or finder.named(CONTEXT)
+        answers = finder.flagged(settings.label, "--label") or finder.named(ANSWERS)
+        return ("qa", question, context, answers, "answers") if question and context else None
+    names = finder.named(QUESTION), finder.named(CONTEXT), finder.named(ANSWERS)
+    flags = settings.text, settings.text_pair, settings.label
+    same = all(flag in (None, name) for flag, name in zip(flags, names, strict=True))
+    question, context, answers = names
+    return ("qa", question, context, answers, "answers") if question and context and answers and same else None
+
+
+def _entities(raw: RawTable, settings: DataSettings, finder: Finder, task: str) -> Place | None:
+    asked = task == "ner"
+    label = finder.flagged(settings.label, "--label") if asked else settings.label
+    if label is not None and label not in raw.table.column_names:
+        return None
+    tokens, tags = finder.named(TOKENS), label or finder.named(TAGS)
+    if tokens is not None and settings.text in (None, tokens) and (tags is not None or asked):
+        return "ner", tokens, None, tags, "tags"
+    data, results = finder.named(("data",)), finder.named(("annotations", "completions"))
+    if data is not None and (results is not None or asked):
+        return "ner", data, None, results, "studio"
+    column = label or finder.named(SPAN_COLUMNS)
+    if not asked and not (column and _holds_spans(raw, column)):
+        return None
+    text = finder.text(settings.text)
+    return ("ner", text, None, column, "spans") if text else None
+
+
+def _holds_spans(raw: RawTable, column: str) -> bool:
+    filled = [cell for cell in raw.table[column].slice(0, SAMPLE).to_pylist() if cell]
+    return any(cell.strip() != "[]" for cell in filled) and all(map(cells.looks_like_spans, filled))
+
+
+def annotated_columns(raw: RawTable, layout: Annotated, key: str | None) -> tuple[RawTable, Columns]:
+    """Columns ``text``, ``label`` and, for questions, ``text_pair`` of the rows that count, and notes.
+
+    Args:
+        key: name of the text inside a Label Studio task, or None.
+
+    Returns:
+        The table without rows that an annotator rejected or skipped, and its columns.
+    """
+    raw, notes = _accepted(raw)
+    label = layout.labels[0] if layout.labels else None
+    columns: dict[str, pa.Array | pa.ChunkedArray] = {}
+    if layout.separator == "answers":
+        assert layout.text_pair is not None
+        columns["text"] = pc.fill_null(raw.table[layout.text], "")
+        columns["text_pair"] = pc.fill_null(raw.table[layout.text_pair], "")
+        columns["label"], found = (
+            _nothing(raw, cells.ANSWERS) if label is None else cells.answer_columns(raw, layout.text_pair, label)
+        )
+    elif layout.separator == "tags":
+        columns["text"], columns["label"], found = cells.tagged_columns(raw, layout.text, label)
+    elif layout.separator == "studio":
+        columns["text"], columns["label"], found = cells.studio_columns(raw, layout.text, label, key)
+    else:
+        columns["text"] = pc.fill_null(raw.table[layout.text], "")
+        columns["label"], found = (
+            _nothing(raw, cells.SPANS) if label is None else cells.span_columns(raw, layout.text, label)
+        )
+    return raw, (columns, [*notes, *found])
+
+
+def _nothing(raw: RawTable, kind: pa.DataType) -> tuple[pa.Array, list[str]]:
+    return pa.nulls(len(raw.rows), kind), []
+
+
+def _accepted(raw: RawTable) -> tuple[RawTable, list[str]]:
+    """Without the rows whose ``answer`` (Prodigy's verdict on a text) is reject or ignore."""
+    if "answer" not in raw.table.column_names or "spans" not in raw.table.column_names:
+        return raw, []
+    kept = pc.invert(pc.is_in(raw.table["answer"], value_set=pa.array(["reject", "ignore"], TEXT)))
+    left = raw.table.num_rows - pc.sum(kept).as_py()
+    if not left:
+        return raw, []
+    rows = raw.rows[kept.combine_chunks().to_numpy(zero_copy_only=False)]
+    note = f"{counted(left, 'row')} rejected or ignored by the annotator left out"
+    return RawTable(raw.table.filter(kept), rows, raw.path, raw.format, raw.notes), [note]

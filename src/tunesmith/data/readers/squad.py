@@ -1,0 +1,62 @@
+"""SQuAD 1.1 and 2.0: articles of paragraphs of questions in one JSON object."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tunesmith.config import DataSettings
+from tunesmith.data.files import Lines
+from tunesmith.data.jsontext import as_text, parse
+from tunesmith.data.readers.jsonlines import ARRAY_LIMIT
+from tunesmith.data.records import RawTable
+from tunesmith.data.spool import BATCH_ROWS, TableBuilder
+from tunesmith.errors import DataError
+
+
+def read(path: str, settings: DataSettings) -> RawTable:
+    """Columns ``id``, ``title``, ``context``, ``question`` and ``answers`` (JSON), one row a question in their order.
+
+    Raises:
+        DataError: the file is not JSON, or not of this form; with the place.
+    """
+    pieces = []
+    with Lines(Path(path), settings.encoding) as lines, TableBuilder(path) as builder:
+        for line in lines:
+            pieces.append(line)
+            if lines.characters > ARRAY_LIMIT:
+                raise DataError(f"{path}: too large for one JSON object; write JSON lines with question and context")
+        try:
+            content = parse("".join(pieces))
+        except ValueError as error:
+            raise DataError(f"{path}: not valid JSON: {error}; write the file again") from None
+        rows = list(_questions(path, content))
+        for start in range(0, len(rows), BATCH_ROWS):
+            part = rows[start : start + BATCH_ROWS]
+            columns = {name: [row[name] for row in part] for name in part[0]}
+            builder.extend(columns, range(start + 1, start + 1 + len(part)))
+        return builder.finish("squad")
+
+
+def _questions(path: str, content: Any) -> Iterator[dict[str, str | None]]:
+    place = "the top"
+    try:
+        for number, article in enumerate(content["data"]):
+            title = str(article.get("title") or number)
+            for at, paragraph in enumerate(article["paragraphs"]):
+                place = f"article {title!r}, paragraph {at + 1}"
+                for question in paragraph["qas"]:
+                    answers = [] if question.get("is_impossible") is True else question["answers"]
+                    yield {
+                        "id": as_text(question.get("id")),
+                        "title": title,
+                        "context": paragraph["context"],
+                        "question": question["question"],
+                        "answers": as_text(answers),
+                    }
+    except (KeyError, TypeError, AttributeError) as error:
+        raise DataError(
+            f"{path}: {place}: not of SQuAD's form ({type(error).__name__}: {error}); expected data, paragraphs, "
+            "context, qas, question and answers"
+        ) from None

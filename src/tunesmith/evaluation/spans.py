@@ -1,0 +1,56 @@
+"""Scores of named entities, counted as the script of the CoNLL-2003 shared task counts them (Tjong Kim Sang 2003).
+
+An entity is right when its first and last character and its type are those of an annotated one; precision, recall and
+F1 are over all entities of all texts (micro averages).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tunesmith.evaluation.metrics import Floats, LabelScores, Scores, ratio
+
+Entity = tuple[int, int, str]
+Counts = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
+
+
+def span_counts(
+    gold: Sequence[Sequence[Entity]], predicted: Sequence[Sequence[Entity]], types: Sequence[str]
+) -> Counts:
+    """How many entities of each type are right, predicted and annotated in each text: three int64 (n, types)."""
+    index = {name: i for i, name in enumerate(types)}
+    right, claimed, actual = (np.zeros((len(gold), len(types)), dtype=np.int64) for _ in range(3))
+    for row, (wanted, found) in enumerate(zip(gold, predicted, strict=True)):
+        for entity in wanted:
+            actual[row, index[entity[2]]] += 1
+        for entity in found:
+            claimed[row, index[entity[2]]] += 1
+        for entity in set(wanted) & set(found):
+            right[row, index[entity[2]]] += 1
+    return right, claimed, actual
+
+
+def span_statistics(
+    right: NDArray[np.int64], claimed: NDArray[np.int64], actual: NDArray[np.int64], weights: Floats
+) -> Scores:
+    """`span_precision`, `span_recall`, `span_f1` for each column of `weights` (n, B): (B,); 0 where undefined.
+
+    Args:
+        right, claimed, actual: (n,) or (n, types), as `span_counts` makes them.
+    """
+    hits, found, wanted = (part.reshape(len(part), -1).sum(axis=1) @ weights for part in (right, claimed, actual))
+    return {
+        "span_precision": ratio(hits, found),
+        "span_recall": ratio(hits, wanted),
+        "span_f1": ratio(2 * hits, found + wanted),
+    }
+
+
+def type_scores(counts: Counts) -> list[LabelScores]:
+    """Precision, recall, F1 and number of annotated entities of each type."""
+    hits, found, wanted = (part.sum(axis=0) for part in counts)
+    columns = (ratio(hits, found), ratio(hits, wanted), ratio(2 * hits, found + wanted), wanted)
+    return [LabelScores(float(p), float(r), float(f), int(n)) for p, r, f, n in zip(*columns, strict=True)]

@@ -1,0 +1,260 @@
+"""Extractive question answering: the part of a context that answers a question, or that there is none.
+
+The model scores every token of the context as the beginning and as the end of the answer. A context longer than the
+model is read through overlapping windows; the candidates of all windows compete by the sum of their two scores, and a
+candidate's characters are exactly those of the context. "No answer" is scored by the first token, in the window that
+speaks least for it; it is given where it beats the best answer by more than a threshold chosen on validation data
+(Rajpurkar, Jia and Liang 2018), and only by models trained on questions without an answer.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from scipy.special import softmax
+from sklearn.feature_extraction.text import TfidfVectorizer
+
+from tunesmith.data.records import Answer, Records, TextRecord
+from tunesmith.evaluation.answers import answer_scores, answer_statistics, best_threshold
+from tunesmith.evaluation.intervals import Score, bootstrap, paired_bootstrap, paired_test
+from tunesmith.tasks.base import Answered, FoundAnswer, Head, LabelSpace, Prediction
+from tunesmith.tasks.encoding import Features
+from tunesmith.tasks.losses import Loss, SpanCrossEntropy
+from tunesmith.tasks.windows import NOTHING, Columns, Window, encode_windows
+from tunesmith.tasks.words import word_bounds
+
+CANDIDATES = 20
+"""Beginnings and ends that are combined in each window, and answers that are kept of each question."""
+SHOWN = 5
+"""Answers that a prediction lists."""
+MAX_ANSWER_TOKENS = 30
+
+Gold = list[tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """The answers that a model considers for one question.
+
+    Attributes:
+        answers: start, text and score (a sum of two logits), best first; empty for a context without words.
+        nothing: score of "no answer".
+    """
+
+    answers: tuple[tuple[int, str, float], ...]
+    nothing: float
+
+    @property
+    def margin(self) -> float:
+        """How much "no answer" scores above the best answer."""
+        return self.nothing - self.answers[0][2] if self.answers else float("inf")
+
+    def text(self, threshold: float | None) -> str:
+        """The answer's text; empty for "no answer"."""
+        if not self.answers or (threshold is not None and self.margin > threshold):
+            return ""
+        return self.answers[0][1]
+
+
+Outputs = list[Candidates]
+
+
+class QuestionAnswering:
+    """Questions on contexts; the text is the question, the second text the context."""
+
+    name: ClassVar[str] = "qa"
+    head: ClassVar[Head] = "question"
+    problem_type: ClassVar[str | None] = None
+    primary_metric: ClassVar[str] = "answer_f1"
+    counts_labels: ClassVar[bool] = False
+
+    def labels(self, train: Records) -> LabelSpace:
+        some_unanswered = not all(self.targets(train, LabelSpace(())))
+        return LabelSpace(("start", "end"), threshold=0.0 if some_unanswered else None)
+
+    def targets(self, records: Records, space: LabelSpace) -> Gold:
+        return [tuple(answer.text for answer in _answers(label)) for label in records.labels]
+
+    def encode(
+        self,
+        records: Records,
+        tokenizer: Any,
+        space: LabelSpace,
+        max_length: int,
+        file: Path,
+        labelled: bool,
+        progress: Callable[[int], None] | None = None,
+    ) -> Features:
+        gold = self.targets(records, space) if labelled else None
+        features = encode_windows(records, tokenizer, max_length, file, partial(_describe, labelled), gold, progress)
+        if not labelled:
+            return features
+        targets = features.flat("positions").reshape(-1, 2).astype(np.int64)
+        return replace(features, targets=targets)
+
+    def loss(self, label_smoothing: float, class_weights: torch.Tensor | None) -> Loss:
+        return SpanCrossEntropy(label_smoothing)
+
+    def model_logits(self, outputs: Any, attention_mask: torch.Tensor) -> torch.Tensor:
+        logits = torch.stack([outputs["start_logits"], outputs["end_logits"]], dim=-1).float()
+        # Padding takes no part in the softmax over positions.
+        return logits.masked_fill(attention_mask.unsqueeze(-1) == 0, torch.finfo(logits.dtype).min)
+
+    def outputs(self, logits: np.ndarray, features: Features, space: LabelSpace) -> Outputs:
+        assert features.of is not None and features.source is not None
+        starts, ends = features.flat("starts"), features.flat("ends")
+        edges = np.concatenate([[0], np.cumsum(features.lengths, dtype=np.int64)])
+        found: list[dict[tuple[int, int], float]] = [{} for _ in range(len(features.source))]
+        nothing = np.full(len(found), np.inf)
+        for window, of in enumerate(features.of.tolist()):
+            part = slice(edges[window], edges[window + 1])
+            scores = logits[part].astype(np.float64)
+            nothing[of] = min(nothing[of], scores[0].sum())
+            for start, end, score in _pairs(scores, starts[part], ends[part]):
+                found[of][start, end] = max(score, found[of].get((start, end), -np.inf))
+        contexts = features.source.table["text_pair"].to_pylist()
+        return [
+            Candidates(_best(context, candidates), float(no_answer))
+            for context, candidates, no_answer in zip(contexts, found, nothing, strict=True)
+        ]
+
+    def decode(self, outputs: Outputs, space: LabelSpace) -> list[Prediction]:
+        return [_prediction(candidates, space.threshold) for candidates in outputs]
+
+    def score(self, outputs: Outputs, targets: Gold, space: LabelSpace, resamples: int, seed: int) -> dict[str, Score]:
+        return bootstrap(answer_statistics, _scored(outputs, targets, space), resamples, seed)
+
+    def quick_score(self, outputs: Outputs, targets: Gold, space: LabelSpace) -> dict[str, float]:
+        exact, overlap = _scored(outputs, targets, space)
+        return {"exact_match": float(exact.mean()), "answer_f1": float(overlap.mean())}
+
+    def compare(
+        self, first: Outputs, second: Outputs, targets: Gold, space: LabelSpace, resamples: int, seed: int
+    ) -> dict[str, Any]:
+        a, b = _scored(first, targets, space), _scored(second, targets, space)
+        difference = paired_bootstrap(answer_statistics, a, b, resamples, seed)
+        return {
+            "difference": {name: score.to_dict() for name, score in difference.items()},
+            "p_value": paired_test(a[0] > 0, b[0] > 0),
+        }
+
+    def baselines(self, train: Records, test: Records, space: LabelSpace, seed: int) -> list[Answered]:
+        """The sentence of the context that shares most with the question, by TF-IDF of the test contexts' words."""
+        begin = time.perf_counter()
+        contexts = test.table["text_pair"].to_pylist()
+        sentences = [_sentences(context) for context in contexts]
+        vectorizer = TfidfVectorizer(token_pattern=r"(?u)\w+", sublinear_tf=True)
+        outputs = []
+        try:
+            vectorizer.fit(set(contexts))
+        except ValueError:  # no word in any context
+            return []
+        for question, pieces in zip(test.texts, sentences, strict=True):
+            likeness = (
+                vectorizer.transform([text for _, text in pieces]) @ vectorizer.transform([question]).T
+            ).toarray()
+            start, text = pieces[int(likeness.argmax())]
+            outputs.append(Candidates(((start, text, 1.0),) if text else (), 0.0))
+        return [Answered("nearest sentence", outputs, time.perf_counter() - begin)]
+
+    def class_weights(self, targets: Gold, space: LabelSpace) -> np.ndarray | None:
+        return None
+
+    def tuned(self, space: LabelSpace, outputs: Outputs, targets: Gold) -> LabelSpace:
+        if space.threshold is None:
+            return space
+        answered, silent = (
+            answer_scores([candidates.text(limit) for candidates in outputs], targets)[1] for limit in (np.inf, -np.inf)
+        )
+        margins = np.array([min(candidates.margin, 1e6) for candidates in outputs])
+        return replace(space, threshold=best_threshold(margins, answered, silent))
+
+
+def _answers(label: Any) -> tuple[Answer, ...]:
+    return tuple(label or ())
+
+
+def _describe(labelled: bool, record: TextRecord) -> Callable[[Window], Columns]:
+    first = next(iter(_answers(record.label)), None) if labelled else None
+
+    def described(window: Window) -> Columns:
+        start, stop = window.offsets.T
+        counts = (window.part == 1) & (stop > start)
+        columns = {
+            "starts": np.where(counts, start, NOTHING).astype(np.int32),
+            "ends": np.where(counts, stop, NOTHING).astype(np.int32),
+        }
+        if labelled:
+            columns["positions"] = np.array(_positions(columns["starts"], columns["ends"], first), dtype=np.int32)
+        return columns
+
+    return described
+
+
+def _positions(starts: np.ndarray, ends: np.ndarray, answer: Answer | None) -> tuple[int, int]:
+    """First and last token of the answer in a window; the first token twice where it is not wholly in the window."""
+    tokens = np.flatnonzero(ends != NOTHING)
+    if answer is None or not len(tokens):
+        return 0, 0
+    start, end = answer.start, answer.start + len(answer.text)
+    inside = tokens[(ends[tokens] > start) & (starts[tokens] < end)]
+    before = answer.start < starts[tokens[0]] and tokens[0] == (inside[0] if len(inside) else -1)
+    after = end > ends[tokens[-1]]
+    return (int(inside[0]), int(inside[-1])) if len(inside) and not before and not after else (0, 0)
+
+
+def _pairs(scores: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> list[tuple[int, int, float]]:
+    """The best answers of one window: start, end and score of each."""
+    tokens = np.flatnonzero(ends != NOTHING)
+    firsts, lasts = (tokens[np.argsort(-scores[tokens, side], kind="stable")[:CANDIDATES]] for side in (0, 1))
+    first, last = (grid.ravel() for grid in np.meshgrid(firsts, lasts, indexing="ij"))
+    valid = (last >= first) & (last - first < MAX_ANSWER_TOKENS)
+    first, last = first[valid], last[valid]
+    totals = scores[first, 0] + scores[last, 1]
+    best = np.argsort(-totals, kind="stable")[:CANDIDATES]
+    return list(zip(starts[first[best]].tolist(), ends[last[best]].tolist(), totals[best].tolist(), strict=True))
+
+
+def _best(context: str, candidates: dict[tuple[int, int], float]) -> tuple[tuple[int, str, float], ...]:
+    ranked = sorted(candidates.items(), key=lambda item: (-item[1], item[0]))[:CANDIDATES]
+    answers = []
+    for (start, end), score in ranked:
+        text = context[start:end]
+        if text.strip():  # some tokenizers count the space before a word as part of it
+            answers.append((start + len(text) - len(text.lstrip()), text.strip(), score))
+    return tuple(answers)
+
+
+def _prediction(candidates: Candidates, threshold: float | None) -> Prediction:
+    """The answer; its score is its share among the candidates, "no answer" included where the model knows it."""
+    scores = [score for _, _, score in candidates.answers]
+    shares = softmax(scores + [candidates.nothing] * (threshold is not None)) if scores else np.array([1.0])
+    answers = tuple(
+        FoundAnswer(start, start + len(text), text, float(share))
+        for (start, text, _), share in zip(candidates.answers[:SHOWN], shares, strict=False)
+    )
+    text = candidates.text(threshold)
+    nothing = float(shares[-1]) if threshold is not None or not scores else None
+    score = answers[0].score if text else float(nothing or 0.0)
+    return Prediction(text, score, {}, answer=answers[0] if text else None, answers=answers, no_answer=nothing)
+
+
+def _scored(outputs: Outputs, targets: Gold, space: LabelSpace) -> tuple[np.ndarray, np.ndarray]:
+    return answer_scores([candidates.text(space.threshold) for candidates in outputs], targets)
+
+
+def _sentences(context: str) -> list[tuple[int, str]]:
+    """Sentences as far as a full stop shows them: start and text."""
+    starts, ends = word_bounds(context)
+    stops = [end for start, end in zip(starts, ends, strict=True) if context[start:end] in {".", "!", "?", "。"}]
+    edges = [0, *stops, len(context)]
+    pieces = [(a, context[a:b]) for a, b in pairwise(edges) if context[a:b].strip()]
+    return [(int(a) + len(text) - len(text.lstrip()), text.strip()) for a, text in pieces] or [(0, "")]

@@ -1,0 +1,265 @@
+"""Named entities: spans of a text, each of one type.
+
+The model tags the first piece of every word (see `tunesmith.tasks.words`); words that share a piece are tagged as one.
+A text longer than the model is read through overlapping windows, and each word counts in the window where it has most
+context on both sides. The best valid tag sequence of the whole text gives the entities, so none is lost at a border.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, ClassVar, cast
+
+import numpy as np
+import torch
+from scipy.special import log_softmax
+
+from tunesmith.data.records import Records, Span, TextRecord
+from tunesmith.data.tags import tag_names
+from tunesmith.errors import DataError
+from tunesmith.evaluation.intervals import Score, bootstrap, paired_bootstrap, paired_test
+from tunesmith.evaluation.spans import Counts, span_counts, span_statistics
+from tunesmith.tasks.base import Answered, FoundSpan, Head, LabelSpace, Prediction
+from tunesmith.tasks.encoding import Features
+from tunesmith.tasks.losses import IGNORED, CrossEntropy, Loss
+from tunesmith.tasks.viterbi import best_paths
+from tunesmith.tasks.windows import NOTHING, Columns, Window, encode_windows
+from tunesmith.tasks.words import word_bounds
+
+Gold = list[tuple[Span, ...]]
+Outputs = list[tuple[FoundSpan, ...]]
+
+
+class NamedEntities:
+    """Spans with types, learned as IOB2 tags of words."""
+
+    name: ClassVar[str] = "ner"
+    head: ClassVar[Head] = "token"
+    problem_type: ClassVar[str | None] = None
+    primary_metric: ClassVar[str] = "span_f1"
+    counts_labels: ClassVar[bool] = True
+
+    def labels(self, train: Records) -> LabelSpace:
+        types = sorted({span.label for spans in self._spans(train) for span in spans})
+        if not types:
+            raise DataError(f"{train.path}: the training rows have no entity; check the annotation")
+        return LabelSpace(tuple(tag_names(types)))
+
+    def targets(self, records: Records, space: LabelSpace) -> Gold:
+        known, unknown = set(_types(space)), dict[str, list[int]]()
+        gold = self._spans(records)
+        for row, spans in zip(records.table["row"].to_pylist(), gold, strict=True):
+            for span in spans:
+                if span.label not in known:
+                    unknown.setdefault(span.label, []).append(row)
+        if unknown:
+            raise DataError(
+                f"{records.path}: entities of type {name!r} (first: row {rows[0]}) are not in the training data; "
+                "correct the type, or add examples of it to the training file"
+                for name, rows in unknown.items()
+            )
+        return gold
+
+    def encode(
+        self,
+        records: Records,
+        tokenizer: Any,
+        space: LabelSpace,
+        max_length: int,
+        file: Path,
+        labelled: bool,
+        progress: Callable[[int], None] | None = None,
+    ) -> Features:
+        gold = self.targets(records, space) if labelled else None
+        types = {name: i for i, name in enumerate(_types(space))} if labelled else None
+        return encode_windows(records, tokenizer, max_length, file, partial(_describe, types), gold, progress)
+
+    def loss(self, label_smoothing: float, class_weights: torch.Tensor | None) -> Loss:
+        return CrossEntropy(label_smoothing)
+
+    def model_logits(self, outputs: Any, attention_mask: torch.Tensor) -> torch.Tensor:
+        return outputs["logits"]  # type: ignore[no-any-return]
+
+    def outputs(self, logits: np.ndarray, features: Features, space: LabelSpace) -> Outputs:
+        starts, ends, scores, bounds = _words(logits, features)
+        log_probabilities = log_softmax(scores.astype(np.float64), axis=1)
+        pieces = [log_probabilities[a:b] for a, b in pairwise(bounds)]
+        paths = best_paths(pieces, *_grammar(space))
+        assert features.source is not None
+        return [
+            _entities(text, starts[a : a + len(path)], ends[a : a + len(path)], piece, path, space)
+            for text, a, piece, path in zip(features.source.texts, bounds, pieces, paths, strict=False)
+        ]
+
+    def decode(self, outputs: Outputs, space: LabelSpace) -> list[Prediction]:
+        return [
+            Prediction(
+                tuple(Span(span.start, span.end, span.label) for span in spans),
+                min((span.score for span in spans), default=1.0),
+                {},
+                spans=spans,
+            )
+            for spans in outputs
+        ]
+
+    def score(self, outputs: Outputs, targets: Gold, space: LabelSpace, resamples: int, seed: int) -> dict[str, Score]:
+        return bootstrap(span_statistics, _counts(outputs, targets, space), resamples, seed)
+
+    def quick_score(self, outputs: Outputs, targets: Gold, space: LabelSpace) -> dict[str, float]:
+        counts = _counts(outputs, targets, space)
+        return {name: float(value[0]) for name, value in span_statistics(*counts, np.ones((len(targets), 1))).items()}
+
+    def compare(
+        self, first: Outputs, second: Outputs, targets: Gold, space: LabelSpace, resamples: int, seed: int
+    ) -> dict[str, Any]:
+        a, b = _counts(first, targets, space), _counts(second, targets, space)
+        difference = paired_bootstrap(span_statistics, a, b, resamples, seed)
+        all_right = [((part[0] == part[1]) & (part[0] == part[2])).all(axis=1) for part in (a, b)]
+        return {
+            "difference": {name: score.to_dict() for name, score in difference.items()},
+            "p_value": paired_test(all_right[0], all_right[1]),
+        }
+
+    def baselines(self, train: Records, test: Records, space: LabelSpace, seed: int) -> list[Answered]:
+        """Names of the training texts found again, longest first, with their commonest type."""
+        start = time.perf_counter()
+        names: dict[str, Counter[str]] = {}
+        for text, spans in zip(train.texts, self._spans(train), strict=True):
+            for span in spans:
+                names.setdefault(text[span.start : span.end], Counter())[span.label] += 1
+        types = {name: counts.most_common(1)[0][0] for name, counts in names.items()}
+        longest = max((len(word_bounds(name)[0]) for name in types), default=1)
+        found = [_looked_up(text, types, longest) for text in test.texts]
+        return [Answered("names of the training texts", found, time.perf_counter() - start)]
+
+    def class_weights(self, targets: Gold, space: LabelSpace) -> np.ndarray | None:
+        return None
+
+    def tuned(self, space: LabelSpace, outputs: Outputs, targets: Gold) -> LabelSpace:
+        return space
+
+    @staticmethod
+    def _spans(records: Records) -> Gold:
+        return [cast(tuple[Span, ...], label or ()) for label in records.labels]
+
+
+def _types(space: LabelSpace) -> list[str]:
+    return [name[2:] for name in space.names[1::2]]
+
+
+def _grammar(space: LabelSpace) -> tuple[np.ndarray, np.ndarray]:
+    """Which tag may follow which, bool (tags, tags), and which may come first: an inside tag goes on with its type."""
+    tags = np.arange(len(space.names))
+    inside, kind = (tags > 0) & (tags % 2 == 0), (tags + 1) // 2
+    allowed = ~inside[None, :] | (kind[:, None] == kind[None, :])
+    return allowed, ~inside
+
+
+def _describe(types: dict[str, int] | None, record: TextRecord) -> Callable[[Window], Columns]:
+    starts, ends = word_bounds(record.text)
+    spans: Sequence[Any] = (record.label or ()) if types is not None else ()
+    span_starts, span_ends = (np.array([span[i] for span in spans], dtype=np.int64) for i in (0, 1))
+    kinds = np.array([types[span.label] for span in spans] if types else [], dtype=np.int64)
+
+    def described(window: Window) -> Columns:
+        at, units = _units(window, starts, ends)
+        columns = {"starts": np.full(len(window.input_ids), NOTHING, dtype=np.int32)}
+        columns["ends"] = columns["starts"].copy()
+        columns["starts"][at], columns["ends"][at] = units
+        if types is not None:
+            labels = np.full(len(window.input_ids), IGNORED, dtype=np.int32)
+            labels[at] = _tags(*units, span_starts, span_ends, kinds)
+            columns["labels"] = labels
+        return columns
+
+    return described
+
+
+def _units(window: Window, starts: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
+    """Positions of the first pieces of words in a window, and first and last (excluded) character of each's words.
+
+    Args:
+        starts, ends: of the words of the text.
+    """
+    tokens = np.flatnonzero((window.part == 0) & (window.offsets[:, 1] > window.offsets[:, 0]))
+    begin, stop = window.offsets[tokens].T
+    first, last = np.searchsorted(ends, begin, side="right"), np.searchsorted(starts, stop - 1, side="right") - 1
+    real = first <= last  # of characters that count, not of white space
+    tokens, begin, first, last = tokens[real], begin[real], first[real], last[real]
+    opens = (begin <= starts[first]) & np.concatenate([[True], first[1:] != first[:-1]]) if len(first) else first > 0
+    heads = np.flatnonzero(opens)
+    if not len(heads):
+        return tokens[:0], (starts[:0], ends[:0])
+    return tokens[heads], (starts[first[heads]], ends[np.maximum.reduceat(last, heads)])
+
+
+def _tags(
+    starts: np.ndarray, ends: np.ndarray, span_starts: np.ndarray, span_ends: np.ndarray, kinds: np.ndarray
+) -> np.ndarray:
+    """The tag of each word, int64 (words,); a word that a span only touches belongs to it."""
+    if not len(kinds):
+        return np.zeros(len(starts), dtype=np.int64)
+    span = np.minimum(np.searchsorted(span_ends, starts, side="right"), len(kinds) - 1)
+    inside = (span_starts[span] < ends) & (span_ends[span] > starts)
+    return np.where(inside, 1 + 2 * kinds[span] + (starts > span_starts[span]), 0)
+
+
+def _words(logits: np.ndarray, features: Features) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Start, end and logits of every word, in the order of the texts, and the first word of each text.
+
+    Returns:
+        (words,), (words,), (words, tags) and (texts + 1,), the last one the number of words.
+    """
+    assert features.of is not None and features.source is not None
+    starts, ends = features.flat("starts"), features.flat("ends")
+    lengths = features.lengths.astype(np.int64)
+    text = np.repeat(features.of, lengths)
+    position = np.arange(len(starts)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    context = np.minimum(position, np.repeat(lengths, lengths) - 1 - position)
+    words = np.flatnonzero(starts != NOTHING)
+    order = words[np.lexsort((-context[words], starts[words], text[words]))]
+    new = np.ones(len(order), dtype=bool)
+    new[1:] = (text[order[1:]] != text[order[:-1]]) | (starts[order[1:]] != starts[order[:-1]])
+    kept = order[new]
+    bounds = np.searchsorted(text[kept], np.arange(len(features.source) + 1))
+    return starts[kept], ends[kept], logits[kept], bounds
+
+
+def _entities(
+    text: str, starts: np.ndarray, ends: np.ndarray, scores: np.ndarray, path: np.ndarray, space: LabelSpace
+) -> tuple[FoundSpan, ...]:
+    """The entities of one text; the score of one is the mean probability of its words' tags."""
+    begins = np.flatnonzero(path % 2 == 1)
+    found = []
+    for first in begins.tolist():
+        after = first + 1
+        while after < len(path) and path[after] == path[first] + 1:
+            after += 1
+        start, end = int(starts[first]), int(ends[after - 1])
+        score = float(np.exp(scores[np.arange(first, after), path[first:after]]).mean())
+        found.append(FoundSpan(start, end, space.names[path[first]][2:], text[start:end], score))
+    return tuple(found)
+
+
+def _looked_up(text: str, types: dict[str, str], longest: int) -> tuple[FoundSpan, ...]:
+    starts, ends = (bounds.tolist() for bounds in word_bounds(text))
+    found, at = [], 0
+    while at < len(starts):
+        for last in range(min(len(starts), at + longest) - 1, at - 1, -1):
+            name = text[starts[at] : ends[last]]
+            if name in types:
+                found.append(FoundSpan(starts[at], ends[last], types[name], name, 1.0))
+                at = last
+                break
+        at += 1
+    return tuple(found)
+
+
+def _counts(outputs: Outputs, targets: Gold, space: LabelSpace) -> Counts:
+    found = [[(span.start, span.end, span.label) for span in spans] for spans in outputs]
+    return span_counts(targets, found, _types(space))

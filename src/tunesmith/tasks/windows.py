@@ -1,0 +1,131 @@
+"""Texts longer than the model as overlapping windows, with the characters that every token stands for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from tunesmith.data.records import Records, TextRecord
+from tunesmith.tasks.encoding import CHUNK, Features
+
+CHUNK_CHARACTERS = 2_000_000
+OVERLAP = 3
+"""Neighbouring windows share one in so many of their tokens."""
+NOTHING = -1
+"""Where a token stands for no character that counts."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """A part of an encoded text.
+
+    Attributes:
+        offsets: (length, 2) first character of each token and the one after its last.
+        part: (length,) 0 for tokens of the text, 1 for those of the second text, `NOTHING` for special tokens.
+    """
+
+    input_ids: list[int]
+    token_type_ids: list[int] | None
+    offsets: np.ndarray
+    part: np.ndarray
+
+
+Columns = dict[str, np.ndarray]
+Describe = Callable[[TextRecord, Window], Columns]
+"""What is kept of a window besides its tokens: int arrays (length,), or (2,) for ``labels`` of a question."""
+
+
+def encode_windows(
+    records: Records,
+    tokenizer: Any,
+    max_length: int,
+    file: Path,
+    describe: Callable[[TextRecord], Callable[[Window], Columns]],
+    gold: Any,
+    progress: Callable[[int], None] | None = None,
+) -> Features:
+    """Tokenise every record into `file`, in windows of at most `max_length` tokens (special tokens included).
+
+    Args:
+        describe: record → window → what is kept of it besides its tokens: int arrays by name; ``labels`` are what is
+            learned.
+        gold: what the records' answers are scored against; None without labels.
+        progress: called with the number of records done since the last call.
+    """
+    lengths: list[int] = []
+    of: list[int] = []
+    number = 0
+    writer: pa.RecordBatchFileWriter | None = None
+    with pa.OSFile(str(file), "wb") as sink:
+        for chunk in _chunks(records):
+            columns: dict[str, list[Any]] = {}
+            for record, windows in zip(chunk, _tokenised(chunk, tokenizer, max_length), strict=True):
+                described = describe(record)
+                for window in windows:
+                    row = {"input_ids": window.input_ids, "token_type_ids": window.token_type_ids, **described(window)}
+                    for name, values in row.items():
+                        if values is not None:
+                            columns.setdefault(name, []).append(values)
+                    lengths.append(len(window.input_ids))
+                    of.append(number)
+                number += 1
+            arrays = [pa.array(rows, type=pa.list_(pa.int32())) for rows in columns.values()]
+            batch = pa.RecordBatch.from_arrays(arrays, names=list(columns))
+            writer = writer or pa.ipc.new_file(sink, batch.schema)
+            writer.write_batch(batch)
+            if progress:
+                progress(len(chunk))
+        if writer is not None:
+            writer.close()
+    table = pa.ipc.open_file(pa.memory_map(str(file))).read_all() if writer else pa.table({"input_ids": []})
+    sizes = np.array(lengths, dtype=np.int32)
+    return Features(table, sizes, None, 0, 0, gold, records, np.array(of, dtype=np.int64))
+
+
+def _chunks(records: Records) -> Iterator[Records]:
+    """Records that are tokenised at once: so many, or so many characters."""
+    sizes = np.array([len(text) for text in records.joined_texts], dtype=np.int64)
+    start = 0
+    while start < len(records):
+        within = int(np.searchsorted(np.cumsum(sizes[start : start + CHUNK]), CHUNK_CHARACTERS))
+        end = min(len(records), start + max(1, within))
+        yield records[start:end]
+        start = end
+
+
+def _tokenised(chunk: Records, tokenizer: Any, max_length: int) -> list[list[Window]]:
+    texts: list[str] = chunk.texts
+    pairs = chunk.table["text_pair"].to_pylist() if chunk.has("text_pair") else None
+    if pairs is not None:
+        texts = _shortened(texts, tokenizer, max_length // 2)
+    encoded = tokenizer(
+        texts,
+        pairs,
+        truncation=True if pairs is None else "only_second",
+        max_length=max_length,
+        stride=max_length // OVERLAP if pairs is None else max_length // (2 * OVERLAP),
+        return_overflowing_tokens=True,
+        return_offsets_mapping=True,
+        verbose=False,
+    )
+    windows: list[list[Window]] = [[] for _ in range(len(chunk))]
+    kinds = encoded.get("token_type_ids")
+    for at, (of, ids) in enumerate(zip(encoded["overflow_to_sample_mapping"], encoded["input_ids"], strict=True)):
+        part = np.array([NOTHING if one is None else one for one in encoded.sequence_ids(at)], dtype=np.int64)
+        offsets = np.array(encoded["offset_mapping"][at], dtype=np.int64).reshape(-1, 2)
+        windows[of].append(Window(ids, None if kinds is None else kinds[at], offsets, part))
+    return windows
+
+
+def _shortened(texts: list[str], tokenizer: Any, limit: int) -> list[str]:
+    """Questions cut after `limit` tokens, so that room is left for the context."""
+    offsets = tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True, verbose=False)["offset_mapping"]
+    return [
+        text if len(bounds) <= limit else text[: bounds[limit - 1][1]]
+        for text, bounds in zip(texts, offsets, strict=True)
+    ]

@@ -1,0 +1,129 @@
+"""The whole path for entities and questions, with tiny models, from Python."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from transformers import AutoModelForQuestionAnswering, AutoModelForTokenClassification
+
+import tunesmith
+from tunesmith.errors import DataError, UsageError
+from tunesmith.training.progress import Stages
+
+QUICK: dict[str, Any] = {"precision": "float32", "stages": Stages(quiet=True)}
+WORDS = ["film", "book", "card", "bank", "money", "late", "lost", "new", "old", "fast", "cat"]
+NAMES = {"good": "praise", "bad": "blame"}
+
+
+def sentences(rows: int) -> list[dict[str, Any]]:
+    """Texts with one praising or blaming word somewhere, which is the entity."""
+    draw = np.random.default_rng(0)
+    found = []
+    for row in range(rows):
+        words = [str(word) for word in draw.choice(WORDS, 8)]
+        at = int(draw.integers(8))
+        words[at] = name = list(NAMES)[row % 2]
+        start = len(" ".join(words[:at])) + (at > 0)
+        text = " ".join(words)
+        found.append({"text": text, "spans": [{"start": start, "end": start + len(name), "label": NAMES[name]}]})
+    return found
+
+
+def questions(rows: int, unanswered: bool) -> list[dict[str, Any]]:
+    found = []
+    for row, one in enumerate(sentences(rows)):
+        start, end = (one["spans"][0][key] for key in ("start", "end"))
+        answers = [{"text": one["text"][start:end], "answer_start": start}]
+        if unanswered and row % 3 == 0:
+            one["text"], answers = one["text"].replace("good", "card").replace("bad", "card"), []
+        found.append({"context": f"{one['text']} {row}", "question": "good or bad ?", "answers": answers})
+    return found
+
+
+def write(path: Path, rows: list[dict[str, Any]]) -> Path:
+    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    return path
+
+
+def test_entities(tmp_path: Path, tiny_model_folder: Callable[[str], Path]) -> None:
+    data = write(tmp_path / "a.jsonl", sentences(120))
+    model = str(tiny_model_folder("bert"))
+    options = QUICK | {"epochs": 25, "batch_size": 8, "lr": 5e-3, "head_lr": 2e-2}
+    run = tunesmith.train(data, model=model, method="full", out=str(tmp_path / "run"), **options)
+    assert run.record["task"] == "ner"
+    score = run.metrics["test"]["span_f1"]
+    assert score.value > 0.8 and score.low <= score.value <= score.high
+    assert [row["name"] for row in run.record["baselines"]] == ["names of the training texts"]
+    predictor = tunesmith.load(run)
+    spans = predictor.predict(["the card is bad", "lost"])[0].spans
+    assert spans is not None
+    assert [(s.start, s.end, s.label, s.text) for s in spans] == [(12, 15, "blame", "bad")]
+    line = json.loads((run.folder / "predictions" / "test.jsonl").read_text().splitlines()[0])
+    assert set(line["gold"][0]) == {"start", "end", "label"}
+    assert "praise" in (run.folder / "report.html").read_text(encoding="utf-8")
+    plain = AutoModelForTokenClassification.from_pretrained(run.folder / "model")
+    assert plain.config.id2label == {0: "O", 1: "B-blame", 2: "I-blame", 3: "B-praise", 4: "I-praise"}
+    again = tunesmith.evaluate(run, data)
+    assert again.metrics["span_f1"].value > 0.8 and again.rows == 120
+
+
+def test_methods_are_compared_on_entities(tmp_path: Path, tiny_model_folder: Callable[[str], Path]) -> None:
+    data = write(tmp_path / "a.jsonl", sentences(60))
+    model = str(tiny_model_folder("bert"))
+    run = tunesmith.train(data, model=model, method="auto", out=str(tmp_path / "run"), epochs=1, **QUICK)
+    assert {row["name"] for row in run.record["baselines"]} >= {"names of the training texts"}
+    beside = tunesmith.evaluate(run, data, against=run).comparison
+    assert beside is not None and beside["difference"]["span_f1"]["value"] == 0.0
+
+
+@pytest.mark.parametrize("unanswered", [False, True])
+def test_questions(tmp_path: Path, tiny_model_folder: Callable[[str], Path], unanswered: bool) -> None:
+    data = write(tmp_path / "a.jsonl", questions(150, unanswered))
+    model = str(tiny_model_folder("bert"))
+    options = QUICK | {"epochs": 25, "batch_size": 8, "lr": 5e-3, "head_lr": 2e-2}
+    run = tunesmith.train(data, model=model, method="full", out=str(tmp_path / "run"), **options)
+    assert run.record["task"] == "qa"
+    assert run.metrics["test"]["exact_match"].value > 0.7
+    predictor = tunesmith.load(run)
+    context = "the new film was bad today"
+    answer = predictor.predict([("good or bad ?", context)])[0]
+    assert answer.answer is not None and context[answer.answer.start : answer.answer.end] == answer.label == "bad"
+    assert (predictor.space.threshold is None) is not unanswered
+    assert (answer.no_answer is None) is not unanswered
+    if unanswered:
+        assert predictor.predict([("good or bad ?", "the new film was lost")])[0].label == ""
+    with pytest.raises(DataError, match="trained on pairs of texts"):
+        predictor.predict(["good or bad ?"])
+    AutoModelForQuestionAnswering.from_pretrained(run.folder / "model")
+
+
+def test_the_engine_changes_nothing(
+    tmp_path: Path, tiny_model_folder: Callable[[str], Path], without_dropout: None
+) -> None:
+    model = str(tiny_model_folder("bert"))
+    for name, rows in (("ner", sentences(60)), ("qa", questions(60, True))):
+        data = write(tmp_path / f"{name}.jsonl", rows)
+        losses = []
+        for engine in ("auto", "off"):
+            folder = str(tmp_path / f"{name}-{engine}")
+            options = QUICK | {"epochs": 1, "batch_size": 8, "engine": engine, "method": "features"}
+            run = tunesmith.train(data, model=model, out=folder, **options)
+            rows_logged = map(json.loads, (run.folder / "metrics.jsonl").read_text().splitlines())
+            losses.append([row["loss"] for row in rows_logged if "loss" in row])
+        np.testing.assert_allclose(losses[0], losses[1], rtol=1e-5)
+
+
+def test_what_does_not_fit_the_task_is_refused(tmp_path: Path, tiny_model_folder: Callable[[str], Path]) -> None:
+    data = write(tmp_path / "a.jsonl", sentences(60))
+    options: dict[str, Any] = {"model": str(tiny_model_folder("bert")), "out": str(tmp_path / "run"), **QUICK}
+    with pytest.raises(UsageError, match="--pooling mean: ner needs the states of all tokens"):
+        tunesmith.train(data, pooling="mean", **options)
+    with pytest.raises(UsageError, match="--class-weights balanced: not defined for ner"):
+        tunesmith.train(data, class_weights="balanced", **options)
+    with pytest.raises(UsageError, match="--metric accuracy: not a metric of ner"):
+        tunesmith.train(data, metric="accuracy", **options)

@@ -1,0 +1,279 @@
+"""Entities and questions in every layout: what is read, what is mended with a note, what is refused with its row."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tunesmith.config import DataSettings
+from tunesmith.data.columns import load_records
+from tunesmith.data.records import Answer, Records, Span
+from tunesmith.data.splits import split
+from tunesmith.data.tags import entities, scheme, tag_names
+from tunesmith.errors import DataError
+
+TEXT = "Ada met Alan Turing in Paris ."
+SPANS = [Span(0, 3, "PER"), Span(8, 19, "PER"), Span(23, 28, "LOC")]
+OBJECTS = [{"start": span.start, "end": span.end, "label": span.label} for span in SPANS]
+TOKENS = TEXT.split()
+IOB2 = ["B-PER", "O", "B-PER", "I-PER", "O", "B-LOC", "O"]
+TAGGED = {
+    "IOB2": IOB2,
+    "IOB1": ["I-PER", "O", "I-PER", "I-PER", "O", "I-LOC", "O"],
+    "BIOES": ["S-PER", "O", "B-PER", "E-PER", "O", "S-LOC", "O"],
+    "BILOU": ["U-PER", "O", "B-PER", "L-PER", "O", "U-LOC", "O"],
+    "bare": ["PER", "O", "PER", "PER", "O", "LOC", "O"],
+}
+STUDIO = {
+    "id": 1,
+    "data": {"text": TEXT, "source": 3},
+    "annotations": [
+        {"was_cancelled": True, "result": []},
+        {
+            "result": [
+                {
+                    "type": "labels",
+                    "value": {"start": s.start, "end": s.end, "text": TEXT[s.start : s.end], "labels": [s.label]},
+                }
+                for s in SPANS
+            ]
+            + [{"type": "choices", "value": {"choices": ["good"]}}]
+        },
+    ],
+}
+PRODIGY = {
+    "text": TEXT,
+    "_input_hash": 1,
+    "tokens": [{"text": "Ada", "start": 0, "end": 3, "id": 0}],
+    "spans": [{**one, "token_start": 0, "token_end": 0} for one in OBJECTS],
+    "answer": "accept",
+}
+FILES: dict[str, tuple[str, str]] = {
+    "span lines": ("a.jsonl", json.dumps({"text": TEXT, "spans": OBJECTS})),
+    "tokens and tags": ("a.jsonl", json.dumps({"tokens": TOKENS, "ner_tags": IOB2})),
+    "label studio": ("a.json", json.dumps([STUDIO])),
+    "label studio, short form": (
+        "a.json",
+        json.dumps(
+            [{"id": 1, "text": TEXT, "label": [{"start": s.start, "end": s.end, "labels": [s.label]} for s in SPANS]}]
+        ),
+    ),
+    "doccano": ("a.jsonl", json.dumps({"id": 1, "text": TEXT, "label": [list(span) for span in SPANS]})),
+    "doccano, with relations": (
+        "a.jsonl",
+        json.dumps(
+            {
+                "text": TEXT,
+                "entities": [{"id": 1, "label": s.label, "start_offset": s.start, "end_offset": s.end} for s in SPANS],
+                "relations": [],
+            }
+        ),
+    ),
+    "prodigy": ("a.jsonl", json.dumps(PRODIGY)),
+    **{
+        f"columns, {name}": ("a.conll", "".join(f"{w}\t{t}\n" for w, t in zip(TOKENS, tags, strict=True)))
+        for name, tags in TAGGED.items()
+    },
+    "columns, four with spaces": ("a.txt", "".join(f"{w} NN x {t}\n" for w, t in zip(TOKENS, IOB2, strict=True))),
+}
+
+
+def load(path: Path, content: str, **options: Any) -> Records:
+    path.write_text(content, encoding="utf-8")
+    task = options.pop("task", "auto")
+    return load_records(str(path), DataSettings(**options), task)[0]
+
+
+def lines(*rows: dict[str, Any]) -> str:
+    return "\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
+
+
+@pytest.mark.parametrize("layout", FILES)
+def test_every_layout_gives_the_same_spans(tmp_path: Path, layout: str) -> None:
+    name, content = FILES[layout]
+    records = load(tmp_path / name, content)
+    assert records.texts == [TEXT]
+    assert records.labels == [tuple(SPANS)]
+
+
+def test_tags_with_names_in_parquet(tmp_path: Path) -> None:
+    names = ["O", "B-PER", "I-PER", "B-LOC", "I-LOC"]
+    feature = {"ner_tags": {"feature": {"names": names, "_type": "ClassLabel"}, "_type": "List"}}
+    metadata = {"huggingface": json.dumps({"info": {"features": feature}})}
+    columns = {"tokens": [TOKENS], "ner_tags": [[names.index(tag) for tag in IOB2]]}
+    table = pa.table(columns).replace_schema_metadata(metadata)
+    pq.write_table(table, tmp_path / "a.parquet")
+    records, layout = load_records(str(tmp_path / "a.parquet"), DataSettings(), "auto")
+    assert layout.kind == "ner" and records.labels == [tuple(SPANS)]
+    pq.write_table(pa.table(columns), tmp_path / "b.parquet")
+    with pytest.raises(DataError, match="class numbers instead of tags"):
+        load_records(str(tmp_path / "b.parquet"), DataSettings(), "ner")
+
+
+@pytest.mark.parametrize(
+    ("tags", "expected", "name", "broken"),
+    [
+        ("I-A I-A O I-B", [(0, 2, "A"), (3, 4, "B")], "IOB1", 0),
+        ("I-A B-A I-A O", [(0, 1, "A"), (1, 3, "A")], "IOB1", 0),
+        ("B-A I-B I-B", [(0, 1, "A"), (1, 3, "B")], "IOB2", 1),
+        ("B-A B-A I-A", [(0, 1, "A"), (1, 3, "A")], "IOB2", 0),
+        ("B-A E-A S-B", [(0, 2, "A"), (2, 3, "B")], "BIOES", 0),
+        ("B-A O E-A S-B", [(0, 1, "A"), (2, 3, "A"), (3, 4, "B")], "BIOES", 2),
+        ("S-A I-A", [(0, 1, "A"), (1, 2, "A")], "BIOES", 2),
+        ("A A O B", [(0, 2, "A"), (3, 4, "B")], "types without prefix", 0),
+    ],
+)  # fmt: skip
+def test_tags_are_read_as_the_conll_script_reads_them(tags: str, expected: list[Any], name: str, broken: int) -> None:
+    found, seen = entities(tags.split())
+    assert found == expected
+    assert scheme(seen) == (name, broken)
+
+
+@given(st.lists(st.sampled_from([*tag_names(["A", "B"])]), max_size=12))
+def test_entities_cover_exactly_the_tagged_tokens(tags: list[str]) -> None:
+    found, _ = entities(tags)
+    covered = [index for start, end, _ in found for index in range(start, end)]
+    assert covered == [index for index, tag in enumerate(tags) if tag != "O"]
+    assert all({tag[2:] for tag in tags[start:end]} == {kind} for start, end, kind in found)
+
+
+def test_documents_and_comments_of_columns(tmp_path: Path) -> None:
+    content = "-DOCSTART- O\n\n# id = 7\nAda B-PER\nsings O\n\n\n-DOCSTART- O\n\nParis B-LOC\n"
+    records = load(tmp_path / "a.conll", content)
+    assert records.texts == ["Ada sings", "Paris"]
+    assert records.table["group"].to_pylist() == ["1", "2"]
+    assert [record.row for record in records] == [4, 10]
+
+
+def test_columns_without_a_tag_are_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"line 2: expected a token and a tag, found 'sings'"):
+        load(tmp_path / "a.conll", "Ada B-PER\nsings\nhere O\n")
+
+
+@pytest.mark.parametrize(
+    ("spans", "message"),
+    [
+        ([{"start": 0, "end": 99, "label": "A"}], "does not lie in its text"),
+        ([{"start": -1, "end": 3, "label": "A"}], "does not lie in its text"),
+        ([{"start": 3, "end": 3, "label": "A"}], "empty span"),
+        ([{"start": 3, "end": 4, "label": "A"}], "empty span"),
+        ([{"start": 0, "end": 7, "label": "A"}, {"start": 4, "end": 9, "label": "B"}], "overlap"),
+        ([{"start": 0, "end": 3}], "is not a list of spans"),
+        ([{"start": "x", "end": 3, "label": "A"}], "is not a list of spans"),
+        ([{"start": 0, "end": 3, "label": " "}], "is not a list of spans"),
+        ([{"start": 0, "end": 3, "label": "A", "text": "Eve"}], "does not stand beside it"),
+        ([{"start": 5, "end": 6, "label": "A", "text": "a"}], "several times"),
+    ],
+)
+def test_spans_that_cannot_be_used_are_refused_with_their_row(tmp_path: Path, spans: list[Any], message: str) -> None:
+    content = lines({"text": TEXT, "spans": OBJECTS}, {"text": TEXT, "spans": spans})
+    with pytest.raises(DataError, match=message) as caught:
+        load(tmp_path / "a.jsonl", content, task="ner")
+    assert "row 2" in str(caught.value)
+
+
+def test_what_is_mended_is_said(tmp_path: Path) -> None:
+    padded = {"text": TEXT, "spans": [{"start": 0, "end": 4, "label": "A"}, {"start": 0, "end": 3, "label": "A"}]}
+    moved = {"text": TEXT, "spans": [{"start": 20, "end": 25, "label": "A", "text": "Paris"}]}
+    units = {"text": "😀😀 Ada Ada", "spans": [{"start": 5, "end": 8, "label": "A", "text": "Ada"}]}
+    records = load(tmp_path / "a.jsonl", lines(padded, moved, units))
+    assert records.labels == [(Span(0, 3, "A"),), (Span(23, 28, "A"),), (Span(3, 6, "A"),)]
+    notes = " ".join(records.notes)
+    for part in (
+        "row 1: white space",
+        "row 1: a span that stands twice",
+        "row 2: an offset was wrong",
+        "row 3: offsets",
+    ):
+        assert part in notes, notes
+
+
+def test_rejected_texts_of_prodigy_are_left_out(tmp_path: Path) -> None:
+    records = load(tmp_path / "a.jsonl", lines(PRODIGY, PRODIGY | {"answer": "reject"}, PRODIGY | {"answer": "ignore"}))
+    assert len(records) == 1 and "2 rows rejected or ignored" in " ".join(records.notes)
+
+
+CONTEXT = "Ada wrote the first program. Ada knew Charles."
+SQUAD = {
+    "version": "v2.0",
+    "data": [
+        {
+            "title": "Ada",
+            "paragraphs": [
+                {
+                    "context": CONTEXT,
+                    "qas": [
+                        {"id": "q1", "question": "Who?", "answers": [{"text": "Ada", "answer_start": 29}]},
+                        {"id": "q2", "question": "When?", "answers": [], "is_impossible": True},
+                    ],
+                }
+            ],
+        }
+    ],
+}
+
+
+def test_squad(tmp_path: Path) -> None:
+    records = load(tmp_path / "a.json", json.dumps(SQUAD))
+    assert records.ids == ["q1", "q2"]
+    assert records.labels == [(Answer(29, "Ada"),), ()]
+    assert records.table["text_pair"].to_pylist() == [CONTEXT] * 2
+    assert records.table["group"].to_pylist() == ["Ada", "Ada"]
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        [{"text": "Charles", "answer_start": 38}],
+        {"text": ["Charles"], "answer_start": [38]},
+        ["Charles"],
+        "Charles",
+        [{"text": "Charles", "start": 37}],
+    ],
+)
+def test_answers_in_every_form(tmp_path: Path, answers: Any) -> None:
+    content = lines({"context": CONTEXT, "question": "Whom?", "answers": answers})
+    assert load(tmp_path / "a.jsonl", content).labels == [(Answer(38, "Charles"),)]
+
+
+@pytest.mark.parametrize(
+    ("answers", "message"),
+    [
+        (["Eve"], "does not stand beside it"),
+        (["Ada"], "several times"),
+        ([{"text": "Ada", "answer_start": 3}], "several times"),
+        ([{"text": ""}], "empty answer"),
+        ([3], "is not a list of answers"),
+    ],
+)
+def test_answers_that_cannot_be_placed_are_refused(tmp_path: Path, answers: Any, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        load(tmp_path / "a.jsonl", lines({"context": CONTEXT, "question": "Who?", "answers": answers}), task="qa")
+
+
+def test_questions_on_one_context_stay_together(tmp_path: Path) -> None:
+    rows = [{"context": f"{CONTEXT} {i // 4}", "question": f"Who {i}?", "answers": ["Charles"]} for i in range(80)]
+    parts = split(load(tmp_path / "a.jsonl", lines(*rows)), "qa", DataSettings(), seed=1)
+    contexts = [set(part.table["text_pair"].to_pylist()) for part in parts.values()]
+    assert sum(map(len, contexts)) == len(set.union(*contexts)) == 20
+
+
+def test_a_broken_squad_file_names_the_place(tmp_path: Path) -> None:
+    broken = {"data": [{"title": "T", "paragraphs": [{"context": "c", "qas": [{"id": 1, "answers": []}]}]}]}
+    with pytest.raises(DataError, match="article 'T', paragraph 1: not of SQuAD's form"):
+        load(tmp_path / "a.json", json.dumps(broken))
+
+
+def test_a_task_without_its_columns_says_what_it_needs(tmp_path: Path) -> None:
+    content = lines({"body": "a", "kind": "b"})
+    with pytest.raises(DataError, match="no questions; expected columns question, context and answers"):
+        load(tmp_path / "a.jsonl", content, task="qa")
+    with pytest.raises(DataError, match="no entities; expected a text with a column of spans"):
+        load(tmp_path / "a.jsonl", content, task="ner")

@@ -1,0 +1,238 @@
+"""Words, windows, tag sequences, answers and their scores, on tiny tokenizers and by hand."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from transformers import AutoTokenizer
+
+from tunesmith.data.records import Records
+from tunesmith.data.spans import ANSWERS, SPANS
+from tunesmith.evaluation.answers import answer_scores, best_threshold, normalised
+from tunesmith.evaluation.spans import span_counts, span_statistics, type_scores
+from tunesmith.tasks.base import LabelSpace
+from tunesmith.tasks.qa import Candidates, QuestionAnswering
+from tunesmith.tasks.tokens import NamedEntities
+from tunesmith.tasks.viterbi import best_paths
+from tunesmith.tasks.words import word_bounds
+
+VOCABULARY = [
+    "the",
+    "film",
+    "card",
+    "bank",
+    "money",
+    "late",
+    "lost",
+    "new",
+    "old",
+    "fast",
+    "cat",
+    ",",
+    ".",
+    "Zürich",
+    "x1y2",
+    "don't",
+]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("don't go", ["don", "'", "t", "go"]),
+        ("a  b\n", ["a", "b"]),
+        ("东京 ist", ["东", "京", "ist"]),
+        ("हिन्दी भाषा", ["हिन्दी", "भाषा"]),
+        ("cafe\u0301s!", ["cafe\u0301s", "!"]),
+        ("", []),
+    ],
+)
+def test_words(text: str, words: list[str]) -> None:
+    assert [text[start:end] for start, end in zip(*word_bounds(text), strict=True)] == words
+
+
+def ner_records(rows: list[tuple[str, list[tuple[int, int, str]]]]) -> Records:
+    spans = [[{"start": s, "end": e, "label": label} for s, e, label in found] for _, found in rows]
+    return Records(
+        pa.table(
+            {
+                "id": [str(i) for i in range(len(rows))],
+                "text": [text for text, _ in rows],
+                "label": pa.array(spans, SPANS),
+                "row": list(range(1, len(rows) + 1)),
+            }
+        ),
+        "made",
+    )
+
+
+@given(data=st.data())
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_spans_survive_tags_and_windows(data: Any, tiny_model_folder: Callable[[str], Path], tmp_path: Path) -> None:
+    """Perfect logits give back every span, however long the text and wherever a window ends."""
+    task, tokenizer = NamedEntities(), AutoTokenizer.from_pretrained(tiny_model_folder("bert"))
+    rows = []
+    for _ in range(data.draw(st.integers(1, 3))):
+        words = data.draw(st.lists(st.sampled_from(VOCABULARY), min_size=1, max_size=60))
+        text = " ".join(words)
+        starts, ends = word_bounds(text)
+        cuts = sorted(data.draw(st.sets(st.integers(0, len(starts)), max_size=6)))
+        spans = [
+            (int(starts[a]), int(ends[b - 1]), data.draw(st.sampled_from(["PER", "LOC"])))
+            for a, b in itertools.pairwise(cuts)
+            if data.draw(st.booleans())
+        ]
+        rows.append((text, spans))
+    records = ner_records(rows)
+    space = LabelSpace(("O", "B-LOC", "I-LOC", "B-PER", "I-PER"))
+    features = task.encode(records, tokenizer, space, 16, tmp_path / "f.arrow", True)
+    assert features.lengths.max() <= 16
+    labels = features.flat("labels")
+    logits = np.where(np.arange(5) == np.maximum(labels, 0)[:, None], 9.0, 0.0)
+    found = task.outputs(logits, features, space)
+    assert [[(span.start, span.end, span.label) for span in spans] for spans in found] == [list(s) for _, s in rows]
+    assert all(
+        span.text == text[span.start : span.end] for (text, _), spans in zip(rows, found, strict=True) for span in spans
+    )
+    assert task.quick_score(found, task.targets(records, space), space)["span_f1"] == (
+        1.0 if any(s for _, s in rows) else 0.0
+    )
+
+
+def test_the_best_path_is_the_best_of_all_valid_ones() -> None:
+    draw = np.random.default_rng(0)
+    allowed, first = draw.random((4, 4)) > 0.3, np.array([True, False, True, True])
+    np.fill_diagonal(allowed, True)
+    scores = [draw.normal(size=(length, 4)) for length in (5, 1, 3, 0, 6)]
+
+    def total(path: tuple[int, ...], part: np.ndarray) -> float:
+        if not first[path[0]] or not all(allowed[a, b] for a, b in itertools.pairwise(path)):
+            return -np.inf
+        return float(part[np.arange(len(path)), list(path)].sum())
+
+    for part, path in zip(scores, best_paths(scores, allowed, first), strict=True):
+        assert len(path) == len(part)
+        if len(part):
+            best = max(itertools.product(range(4), repeat=len(part)), key=lambda one: total(one, part))
+            assert tuple(path) == best
+
+
+def test_span_scores_by_hand() -> None:
+    gold = [[(0, 3, "A"), (5, 8, "B")], [(0, 2, "A")], []]
+    found = [[(0, 3, "A"), (5, 8, "A")], [], [(1, 2, "B")]]
+    counts = span_counts(gold, found, ["A", "B"])
+    scores = {name: float(value[0]) for name, value in span_statistics(*counts, np.ones((3, 1))).items()}
+    assert scores == pytest.approx({"span_precision": 1 / 3, "span_recall": 1 / 3, "span_f1": 1 / 3})
+    assert [(s.precision, s.recall, s.support) for s in type_scores(counts)] == [(0.5, 0.5, 2), (0.0, 0.0, 1)]
+
+
+@pytest.mark.parametrize(
+    ("predicted", "gold", "exact", "overlap"),
+    [
+        ("The Broncos!", ["Broncos"], 1.0, 1.0),
+        ("Denver Broncos", ["Broncos"], 0.0, 2 / 3),
+        ("a b b", ["b b c"], 0.0, 0.8),
+        ("", [], 1.0, 1.0),
+        ("x", [], 0.0, 0.0),
+        ("", ["x"], 0.0, 0.0),
+        ("x", ["y", "x z"], 0.0, 2 / 3),
+        ("the", ["a"], 0.0, 0.0),
+        ("U.S.", ["US"], 1.0, 1.0),
+    ],
+)
+def test_answer_scores_by_hand(predicted: str, gold: list[str], exact: float, overlap: float) -> None:
+    found = answer_scores([predicted], [gold])
+    if normalised(predicted) or predicted == "":
+        assert (found[0][0], found[1][0]) == pytest.approx((exact, overlap))
+
+
+def test_the_threshold_is_the_best_of_all() -> None:
+    draw = np.random.default_rng(1)
+    margins, answered, silent = draw.normal(size=50), draw.random(50), (draw.random(50) > 0.5).astype(float)
+    found = best_threshold(margins, answered, silent)
+
+    def mean(limit: float) -> float:
+        return float(np.where(margins > limit, silent, answered).mean())
+
+    assert mean(found) == pytest.approx(max(mean(limit) for limit in [-np.inf, *margins, np.inf]))
+
+
+def question_records(context: str, questions: list[tuple[str, list[tuple[int, str]]]]) -> Records:
+    answers = [[{"start": start, "text": text} for start, text in found] for _, found in questions]
+    return Records(
+        pa.table(
+            {
+                "id": [str(i) for i in range(len(questions))],
+                "text": [question for question, _ in questions],
+                "text_pair": [context] * len(questions),
+                "label": pa.array(answers, ANSWERS),
+                "row": list(range(1, len(questions) + 1)),
+            }
+        ),
+        "made",
+    )
+
+
+@pytest.mark.parametrize("at", range(0, 40, 3))
+def test_an_answer_is_found_wherever_it_stands(
+    at: int, tiny_model_folder: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """Perfect logits of every window give back the exact characters; an answer at a border is whole in some window."""
+    task, tokenizer = QuestionAnswering(), AutoTokenizer.from_pretrained(tiny_model_folder("bert"))
+    words = [VOCABULARY[i % 11] for i in range(45)]
+    context = " ".join(words)
+    start = len(" ".join(words[:at])) + (at > 0)
+    answer = " ".join(words[at : at + 3])
+    records = question_records(context, [("the bank ?", [(start, answer)]), ("the cat ?", [])])
+    space = task.labels(records)
+    assert space.threshold == 0.0
+    features = task.encode(records, tokenizer, space, 24, tmp_path / "f.arrow", True)
+    assert features.of is not None and (features.of == 0).sum() > 2
+    assert features.targets is not None and features.targets[features.of == 0].any()
+    logits = np.zeros((int(features.lengths.sum()), 2), dtype=np.float32)
+    edges = np.cumsum(features.lengths) - features.lengths
+    for side in (0, 1):
+        logits[edges + features.targets[:, side], side] = 9.0
+    # The windows without the answer say "nothing" as loudly as the others say where it is.
+    found = task.outputs(logits, features, space)
+    assert found[0].answers[0][:2] == (start, answer)
+    assert found[0].text(None) == answer and found[1].text(0.0) == ""
+    prediction = task.decode(found, space)[0]
+    assert prediction.answer is not None and context[prediction.answer.start : prediction.answer.end] == answer
+
+
+def test_no_answer_is_given_above_the_threshold_only() -> None:
+    candidates = Candidates(((3, "x", 2.0), (5, "y", 1.0)), 2.5)
+    assert candidates.text(None) == "x" and candidates.text(0.4) == "" and candidates.text(0.6) == "x"
+    task = QuestionAnswering()
+    assert task.decode([candidates], LabelSpace(("start", "end"), threshold=0.0))[0].to_dict()["answer"] == ""
+    shown = task.decode([candidates], LabelSpace(("start", "end")))[0].to_dict()
+    assert shown["answer"] == "x" and "no_answer" not in shown
+
+
+def test_a_question_longer_than_the_model_leaves_room_for_the_context(
+    tiny_model_folder: Callable[[str], Path], tmp_path: Path
+) -> None:
+    task, tokenizer = QuestionAnswering(), AutoTokenizer.from_pretrained(tiny_model_folder("bert"))
+    records = question_records("the cat lost money", [("who " * 300, [(4, "cat")])])
+    features = task.encode(records, tokenizer, task.labels(records), 32, tmp_path / "f.arrow", True)
+    assert features.lengths.max() <= 32 and features.targets is not None and features.targets.any()
+
+
+def test_a_book_is_read_in_bounded_pieces(tiny_model_folder: Callable[[str], Path], tmp_path: Path) -> None:
+    task, tokenizer = NamedEntities(), AutoTokenizer.from_pretrained(tiny_model_folder("bert"))
+    text = " ".join(VOCABULARY[i % 11] for i in range(50_000))
+    records, space = ner_records([(text, [])]), LabelSpace(("O", "B-A", "I-A"))
+    features = task.encode(records, tokenizer, space, 128, tmp_path / "f.arrow", False)
+    logits = np.zeros((int(features.lengths.sum()), 3), dtype=np.float32)
+    logits[:, 1] = 1.0
+    found = task.outputs(logits, features, space)[0]
+    assert len(found) == 50_000 and found[-1].end == len(text)
