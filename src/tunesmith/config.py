@@ -41,6 +41,7 @@ def option(default: Any, help: str, flag: str | None = None, **limits: Any) -> A
 
 
 PrecisionName = Literal["auto", "float32", "bfloat16", "float16"]
+LongName = Literal["keep-start", "keep-ends", "windows"]
 
 
 class Section(BaseModel):
@@ -133,6 +134,11 @@ class TrainingSettings(Section):
     )
     max_length: Annotated[int, Field(ge=4)] | Literal["auto"] = option(
         "auto", "Tokens per text; auto covers 99 % of the training texts.", "--max-length"
+    )
+    long: LongName = option(
+        "keep-start",
+        "Texts longer than max-length: keep their start, their start and end, or read all of it in windows.",
+        "--long",
     )
     early_stopping: int | None = option(
         None, "Stop after this many evaluations without improvement.", "--early-stopping", ge=1

@@ -148,16 +148,16 @@ def _encode(splits: Mapping[str, Records], point: StartingPoint, folder: Path, s
         for name in names:
             file = work / f"{name}.arrow"
             features[name] = point.task.encode(
-                splits[name], point.tokenizer, point.space, point.max_length, file, True, bar.advance
+                splits[name], point.tokenizer, point.space, point.length, file, True, bar.advance
             )
-    stages.say(f"max-length {point.max_length}: {features['train'].fit_text()}")
+    stages.say(f"max-length {point.length.max_tokens}: {features['train'].fit_text()}")
     return features
 
 
 def _predictor(candidate: Candidate, point: StartingPoint, valid: Records) -> Predictor:
     Engine(candidate.fitted.model, packing=point.config.engine.uses("packing"))  # stays: tried once, not at every call
     predictor = Predictor(
-        candidate.fitted.model, point.tokenizer, point.task, point.answer_space, point.max_length, point.pairs
+        candidate.fitted.model, point.tokenizer, point.task, point.answer_space, point.length, point.pairs
     )
     return predictor.tuned(valid)
 

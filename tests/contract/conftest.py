@@ -112,7 +112,7 @@ def make_problem(tiny_model_folder: Callable[[str], Path], tmp_path: Path) -> Ca
         records, task = make_records(kind, rows), lookup(TASKS, "tasks", kind)()
         point = StartingPoint.load(config, task, records, choose_precision("float32"))
         file = tmp_path / f"{kind}-{family}-{len(list(tmp_path.iterdir()))}.arrow"
-        features = task.encode(records, point.tokenizer, point.space, point.max_length, file, True)
+        features = task.encode(records, point.tokenizer, point.space, point.length, file, True)
         return Problem(point, features, tmp_path)
 
     return make

@@ -94,7 +94,7 @@ def test_what_is_saved_and_loaded_answers_the_same(
 ) -> None:
     problem = make_problem(kind, method=method, trainable_layers=1, pooling=pooling, **FEW)
     point, fitted = problem.point, problem.fit()
-    Predictor(fitted.model, point.tokenizer, point.task, point.answer_space, point.max_length, point.pairs).save(
+    Predictor(fitted.model, point.tokenizer, point.task, point.answer_space, point.length, point.pairs).save(
         tmp_path / "saved"
     )
     loaded = Predictor.load(tmp_path / "saved")

@@ -19,6 +19,7 @@ from tunesmith.data.spans import ANSWERS, SPANS
 from tunesmith.evaluation.answers import answer_scores, best_threshold, normalised
 from tunesmith.evaluation.spans import span_counts, span_statistics, type_scores
 from tunesmith.tasks.base import LabelSpace
+from tunesmith.tasks.encoding import Length
 from tunesmith.tasks.qa import Candidates, QuestionAnswering
 from tunesmith.tasks.tokens import NamedEntities
 from tunesmith.tasks.viterbi import best_paths
@@ -93,7 +94,7 @@ def test_spans_survive_tags_and_windows(data: Any, tiny_model_folder: Callable[[
         rows.append((text, spans))
     records = ner_records(rows)
     space = LabelSpace(("O", "B-LOC", "I-LOC", "B-PER", "I-PER"))
-    features = task.encode(records, tokenizer, space, 16, tmp_path / "f.arrow", True)
+    features = task.encode(records, tokenizer, space, Length(16), tmp_path / "f.arrow", True)
     assert features.lengths.max() <= 16
     labels = features.flat("labels")
     logits = np.where(np.arange(5) == np.maximum(labels, 0)[:, None], 9.0, 0.0)
@@ -194,7 +195,7 @@ def test_an_answer_is_found_wherever_it_stands(
     records = question_records(context, [("the bank ?", [(start, answer)]), ("the cat ?", [])])
     space = task.labels(records)
     assert space.threshold == 0.0
-    features = task.encode(records, tokenizer, space, 24, tmp_path / "f.arrow", True)
+    features = task.encode(records, tokenizer, space, Length(24), tmp_path / "f.arrow", True)
     assert features.of is not None and (features.of == 0).sum() > 2
     assert features.targets is not None and features.targets[features.of == 0].any()
     logits = np.zeros((int(features.lengths.sum()), 2), dtype=np.float32)
@@ -223,7 +224,7 @@ def test_a_question_longer_than_the_model_leaves_room_for_the_context(
 ) -> None:
     task, tokenizer = QuestionAnswering(), AutoTokenizer.from_pretrained(tiny_model_folder("bert"))
     records = question_records("the cat lost money", [("who " * 300, [(4, "cat")])])
-    features = task.encode(records, tokenizer, task.labels(records), 32, tmp_path / "f.arrow", True)
+    features = task.encode(records, tokenizer, task.labels(records), Length(32), tmp_path / "f.arrow", True)
     assert features.lengths.max() <= 32 and features.targets is not None and features.targets.any()
 
 
@@ -231,7 +232,7 @@ def test_a_book_is_read_in_bounded_pieces(tiny_model_folder: Callable[[str], Pat
     task, tokenizer = NamedEntities(), AutoTokenizer.from_pretrained(tiny_model_folder("bert"))
     text = " ".join(VOCABULARY[i % 11] for i in range(50_000))
     records, space = ner_records([(text, [])]), LabelSpace(("O", "B-A", "I-A"))
-    features = task.encode(records, tokenizer, space, 128, tmp_path / "f.arrow", False)
+    features = task.encode(records, tokenizer, space, Length(128), tmp_path / "f.arrow", False)
     logits = np.zeros((int(features.lengths.sum()), 3), dtype=np.float32)
     logits[:, 1] = 1.0
     found = task.outputs(logits, features, space)[0]

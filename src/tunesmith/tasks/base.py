@@ -12,7 +12,7 @@ import torch
 
 from tunesmith.data.records import Label, Records
 from tunesmith.evaluation.intervals import Score
-from tunesmith.tasks.encoding import Features
+from tunesmith.tasks.encoding import Features, Length
 from tunesmith.tasks.losses import Loss
 
 Head = Literal["sequence", "token", "question"]
@@ -159,7 +159,7 @@ class Task(Protocol):
         records: Records,
         tokenizer: Any,
         space: LabelSpace,
-        max_length: int,
+        length: Length,
         file: Path,
         labelled: bool,
         progress: Callable[[int], None] | None = None,
@@ -167,6 +167,7 @@ class Task(Protocol):
         """Tokenise every record into `file`; one record may give several windows.
 
         Args:
+            length: how much of a text is read; tasks on tokens read all of it in windows.
             labelled: with what is learned and what it is scored against.
             progress: called with the number of records done since the last call.
         """

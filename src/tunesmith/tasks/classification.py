@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -32,8 +33,9 @@ from tunesmith.evaluation.metrics import (
     regression_statistics,
 )
 from tunesmith.tasks.base import Answered, Head, LabelSpace, Prediction, shares
-from tunesmith.tasks.encoding import Features, encode
+from tunesmith.tasks.encoding import Features, Length, encode
 from tunesmith.tasks.losses import BinaryCrossEntropy, CrossEntropy, Loss, SquaredError
+from tunesmith.tasks.windows import encode_windows
 
 
 class TextTask:
@@ -47,13 +49,16 @@ class TextTask:
         records: Records,
         tokenizer: Any,
         space: LabelSpace,
-        max_length: int,
+        length: Length,
         file: Path,
         labelled: bool,
         progress: Callable[[int], None] | None = None,
     ) -> Features:
         targets = self.targets(records, space) if labelled else None
-        return encode(records, tokenizer, max_length, targets, file, progress)
+        if length.long != "windows":
+            return encode(records, tokenizer, length, targets, file, progress)
+        features = encode_windows(records, tokenizer, length.max_tokens, file, None, targets, progress)
+        return features if targets is None else replace(features, targets=targets[features.of])
 
     def targets(self, records: Records, space: LabelSpace) -> np.ndarray:
         raise NotImplementedError
@@ -66,7 +71,12 @@ class TextTask:
         return outputs["logits"]  # type: ignore[no-any-return]
 
     def outputs(self, logits: np.ndarray, features: Features, space: LabelSpace) -> np.ndarray:
-        return logits
+        """The logits; of a text in several windows their mean."""
+        if features.of is None or not len(logits):
+            return logits
+        total = np.zeros((len(features.source or ()), logits.shape[1]), dtype=np.float64)
+        np.add.at(total, features.of, logits)
+        return np.asarray(total / np.bincount(features.of)[:, None], dtype=np.float32)
 
     def baselines(self, train: Records, test: Records, space: LabelSpace, seed: int) -> list[Answered]:
         targets = self.targets(train, space)

@@ -25,6 +25,20 @@ AUTO_SAMPLE = 20_000
 
 
 @dataclass(frozen=True)
+class Length:
+    """How much of a text the model reads.
+
+    Attributes:
+        max_tokens: of one input, special tokens included.
+        long: what becomes of longer texts: ``keep-start``, ``keep-ends`` (a quarter from the start and the rest from
+            the end, as Sun et al. 2019 found best), or ``windows``.
+    """
+
+    max_tokens: int
+    long: str = "keep-start"
+
+
+@dataclass(frozen=True)
 class Features(Dataset[dict[str, Any]]):
     """Encoded records in their order.
 
@@ -80,14 +94,15 @@ class Features(Dataset[dict[str, Any]]):
 def encode(
     records: Records,
     tokenizer: Any,
-    max_length: int,
+    length: Length,
     targets: np.ndarray | None,
     file: Path,
     progress: Callable[[int], None] | None = None,
 ) -> Features:
-    """Tokenise every record into `file`, truncated to `max_length` tokens (special tokens included).
+    """Tokenise every record into `file`, one row each; longer ones are cut.
 
     Args:
+        length: its `long` is ``keep-start`` or ``keep-ends``.
         progress: called with the number of records done since the last call.
     """
     has_pair = records.has("text_pair")
@@ -96,7 +111,7 @@ def encode(
     with pa.OSFile(str(file), "wb") as sink:
         for start in range(0, max(len(records), 1), CHUNK):
             chunk = records[start : start + CHUNK]
-            batch, cut, gone = _encode_chunk(chunk, has_pair, tokenizer, max_length)
+            batch, cut, gone = _encode_chunk(chunk, has_pair, tokenizer, length)
             writer = writer or pa.ipc.new_file(sink, batch.schema)
             writer.write_batch(batch)
             lengths.append(pc.list_value_length(batch["input_ids"]).to_numpy())
@@ -121,20 +136,26 @@ def choose_max_length(records: Records, tokenizer: Any, limit: int, wanted: int 
 
 def _tokenise(chunk: Records, has_pair: bool, tokenizer: Any, max_length: int, truncation: bool = False) -> Any:
     keep = max_length * MAX_CHARACTERS_PER_TOKEN
-    texts = [text[:keep] for text in chunk.texts]
+    texts = [text if len(text) <= 2 * keep else text[:keep] + text[-keep:] for text in chunk.texts]
     pairs = [(pair or "")[:keep] for pair in chunk.table["text_pair"].to_pylist()] if has_pair else None
     if not texts:
         return {"input_ids": [], "token_type_ids": []}
     return tokenizer(texts, pairs, truncation=truncation, max_length=max_length if truncation else None, verbose=False)
 
 
-def _encode_chunk(chunk: Records, has_pair: bool, tokenizer: Any, max_length: int) -> tuple[pa.RecordBatch, int, int]:
+def _encode_chunk(chunk: Records, has_pair: bool, tokenizer: Any, length: Length) -> tuple[pa.RecordBatch, int, int]:
     """One batch of encoded rows, the number of rows that were cut, and the tokens they lost."""
+    max_length = length.max_tokens
     encoded = _tokenise(chunk, has_pair, tokenizer, max_length)
     columns = {name: list(encoded[name]) for name in ("input_ids", "token_type_ids") if name in encoded}
     full = np.array([len(ids) for ids in columns["input_ids"]], dtype=np.int64)
     too_long = np.flatnonzero(full > max_length)
-    if len(too_long):
+    if len(too_long) and length.long == "keep-ends":
+        start = max_length // 4
+        for rows in columns.values():  # the special tokens stand at both ends, so they stay
+            for i in too_long:
+                rows[i] = rows[i][:start] + rows[i][start - max_length :]
+    elif len(too_long):
         short = _tokenise(chunk.select(too_long), has_pair, tokenizer, max_length, truncation=True)
         for name, rows in columns.items():
             for i, ids in zip(too_long, short[name], strict=True):

@@ -26,7 +26,7 @@ from tunesmith.data.records import Answer, Records, TextRecord
 from tunesmith.evaluation.answers import answer_scores, answer_statistics, best_threshold
 from tunesmith.evaluation.intervals import Score, bootstrap, paired_bootstrap, paired_test
 from tunesmith.tasks.base import Answered, FoundAnswer, Head, LabelSpace, Prediction
-from tunesmith.tasks.encoding import Features
+from tunesmith.tasks.encoding import Features, Length
 from tunesmith.tasks.losses import Loss, SpanCrossEntropy
 from tunesmith.tasks.windows import NOTHING, Columns, Window, encode_windows
 from tunesmith.tasks.words import word_bounds
@@ -88,13 +88,15 @@ class QuestionAnswering:
         records: Records,
         tokenizer: Any,
         space: LabelSpace,
-        max_length: int,
+        length: Length,
         file: Path,
         labelled: bool,
         progress: Callable[[int], None] | None = None,
     ) -> Features:
         gold = self.targets(records, space) if labelled else None
-        features = encode_windows(records, tokenizer, max_length, file, partial(_describe, labelled), gold, progress)
+        features = encode_windows(
+            records, tokenizer, length.max_tokens, file, partial(_describe, labelled), gold, progress
+        )
         if not labelled:
             return features
         targets = features.flat("positions").reshape(-1, 2).astype(np.int64)

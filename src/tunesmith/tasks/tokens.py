@@ -25,7 +25,7 @@ from tunesmith.errors import DataError
 from tunesmith.evaluation.intervals import Score, bootstrap, paired_bootstrap, paired_test
 from tunesmith.evaluation.spans import Counts, span_counts, span_statistics
 from tunesmith.tasks.base import Answered, FoundSpan, Head, LabelSpace, Prediction
-from tunesmith.tasks.encoding import Features
+from tunesmith.tasks.encoding import Features, Length
 from tunesmith.tasks.losses import IGNORED, CrossEntropy, Loss
 from tunesmith.tasks.viterbi import best_paths
 from tunesmith.tasks.windows import NOTHING, Columns, Window, encode_windows
@@ -70,14 +70,14 @@ class NamedEntities:
         records: Records,
         tokenizer: Any,
         space: LabelSpace,
-        max_length: int,
+        length: Length,
         file: Path,
         labelled: bool,
         progress: Callable[[int], None] | None = None,
     ) -> Features:
         gold = self.targets(records, space) if labelled else None
         types = {name: i for i, name in enumerate(_types(space))} if labelled else None
-        return encode_windows(records, tokenizer, max_length, file, partial(_describe, types), gold, progress)
+        return encode_windows(records, tokenizer, length.max_tokens, file, partial(_describe, types), gold, progress)
 
     def loss(self, label_smoothing: float, class_weights: torch.Tensor | None) -> Loss:
         return CrossEntropy(label_smoothing)

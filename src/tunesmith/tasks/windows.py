@@ -36,8 +36,6 @@ class Window:
 
 
 Columns = dict[str, np.ndarray]
-Describe = Callable[[TextRecord, Window], Columns]
-"""What is kept of a window besides its tokens: int arrays (length,), or (2,) for ``labels`` of a question."""
 
 
 def encode_windows(
@@ -45,7 +43,7 @@ def encode_windows(
     tokenizer: Any,
     max_length: int,
     file: Path,
-    describe: Callable[[TextRecord], Callable[[Window], Columns]],
+    describe: Callable[[TextRecord], Callable[[Window], Columns]] | None,
     gold: Any,
     progress: Callable[[int], None] | None = None,
 ) -> Features:
@@ -53,7 +51,7 @@ def encode_windows(
 
     Args:
         describe: record → window → what is kept of it besides its tokens: int arrays by name; ``labels`` are what is
-            learned.
+            learned. None for nothing; windows then do not overlap.
         gold: what the records' answers are scored against; None without labels.
         progress: called with the number of records done since the last call.
     """
@@ -64,8 +62,10 @@ def encode_windows(
     with pa.OSFile(str(file), "wb") as sink:
         for chunk in _chunks(records):
             columns: dict[str, list[Any]] = {}
-            for record, windows in zip(chunk, _tokenised(chunk, tokenizer, max_length), strict=True):
-                described = describe(record)
+            for record, windows in zip(
+                chunk, _tokenised(chunk, tokenizer, max_length, describe is not None), strict=True
+            ):
+                described = describe(record) if describe else _nothing
                 for window in windows:
                     row = {"input_ids": window.input_ids, "token_type_ids": window.token_type_ids, **described(window)}
                     for name, values in row.items():
@@ -98,7 +98,11 @@ def _chunks(records: Records) -> Iterator[Records]:
         start = end
 
 
-def _tokenised(chunk: Records, tokenizer: Any, max_length: int) -> list[list[Window]]:
+def _nothing(window: Window) -> Columns:
+    return {}
+
+
+def _tokenised(chunk: Records, tokenizer: Any, max_length: int, overlap: bool) -> list[list[Window]]:
     texts: list[str] = chunk.texts
     pairs = chunk.table["text_pair"].to_pylist() if chunk.has("text_pair") else None
     if pairs is not None:
@@ -108,7 +112,7 @@ def _tokenised(chunk: Records, tokenizer: Any, max_length: int) -> list[list[Win
         pairs,
         truncation=True if pairs is None else "only_second",
         max_length=max_length,
-        stride=max_length // OVERLAP if pairs is None else max_length // (2 * OVERLAP),
+        stride=max_length // OVERLAP // (1 if pairs is None else 2) * overlap,
         return_overflowing_tokens=True,
         return_offsets_mapping=True,
         verbose=False,

@@ -20,7 +20,7 @@ from tunesmith.models.heads import PooledClassifier, final_linear, has_inner_hea
 from tunesmith.models.loading import Source, find_source, load_classifier, load_config, load_tokenizer, token_limit
 from tunesmith.registry import did_you_mean, lookup
 from tunesmith.tasks.base import LabelSpace, Task
-from tunesmith.tasks.encoding import Features, choose_max_length
+from tunesmith.tasks.encoding import Features, Length, choose_max_length
 from tunesmith.training.fit import Assignment, Fit, Workplace, fit, resolve_training
 
 FEW_ROWS = 300
@@ -34,7 +34,7 @@ class StartingPoint:
     Attributes:
         space: the label space of the train split.
         pooling: ``head``, ``first`` or ``mean``.
-        max_length: tokens per text.
+        length: how much of a text is read.
         pairs: the examples are pairs of texts.
     """
 
@@ -44,7 +44,7 @@ class StartingPoint:
     tokenizer: Any
     space: LabelSpace
     pooling: str
-    max_length: int
+    length: Length
     pairs: bool
     precision: Precision
 
@@ -65,14 +65,19 @@ class StartingPoint:
             raise UsageError(
                 f"--pooling {config.model.pooling}: {task.name} needs the states of all tokens; leave it out"
             )
+        if config.training.long != "keep-start" and task.head != "sequence":
+            raise UsageError(f"--long {config.training.long}: {task.name} reads all of a text anyway; leave it out")
+        if config.training.long == "keep-ends" and train.has("text_pair"):
+            raise UsageError("--long keep-ends: not defined for pairs of texts; use keep-start or windows")
         source = find_source(config.model)
         tokenizer = load_tokenizer(source)
         limit = token_limit(load_config(source), tokenizer)
-        max_length = choose_max_length(train, tokenizer, limit, config.training.max_length)
+        max_tokens = choose_max_length(train, tokenizer, limit, config.training.max_length)
+        length = Length(max_tokens, config.training.long)
         space = task.labels(train)
         pairs = train.has("text_pair")
         pooling: str = config.model.pooling if task.head == "sequence" else "head"
-        point = cls(config, source, task, tokenizer, space, pooling, max_length, pairs, precision)
+        point = cls(config, source, task, tokenizer, space, pooling, length, pairs, precision)
         model = point.model()
         if final_linear(model).bias is None:  # an offset could not be written back into the layer
             space = dataclasses.replace(space, mean=0.0)
@@ -141,7 +146,7 @@ def try_method(method: Method, features: Mapping[str, Features], point: Starting
         pooling, model = "mean", point.model("mean")
     rows = len(features["train"])
     settings = resolve_training(point.config.training, method, model, rows, point.task.primary_metric)
-    settings = settings.model_copy(update={"max_length": point.max_length, "precision": point.precision.state})
+    settings = settings.model_copy(update={"max_length": point.length.max_tokens, "precision": point.precision.state})
     train, valid, engine = features["train"], features["valid"], point.config.engine
     job = Assignment(method, point.task, point.space, train, valid, settings, engine, place)
     result = fit(model, job)

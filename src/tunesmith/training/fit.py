@@ -152,7 +152,7 @@ def _require_metric(job: Assignment) -> None:
     """Refuse a metric that cannot be computed on the validation rows (ROC AUC with one class) before training."""
     if job.task.head != "sequence":  # every metric of the others is always defined
         return
-    nothing = np.zeros((len(job.valid), len(job.space.names)), dtype=np.float32)
+    nothing = np.zeros((len(job.valid.gold), len(job.space.names)), dtype=np.float32)
     found = job.task.quick_score(nothing, job.valid.gold, job.space)
     if job.settings.metric not in found:
         raise UsageError(

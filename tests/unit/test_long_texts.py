@@ -1,0 +1,112 @@
+"""Texts longer than the model, for classification: what is read of them, and how windows become one answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from transformers import AutoTokenizer
+
+import tunesmith
+from tunesmith.data.records import Records, text_records
+from tunesmith.errors import UsageError
+from tunesmith.tasks.base import LabelSpace
+from tunesmith.tasks.classification import Classification, Regression
+from tunesmith.tasks.encoding import Length, encode
+from tunesmith.training.progress import Stages
+
+WORDS = ["film", "book", "card", "bank", "money", "late", "lost", "new", "old", "fast", "cat"]
+SPACE = LabelSpace(("x", "y"))
+
+
+def labelled(texts: list[str], labels: list[str]) -> Records:
+    rows = range(1, len(texts) + 1)
+    columns = {"id": [str(row) for row in rows], "text": texts, "label": labels, "row": pa.array(rows, pa.int64())}
+    return Records(pa.table(columns), "made")
+
+
+@pytest.mark.parametrize("words", [1, 14, 15, 200])
+def test_the_ends_are_kept(words: int, tiny_model_folder: Callable[[str], Path], tmp_path: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model_folder("bert"))
+    text = " ".join(WORDS[i % 11] for i in range(words))
+    records = text_records([text, "cat"], "made")
+    features = encode(records, tokenizer, Length(16, "keep-ends"), None, tmp_path / "f.arrow")
+    ids, all_ids = features[0]["input_ids"].tolist(), tokenizer(text, verbose=False)["input_ids"]
+    assert ids == (all_ids if words <= 14 else all_ids[:4] + all_ids[-12:])
+    assert features[1]["input_ids"].tolist() == tokenizer("cat")["input_ids"]
+    assert (features.truncated, features.lost_tokens) == ((0, 0) if words <= 14 else (1, len(all_ids) - 16))
+
+
+def test_the_end_of_a_very_long_text_is_its_end(tiny_model_folder: Callable[[str], Path], tmp_path: Path) -> None:
+    """Characters between the ends are dropped before tokenising, which must not change what is kept."""
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model_folder("bert"))
+    text = " ".join(WORDS[i % 11] for i in range(5_000))
+    features = encode(text_records([text], "made"), tokenizer, Length(16, "keep-ends"), None, tmp_path / "f.arrow")
+    all_ids = tokenizer(text, verbose=False)["input_ids"]
+    assert features[0]["input_ids"].tolist() == all_ids[:4] + all_ids[-12:]
+
+
+def test_windows_hold_every_token_once_and_learn_the_label(
+    tiny_model_folder: Callable[[str], Path], tmp_path: Path
+) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model_folder("bert"))
+    text = " ".join(WORDS[i % 11] for i in range(40))
+    records = labelled([text, "cat", ""], ["y", "x", "y"])
+    features = Classification().encode(records, tokenizer, SPACE, Length(16, "windows"), tmp_path / "f.arrow", True)
+    assert features.of is not None and features.of.tolist() == [0, 0, 0, 1, 2]
+    assert features.targets is not None and features.targets.tolist() == [1, 1, 1, 0, 1]
+    assert features.gold.tolist() == [1, 0, 1]
+    special = set(tokenizer.all_special_ids)
+    read = [i for row in range(3) for i in features[row]["input_ids"].tolist() if i not in special]
+    assert read == tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+def test_the_logits_of_a_text_are_the_mean_of_its_windows(
+    tiny_model_folder: Callable[[str], Path], tmp_path: Path
+) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model_folder("bert"))
+    records = text_records([" ".join(WORDS * 3), "cat"], "made")
+    features = Regression().encode(
+        records, tokenizer, LabelSpace(("value",)), Length(16, "windows"), tmp_path / "f.arrow", False
+    )
+    assert len(features) == 4
+    logits = np.array([[3.0], [6.0], [0.0], [7.0]], dtype=np.float32)
+    assert Regression().outputs(logits, features, LabelSpace(("value",))).tolist() == [[3.0], [7.0]]
+
+
+@pytest.mark.parametrize(("long", "enough"), [("windows", True), ("keep-ends", True), ("keep-start", False)])
+def test_what_stands_at_the_end_of_a_text_counts(
+    long: str, enough: bool, tmp_path: Path, tiny_model_folder: Callable[[str], Path]
+) -> None:
+    draw = np.random.default_rng(0)
+    rows = ["text,label"]
+    for row in range(120):
+        words = [str(word) for word in draw.choice(WORDS, 24)]
+        rows.append(f"{' '.join(words)} {('good', 'bad')[row % 2]},{'xy'[row % 2]}")
+    data = tmp_path / "a.csv"
+    data.write_text("\n".join(rows), encoding="utf-8")
+    run = tunesmith.train(
+        data, model=str(tiny_model_folder("bert")), method="full", long=long, max_length=16, epochs=8, batch_size=8,
+        lr=5e-3, head_lr=1e-2, precision="float32", out=str(tmp_path / "run"), stages=Stages(quiet=True),
+    )  # fmt: skip
+    score = run.metrics["test"]["accuracy"]
+    assert score.n == 12
+    assert (score.value > 0.8) is enough
+    predictor = tunesmith.load(run)
+    answers = predictor.predict([" ".join(WORDS * 2) + " good", " ".join(WORDS * 2) + " bad"])
+    assert ([answer.label for answer in answers] == ["x", "y"]) is enough
+
+
+def test_what_cannot_be_is_refused(tmp_path: Path, tiny_model_folder: Callable[[str], Path]) -> None:
+    data = tmp_path / "a.csv"
+    data.write_text(
+        "\n".join(["text,text_pair,label", *(f"cat {i},dog,{'xy'[i % 2]}" for i in range(40))]), encoding="utf-8"
+    )
+    options = {"model": str(tiny_model_folder("bert")), "out": str(tmp_path / "run"), "stages": Stages(quiet=True)}
+    with pytest.raises(UsageError, match="--long keep-ends: not defined for pairs of texts"):
+        tunesmith.train(data, long="keep-ends", **options)
+    with pytest.raises(UsageError, match=r"--long .*keep-start"):
+        tunesmith.train(data, long="middle", **options)
