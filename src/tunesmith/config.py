@@ -153,16 +153,17 @@ class TrainingSettings(Section):
     )
 
 
+Switch = Literal["auto", "on", "off"]
+
+
 class EngineSettings(Section):
-    """Work that cannot change the result is not done; each part can be switched off by itself."""
+    """Work that cannot change the result is not done; each part has a switch: on refuses where auto would fall back."""
 
     use: Literal["auto", "off"] = option("auto", "off computes everything, as stock code does.", "--engine")
-    packing: Literal["auto", "off"] = option("auto", "No layer works on padding.")
-    prefix: Literal["auto", "off"] = option(
-        "auto", "Frozen layers are run once per text, and their states kept on disk."
-    )
+    packing: Switch = option("auto", "No layer works on padding.")
+    prefix: Switch = option("auto", "Frozen layers are run once per text, and their states kept on disk.")
     cache_gigabytes: float = option(4.0, "Disk space for the states of frozen layers, of all runs together.", gt=0)
-    vocabulary: Literal["auto", "off"] = option("auto", "Only embedding rows of tokens that occur are trained.")
+    vocabulary: Switch = option("auto", "Only embedding rows of tokens that occur are trained.")
 
     def uses(self, part: Literal["packing", "prefix", "vocabulary"]) -> bool:
         """Whether a part is to work where the model allows it."""

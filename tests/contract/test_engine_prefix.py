@@ -12,6 +12,7 @@ from torch import nn
 from transformers import AutoModelForSequenceClassification
 
 from tunesmith.engine import Engine
+from tunesmith.errors import UsageError
 from tunesmith.models.blocks import find_blocks
 
 FAMILIES = ("bert", "roberta", "distilbert", "electra", "llama", "modernbert", "mpnet", "deberta-v2")
@@ -154,3 +155,24 @@ def test_a_budget_that_is_too_small_changes_nothing(tiny_model_folder: Folder, c
     assert "budget" in engine.report()["prefix"]["reason"]
     engine.detach()
     assert sum(path.stat().st_size for path in cache.rglob("*.states")) <= 1_500
+
+
+@pytest.mark.parametrize(("method", "part", "family", "reason"), [
+    ("full", "prefix", "bert", "no layer above the embeddings is frozen"),
+    ("lora", "vocabulary", "bert", "frozen"),
+    ("full", "packing", "mpnet", "its attention cannot be replaced"),
+])  # fmt: skip
+def test_a_part_that_is_insisted_on_is_not_left_out_in_silence(
+    make_problem: Any, method: str, part: str, family: str, reason: str
+) -> None:
+    problem = make_problem(family=family, method=method, epochs=1, batch_size=8, sets={f"engine.{part}": "on"})
+    with pytest.raises(UsageError, match=rf"--set engine.{part}=on: .*{reason}.*; use auto"):
+        problem.fit()
+
+
+@pytest.mark.parametrize(("method", "part"), [
+    ("full", "packing"), ("full", "vocabulary"), ("freeze", "prefix"), ("gradual", "prefix"), ("features", "prefix"),
+])  # fmt: skip
+def test_a_part_that_is_insisted_on_works(make_problem: Any, method: str, part: str) -> None:
+    options = {"trainable_layers": 1, "epochs": 3, "batch_size": 8, "sets": {f"engine.{part}": "on"}}
+    assert make_problem(method=method, **options).fit().engine[part]["state"] == "on"

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn.functional import scaled_dot_product_attention
 
+from tunesmith.engine import kernel
 from tunesmith.engine.attention import PackedMask, Rule, attend
 from tunesmith.engine.layout import Layout
 from tunesmith.engine.lengths import cut_by_length, split_by_length
@@ -127,3 +128,74 @@ def test_dropout_keeps_the_right_share_and_the_mean(p: float, dtype: torch.dtype
     assert abs(float((mask == 0).double().mean()) - p) < spread
     torch.manual_seed(seed)
     assert torch.equal(Noise().mask(torch.Size((40_000,)), p, dtype), mask), "the seed decides"
+
+
+@pytest.mark.parametrize(
+    ("seen", "window"),
+    [
+        (torch.ones(6, 6), (-1, -1)),
+        (torch.ones(6, 6).tril(), (-1, 0)),
+        (torch.ones(6, 6).tril(2).triu(-2), (2, 2)),
+        (torch.ones(6, 6).tril().triu(-3), (3, 0)),
+        (torch.eye(6), (0, 0)),
+        (torch.ones(1, 1), (-1, -1)),
+        (torch.ones(6, 6).tril().index_fill(0, torch.tensor([4]), 0), None),  # a rule of its own
+        (torch.ones(6, 6).tril(-1), None),
+        (torch.zeros(6, 6), None),
+    ],
+)
+def test_a_rule_is_recognised_as_a_window(seen: torch.Tensor, window: tuple[int, int] | None) -> None:
+    assert kernel.window_of(seen.bool()) == window
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("shared", [1, 2])
+def test_the_kernel_gets_what_the_products_get(rule: str, shared: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the kernel's documented meaning in place of the kernel, which needs a GPU, the outputs are the same."""
+
+    def documented(
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        ends_q: torch.Tensor,
+        ends_k: torch.Tensor,
+        longest_q: int,
+        longest_k: int,
+        *,
+        scale: float,
+        window_size: tuple[int, int],
+        enable_gqa: bool,
+    ) -> torch.Tensor:
+        assert torch.equal(ends_q, ends_k) and ends_q.dtype == torch.int32
+        assert longest_q == longest_k == int(ends_q.diff().max())
+        parts = []
+        for start, end in zip(ends_q[:-1].tolist(), ends_q[1:].tolist(), strict=True):
+            index = torch.arange(end - start)
+            distance = index[:, None] - index[None, :]
+            left, right = (end if side < 0 else side for side in window_size)
+            q, k, v = (x[start:end].transpose(0, 1) for x in (query, key, value))
+            seen = (distance <= left) & (distance >= -right)
+            part = scaled_dot_product_attention(q[None], k[None], v[None], seen, scale=scale, enable_gqa=enable_gqa)
+            parts.append(part[0].transpose(0, 1))
+        return torch.cat(parts)
+
+    layout = Layout(mask_of([9, 33, 1, 9]))
+    draw = torch.Generator().manual_seed(0)
+    query, *others = (
+        torch.randn(1, heads, layout.tokens, SIZE, generator=draw, dtype=torch.float64) for heads in (2, 2, 2)
+    )
+    key, value = (x[:, ::shared] for x in others)
+    mask = PackedMask(layout.sequences, RULES[rule], None)
+    wanted, _ = attend(nn.Module(), query, key, value, mask, scaling=0.3)
+    calls = []
+    monkeypatch.setattr(kernel, "usable", lambda query, dropout: not dropout)
+    monkeypatch.setattr(kernel, "varlen_attn", lambda *given, **named: calls.append(1) or documented(*given, **named))
+    found, _ = attend(nn.Module(), query, key, value, mask, scaling=0.3)
+    torch.testing.assert_close(found, wanted, rtol=1e-9, atol=1e-9)
+    assert calls
+    attend(nn.Module(), query, key, value, mask, dropout=0.1)
+    assert len(calls) == 1, "shares under dropout are not for the kernel"
+
+
+def test_the_kernel_is_for_gpus() -> None:
+    assert not kernel.usable(torch.zeros(1, 2, 3, 64, dtype=torch.bfloat16), 0.0)

@@ -3,7 +3,8 @@
 Sequences lie end to end, the longest first. They are cut into a few blocks of similar length; within a block every
 head of every sequence is one matrix of a batched product. What a block is padded by, each sequence's end up to the
 block's width, is masked for keys, and gets no gradient as query. The model's own mask rule (causal, local window, ...)
-applies inside each sequence as it would to a batch of one.
+applies inside each sequence as it would to a batch of one. On a GPU in half precision a fused kernel does all of it
+where the rule is a window and no dropout is asked for (`kernel`).
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_f
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, sdpa_mask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from tunesmith.engine import kernel
 from tunesmith.engine.lengths import cut_by_length
 from tunesmith.engine.noise import Noise
 
@@ -140,16 +142,24 @@ class PackedMask:
         self.sequences, self.rule, self.noise = sequences, rule, noise
         self._hidden: dict[torch.dtype, torch.Tensor | None] = {}
 
+    @functools.cached_property
+    def seen(self) -> torch.Tensor:
+        """(longest, longest) bool, which query sees which key by the rule."""
+        width = -(-int(self.sequences.lengths[0]) // STEP) * STEP
+        index = torch.arange(width, device=self.sequences.device)
+        zero = index.new_zeros(())
+        return self.rule(zero, zero, index[:, None], index[None, :]).expand(width, width)
+
+    @functools.cached_property
+    def window(self) -> kernel.Window | None:
+        """The rule as a window, where it is one."""
+        return kernel.window_of(self.seen)
+
     def hidden(self, dtype: torch.dtype) -> torch.Tensor | None:
         """(1, longest, longest) very negative where the rule hides a key, else 0; None where it hides nothing."""
         if dtype not in self._hidden:
-            width = -(-int(self.sequences.lengths[0]) // STEP) * STEP
-            index = torch.arange(width, device=self.sequences.device)
-            zero = index.new_zeros(())
-            seen = self.rule(zero, zero, index[:, None], index[None, :])
-            seen = seen.expand(width, width)
-            table = torch.zeros(1, width, width, dtype=dtype, device=index.device)
-            self._hidden[dtype] = None if bool(seen.all()) else table.masked_fill_(~seen, _never(dtype))
+            table = torch.zeros(1, *self.seen.shape, dtype=dtype, device=self.seen.device)
+            self._hidden[dtype] = None if bool(self.seen.all()) else table.masked_fill_(~self.seen, _never(dtype))
         return self._hidden[dtype]
 
 
@@ -256,15 +266,19 @@ def attend(
     special = [name for name in ("position_bias", "softcap", "s_aux", "head_mask") if options.get(name) is not None]
     if special:
         raise CannotPack(f"its attention uses {special[0]}")
-    if query.shape[1] != key.shape[1]:
-        groups = query.shape[1] // key.shape[1]
-        key, value = repeat_kv(key, groups), repeat_kv(value, groups)
     _, heads, tokens, size = query.shape
     if torch.is_autocast_enabled(query.device.type):
         dtype = torch.get_autocast_dtype(query.device.type)
         query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
     scale = size**-0.5 if scaling is None else float(scaling)
     sequences = attention_mask.sequences
+    window = attention_mask.window if kernel.usable(query, dropout) else None
+    if window is not None:
+        longest = int(sequences.lengths[0])
+        return kernel.attend_by_kernel(query, key, value, sequences.boundaries, longest, scale, window), None
+    if heads != key.shape[1]:
+        groups = heads // key.shape[1]
+        key, value = repeat_kv(key, groups), repeat_kv(value, groups)
     hidden = attention_mask.hidden(query.dtype)
     rows = [x.transpose(1, 2).reshape(tokens * heads, x.shape[-1]) for x in (query, key, value)]
     noise = functools.partial(_mask, attention_mask.noise, dropout, query) if dropout else None

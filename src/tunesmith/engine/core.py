@@ -118,6 +118,12 @@ class Engine:
             facts = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
             self.vocabulary.embedding.decay = float(facts["unused_rows_decay"])
 
+    def idle(self) -> dict[str, str]:
+        """Part → why it leaves nothing out, as far as that is known before the first batch."""
+        reasons = {"packing": None if self.packing else self.reason, "vocabulary": self.whole_vocabulary}
+        reasons["prefix"] = SWITCHED_OFF if self.prefix is None else self.prefix.obstacle()
+        return {part: reason for part, reason in reasons.items() if reason}
+
     def report(self) -> dict[str, Any]:
         """State and figures of each part, for the record of a run."""
         packing: dict[str, Any] = {"state": "off", "reason": self.reason}

@@ -27,6 +27,9 @@ CODE_VERSION = 2
 """Changes when the same weights and tokens would give other states."""
 
 
+NOTHING_FROZEN = "no layer above the embeddings is frozen"
+
+
 class Prefix:
     """Runs the frozen lowest layers of a model once per text.
 
@@ -80,10 +83,15 @@ class Prefix:
         for store in self._stores.values():
             store.commit()
 
+    def obstacle(self) -> str | None:
+        """Why there is nothing to keep with the parameters that are frozen now, or None."""
+        self._follow()
+        return self.reason or (None if self._skipped else NOTHING_FROZEN)
+
     def report(self) -> dict[str, Any]:
         """State and figures."""
         if not self._stores:
-            return {"state": "off", "reason": self.reason or "no layer above the embeddings is frozen"}
+            return {"state": "off", "reason": self.reason or NOTHING_FROZEN}
         stores = self._stores.values()
         refused = next((store.reason for store in stores if store.reason), None)
         figures = {"layers": self.layers, "rows_read": self.hits, "rows_computed": self.misses}

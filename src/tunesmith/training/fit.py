@@ -135,7 +135,17 @@ def _engine(job: Assignment, model: nn.Module) -> Engine:
         token_ids = np.concatenate([job.train.token_ids(), job.valid.token_ids(), special])
     budget = 0 if job.solves else job.engine.cache_bytes  # one vector a text is kept there, see `_solve`
     lengths = np.concatenate([job.train.lengths, job.valid.lengths])
-    return Engine(model, job.engine.uses("packing"), token_ids, budget, (len(lengths), int(lengths.sum())))
+    engine = Engine(model, job.engine.uses("packing"), token_ids, budget, (len(lengths), int(lengths.sum())))
+    insisted = [part for part in ("packing", "prefix", "vocabulary") if getattr(job.engine, part) == "on"]
+    if insisted:
+        job.method.begin_epoch(model, 0, job.settings.epochs or 1)  # what is frozen at first
+        idle = engine.idle()
+        if job.solves and job.engine.uses("prefix"):  # vectors are kept in its place
+            idle.pop("prefix", None)
+        if refused := [f"--set engine.{part}=on: {idle[part]}; use auto" for part in insisted if part in idle]:
+            engine.detach()
+            raise UsageError(refused)
+    return engine
 
 
 def resolve_training(
