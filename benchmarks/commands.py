@@ -1,6 +1,7 @@
 """Whole commands, start to finish: the guide's recipe and the best stock settings against `tunesmith train`.
 
     python benchmarks/commands.py --data train.csv [--text COLUMN] [--label COLUMN] [--rows N] [--batch-sizes 8,32]
+        [--sides guide,tunesmith] [--seeds 3]
 
 Every side is a process that reads the same files (a random sample: N rows to train on, 500 to validate and 2,000 to
 test), fine-tunes the packaged MiniLM completely for two epochs with the same batch size and learning rate, evaluates
@@ -10,7 +11,7 @@ to the longest of the batch, in bfloat16 with fused AdamW; ``grouped`` is the la
 ``drop_in`` is the program of ``stock`` with `tunesmith.Trainer`; ``off`` is `tunesmith train --engine off`.
 Scores of ``stock`` and ``drop_in``, and those of ``off`` and ``tunesmith``, differ by rounding and by the draws of
 dropout alone; between the two pairs, pooling and the head's learning rate differ, too. All but the guide run with three
-seeds, in turns. The result, with the peak memory of each process, goes to ``results/commands-N.json``.
+seeds (or `--seeds`), in turns. The result, with the peak memory of each process, goes to ``results/commands-N.json``.
 """
 
 from __future__ import annotations
@@ -18,16 +19,14 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import os
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from _commands import run_python
 from _labelled import Texts, given_texts
 from _results import write_result
 from transformers import (
@@ -44,7 +43,6 @@ from tunesmith.models.loading import find_source, load_tokenizer
 
 HELD_OUT = {"valid": 500, "test": 2_000}
 EPOCHS, LENGTH, LEARNING_RATE = 2, 128, 2e-4
-SEEDS = (1, 2, 3)
 SIDES = ("guide", "stock", "grouped", "drop_in", "off", "tunesmith")
 
 
@@ -101,7 +99,6 @@ def stock(side: str, folder: Path, batch_size: int, seed: int) -> float:
 
 def command(side: str, folder: Path, batch_size: int, seed: int) -> dict[str, float]:
     """Run one side as a process of its own: seconds, peak memory and test accuracy."""
-    environment = os.environ | {"TUNESMITH_CACHE": str(folder / f"cache-{batch_size}-{seed}")}
     if ours := side in ("tunesmith", "off"):
         out = folder / f"run-{side}-{batch_size}-{seed}"
         words = ["-m", "tunesmith", "train", str(folder / "train.csv"), "--valid", str(folder / "valid.csv")]
@@ -111,29 +108,20 @@ def command(side: str, folder: Path, batch_size: int, seed: int) -> dict[str, fl
         words += ["--engine", "off"] * (side == "off")
     else:
         words = [__file__, "--side", side, str(folder), str(batch_size), str(seed)]
-    output = folder / "output"
-    with output.open("w") as stream:
-        start = time.perf_counter()
-        process = subprocess.Popen([sys.executable, *words], stdout=stream, stderr=stream, env=environment)
-        _, status, usage = os.wait4(process.pid, 0)
-        seconds = time.perf_counter() - start
-    process.returncode = os.waitstatus_to_exitcode(status)
-    text = output.read_text()
-    if process.returncode:
-        raise RuntimeError(f"{side} failed: {text[-2000:]}")
+    ran = run_python(words, {"TUNESMITH_CACHE": str(folder / f"cache-{batch_size}-{seed}")})
     if ours:
         accuracy = json.loads((out / "run.json").read_text())["metrics"]["test"]["accuracy"]["value"]
     else:
-        accuracy = float(text.split()[-1])
-    return {"seconds": round(seconds, 1), "peak_mebibytes": usage.ru_maxrss // 1024, "accuracy": round(accuracy, 4)}
+        accuracy = float(ran.output.split()[-1])
+    return {"seconds": ran.seconds, "peak_mebibytes": ran.peak_mebibytes, "accuracy": round(accuracy, 4)}
 
 
-def measure(folder: Path, batch_size: int) -> dict[str, Any]:
-    """Every side at one batch size."""
-    found: dict[str, list[dict[str, float]]] = {side: [] for side in SIDES}
-    for seed in SEEDS:
-        for side in SIDES:
-            if side != "guide" or seed == SEEDS[0]:
+def measure(folder: Path, batch_size: int, names: list[str], seeds: int) -> dict[str, Any]:
+    """Every side named, at one batch size."""
+    found: dict[str, list[dict[str, float]]] = {side: [] for side in names}
+    for seed in range(1, seeds + 1):
+        for side in names:
+            if side != "guide" or seed == 1:
                 found[side].append(command(side, folder, batch_size, seed))
                 sys.stderr.write(f"batch {batch_size}, seed {seed}: {side} {found[side][-1]}\n")
     sides = {side: {key: [one[key] for one in runs] for key in runs[0]} for side, runs in found.items()}
@@ -163,6 +151,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("--rows", type=int, default=2_000)
     parser.add_argument("--batch-sizes", default="8,32")
+    parser.add_argument("--sides", default=",".join(SIDES))
+    parser.add_argument("--seeds", type=int, default=3)
     chosen, sys.argv[1:] = parser.parse_known_args()
     data = given_texts("commands", __doc__.splitlines()[0])
     if data is None:
@@ -170,7 +160,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         sizes = write_sample(data, chosen.rows, folder)
-        cases = [measure(folder, int(size)) for size in chosen.batch_sizes.split(",")]
+        names = chosen.sides.split(",")
+        cases = [measure(folder, int(size), names, chosen.seeds) for size in chosen.batch_sizes.split(",")]
     result = {"data": data.name, "rows": sizes, "epochs": EPOCHS, "cases": cases}
     write_result(f"commands-{sizes['train']}", result)
 

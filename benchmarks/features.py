@@ -6,7 +6,7 @@
 without gradient, padded to the longest of the batch, on random batches and on batches of similar length
 (``group_by_length``), and train the head with fused AdamW. Ours runs the backbone once and solves for the head, the
 choice of its strength by cross-validation included. Passes are interleaved: one epoch of each stock loop, then ours,
-five times, each time as if for the first time. The result goes to ``results/features.json``.
+five times, each time as if for the first time. Models are loaded before. The result goes to ``results/features.json``.
 """
 
 from __future__ import annotations
@@ -60,16 +60,13 @@ def stock_epoch(tokenizer: Any, data: Texts, lengths: list[int], grouped: bool) 
     return epoch
 
 
-def our_features(tokenizer: Any, data: Texts) -> None:
+def our_features(model: Any, tokenizer: Any, data: Texts) -> None:
     """Vectors of every text, and the head solved from them."""
-    model = make_model(Case("short", BATCH), len(data.labels)).eval()
-    engine = Engine(model)
     encoded = tokenizer(data.texts, truncation=True, max_length=LENGTH)["input_ids"]
     rows = [{"input_ids": np.asarray(ids)} for ids in encoded]
     collate = PaddingCollator.of(tokenizer)
     vectors = pooled_vectors(model, _Rows(rows), collate, "bfloat16")  # type: ignore[arg-type]
     Features(MethodSettings()).solve(model, vectors, np.asarray(data.targets), TrainingSettings())
-    engine.detach()
 
 
 class _Rows(list[dict[str, np.ndarray]]):
@@ -84,10 +81,12 @@ def measure(data: Texts) -> dict[str, Any]:
     """Median seconds of an epoch of each stock loop and of the whole of ours; the ratio for five epochs."""
     tokenizer = load_tokenizer(find_source(ModelSettings()))
     lengths = [len(ids) for ids in tokenizer(data.texts, truncation=True, max_length=LENGTH)["input_ids"]]
+    model = make_model(Case("short", BATCH), len(data.labels)).eval()
+    Engine(model)
     sides: dict[str, Callable[[], None]] = {
         "stock epoch": stock_epoch(tokenizer, data, lengths, grouped=False),
         "grouped epoch": stock_epoch(tokenizer, data, lengths, grouped=True),
-        "features": lambda: our_features(tokenizer, data),
+        "features": lambda: our_features(model, tokenizer, data),
     }
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(EPOCHS):

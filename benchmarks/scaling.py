@@ -3,7 +3,8 @@
     python benchmarks/scaling.py [--data train.csv] [--text COLUMN] [--label COLUMN]
 
 ``lengths``: training steps of a model of MiniLM's shape with random weights on batches of 16 random texts of n / 2 to
-n tokens, engine and stock (padded to the longest, bfloat16, fused AdamW) in turns. ``fall_back``: the same for a model
+n tokens, engine and stock (padded to the longest, bfloat16, fused AdamW) in turns: the median of the ratios of pairs of
+steps, with its bootstrap interval. ``fall_back``: the same for a model
 that cannot be packed (MPNet), the engine on it and not. ``rows`` (needs ``--data``): `tunesmith train --method
 features` as a process of its own on ever more rows, made unlike by a number at the end of each text: seconds and peak
 memory. The result goes to ``results/scaling.json``.
@@ -13,9 +14,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -24,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from _commands import run_python
 from _labelled import Texts, given_texts
 from _results import write_result
 from engine import stepper
@@ -69,27 +68,29 @@ def compare(config: Any, longest: int, count: int = STEPS) -> dict[str, Any]:
             seconds[name].append(time.perf_counter() - start)
         tokens.append(int(batch["attention_mask"].sum()))
     rate = {name: sum(tokens[WARM_UP:]) / sum(values[WARM_UP:]) for name, values in seconds.items()}
-    ratios = [one / other for one, other in zip(seconds["stock"], seconds["engine"], strict=True)]
+    ratios = np.array(seconds["stock"])[WARM_UP:] / np.array(seconds["engine"])[WARM_UP:]
+    draws = np.random.default_rng(0).choice(ratios, (2_000, len(ratios)))
+    low, high = np.quantile(np.median(draws, axis=1), [0.025, 0.975])
     return {
         "longest": longest,
         "packed": engine.packing is not None,
         "real_tokens_a_second": {name: round(value) for name, value in rate.items()},
-        "times_faster": round(statistics.median(ratios[WARM_UP:]), 3),
+        "times_faster": round(float(np.median(ratios)), 3),
+        "times_faster_95": [round(float(low), 3), round(float(high), 3)],
     }
 
 
 def whole_command(data: Texts, rows: int, folder: Path) -> dict[str, Any]:
-    """Seconds of `tunesmith train --method features`."""
+    """Seconds and peak memory of `tunesmith train --method features`."""
     file = folder / f"{rows}.csv"
     order = np.random.default_rng(0).integers(len(data.texts), size=rows)
     with file.open("w", newline="", encoding="utf-8") as target:
         pairs = ((f"{data.texts[row]} {number}", data.labels[data.targets[row]]) for number, row in enumerate(order))
         csv.writer(target).writerows([("text", "label"), *pairs])
-    words = [sys.executable, "-m", "tunesmith", "train", str(file), "--method", "features", "--quiet"]
+    words = ["-m", "tunesmith", "train", str(file), "--method", "features", "--quiet"]
     words += ["--out", str(folder / f"run-{rows}")]
-    start = time.perf_counter()
-    subprocess.run(words, check=True, env=os.environ | {"TUNESMITH_CACHE": str(folder / f"cache-{rows}")})
-    return {"rows": rows, "seconds": round(time.perf_counter() - start, 1)}
+    ran = run_python(words, {"TUNESMITH_CACHE": str(folder / f"cache-{rows}")})
+    return {"rows": rows, "seconds": ran.seconds, "peak_mebibytes": ran.peak_mebibytes}
 
 
 def main() -> None:
