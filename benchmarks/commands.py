@@ -18,16 +18,14 @@ from __future__ import annotations
 
 import argparse
 import csv
-import json
-import statistics
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _commands import run_python
 from _labelled import Texts, given_texts
+from _processes import compared, run_process, train_command
 from _results import write_result
 from transformers import (
     AutoModelForSequenceClassification,
@@ -99,21 +97,16 @@ def stock(side: str, folder: Path, batch_size: int, seed: int) -> float:
 
 def command(side: str, folder: Path, batch_size: int, seed: int) -> dict[str, float]:
     """Run one side as a process of its own: seconds, peak memory and test accuracy."""
-    if ours := side in ("tunesmith", "off"):
-        out = folder / f"run-{side}-{batch_size}-{seed}"
-        words = ["-m", "tunesmith", "train", str(folder / "train.csv"), "--valid", str(folder / "valid.csv")]
-        words += ["--test", str(folder / "test.csv"), "--method", "full", "--epochs", str(EPOCHS), "--warmup", "0"]
-        words += ["--batch-size", str(batch_size), "--lr", str(LEARNING_RATE), "--max-length", str(LENGTH)]
-        words += ["--seed", str(seed), "--out", str(out), "--quiet"]
-        words += ["--engine", "off"] * (side == "off")
+    if side in ("tunesmith", "off"):
+        options = {"method": "full", "epochs": EPOCHS, "warmup": 0, "batch-size": batch_size, "lr": LEARNING_RATE}
+        options |= {"max-length": LENGTH, "seed": seed} | ({"engine": "off"} if side == "off" else {})
+        files = {name: folder / f"{name}.csv" for name in ("train", *HELD_OUT)}
+        record, cost = train_command(files, folder / f"run-{side}-{batch_size}-{seed}", options)
+        accuracy = record["metrics"]["test"]["accuracy"]["value"]
     else:
-        words = [__file__, "--side", side, str(folder), str(batch_size), str(seed)]
-    ran = run_python(words, {"TUNESMITH_CACHE": str(folder / f"cache-{batch_size}-{seed}")})
-    if ours:
-        accuracy = json.loads((out / "run.json").read_text())["metrics"]["test"]["accuracy"]["value"]
-    else:
-        accuracy = float(ran.output.split()[-1])
-    return {"seconds": ran.seconds, "peak_mebibytes": ran.peak_mebibytes, "accuracy": round(accuracy, 4)}
+        text, cost = run_process([__file__, "--side", side, str(folder), str(batch_size), str(seed)])
+        accuracy = float(text.split()[-1])
+    return cost | {"accuracy": round(accuracy, 4)}
 
 
 def measure(folder: Path, batch_size: int, names: list[str], seeds: int) -> dict[str, Any]:
@@ -124,10 +117,7 @@ def measure(folder: Path, batch_size: int, names: list[str], seeds: int) -> dict
             if side != "guide" or seed == 1:
                 found[side].append(command(side, folder, batch_size, seed))
                 sys.stderr.write(f"batch {batch_size}, seed {seed}: {side} {found[side][-1]}\n")
-    sides = {side: {key: [one[key] for one in runs] for key in runs[0]} for side, runs in found.items()}
-    median = {side: statistics.median(values["seconds"]) for side, values in sides.items()}
-    ratios = {side: round(value / median["tunesmith"], 2) for side, value in median.items()}
-    return {"batch_size": batch_size, "sides": sides, "times_as_long": ratios}
+    return {"batch_size": batch_size, **compared(found)}
 
 
 def write_sample(data: Texts, rows: int, folder: Path) -> dict[str, int]:

@@ -22,8 +22,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from _commands import run_python
 from _labelled import Texts, given_texts
+from _processes import run_process
 from _results import write_result
 from engine import stepper
 from transformers import AutoModelForSequenceClassification, BertConfig, MPNetConfig
@@ -89,8 +89,8 @@ def whole_command(data: Texts, rows: int, folder: Path) -> dict[str, Any]:
         csv.writer(target).writerows([("text", "label"), *pairs])
     words = ["-m", "tunesmith", "train", str(file), "--method", "features", "--quiet"]
     words += ["--out", str(folder / f"run-{rows}")]
-    ran = run_python(words, {"TUNESMITH_CACHE": str(folder / f"cache-{rows}")})
-    return {"rows": rows, "seconds": ran.seconds, "peak_mebibytes": ran.peak_mebibytes}
+    _, cost = run_process(words)
+    return {"rows": rows, **cost}
 
 
 def main() -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import itertools
 import json
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from tunesmith.data.checks import check as check_records
 from tunesmith.data.columns import find_layout, load_splits, to_records
 from tunesmith.data.records import Records, text_records
 from tunesmith.errors import DataError, ModelError, UsageError
+from tunesmith.models.catalogue import Suggestion, select
 from tunesmith.run import RECORD, Run
 
 if TYPE_CHECKING:
@@ -72,6 +73,44 @@ def train(
     elif options:
         raise UsageError("train: give a Config, or options, not both")
     return pipeline.train(str(data), config, stages or Stages())
+
+
+def find_models(
+    domain: str | None = None,
+    language: str | None = None,
+    data: str | Path | None = None,
+    folders: Sequence[str | Path] = (),
+    **options: Any,
+) -> list[Suggestion]:
+    """Starting points of the catalogue; see the command ``models``.
+
+    Args:
+        domain: only those for texts of this domain.
+        language: only those that read this language, a two-letter code.
+        data: file or folder of examples, with or without labels: the tokenizers on this machine are measured on a
+            sample of their texts, and the models ranked by how well they fit. The network is never asked.
+        folders: of models to be measured, too.
+        options: the names of the ``train`` flags that say how the data is read (``text="body"``, ``format="csv"``).
+
+    Raises:
+        DataError: the data cannot be read, or has no words.
+        ModelError: a folder has no usable model.
+        UsageError: there is no such domain or language, or an option needs `data`.
+    """
+    options = {name: value for name, value in options.items() if value is not None}
+    entries, config = select(domain, language), resolve(options=options)
+    if data is None:
+        given = [*(["model"] if folders else []), *options]
+        if given:
+            raise UsageError(f"--{name.replace('_', '-')}: needs --data, the texts to measure on" for name in given)
+        return [Suggestion(entry.id, entry) for entry in entries]
+    from tunesmith.models.fit import rank_by_fit
+
+    raw = read(str(data), config.data)
+    layout = find_layout(raw, config.data, config.task.name, need_label=False)
+    if layout.kind not in ("ner", "qa"):
+        layout = replace(layout, labels=())  # labels may be missing or wrong; only the texts are measured
+    return rank_by_fit(entries, [str(folder) for folder in folders], to_records(raw, layout))
 
 
 def load(run: Run | str | Path, precision: str = "float32") -> Predictor:

@@ -133,7 +133,7 @@ def _flag_type(annotation: Any) -> Any:
 @_configured
 def check(data: str, config: settings.Config, json: bool, quiet: bool) -> None:
     """Read a file of examples, run every data check and print what was found."""
-    from tunesmith import api
+    from tunesmith import api, console
 
     findings = api.check(data, config)
     failed = any(finding.level == "failure" for finding in findings)
@@ -141,14 +141,7 @@ def check(data: str, config: settings.Config, json: bool, quiet: bool) -> None:
         _print_json({"findings": [finding.to_dict() for finding in findings], "failed": failed})
     elif not quiet:
         for finding in findings:
-            where = f" [{finding.split}]" if finding.split else ""
-            rows = (
-                f" (rows {', '.join(map(str, finding.rows[:5]))}{', …' if len(finding.rows) > 5 else ''})"
-                if finding.rows
-                else ""
-            )
-            advice = f"; {finding.advice}" if finding.advice else ""
-            print(f"{finding.level:>8}{where} {finding.message}{rows}{advice}")
+            print(console.finding_text(finding))
     if failed:
         raise typer.Exit(3)
 
@@ -157,30 +150,15 @@ def check(data: str, config: settings.Config, json: bool, quiet: bool) -> None:
 @_configured
 def train(data: str, config: settings.Config, json: bool, quiet: bool) -> None:
     """Check, split, train, evaluate, report; print the score and the run folder."""
-    from tunesmith import api
+    from tunesmith import api, console
     from tunesmith.training.progress import Stages
 
     run = api.train(data, config, Stages(quiet))
     if json:
         _print_json({"run": str(run), **run.record})
     else:
-        print(summary(run.record))
+        print(console.summary(run.record))
         print(f"run: {run}   report: {run.folder / 'report.html'}")
-
-
-def summary(record: Any) -> str:
-    """The score line of a finished run: primary metric with its interval, beside the strongest baseline."""
-    from tunesmith.evaluation.intervals import Score
-
-    metric = record["best"]["metric"]
-    score = Score(**record["metrics"]["test"][metric])
-    seconds = record["timing"]["seconds"]
-    lines = [f"test {metric} {score.text(metric)}  n={score.n}  {record['method']}, {seconds:.0f} s"]
-    for baseline in record["baselines"]:
-        if metric in baseline["metrics"]:
-            beside = Score(**baseline["metrics"][metric]).text(metric)
-            lines.append(f"  beside it: {baseline['name']} {beside}, {baseline['seconds']:.1f} s")
-    return "\n".join(lines)
 
 
 @app.command()
@@ -193,21 +171,13 @@ def evaluate(
     debug: Debug = False,
 ) -> None:
     """Score a run on new labelled data, with intervals."""
-    from tunesmith import api
+    from tunesmith import api, console
 
     result = api.evaluate(run, data, against)
     if json:
         _print_json(result.to_dict())
-        return
-    for name, score in result.metrics.items():
-        print(f"{name:>14} {score.text(name)}  n={score.n}")
-    if result.comparison:
-        from tunesmith.evaluation.intervals import Score
-
-        for name, difference in result.comparison["difference"].items():
-            print(f"{name:>14} {Score(**difference).text(name)}  (this run minus {against})")
-        if "p_value" in result.comparison:
-            print(f"{'McNemar':>14} p = {result.comparison['p_value']:.4g}")
+    else:
+        print(console.evaluation_text(result, against))
 
 
 @app.command()
@@ -237,6 +207,34 @@ def predict(
 
 
 @app.command()
+def models(
+    domain: Annotated[str | None, typer.Option(help="Only models for texts of this domain.")] = None,
+    language: Annotated[str | None, typer.Option(help="Only models that read this language (de, fr, …).")] = None,
+    data: Annotated[str | None, typer.Option(help="Measure tokenizers on these texts and rank by fit.")] = None,
+    model: Annotated[list[str] | None, typer.Option(help="Measure this folder, too.", metavar="FOLDER")] = None,
+    task: Annotated[str | None, typer.Option(help="The task, where the data can be read in two ways.")] = None,
+    text: Annotated[str | None, typer.Option(help="Column with the text.")] = None,
+    text_pair: Annotated[str | None, typer.Option(help="Column with the second text.")] = None,
+    format: Annotated[str | None, typer.Option(help="Format of the file (else detected).")] = None,
+    delimiter: Annotated[str | None, typer.Option(help="Column separator of a CSV file.")] = None,
+    encoding: Annotated[str | None, typer.Option(help="Character encoding of the file.")] = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Starting points by domain and language; with --data, how well the tokenizers on this machine fit it."""
+    from tunesmith import api, console
+
+    reading = {"task": task, "text": text, "text_pair": text_pair, "format": format}
+    reading |= {"delimiter": delimiter, "encoding": encoding}
+    found = api.find_models(domain, language, data, model or (), **reading)
+    if json:
+        _print_json({"models": [one.to_dict() for one in found]})
+    else:
+        print(console.models_text(found))
+
+
+@app.command()
 def init(
     task: Annotated[str | None, typer.Option(help="The task.")] = None,
     method: Annotated[str | None, typer.Option(help="The method.")] = None,
@@ -260,6 +258,7 @@ def demo(
     debug: Debug = False,
 ) -> None:
     """The whole path on the packaged model and corpus, without network, in about a minute."""
+    from tunesmith import console
     from tunesmith.demo import demo as run_demo
     from tunesmith.training.progress import Stages
 
@@ -267,7 +266,7 @@ def demo(
     if json:
         _print_json({"run": str(run), **run.record})
     else:
-        print(summary(run.record))
+        print(console.summary(run.record))
         print(f"run: {run}   report: {run.folder / 'report.html'}")
         if not quiet:
             print(advice)
@@ -281,6 +280,7 @@ def cache(
     debug: Debug = False,
 ) -> None:
     """Show what frozen layers computed and later runs will read again, or remove it."""
+    from tunesmith import console
     from tunesmith.data.wording import counted
     from tunesmith.engine import cachedir
 
@@ -302,8 +302,5 @@ def cache(
         _print_json({"folder": str(folder), "stores": stores, "bytes": total})
         return
     for store in stores:
-        identity = store["identity"] or {"of": "an unknown model"}
-        facts = ", ".join(f"{name} {value!s:.20}" for name, value in identity.items())
-        rows, size = counted(store["rows"], "row"), cachedir.size_text(store["bytes"])
-        print(f"{store['id'][:12]}  {rows:>14}  {size:>9}  used {store['last_used'][:16]}  {facts}")
+        print(console.store_text(store, cachedir.size_text(store["bytes"])))
     print(f"{folder}: {cachedir.size_text(total)}")

@@ -104,12 +104,13 @@ class Problem:
 
 @pytest.fixture
 def make_problem(tiny_model_folder: Callable[[str], Path], tmp_path: Path) -> Callable[..., Problem]:
-    """Factory: task kind, model family and options (names of flags) → `Problem`."""
+    """Factory: task kind, model family, number of rows (or the records) and options (names of flags) → `Problem`."""
 
-    def make(kind: str = "classification", family: str = "bert", rows: int = 24, **options: Any) -> Problem:
+    def make(kind: str = "classification", family: str = "bert", rows: int | Records = 24, **options: Any) -> Problem:
         sets = tuple(f"{key}={value}" for key, value in options.pop("sets", {}).items())
         config: Config = resolve(options={"model": str(tiny_model_folder(family)), "seed": 1} | options, sets=sets)
-        records, task = make_records(kind, rows), lookup(TASKS, "tasks", kind)()
+        records = make_records(kind, rows) if isinstance(rows, int) else rows
+        task = lookup(TASKS, "tasks", kind)()
         point = StartingPoint.load(config, task, records, choose_precision("float32"))
         file = tmp_path / f"{kind}-{family}-{len(list(tmp_path.iterdir()))}.arrow"
         features = task.encode(records, point.tokenizer, point.space, point.length, file, True)

@@ -12,6 +12,8 @@ import pytest
 from transformers import AutoModelForQuestionAnswering, AutoModelForTokenClassification
 
 import tunesmith
+from tunesmith.config import DataSettings
+from tunesmith.data.columns import load_records
 from tunesmith.errors import DataError, UsageError
 from tunesmith.training.progress import Stages
 
@@ -100,6 +102,27 @@ def test_questions(tmp_path: Path, tiny_model_folder: Callable[[str], Path], una
     with pytest.raises(DataError, match="trained on pairs of texts"):
         predictor.predict(["good or bad ?"])
     AutoModelForQuestionAnswering.from_pretrained(run.folder / "model")
+
+
+def test_a_tiny_random_model_learns_32_questions_by_heart(
+    tmp_path: Path, make_problem: Any, without_dropout: None
+) -> None:
+    """Answers are spans of one to three words anywhere in the context; which one follows from no rule."""
+    draw = np.random.default_rng(0)
+    rows = []
+    for row in range(32):
+        words = [str(word) for word in draw.choice(WORDS, 10)]
+        first, length = int(draw.integers(8)), int(draw.integers(1, 4))
+        text = " ".join(words[first : first + length])
+        start = len(" ".join(words[:first])) + (first > 0)
+        answers = [{"text": text, "answer_start": start}]
+        rows.append({"context": " ".join(words), "question": f"which of {row} ?", "answers": answers})
+    records, _ = load_records(str(write(tmp_path / "a.jsonl", rows)), DataSettings(), "qa")
+    problem = make_problem("qa", rows=records, method="full", epochs=60, batch_size=4, lr=5e-3, head_lr=1e-2)
+    fitted = problem.fit()
+    point = problem.point
+    outputs = point.task.outputs(problem.logits(fitted.model), problem.features, point.space)
+    assert point.task.quick_score(outputs, problem.features.gold, point.space)["exact_match"] == 1.0
 
 
 def test_the_engine_changes_nothing(
