@@ -48,6 +48,11 @@ def train_command(files: Mapping[str, Path], out: Path, options: Mapping[str, An
     return json.loads((out / "run.json").read_text()), cost
 
 
+def figures_of(text: str) -> dict[str, float]:
+    """The last line that a stock side wrote, JSON, with four decimals."""
+    return {name: round(value, 4) for name, value in json.loads(text.splitlines()[-1]).items()}
+
+
 def compared(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
     """Sides with the figures of their runs as lists, and the median seconds of each as a multiple of our own."""
     sides = {side: {key: [one[key] for one in runs] for key in runs[0]} for side, runs in found.items()}

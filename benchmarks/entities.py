@@ -1,14 +1,15 @@
 """Named entities: `tunesmith train` as whole commands, against a token-classification script of the usual kind.
 
-    python benchmarks/entities.py --train train.conll --valid dev.conll --test test.conll
+    python benchmarks/entities.py --train train.conll --valid dev.conll --test test.conll [--seeds N] [--epochs N]
 
 Files have a token, a tab and an IOB2 tag a line, and an empty line between sentences, as WNUT-17 has. Every side is a
 process that reads them, fine-tunes all of the packaged MiniLM with the same epochs, batch size, learning rate (of the
 head, too), length and decay, scores the validation sentences after each epoch, and the test sentences with the best.
 The script labels the first piece of each word, leaves the others out, pads to the longest of the batch and decodes
 each word by itself. ``usual`` is it in float32; ``stock`` in bfloat16 with fused AdamW. ``tunesmith`` also checks the
-data, scores a baseline, and makes intervals and a report. Three seeds each, in turns; `usual`, whose scores differ
-from those of `stock` by rounding, has one. ``freeze`` and ``lora`` have their own default learning rates, and one seed.
+data, scores a baseline, and makes intervals and a report. The seeds (three) run in turns; ``usual`` has the first
+alone, as its scores differ from those of ``stock`` by rounding, and so have ``freeze`` and ``lora``, which keep the
+learning rates that are their defaults.
 
 The script's spans are read off its tags as the CoNLL script does (a word that was cut off counts as outside), and
 counted by `tunesmith.evaluation.spans`. The result goes to ``results/entities.json``.
@@ -25,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _processes import OURS, compared, run_process, train_command
+from _processes import OURS, compared, figures_of, run_process, train_command
 from _results import write_result
 from transformers import (
     AutoModelForTokenClassification,
@@ -40,13 +41,14 @@ from tunesmith.data.tags import entities
 from tunesmith.evaluation.spans import span_counts, span_statistics
 from tunesmith.models.loading import find_source, load_tokenizer
 
-EPOCHS, BATCH, LENGTH, LEARNING_RATE, WEIGHT_DECAY = 5, 16, 128, 3e-4, 0.01
-SEEDS = (1, 2, 3)
+EPOCHS, SEEDS = 2, 3
+BATCH, LENGTH, LEARNING_RATE, WEIGHT_DECAY = 8, 128, 3e-4, 0.01
 ONCE = ("usual", "freeze", "lora")
 SIDES = ("usual", "stock", OURS, "freeze", "lora")
-SAME = {"epochs": EPOCHS, "batch-size": BATCH, "max-length": LENGTH, "warmup": 0, "weight-decay": WEIGHT_DECAY}
+SAME = {"batch-size": BATCH, "max-length": LENGTH, "warmup": 0, "weight-decay": WEIGHT_DECAY}
 RATES = {"lr": LEARNING_RATE, "head-lr": LEARNING_RATE}
 IGNORED = -100
+FILES = ("train", "valid", "test")
 SCORES = ("span_precision", "span_recall", "span_f1")
 
 Sentence = tuple[list[str], list[str]]
@@ -96,7 +98,7 @@ def tagged(logits: np.ndarray, targets: np.ndarray, sentences: list[Sentence], l
     return found
 
 
-def stock(side: str, files: dict[str, Path], seed: int, folder: Path) -> dict[str, float]:
+def stock(side: str, files: dict[str, Path], folder: Path, seed: int, epochs: int) -> dict[str, float]:
     """Train with `transformers.Trainer`; test scores."""
     set_seed(seed)
     source = find_source(ModelSettings())
@@ -115,7 +117,7 @@ def stock(side: str, files: dict[str, Path], seed: int, folder: Path) -> dict[st
         output_dir=str(folder),
         per_device_train_batch_size=BATCH,
         per_device_eval_batch_size=32,
-        num_train_epochs=EPOCHS,
+        num_train_epochs=epochs,
         learning_rate=LEARNING_RATE,
         weight_decay=WEIGHT_DECAY,
         eval_strategy="epoch",
@@ -143,46 +145,49 @@ def stock(side: str, files: dict[str, Path], seed: int, folder: Path) -> dict[st
     return scored("test")(found)
 
 
-def command(side: str, files: dict[str, Path], seed: int, folder: Path) -> dict[str, Any]:
+def command(side: str, files: dict[str, Path], folder: Path, seed: int, epochs: int) -> dict[str, Any]:
     """Run one side as a process of its own: seconds, peak memory and test scores, ours with the interval of F1."""
     if side in ("usual", "stock"):
-        words = [__file__, "--side", side, str(folder), str(seed), *map(str, files.values())]
-        text, cost = run_process(words)
-        return cost | {name: round(value, 4) for name, value in json.loads(text.splitlines()[-1]).items()}
-    options = {"method": "full" if side == OURS else side, "seed": seed, **SAME} | (RATES if side == OURS else {})
-    record, cost = train_command(files, folder / f"{side}-{seed}", options)
-    test = record["metrics"]["test"]
+        paths = map(str, (folder / side, *files.values()))
+        text, cost = run_process([__file__, "--side", side, str(seed), str(epochs), *paths])
+        return cost | figures_of(text)
+    options = {"method": "full" if side == OURS else side, "seed": seed, "epochs": epochs, **SAME}
+    record, cost = train_command(files, folder / f"{side}-{seed}", options | (RATES if side == OURS else {}))
+    test, training = record["metrics"]["test"], record["config"]["training"]
     found = {name: round(test[name]["value"], 4) for name in SCORES}
     interval = [round(test["span_f1"][bound], 4) for bound in ("low", "high")]
-    training = record["config"]["training"]
     return cost | found | {"span_f1_interval": interval, "lr": training["lr"], "head_lr": training["head_lr"]}
 
 
 def main() -> None:
     """Measure on the given files; with ``--side`` (our own call), one of the stock sides."""
-    names = ("train", "valid", "test")
     if sys.argv[1:2] == ["--side"]:
-        side, folder, seed, *paths = sys.argv[2:]
-        files = dict(zip(names, map(Path, paths), strict=True))
-        sys.stdout.write("\n" + json.dumps(stock(side, files, int(seed), Path(folder) / side)) + "\n")
+        side, seed, epochs, folder, *paths = sys.argv[2:]
+        files = dict(zip(FILES, map(Path, paths), strict=True))
+        found = stock(side, files, Path(folder), int(seed), int(epochs))
+        sys.stdout.write("\n" + json.dumps(found) + "\n")
         return
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    for name in names:
+    for name in FILES:
         parser.add_argument(f"--{name}", type=Path)
-    files = vars(parser.parse_args())
+    parser.add_argument("--seeds", type=int, default=SEEDS)
+    parser.add_argument("--epochs", type=int, default=EPOCHS)
+    chosen = parser.parse_args()
+    files = {name: getattr(chosen, name) for name in FILES}
     if None in files.values():
         sys.stderr.write("entities: skipped; it needs --train, --valid and --test, three files of tagged words\n")
         return
     found: dict[str, list[dict[str, Any]]] = {side: [] for side in SIDES}
     with tempfile.TemporaryDirectory() as folder:
-        for seed in SEEDS:
+        for seed in range(1, chosen.seeds + 1):
             for side in SIDES:
-                if side not in ONCE or seed == SEEDS[0]:
-                    found[side].append(command(side, files, seed, Path(folder)))
+                if side not in ONCE or seed == 1:
+                    found[side].append(command(side, files, Path(folder), seed, chosen.epochs))
                     sys.stderr.write(f"seed {seed}: {side} {found[side][-1]}\n")
     sizes = {name: len(read(path)) for name, path in files.items()}
     data = {name: path.name for name, path in files.items()}
-    write_result("entities", {"data": data, "sentences": sizes, "settings": SAME | RATES, **compared(found)})
+    settings = {"epochs": chosen.epochs, **SAME, **RATES}
+    write_result("entities", {"data": data, "sentences": sizes, "settings": settings, **compared(found)})
 
 
 if __name__ == "__main__":
