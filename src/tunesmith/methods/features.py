@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
+import threadpoolctl
 import torch
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression, RidgeCV
@@ -28,6 +29,8 @@ STRENGTHS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 FOLDS = 3
 # Above this many rows the strength is chosen on a sample: it hardly moves, and each fit costs rows x labels x hidden.
 ROWS_FOR_STRENGTH = 10_000
+ONE_THREAD = 2_000_000_000
+"""Products (rows x labels x hidden) below which the threads of the linear algebra cost more than they bring."""
 
 Solution = tuple[np.ndarray, np.ndarray, float]
 """Weights (labels, hidden), biases (labels,), inverse regularisation strength."""
@@ -57,12 +60,14 @@ class Features(InPlaceMethod):
         scale = vectors.std(axis=0)
         scale[scale < 1e-6] = 1.0
         standardised = ((vectors - mean) / scale).astype(np.float32)
-        if targets.ndim == 2:
-            weight, bias, strength = solver.multilabel(standardised, targets)
-        elif np.issubdtype(targets.dtype, np.floating):
-            weight, bias, strength = solver.regression(standardised, targets)
-        else:
-            weight, bias, strength = solver.classes(standardised, targets, linear.out_features)
+        small = standardised.size * linear.out_features < ONE_THREAD
+        with threadpoolctl.threadpool_limits(1 if small else None):
+            if targets.ndim == 2:
+                weight, bias, strength = solver.multilabel(standardised, targets)
+            elif np.issubdtype(targets.dtype, np.floating):
+                weight, bias, strength = solver.regression(standardised, targets)
+            else:
+                weight, bias, strength = solver.classes(standardised, targets, linear.out_features)
         with torch.no_grad():
             linear.weight.copy_(torch.from_numpy((weight / scale).astype(np.float32)))
             if solver.intercept:
