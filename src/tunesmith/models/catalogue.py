@@ -74,7 +74,7 @@ class Fit:
     """What a tokenizer makes of a sample of texts (see `tunesmith.models.fit`).
 
     Attributes:
-        pieces_per_word: tokens, without special ones, for each word (see `tunesmith.tasks.words`).
+        pieces_per_word: tokens, without special ones, for each word (see `tunesmith.data.words`).
         unknown: share of these tokens that stand for "unknown".
         cut: share of texts that are longer than the model reads, special tokens included.
         tokens_99: length in tokens that 99 % of the texts do not exceed.

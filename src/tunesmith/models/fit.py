@@ -15,10 +15,10 @@ from huggingface_hub import try_to_load_from_cache
 
 from tunesmith.config import ModelSettings
 from tunesmith.data.records import Records
+from tunesmith.data.words import word_bounds
 from tunesmith.errors import DataError, ModelError
 from tunesmith.models.catalogue import Entry, Fit, Suggestion
 from tunesmith.models.loading import PACKAGED, Source, find_source, load_config, load_tokenizer, token_limit
-from tunesmith.tasks.words import word_bounds
 
 SAMPLE_TEXTS = 2_000
 SAMPLE_CHARACTERS = 5_000_000
