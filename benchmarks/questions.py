@@ -175,7 +175,7 @@ def command(side: str, folder: Path, seed: int, epochs: int) -> dict[str, Any]:
         return cost | figures_of(text)
     files = {name: folder / f"{name}.json" for name in ("train", *HELD_OUT)}
     options = {"method": "full", "seed": seed, "epochs": epochs, **SETTINGS}
-    record, cost = train_command(files, folder / f"run-{seed}-{epochs}", options)
+    record, cost = train_command(files, folder / f"run-{len(list(folder.iterdir()))}", options)
     test = record["metrics"]["test"]
     found = {name: round(test[name]["value"], 4) for name in SCORES}
     intervals = {f"{name}_interval": [round(test[name][bound], 4) for bound in ("low", "high")] for name in SCORES}
