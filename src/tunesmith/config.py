@@ -153,6 +153,20 @@ class TrainingSettings(Section):
     )
 
 
+class AugmentationSettings(Section):
+    """Training rows made from others. What is held out, checked and counted stays as it was."""
+
+    names: str = option("none", "Techniques that make new training rows, comma-separated, or none.", "--augment")
+    factor: float = option(
+        1.0, "New rows for each training row, more of them for rare labels.", "--augment-factor", gt=0, le=20
+    )
+    share: float = option(0.1, "Share of a text's words that is changed, at least one.", gt=0, le=0.5)
+    lexicon: str | None = option(None, "File of synonyms (one group a line) or WordNet folder.")
+    masked_model: str | None = option(
+        None, "masked: folder or name of the masked-language model that proposes words (else the one that is trained)."
+    )
+
+
 class EngineSettings(Section):
     """Work that cannot change the result is not done; each part can be switched off by itself."""
 
@@ -197,6 +211,7 @@ class Config(Section):
     model: ModelSettings = Field(default_factory=ModelSettings)
     method: MethodSettings = Field(default_factory=MethodSettings)
     training: TrainingSettings = Field(default_factory=TrainingSettings)
+    augmentation: AugmentationSettings = Field(default_factory=AugmentationSettings)
     engine: EngineSettings = Field(default_factory=EngineSettings)
     evaluation: EvaluationSettings = Field(default_factory=EvaluationSettings)
     output: OutputSettings = Field(default_factory=OutputSettings)

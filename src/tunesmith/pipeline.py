@@ -16,6 +16,7 @@ import torch
 
 from tunesmith import record as records_of
 from tunesmith.config import Config
+from tunesmith.data.augmentation.rows import Augmenter
 from tunesmith.data.checks import Finding, check
 from tunesmith.data.columns import load_splits
 from tunesmith.data.records import Records
@@ -65,6 +66,7 @@ def train(data: str, config: Config, stages: Stages) -> Run:
             _say_warnings(findings, stages)
         task: Task = lookup(TASKS, "tasks", kind)()
         with clock.stage("model"):
+            augmenter = Augmenter.of(config, kind, splits["train"])
             precision = records_of.precision(folder, config)
             point = StartingPoint.load(config, task, splits["train"], precision)
         # Nothing was written so far: a bad file or model leaves an earlier run in the folder as it was.
@@ -73,7 +75,7 @@ def train(data: str, config: Config, stages: Stages) -> Run:
         write_json_lines(folder / "findings.jsonl", (finding.to_dict() for finding in findings))
 
         with clock.stage("encode"):
-            features = _encode(splits, point, folder, stages)
+            features = _encode(_augmented(splits, augmenter, record, folder, stages), point, folder, stages)
         place = Workplace(folder, point.tokenizer, stages, StopRequest(), record["identity"], config.output.resume)
         candidates = []
         for method in choose_methods(config, point, len(splits["train"])):
@@ -137,6 +139,20 @@ def _say_warnings(findings: list[Finding], stages: Stages) -> None:
 def default_folder(data: str, config: Config) -> str:
     """``runs/<name of the data>-<method>``."""
     return str(Path("runs") / f"{Path(data).name.partition('.')[0] or 'data'}-{config.method.name}")
+
+
+def _augmented(
+    splits: Mapping[str, Records], augmenter: Augmenter | None, record: dict[str, Any], folder: Path, stages: Stages
+) -> Mapping[str, Records]:
+    """The splits with what is made from the train split added to it; the new rows are kept in the run."""
+    if augmenter is None:
+        return splits
+    with stages.bar("augment", augmenter.total) as bar:
+        added = augmenter.rows(splits, bar.advance)
+    stages.say(added.note())
+    record["data"]["augmentation"] = added.facts
+    write_json_lines(folder / "augmented.jsonl", added.lines())
+    return {**splits, "train": added.records}
 
 
 def _encode(splits: Mapping[str, Records], point: StartingPoint, folder: Path, stages: Stages) -> dict[str, Features]:

@@ -16,6 +16,7 @@ from transformers import AutoTokenizer
 
 from tunesmith.data.records import Records
 from tunesmith.data.spans import ANSWERS, SPANS
+from tunesmith.data.words import word_bounds
 from tunesmith.evaluation.answers import answer_scores, best_threshold, normalised
 from tunesmith.evaluation.spans import span_counts, span_statistics, type_scores
 from tunesmith.tasks.base import LabelSpace
@@ -23,7 +24,6 @@ from tunesmith.tasks.encoding import Length
 from tunesmith.tasks.qa import Candidates, QuestionAnswering
 from tunesmith.tasks.tokens import NamedEntities
 from tunesmith.tasks.viterbi import best_paths
-from tunesmith.tasks.words import word_bounds
 
 VOCABULARY = [
     "the",

@@ -74,12 +74,21 @@ class HeadSolver(Protocol):
     """A method with `solves_head`."""
 
     def solve(
-        self, model: nn.Module, vectors: np.ndarray, targets: np.ndarray, training: TrainingSettings
+        self,
+        model: nn.Module,
+        vectors: np.ndarray,
+        targets: np.ndarray,
+        training: TrainingSettings,
+        weights: np.ndarray | None = None,
+        originals: int | None = None,
     ) -> dict[str, float]:
         """Set the final linear layer to the optimum for pooled vectors (n, hidden) float32 and their targets.
 
         Args:
             targets: (n,) int64 class ids, (n, labels) float32 for multi-label, or (n,) float32 for regression.
+            weights: (n,) how much each row counts; None for all the same.
+            originals: how many rows, the first ones, were not made from others; None for all. Only they choose the
+                regularisation: a copy of a row that is held out would make it look better than it is.
 
         Returns:
             What was chosen, for the run's record (the regularisation strength).

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression, RidgeCV
+from sklearn.linear_model import LogisticRegression, Ridge, RidgeCV
 from sklearn.metrics import log_loss
 from sklearn.model_selection import KFold, StratifiedKFold
 from torch import nn
@@ -48,10 +48,19 @@ class Features(InPlaceMethod):
         return model
 
     def solve(
-        self, model: nn.Module, vectors: np.ndarray, targets: np.ndarray, training: TrainingSettings
+        self,
+        model: nn.Module,
+        vectors: np.ndarray,
+        targets: np.ndarray,
+        training: TrainingSettings,
+        weights: np.ndarray | None = None,
+        originals: int | None = None,
     ) -> dict[str, float]:
         linear = final_linear(model)
-        solver = _Solver(training, intercept=linear.bias is not None)
+        rows = len(vectors) if originals is None else originals
+        if weights is None and rows < len(vectors):
+            weights = np.ones(len(vectors))
+        solver = _Solver(training, linear.bias is not None, rows, weights)
         # Without a bias (decoders) a shift cannot be written into the layer, so the vectors are scaled but not centred.
         mean = vectors.mean(axis=0) if solver.intercept else np.zeros(vectors.shape[1], dtype=vectors.dtype)
         scale = vectors.std(axis=0)
@@ -72,16 +81,28 @@ class Features(InPlaceMethod):
 
 @dataclass(frozen=True)
 class _Solver:
-    """Regularised linear models on standardised vectors x (n, hidden); each returns weights, biases and strength."""
+    """Regularised linear models on standardised vectors x (n, hidden); each returns weights, biases and strength.
+
+    Attributes:
+        originals: the first rows, on which the strength is chosen.
+        weights: (n,) of the rows, or None.
+    """
 
     training: TrainingSettings
     intercept: bool
+    originals: int
+    weights: np.ndarray | None
+
+    @property
+    def row_weights(self) -> np.ndarray | None:
+        """The weights, their sum that of the original rows: the strength means the same however many were added."""
+        return None if self.weights is None else self.weights * (self.originals / self.weights.sum())
 
     def classes(self, x: np.ndarray, y: np.ndarray, num_labels: int) -> Solution:
         if len(np.unique(y)) < 2:
             raise DataError("features: the training rows have one class only; at least two are needed")
-        strength = self._choose_strength(x, y)
-        fitted = self._logistic(strength).fit(x, y)
+        strength = self._choose_strength(x[: self.originals], y[: self.originals])
+        fitted = self._logistic(strength).fit(x, y, self.row_weights)
         # A class without training rows is never predicted.
         weight, bias = np.zeros((num_labels, x.shape[1])), np.full(num_labels, -1e2)
         if len(fitted.classes_) == 2:  # one row of coefficients stands for both classes
@@ -94,20 +115,25 @@ class _Solver:
     def multilabel(self, x: np.ndarray, y: np.ndarray) -> Solution:
         weight, bias = np.zeros((y.shape[1], x.shape[1])), np.zeros(y.shape[1])
         # One strength for all labels, chosen on the most balanced one, where the choice is least noisy.
-        balance = np.minimum(y.sum(axis=0), len(y) - y.sum(axis=0))
-        strength = self._choose_strength(x, y[:, int(balance.argmax())].astype(np.int64))
+        own = y[: self.originals]
+        balance = np.minimum(own.sum(axis=0), len(own) - own.sum(axis=0))
+        strength = self._choose_strength(x[: self.originals], own[:, int(balance.argmax())].astype(np.int64))
         for label, column in enumerate(y.T.astype(np.int64)):
             if len(np.unique(column)) < 2:  # a label that all rows or none carry
                 bias[label] = 1e2 if column[0] else -1e2
                 continue
-            fitted = self._logistic(strength).fit(x, column)
+            fitted = self._logistic(strength).fit(x, column, self.row_weights)
             weight[label], bias[label] = fitted.coef_[0], fitted.intercept_[0]
         return weight, bias, strength
 
     def regression(self, x: np.ndarray, y: np.ndarray) -> Solution:
-        alphas = len(x) / 1e3 / np.asarray(STRENGTHS)
-        fitted = RidgeCV(alphas=alphas, fit_intercept=self.intercept).fit(x.astype(np.float64), y.astype(np.float64))
-        return fitted.coef_[None, :], np.array([fitted.intercept_]), 1.0 / float(fitted.alpha_)
+        x, y, own = x.astype(np.float64), y.astype(np.float64), self.originals
+        alphas = own / 1e3 / np.asarray(STRENGTHS)
+        fitted = RidgeCV(alphas=alphas, fit_intercept=self.intercept).fit(x[:own], y[:own])
+        alpha = float(fitted.alpha_)
+        if own < len(x):
+            fitted = Ridge(alpha, fit_intercept=self.intercept).fit(x, y, self.row_weights)
+        return fitted.coef_[None, :], np.array([fitted.intercept_]), 1.0 / alpha
 
     def _choose_strength(self, x: np.ndarray, y: np.ndarray) -> float:
         """The strength with the lowest cross-validated log loss; with classes too rare for every fold, plain folds."""

@@ -21,6 +21,7 @@ from torch import nn
 from transformers import (
     AutoConfig,
     AutoModel,
+    AutoModelForMaskedLM,
     AutoModelForQuestionAnswering,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
@@ -51,6 +52,7 @@ HEADS: dict[str, Any] = {
 }
 _HEAD_NAMES = {
     AutoModel: "model without a head",
+    AutoModelForMaskedLM: "masked-language head",
     AutoModelForSequenceClassification: "sequence-classification head",
     AutoModelForTokenClassification: "token-classification head",
     AutoModelForQuestionAnswering: "question-answering head",
@@ -244,6 +246,22 @@ def load_trained(source: Source, head: str) -> tuple[nn.Module, PreTrainedTokeni
             )
     check_finite(model, source.name)
     return model.eval(), tokenizer
+
+
+def load_masked(source: Source) -> nn.Module:
+    """A masked-language model, in float32 and eval mode.
+
+    Raises:
+        ModelError: its architecture has no such head, or its checkpoint lacks it.
+    """
+    model, info = _from_pretrained(AutoModelForMaskedLM, source, load_config(source))
+    if info["missing_keys"] or info["mismatched_keys"]:
+        raise ModelError(
+            f"model {source.name}: its checkpoint has no masked-language head; make one with "
+            f"`tunesmith adapt TEXTS --model {source.name} --out DIR`, whose output has it"
+        )
+    check_finite(model, source.name)
+    return model.eval()  # type: ignore[no-any-return]
 
 
 def check_finite(model: nn.Module, name: str) -> None:

@@ -23,13 +23,13 @@ from scipy.special import softmax
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from tunesmith.data.records import Answer, Records, TextRecord
+from tunesmith.data.words import word_bounds
 from tunesmith.evaluation.answers import answer_scores, answer_statistics, best_threshold
 from tunesmith.evaluation.intervals import Score, bootstrap, paired_bootstrap, paired_test
 from tunesmith.tasks.base import Answered, FoundAnswer, Head, LabelSpace, Prediction
 from tunesmith.tasks.encoding import Features, Length
 from tunesmith.tasks.losses import Loss, SpanCrossEntropy
 from tunesmith.tasks.windows import NOTHING, Columns, Window, encode_windows
-from tunesmith.tasks.words import word_bounds
 
 CANDIDATES = 20
 """Beginnings and ends that are combined in each window, and answers that are kept of each question."""

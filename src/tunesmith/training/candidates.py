@@ -7,9 +7,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from torch import nn
 
 from tunesmith.config import Config, TrainingSettings
+from tunesmith.data.augmentation.rows import mixture_count
 from tunesmith.data.records import Records
 from tunesmith.engine.precision import Precision
 from tunesmith.errors import UsageError
@@ -36,6 +38,7 @@ class StartingPoint:
         pooling: ``head``, ``first`` or ``mean``.
         length: how much of a text is read.
         pairs: the examples are pairs of texts.
+        rows: number of training records, before others are made from them.
     """
 
     config: Config
@@ -47,6 +50,7 @@ class StartingPoint:
     length: Length
     pairs: bool
     precision: Precision
+    rows: int
 
     @classmethod
     def load(cls, config: Config, task: Task, train: Records, precision: Precision) -> StartingPoint:
@@ -77,7 +81,7 @@ class StartingPoint:
         space = task.labels(train)
         pairs = train.has("text_pair")
         pooling: str = config.model.pooling if task.head == "sequence" else "head"
-        point = cls(config, source, task, tokenizer, space, pooling, length, pairs, precision)
+        point = cls(config, source, task, tokenizer, space, pooling, length, pairs, precision, len(train))
         model = point.model()
         if final_linear(model).bias is None:  # an offset could not be written back into the layer
             space = dataclasses.replace(space, mean=0.0)
@@ -148,7 +152,9 @@ def try_method(method: Method, features: Mapping[str, Features], point: Starting
     settings = resolve_training(point.config.training, method, model, rows, point.task.primary_metric)
     settings = settings.model_copy(update={"max_length": point.length.max_tokens, "precision": point.precision.state})
     train, valid, engine = features["train"], features["valid"], point.config.engine
-    job = Assignment(method, point.task, point.space, train, valid, settings, engine, place)
+    originals = point.rows if train.of is None else int(np.searchsorted(train.of, point.rows))
+    mixtures = mixture_count(point.config.augmentation, point.rows)
+    job = Assignment(method, point.task, point.space, train, valid, settings, engine, place, originals, mixtures)
     result = fit(model, job)
     best = result.best
     place.stages.say(f"{method.name}: valid {best['metric']} {best['value']:.4f} after {result.seconds:.0f} s")

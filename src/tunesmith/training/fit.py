@@ -28,6 +28,7 @@ from tunesmith.tasks.encoding import Features
 from tunesmith.training import checkpoint as checkpoints
 from tunesmith.training.arguments import TrainingArguments
 from tunesmith.training.inference import pooled_vectors, predict_outputs, tokens_in_order
+from tunesmith.training.mixup import Mixed, mix
 from tunesmith.training.plan import Plan
 from tunesmith.training.progress import ProgressCallback, Stages
 from tunesmith.training.sampling import PaddingCollator
@@ -91,6 +92,8 @@ class Assignment:
     Attributes:
         train, valid: encoded texts with targets.
         settings: with every value resolved.
+        originals: the first of `train`, that were not made from others; None for all.
+        mixtures: pairs of vectors to mix where the head is solved for.
     """
 
     method: Method
@@ -101,6 +104,8 @@ class Assignment:
     settings: TrainingSettings
     engine: EngineSettings
     place: Workplace
+    originals: int | None = None
+    mixtures: int = 0
 
     @property
     def solves(self) -> bool:
@@ -169,7 +174,10 @@ def _solve(model: nn.Module, job: Assignment, engine: Engine) -> tuple[dict[str,
         engine.vectors = VectorCache(model, final_linear(model), precision, budget)
     with job.place.stages.bar("features", len(train)) as bar:
         vectors = pooled_vectors(model, train, collate, precision, bar.advance, engine.vectors)
-    details = method.solve(model, vectors, train.targets, job.settings)
+    rows = Mixed(vectors, train.targets, None)
+    if job.mixtures:
+        rows = mix(vectors, train.targets, job.mixtures, job.settings.seed)
+    details = method.solve(model, rows.vectors, rows.targets, job.settings, rows.weights, job.originals)
     outputs = predict_outputs(model, valid, job.place.tokenizer, job.task, job.space)
     metrics = job.task.quick_score(outputs, valid.gold, job.space)
     best = {"step": 1, "metric": job.settings.metric, "value": metrics[str(job.settings.metric)]}

@@ -1,0 +1,149 @@
+"""Synonyms of words, from a file of the user's or from a WordNet database.
+
+A file has one group of synonyms a line, separated by tabs, or by commas where the line has no tab; lines that begin
+with ``#`` are comments. A WordNet folder has the files ``index.noun`` and ``data.noun`` (likewise ``verb``, ``adj``,
+``adv``) as wndb(5WN) documents them.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
+
+from tunesmith.data.files import Lines, explained
+from tunesmith.errors import DataError
+
+PARTS = ("noun", "verb", "adj", "adv")
+_MARKER = re.compile(r"\((?:a|p|ip)\)$")  # where an adjective may stand
+_ENTRY = re.compile(r"\d{8} \d\d [nvasr] ([0-9a-f]{2}) ")
+
+
+class Lexicon(Protocol):
+    """Something that knows words with the same meaning."""
+
+    def synonyms(self, word: str) -> tuple[str, ...]:
+        """Other words for `word`, in lower case where the source has them so; empty for an unknown word."""
+        ...
+
+
+def load_lexicon(path: str) -> Lexicon:
+    """The lexicon in a file or WordNet folder that exists.
+
+    Raises:
+        DataError: it cannot be read, or holds no synonyms.
+    """
+    return WordNet.load(Path(path)) if Path(path).is_dir() else Groups.load(Path(path))
+
+
+@dataclass(frozen=True)
+class Groups:
+    """Synonyms as a user wrote them down.
+
+    Attributes:
+        others: word in lower case → the other words of all its groups.
+    """
+
+    others: dict[str, tuple[str, ...]]
+
+    @classmethod
+    def load(cls, path: Path) -> Groups:
+        """Read a file with one group a line.
+
+        Raises:
+            DataError: a line has a single word, or no line has any; all such lines are named.
+        """
+        found: dict[str, dict[str, None]] = {}
+        problems = []
+        with Lines(path, "utf-8") as lines:
+            for line in lines:
+                if not line.strip() or line.startswith("#"):
+                    continue
+                group = [word for word in map(str.strip, line.split("\t" if "\t" in line else ",")) if word]
+                if len(group) < 2:
+                    problems.append(
+                        f"{path}: line {lines.number}: expected two or more words, with tabs or commas between"
+                    )
+                for word in group:
+                    others = dict.fromkeys(other for other in group if other.casefold() != word.casefold())
+                    found.setdefault(word.lower(), {}).update(others)
+        if problems or not found:
+            raise DataError(problems or f"{path}: no synonyms; write one group a line, separated by tabs or commas")
+        return cls({word: tuple(others) for word, others in found.items()})
+
+    def synonyms(self, word: str) -> tuple[str, ...]:
+        return self.others.get(word.lower(), ())
+
+
+@dataclass(frozen=True)
+class WordNet:
+    """A WordNet database on disk (Fellbaum 1998).
+
+    Only base forms are looked up, so that what takes a word's place fits its sentence. Words without a meaning of their
+    own ("it", "have") are left alone: WordNet knows them as something else.
+
+    Attributes:
+        senses: part of speech → word → byte offsets of its meanings, the most frequent first.
+        data: part of speech → content of its data file.
+    """
+
+    senses: dict[str, dict[str, tuple[int, ...]]]
+    data: dict[str, bytes]
+
+    @classmethod
+    def load(cls, folder: Path) -> WordNet:
+        """Read the index files; meanings are looked up as they are needed.
+
+        Raises:
+            DataError: the files of no part of speech are there, or a line is not as documented.
+        """
+        senses, data = {}, {}
+        for part in PARTS:
+            index, content = folder / f"index.{part}", folder / f"data.{part}"
+            if not (index.is_file() and content.is_file()):
+                continue
+            with explained(index, "utf-8"):
+                senses[part] = _index(index)
+            with explained(content, "utf-8"):
+                data[part] = content.read_bytes()
+        if not senses:
+            raise DataError(f"{folder}: expected a WordNet folder with index.noun, data.noun and so on, found neither")
+        return cls(senses, data)
+
+    def synonyms(self, word: str) -> tuple[str, ...]:
+        """Of each part of speech, the words of the most frequent meaning that has another word."""
+        word = word.lower()
+        found: dict[str, None] = {}
+        if word not in ENGLISH_STOP_WORDS:
+            for part, senses in self.senses.items():
+                groups = (self._others(part, offset, word) for offset in senses.get(word, ()))
+                found.update(dict.fromkeys(next((group for group in groups if group), ())))
+        return tuple(found)
+
+    def _others(self, part: str, offset: int, word: str) -> list[str]:
+        data = self.data[part]
+        line = data[offset : data.find(b"\n", offset)].decode("utf-8", errors="replace")
+        entry = _ENTRY.match(line)
+        if entry is None or int(line[:8]) != offset:
+            raise DataError(f"data.{part}: no entry at byte {offset}, where its index says; restore the WordNet files")
+        words = line[entry.end() :].split(" ")[: 2 * int(entry[1], 16) : 2]
+        plain = [_MARKER.sub("", name).replace("_", " ") for name in words]
+        return [name for name in plain if name.lower() != word]
+
+
+def _index(path: Path) -> dict[str, tuple[int, ...]]:
+    """Word → offsets. A line: word, part, meanings, pointers and their symbols, twice a count, offsets."""
+    senses = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        if line.startswith("  "):  # the licence
+            continue
+        fields = line.split()
+        try:
+            count = int(fields[2])
+            senses[fields[0]] = tuple(int(offset) for offset in fields[-count:])
+        except (IndexError, ValueError):
+            raise DataError(f"{path}: line {number} is not an entry of a WordNet index; restore the file") from None
+    return senses

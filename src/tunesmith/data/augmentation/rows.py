@@ -1,0 +1,272 @@
+"""New training rows: how many of which, what they are made of, and what is told about them."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from tunesmith.config import AugmentationSettings, Config
+from tunesmith.data.augmentation import NONE, SHORTHANDS, TECHNIQUES
+from tunesmith.data.augmentation.edits import Edit, Passage, apply, edges_inside_words, moved_label, passages
+from tunesmith.data.augmentation.techniques import Materials, Technique
+from tunesmith.data.keys import column_keys, label_codes, mixed, text_keys
+from tunesmith.data.records import Answer, Label, Records, Span, TextRecord
+from tunesmith.data.spool import take
+from tunesmith.data.wording import counted
+from tunesmith.errors import UsageError
+from tunesmith.registry import lookup
+
+CHUNK = 2_048
+"""Rows made at once."""
+MAX_COPIES = 4
+"""A row is copied at most so many times as often as the average row."""
+COUNTED = ("classification", "multilabel", "ner")
+"""Tasks whose labels are names, some of which may be rare."""
+
+
+@dataclass(frozen=True)
+class Augmented:
+    """The train split with its new rows.
+
+    Attributes:
+        records: the rows of the split, then the new ones.
+        new: the new rows alone.
+        techniques: of each new row.
+        sources: identifier of the row that each was made from.
+        facts: what the run's record says.
+    """
+
+    records: Records
+    new: Records
+    techniques: list[str]
+    sources: list[str]
+    facts: dict[str, Any]
+
+    def lines(self) -> Iterator[dict[str, Any]]:
+        """What ``augmented.jsonl`` holds."""
+        for record, technique, source in zip(self.new, self.techniques, self.sources, strict=True):
+            pair = {} if record.text_pair is None else {"text_pair": record.text_pair}
+            label = {"label": _plain(record.label)}
+            yield {"id": record.id, "of": source, "technique": technique, "text": record.text, **pair, **label}
+
+    def note(self) -> str:
+        """One line for the user."""
+        made = ", ".join(f"{count:,} {name}" for name, count in self.facts["by_technique"].items())
+        dropped = self.facts["dropped"]
+        left = f"; {counted(dropped, 'row')} dropped, no different from others" if dropped else ""
+        before = len(self.records) - len(self.new)
+        return f"augmentation: {counted(self.facts['rows'], 'row')} added to {before:,} ({made}){left}"
+
+
+@dataclass(frozen=True)
+class Augmenter:
+    """Makes rows by the techniques that were asked for.
+
+    Attributes:
+        techniques: those that edit texts, by name.
+        mixtures: pairs of vectors that training will mix; 0 without that technique.
+    """
+
+    settings: AugmentationSettings
+    kind: str
+    seed: int
+    train: Records
+    techniques: dict[str, Technique]
+    mixtures: int
+
+    @classmethod
+    def of(cls, config: Config, kind: str, train: Records) -> Augmenter | None:
+        """What the settings ask for; None for nothing.
+
+        Args:
+            kind: name of the task.
+
+        Raises:
+            UsageError: a technique is unknown or cannot be used here; all problems at once.
+            DataError: the lexicon cannot be read.
+            ModelError: the masked-language model cannot be used.
+        """
+        settings = config.augmentation
+        if settings.names == NONE:
+            return None
+        problems, found = [], {}
+        for name in chosen_names(settings):
+            try:
+                found[name] = lookup(TECHNIQUES, "augmentations", name)
+            except UsageError as error:
+                problems += [f"--augment: {problem}" for problem in error.problems]
+                continue
+            if objection := found[name].objection(config, kind):
+                problems.append(f"--augment {name}: {objection}")
+        if settings.lexicon is not None and not Path(settings.lexicon).exists():
+            problems.append(f"augmentation.lexicon: no such file or folder, found {settings.lexicon!r}; check the path")
+        if problems:
+            raise UsageError(problems)
+        materials = Materials(config, train)
+        in_text = {name: technique(materials) for name, technique in found.items() if technique.edits_text}
+        return cls(settings, kind, config.training.seed, train, in_text, mixture_count(settings, len(train)))
+
+    @property
+    def total(self) -> int:
+        """How many rows are tried."""
+        if not self.techniques:
+            return 0
+        return round(self.settings.factor * len(self.train)) - self.mixtures
+
+    def rows(self, splits: Mapping[str, Records], progress: Callable[[int], None]) -> Augmented:
+        """Make the rows; the same for the same rows and seed, in whatever order they stand.
+
+        Args:
+            splits: none of whose texts is made again.
+            progress: called with the number of rows done since the last call.
+        """
+        keys = mixed(column_keys(self.train.table["id"]), salt=self.seed)
+        copies = amounts(self._strata(), self.total, keys)
+        of = np.repeat(np.arange(len(self.train)), copies)
+        number = np.arange(len(of)) - np.repeat(np.cumsum(copies) - copies, copies) + 1
+        names = list(self.techniques)
+        which = ((keys[of] + number.astype(np.uint64)) % np.uint64(len(names) or 1)).astype(np.int64)
+        made: list[TextRecord | None] = []
+        for start in range(0, len(of), CHUNK):
+            part = slice(start, start + CHUNK)
+            records = list(self.train.select(of[part]))
+            made += self._made(records, number[part], [names[i] for i in which[part]], keys[of[part]])
+            progress(len(records))
+        self.techniques.clear()  # a model among them makes room for the one that is trained
+        kept = np.array([i for i, record in enumerate(made) if record is not None], dtype=np.int64)
+        new = self._table(of[kept], [record for record in made if record is not None])
+        fresh = np.flatnonzero(_new_texts(new, splits))
+        kept, new = kept[fresh], new.select(fresh)
+        together = Records(pa.concat_tables([self.train.table, new.table]), self.train.path, self.train.notes)
+        techniques = [names[i] for i in which[kept]]
+        sources = [str(name) for name in take(self.train.table.select(["id"]), of[kept])["id"].to_pylist()]
+        return Augmented(together, new, techniques, sources, self._facts(new, techniques, len(of) - len(kept)))
+
+    def _strata(self) -> np.ndarray:
+        """The rarest label of each row, int64 (n,): what its rarity is judged by; 0 for all where none can be rare."""
+        stratum = np.zeros(len(self.train), dtype=np.int64)
+        if self.kind not in COUNTED:
+            return stratum
+        labels, rows, codes = label_codes(self.train)
+        order = np.argsort(-np.bincount(codes, minlength=len(labels))[codes], kind="stable")  # the rarest comes last
+        stratum[rows[order]] = codes[order] + 1  # rows without a label are a stratum of their own
+        return stratum
+
+    def _made(
+        self, records: Sequence[TextRecord], numbers: np.ndarray, names: Sequence[str], keys: np.ndarray
+    ) -> list[TextRecord | None]:
+        """A new row from each record; None where one of its spans would no longer fall on words."""
+        parts = [
+            passages(record, (np.random.default_rng([self.seed, int(key), int(number), part]) for part in (0, 1)))
+            for record, number, key in zip(records, numbers, keys, strict=True)
+        ]
+        edits: list[list[list[Edit]]] = [[] for _ in records]
+        for name, technique in self.techniques.items():
+            mine = [i for i, used in enumerate(names) if used == name]
+            flat: list[Passage] = [passage for i in mine for passage in parts[i]]
+            owners = [i for i in mine for _ in parts[i]]
+            for owner, found in zip(owners, technique.edits(flat), strict=True):
+                edits[owner].append(found)
+        return [
+            _edited(record, f"{record.id}~{name}-{number}", found)
+            for record, name, number, found in zip(records, names, numbers, edits, strict=True)
+        ]
+
+    def _table(self, of: np.ndarray, made: Sequence[TextRecord]) -> Records:
+        table = take(self.train.table, of)
+        columns: dict[str, Sequence[Any]] = {
+            "id": [record.id for record in made],
+            "text": [record.text for record in made],
+            "text_pair": [record.text_pair for record in made],
+            "label": [_plain(record.label) for record in made],
+        }
+        for name, values in columns.items():
+            if name in table.column_names:
+                at = table.column_names.index(name)
+                table = table.set_column(at, name, pa.array(values, table.schema.field(name).type))
+        return Records(table, self.train.path)
+
+    def _facts(self, new: Records, techniques: Sequence[str], dropped: int) -> dict[str, Any]:
+        by_technique = Counter(techniques)
+        if self.mixtures:
+            by_technique["mixup"] = self.mixtures
+        labels, _, codes = label_codes(new) if self.kind in COUNTED else ([], None, np.empty(0, dtype=np.int64))
+        counts = np.bincount(codes, minlength=len(labels)).tolist()
+        return {
+            "names": chosen_names(self.settings),
+            "factor": self.settings.factor,
+            "rows": by_technique.total(),
+            "by_technique": dict(by_technique),
+            "by_label": dict(zip(labels, counts, strict=True)),
+            "dropped": dropped,
+        }
+
+
+def chosen_names(settings: AugmentationSettings) -> list[str]:
+    """The techniques that were asked for, each once, shorthands written out."""
+    wanted = [name.strip() for name in settings.names.split(",")]
+    return list(dict.fromkeys(name for short in wanted for name in SHORTHANDS.get(short, (short,))))
+
+
+def mixture_count(settings: AugmentationSettings, rows: int) -> int:
+    """How many pairs of vectors are mixed: the equal share of ``mixup`` among the techniques; 0 without it."""
+    names = chosen_names(settings)
+    return round(settings.factor * rows / len(names)) if "mixup" in names else 0
+
+
+def amounts(strata: np.ndarray, total: int, keys: np.ndarray) -> np.ndarray:
+    """How many copies of each row are made, int64 (n,), so that rare strata catch up first.
+
+    Args:
+        strata: (n,) the stratum of each row, small integers.
+        total: copies in all.
+        keys: (n,) decide which rows of a stratum get one copy more than others.
+    """
+    rows = np.bincount(strata)
+    bound = rows * math.ceil(MAX_COPIES * total / max(1, len(strata)))
+    # The level up to which strata are filled, like water: the highest that takes no more than `total`.
+    low, high = 0, int(rows.max(initial=0)) + total
+    while low < high:
+        level = (low + high + 1) // 2
+        low, high = (level, high) if np.clip(level - rows, 0, bound).sum() <= total else (low, level - 1)
+    quota = np.clip(low - rows, 0, bound)
+    open_ = np.flatnonzero((quota < bound) & (rows <= low))
+    quota[open_[: total - int(quota.sum())]] += 1
+    order = np.lexsort((keys, strata))
+    place = np.arange(len(strata)) - np.repeat(np.cumsum(rows) - rows, rows)  # within the stratum
+    copies = np.empty(len(strata), dtype=np.int64)
+    each, more = np.divmod(quota, np.maximum(rows, 1))
+    copies[order] = each[strata[order]] + (place < more[strata[order]])
+    return copies
+
+
+def _edited(record: TextRecord, identifier: str, edits: Sequence[Sequence[Edit]]) -> TextRecord | None:
+    text = apply(record.text, edits[0])
+    pair = None if record.text_pair is None else apply(record.text_pair, edits[1])
+    label = moved_label(record.label, edits)
+    if edges_inside_words(text, label) > edges_inside_words(record.text, record.label):
+        return None
+    return TextRecord(identifier, text, pair, label, record.row)
+
+
+def _new_texts(new: Records, splits: Mapping[str, Records]) -> np.ndarray:
+    """Bool (n,): the rows whose text is in no split, and in no earlier new row."""
+    keys = text_keys(new)
+    first = np.zeros(len(keys), dtype=bool)
+    first[np.unique(keys, return_index=True)[1]] = True
+    known = np.concatenate([text_keys(part) for part in splits.values()])
+    return np.asarray(first & ~np.isin(keys, known))
+
+
+def _plain(label: Label | None) -> Any:
+    """The label as JSON and Arrow write it."""
+    if not isinstance(label, tuple):
+        return label
+    return [item._asdict() if isinstance(item, Span | Answer) else item for item in label]

@@ -1,0 +1,36 @@
+"""Words of a text: the same for every tokenizer.
+
+As the task of naming entities counts them, a word is a run of letters, digits and their combining marks, or one other
+visible character; in scripts written without spaces every character (with its marks) is a word. No entity begins or
+ends inside a word.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+import numpy as np
+
+_MARKS = "".join(chr(c) for c in range(0x300, 0x10000) if unicodedata.category(chr(c))[0] == "M") + "\u200c\u200d"
+_SPACELESS = (
+    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+)
+_WORD = re.compile(rf"[{_SPACELESS}][{_MARKS}]*|(?:(?![{_SPACELESS}])\w)(?:(?![{_SPACELESS}])[\w{_MARKS}])*|[^\w\s]")
+_WRITTEN = re.compile(
+    rf"[{_SPACELESS}][{_MARKS}]*|(?![{_SPACELESS}])\w(?:(?:(?![{_SPACELESS}])\S)*(?![{_SPACELESS}])[\w{_MARKS}])?"
+)
+
+
+def word_bounds(text: str) -> tuple[np.ndarray, np.ndarray]:
+    """First character of each word and the one after its last: two int64 arrays (words,)."""
+    bounds = np.array([match.span() for match in _WORD.finditer(text)], dtype=np.int64).reshape(-1, 2)
+    return bounds[:, 0], bounds[:, 1]
+
+
+def written_words(text: str) -> list[tuple[int, int]]:
+    """Bounds of the words as a writer counts them: without punctuation at their edges, but with that inside.
+
+    ``can't``, ``3.50`` and ``e-mail`` are one word each; a lone punctuation mark is none.
+    """
+    return [match.span() for match in _WRITTEN.finditer(text)]
