@@ -98,10 +98,10 @@ class Delete(PassageByPassage):
     def edit(self, passage: Passage) -> list[Edit]:
         text, edits, taken = passage.text, [], 0
         for start, end in passage.some(min(self.materials.count(passage), len(passage.words) - 1)):
-            if text[end : end + 1].isspace() and passage.is_free(end, end + 1):
-                end += 1
-            elif start > taken and text[start - 1].isspace() and passage.is_free(start - 1, start):
+            if start > taken and text[start - 1].isspace() and passage.is_free(start - 1, start):
                 start -= 1
+            elif text[end : end + 1].isspace() and passage.is_free(end, end + 1):
+                end += 1
             edits.append(Edit(start, end, ""))
             taken = end
         return edits
