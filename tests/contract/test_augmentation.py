@@ -1,0 +1,201 @@
+"""Augmentation on the whole path of every task, with tiny models; masked words and mix-up by themselves."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoTokenizer, BertConfig, BertForMaskedLM
+
+import tunesmith
+from tunesmith import pipeline
+from tunesmith.config import resolve
+from tunesmith.data.augmentation.edits import Passage, apply
+from tunesmith.data.augmentation.techniques import Materials
+from tunesmith.data.records import Span, text_records
+from tunesmith.errors import ModelError, UsageError
+from tunesmith.run import Run
+from tunesmith.training.masked import Masked
+from tunesmith.training.mixup import mix
+from tunesmith.training.progress import Stages
+
+QUICK: dict[str, Any] = {"epochs": 1, "batch_size": 8, "precision": "float32", "stages": Stages(quiet=True)}
+WORDS = ["film", "book", "card", "bank", "money", "late", "lost", "new", "old", "fast", "cat"]
+TASKS = ("classification", "multilabel", "regression", "ner", "qa")
+
+
+def write(path: Path, kind: str, rows: int = 60) -> Path:
+    """Examples of a task whose first word is the entity, the answer, or decides the label."""
+    draw, lines = np.random.default_rng(0), []
+    for row in range(rows):
+        name = ("good", "bad")[row % 2]
+        text = " ".join([name, *map(str, draw.choice(WORDS, 7)), str(row)])
+        labels: dict[str, Any] = {
+            "classification": {"text": text, "label": name},
+            "multilabel": {"text": text, "label": [name, "all"]},
+            "regression": {"text": text, "label": f"{row % 2 + row / 1000}"},
+            "ner": {"text": text, "spans": [{"start": 0, "end": len(name), "label": name}]},
+            "qa": {"context": text, "question": "good or bad ?", "answers": [{"text": name, "answer_start": 0}]},
+        }
+        lines.append(json.dumps(labels[kind]))
+    path.write_text("\n".join(lines), encoding="utf-8")
+    return path
+
+
+def augmented(run: Run) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run.folder / "augmented.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+@pytest.mark.parametrize("kind", TASKS)
+def test_every_task_learns_from_more_rows(kind: str, tmp_path: Path, tiny_model_folder: Callable[[str], Path]) -> None:
+    data = write(tmp_path / "a.jsonl", kind)
+    names = "delete,swap,insert,punctuation,typo" + (",entity" if kind == "ner" else "")
+    options = QUICK | {"model": str(tiny_model_folder("bert")), "method": "full", "task": kind}
+    run = tunesmith.train(data, out=str(tmp_path / "run"), augment=names, augment_factor=2, **options)
+    plain = tunesmith.train(data, out=str(tmp_path / "plain"), **options)
+    facts, lines = run.record["data"]["augmentation"], augmented(run)
+    assert facts["names"] == names.split(",") and facts["factor"] == 2.0
+    assert facts["rows"] == len(lines) > 60 and facts["rows"] + facts["dropped"] == 2 * 48
+    assert sum(facts["by_technique"].values()) == len(lines) and set(facts["by_technique"]) <= set(names.split(","))
+    # What is held out, counted and compared knows nothing of the new rows.
+    for key in ("splits", "files", "labels"):
+        assert run.record["data"][key] == plain.record["data"][key]
+    assert run.record["identity"]["data"] == plain.record["identity"]["data"]
+    assert run.record["baselines"][0]["metrics"] == plain.record["baselines"][0]["metrics"]
+    assert run.record["best"]["steps"] == -(-(48 + len(lines)) // 8)
+    for line in lines:
+        if kind == "ner":
+            (span,) = line["label"]
+            assert line["text"][span["start"] : span["end"]] == span["label"]
+        elif kind == "qa":
+            (answer,) = line["label"]
+            assert line["text_pair"][answer["start"] :].startswith(answer["text"])
+        assert "~" in line["id"] and line["of"] == line["id"].split("~")[0]
+
+
+def test_an_interrupted_run_goes_on_with_the_same_rows(
+    tmp_path: Path, tiny_model_folder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, folder = write(tmp_path / "a.jsonl", "classification"), tmp_path / "run"
+    options = QUICK | {"model": str(tiny_model_folder("bert")), "method": "full", "out": str(folder)}
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(pipeline, "try_method", interrupted)
+        tunesmith.train(data, augment="typo", **options)
+    before = (folder / "augmented.jsonl").read_bytes()
+    (folder / "augmented.jsonl").unlink()
+    with pytest.raises(UsageError, match=r"augmentation\.names was 'typo' and is now 'swap'"):
+        tunesmith.train(data, augment="swap", resume=True, **options)
+    run = tunesmith.train(data, augment="typo", resume=True, **options)
+    assert (folder / "augmented.jsonl").read_bytes() == before
+    assert run.record["status"] == "done" and run.record["data"]["augmentation"]["rows"] == len(augmented(run))
+
+
+@pytest.mark.parametrize("kind", ["classification", "multilabel", "regression"])
+def test_mix_up_of_features(kind: str, tmp_path: Path, tiny_model_folder: Callable[[str], Path]) -> None:
+    data = write(tmp_path / "a.jsonl", kind)
+    options = QUICK | {"model": str(tiny_model_folder("bert")), "task": kind, "out": str(tmp_path / "run")}
+    run = tunesmith.train(data, method="features", augment="mixup,typo", augment_factor=2, **options)
+    facts = run.record["data"]["augmentation"]
+    assert facts["by_technique"]["mixup"] == 48 and len(augmented(run)) == facts["by_technique"]["typo"] <= 48
+
+
+def test_what_does_not_suit_is_refused_before_anything_is_written(
+    tmp_path: Path, tiny_model_folder: Callable[[str], Path]
+) -> None:
+    data, folder = write(tmp_path / "a.jsonl", "classification"), tmp_path / "run"
+    options = QUICK | {"model": str(tiny_model_folder("bert")), "out": str(folder)}
+    with pytest.raises(UsageError, match="(?s)entity: replaces.*mixup: mixes pooled features"):
+        tunesmith.train(data, augment="entity,mixup", method="full", **options)
+    with pytest.raises(ModelError, match="no masked-language head; make one with `tunesmith adapt"):
+        tunesmith.train(data, augment="masked", **options)
+    assert not folder.exists()
+
+
+def test_mixed_targets_are_weighted_rows() -> None:
+    """With one unit vector a row, a mixed vector shows which rows were mixed, and in which shares."""
+    rows, pairs = 12, 50
+    targets = np.arange(rows) % 3
+    mixed = mix(np.eye(rows, dtype=np.float32), targets, pairs, seed=3)
+    assert mixed.weights is not None and len(mixed.vectors) == rows + 2 * pairs
+    first, second = slice(rows, rows + pairs), slice(rows + pairs, None)
+    np.testing.assert_array_equal(mixed.vectors[first], mixed.vectors[second])
+    np.testing.assert_allclose(mixed.weights[first] + mixed.weights[second], 1, rtol=1e-6)
+    classes = np.eye(3)
+    soft = mixed.weights[first, None] * classes[mixed.targets[first]]
+    soft += mixed.weights[second, None] * classes[mixed.targets[second]]
+    np.testing.assert_allclose(mixed.vectors[first] @ classes[targets], soft, atol=1e-6)
+    assert (mixed.weights[:rows] == 1).all() and (mixed.targets[:rows] == targets).all()
+
+
+def test_mixed_numbers_and_labels() -> None:
+    vectors = np.random.default_rng(0).normal(size=(20, 4)).astype(np.float32)
+    numbers = vectors @ np.array([1, -2, 3, 0.5], dtype=np.float32)  # linear, so mixtures lie on it too
+    mixed = mix(vectors, numbers, 30, seed=1)
+    assert mixed.weights is not None and len(mixed.targets) == 50 and (mixed.weights == 1).all()
+    np.testing.assert_allclose(mixed.targets, mixed.vectors @ np.array([1, -2, 3, 0.5]), atol=1e-5)
+    labels = np.tile(np.array([[1, 0], [1, 1]], dtype=np.float32), (10, 1))
+    assert mix(vectors, labels, 30, seed=1).targets.shape == (80, 2)
+
+
+@pytest.fixture(scope="module")
+def masked_model(tmp_path_factory: pytest.TempPathFactory, tiny_model_folder: Callable[[str], Path]) -> Path:
+    """A masked-language model that reads "money" everywhere, or else "bank", or else a piece of a word."""
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model_folder("bert"))
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = BertForMaskedLM(BertConfig(vocab_size=len(tokenizer), max_position_embeddings=128, **sizes))
+    with torch.no_grad():
+        for word, bias in (("money", 400.0), ("bank", 200.0), ("##s", 600.0), ("[SEP]", 600.0), ("7", 600.0)):
+            model.cls.predictions.bias[tokenizer.convert_tokens_to_ids(word)] = bias
+    folder = tmp_path_factory.mktemp("masked")
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def masked(folder: Path) -> Masked:
+    config = resolve(sets=(f"augmentation.masked_model={folder}", "augmentation.share=0.5"))
+    return Masked(Materials(config, text_records(["a"], "made")))
+
+
+def passage(text: str, *spans: Span, seed: int = 0) -> Passage:
+    return Passage(text, spans, (), np.random.default_rng(seed))
+
+
+def test_the_model_proposes_whole_words_that_differ(masked_model: Path) -> None:
+    texts = ["the Card unknownword was LOST , [MASK] money", "money money", "", "12 , 3.5 !", "good zzz " * 200]
+    passages = [passage(text, *([Span(0, 8, "a")] if number == 0 else [])) for number, text in enumerate(texts)]
+    found = [
+        apply(each.text, edits) for each, edits in zip(passages, masked(masked_model).edits(passages), strict=True)
+    ]
+    assert found[0].startswith("the Card ") and found[0] != texts[0]
+    changed = {new for old, new in zip(texts[0].split(), found[0].split(), strict=True) if old != new}
+    assert changed <= {"money", "MONEY", "bank"}  # never what stood there, a piece, a number or a special token
+    assert found[1] in ("bank money", "money bank")
+    assert found[2:4] == texts[2:4]
+    assert found[4] != texts[4] and found[4].endswith(" zzz good zzz ")  # what the model cannot see stays
+
+
+def test_batches_do_not_matter(masked_model: Path) -> None:
+    technique, texts = masked(masked_model), [" ".join(WORDS[: 2 + row % 7]) for row in range(20)]
+    together = list(technique.edits([passage(text, seed=row) for row, text in enumerate(texts)]))
+    alone = [next(iter(technique.edits([passage(text, seed=row)]))) for row, text in enumerate(texts)]
+    assert together == alone and all(together)
+
+
+def test_masked_words_on_the_whole_path(tmp_path: Path, masked_model: Path) -> None:
+    data = write(tmp_path / "a.jsonl", "ner")
+    options = QUICK | {"model": str(masked_model), "method": "full", "out": str(tmp_path / "run")}
+    lines = augmented(tunesmith.train(data, augment="masked", **options))
+    assert len(lines) > 20 and all("money" in line["text"] or "bank" in line["text"] for line in lines)
+    assert {line["technique"] for line in lines} == {"masked"}

@@ -1,0 +1,249 @@
+"""New rows: how many of which, from what, and where synonyms come from."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tunesmith.config import Config, resolve
+from tunesmith.data.augmentation.lexicon import Groups, WordNet, load_lexicon
+from tunesmith.data.augmentation.rows import MAX_COPIES, Augmented, Augmenter, amounts, chosen_names
+from tunesmith.data.keys import mixed
+from tunesmith.data.records import Answer, Records
+from tunesmith.data.spans import ANSWERS, SPANS
+from tunesmith.errors import DataError, UsageError
+
+
+def records(texts: list[str], labels: list[Any], kind: pa.DataType | None = None, **columns: Any) -> Records:
+    ids = [f"r{i}" for i in range(len(texts))]
+    table = {"id": ids, "text": texts, "label": pa.array(labels, kind), "row": pa.array(range(1, len(texts) + 1))}
+    return Records(pa.table(table | columns), "made.csv")
+
+
+def settings(names: str, factor: float = 1.0, *sets: str, **options: Any) -> Config:
+    return resolve(options={"augment": names, "augment_factor": factor, **options}, sets=sets)
+
+
+def augment(config: Config, kind: str, train: Records, test: Records | None = None) -> Augmented:
+    augmenter = Augmenter.of(config, kind, train)
+    assert augmenter is not None
+    done: list[int] = []
+    found = augmenter.rows({"train": train, "test": test or train}, done.append)
+    assert sum(done) == augmenter.total
+    return found
+
+
+def sentences(rows: int, seed: int = 0) -> list[str]:
+    draw = np.random.default_rng(seed)
+    return [f"{' '.join(map(str, draw.choice(list('abcdefghij'), 6)))} number{i}" for i in range(rows)]
+
+
+@given(
+    st.lists(st.integers(0, 5), min_size=1, max_size=60).map(np.array), st.floats(0.05, 5), st.integers(0, 2**32 - 1)
+)
+def test_amounts(strata: np.ndarray, factor: float, salt: int) -> None:
+    total = round(factor * len(strata))
+    copies = amounts(strata, total, mixed(np.arange(len(strata), dtype=np.uint64), salt))
+    assert copies.sum() == total and copies.min() >= 0
+    assert copies.max() <= np.ceil(MAX_COPIES * total / len(strata))
+    rows, after = np.bincount(strata), np.bincount(strata, weights=copies + 1)
+    for a in np.flatnonzero(rows):
+        own = copies[strata == a]
+        assert own.max() - own.min() <= 1  # within a stratum all rows serve alike
+        bounded = after[a] - rows[a] >= rows[a] * np.ceil(MAX_COPIES * total / len(strata))
+        for b in np.flatnonzero(rows):
+            if rows[a] < rows[b] and not bounded:
+                assert after[a] >= after[b] - 1 or after[b] == rows[b]  # no commoner stratum is filled up first
+
+
+def test_rare_labels_catch_up_first() -> None:
+    train = records(sentences(100), ["common"] * 80 + ["less"] * 15 + ["rare"] * 5)
+    assert augment(settings("swap,typo", 0.5), "classification", train).facts["by_label"] == {"less": 30, "rare": 20}
+    found = augment(settings("punctuation,typo", 2), "classification", train)
+    assert Counter(found.sources).most_common(1)[0][1] <= 2 * MAX_COPIES
+    counts = found.facts["by_label"]
+    assert counts["rare"] + counts["less"] + counts["common"] == found.facts["rows"]
+    assert counts["rare"] <= 40 and counts["less"] > counts["common"] / 80 * 15  # more copies of each row
+
+
+def test_rows_of_several_labels_are_judged_by_the_rarest() -> None:
+    labels = [["a"]] * 40 + [["a", "b"]] * 8 + [["a", "c"]] * 2
+    facts = augment(settings("swap", 0.2), "multilabel", records(sentences(50), labels)).facts
+    counts = facts["by_label"]
+    assert counts["a"] == facts["rows"] == 10 == counts["b"] + counts["c"]  # no row that has the label "a" alone
+    assert counts["c"] > counts["b"] > 0
+
+
+def test_entities_are_judged_by_the_rarest_type() -> None:
+    texts = [f"see rome and bob now {i}" for i in range(20)]
+    place, person = {"start": 4, "end": 8, "label": "place"}, {"start": 13, "end": 16, "label": "person"}
+    found = augment(settings("swap", 0.2), "ner", records(texts, [[place]] * 18 + [[place, person]] * 2, SPANS))
+    assert set(found.sources) == {"r18", "r19"} and found.facts["by_label"] == {"person": 4, "place": 4}
+    for record in found.new:
+        assert isinstance(record.label, tuple)
+        assert [record.text[span.start : span.end] for span in record.label] == ["rome", "bob"]  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("kind", ["regression", "qa"])
+def test_without_classes_every_row_serves_alike(kind: str) -> None:
+    texts = sentences(12)
+    if kind == "qa":
+        answers = [[{"start": 0, "text": text[:3]}] for text in texts]
+        train = records([f"which one of these {i}" for i in range(12)], answers, ANSWERS, text_pair=texts)
+    else:
+        train = records(texts, [str(i) for i in range(12)])
+    found = augment(settings("swap,punctuation", 2), kind, train)
+    assert set(Counter(found.sources).values()) <= {1, 2} and found.facts["by_label"] == {}
+    assert found.facts["rows"] + found.facts["dropped"] == 24
+    for record in found.new:
+        if kind == "qa":
+            assert record.text_pair is not None and isinstance(record.label, tuple)
+            answer = record.label[0]
+            assert isinstance(answer, Answer)
+            assert record.text_pair[answer.start : answer.start + len(answer.text)] == answer.text
+
+
+def test_each_row_depends_on_seed_identifier_and_copy_alone() -> None:
+    texts, labels = sentences(40), ["a", "b"] * 20
+    train = records(texts, labels)
+    config = settings("typo,swap,delete,insert,punctuation", 3)
+    first = {line["id"]: line for line in augment(config, "classification", train).lines()}
+    turned = train.select(np.arange(40)[::-1])
+    assert {line["id"]: line for line in augment(config, "classification", turned).lines()} == first
+    other = {line["id"]: line for line in augment(settings("typo", 3, seed=7), "classification", train).lines()}
+    same = augment(settings("typo", 3), "classification", train)
+    assert {line["id"] for line in same.lines()} & set(other)
+    assert any(line["text"] != other[line["id"]]["text"] for line in same.lines() if line["id"] in other)
+    fewer = {line["id"]: line for line in augment(config, "classification", train[:20]).lines()}
+    assert all(first[name] == line for name, line in fewer.items() if name in first)
+
+
+def test_no_new_row_equals_a_text_that_is_there() -> None:
+    train = records(["one two", "two one", "red blue", "x"], ["a", "b", "a", "b"])
+    test = records(["blue red"], ["a"])
+    found = augment(settings("swap", 5), "classification", train, test)
+    assert len(found.new) == 0 and found.facts["dropped"] == 20 and found.records.texts == train.texts
+    found = augment(settings("swap", 5), "classification", train)
+    assert found.new.texts == ["blue red"]  # once
+
+
+def test_new_rows_follow_the_old_ones_and_say_what_they_are() -> None:
+    train = records(sentences(6), ["a", "b"] * 3, group=["g"] * 6)
+    found = augment(settings("typo"), "classification", train)
+    assert found.records[:6].table.equals(train.table) and len(found.records) == 12
+    line = next(found.lines())
+    assert list(line) == ["id", "of", "technique", "text", "label"] and line["id"] == f"{line['of']}~typo-1"
+    assert found.records.table.slice(6)["row"].to_pylist() == [int(name[1:]) + 1 for name in found.sources]
+    assert found.note() == "augmentation: 6 rows added to 6 (6 typo)"
+    assert found.facts == {
+        "names": ["typo"], "factor": 1.0, "rows": 6, "by_technique": {"typo": 6},
+        "by_label": {"a": 3, "b": 3}, "dropped": 0,
+    }  # fmt: skip
+
+
+def test_pairs_are_edited_on_both_sides() -> None:
+    train = records(sentences(8), ["a", "b"] * 4, text_pair=sentences(8, 1))
+    line = next(augment(settings("typo"), "classification", train).lines())
+    source = train[int(line["of"][1:])]
+    assert line["text"] != source.text and line["text_pair"] != source.text_pair
+
+
+def test_everything_that_does_not_suit_is_said_at_once(tmp_path: Path) -> None:
+    config = settings("typos,entity,mixup,eda", 1, f"augmentation.lexicon={tmp_path}/none.txt", method="full")
+    with pytest.raises(UsageError) as caught:
+        Augmenter.of(config, "classification", records(["a"], ["b"]))
+    assert caught.value.problems == [
+        "--augment: unknown augmentation 'typos'; did you mean 'typo'?",
+        "--augment entity: replaces named entities, and classification has none",
+        "--augment mixup: mixes pooled features; use --method features, found full",
+        f"augmentation.lexicon: no such file or folder, found '{tmp_path}/none.txt'; check the path",
+    ]
+    with pytest.raises(UsageError, match=r"--augment synonym: needs synonyms; add --set augmentation\.lexicon=FILE"):
+        Augmenter.of(settings("eda"), "classification", records(["a"], ["b"]))
+    with pytest.raises(UsageError, match="ner learns from every token"):
+        Augmenter.of(settings("mixup", method="features"), "ner", records(["a"], ["b"]))
+    assert Augmenter.of(settings("none"), "ner", records(["a"], ["b"])) is None
+
+
+def test_shorthands_and_repetition() -> None:
+    names = chosen_names(settings("swap, eda,typo,swap").augmentation)
+    assert names == ["swap", "synonym", "insert", "delete", "typo"]
+
+
+def test_synonyms_of_a_user(tmp_path: Path) -> None:
+    file = tmp_path / "words.txt"
+    file.write_text("\ufeff# mine\ncard, plastic ,credit card\n\ncard\tace\nBank\tlender\n", encoding="utf-8")
+    lexicon = load_lexicon(str(file))
+    assert isinstance(lexicon, Groups)
+    assert lexicon.synonyms("Card") == ("plastic", "credit card", "ace")
+    assert lexicon.synonyms("ace") == ("card",) and lexicon.synonyms("lender") == ("Bank",)
+    assert lexicon.synonyms("unknown") == ()
+    train = records(["My CARD is late now friend"], ["a"])
+    found = augment(settings("synonym", 10, f"augmentation.lexicon={file}"), "classification", train)
+    assert set(found.new.texts) == {f"My {word} is late now friend" for word in ("PLASTIC", "CREDIT CARD", "ACE")}
+    for content, message in (
+        ("one\ntwo, three\nfour\n", "line 1: expected several words.*\n.*line 3"),
+        ("# no\n", "no synonyms"),
+    ):
+        file.write_text(content, encoding="utf-8")
+        with pytest.raises(DataError, match=message):
+            load_lexicon(str(file))
+    file.write_bytes(b"caf\xe9, bar\n")
+    with pytest.raises(DataError, match=r"words\.txt"):
+        load_lexicon(str(file))
+
+
+def wordnet(folder: Path) -> Path:
+    """A database of two parts of speech, as wndb(5WN) lays it out."""
+    licence = "  1 This is a licence of one line.\n"
+    data = {"noun": licence, "adj": licence}
+    at: dict[str, int] = {}
+
+    def entry(part: str, letter: str, key: str, words: list[str]) -> None:
+        at[key] = len(data[part].encode())
+        listed = " ".join(f"{word} 0" for word in words)
+        data[part] += f'{at[key]:08d} 06 {letter} {len(words):02x} {listed} 001 @ 00000001 n 0000 | a gloss; "with"\n'
+
+    entry("noun", "n", "card1", ["card"])
+    entry("noun", "n", "card2", ["card", "identity_card", "Pass"])
+    entry("noun", "n", "many", ["thing", *(f"thing{i}" for i in range(16))])
+    entry("adj", "s", "late", ["late(p)", "belated(a)"])
+    index = {
+        "noun": f"card n 2 1 @ 2 1 {at['card1']:08d} {at['card2']:08d}\nit n 1 0 1 0 {at['card2']:08d}\n"
+        f"thing n 1 1 @ 1 1 {at['many']:08d}\n",
+        "adj": f"late a 1 1 & 1 1 {at['late']:08d}\n",
+    }
+    for part in data:
+        (folder / f"data.{part}").write_text(data[part], encoding="utf-8")
+        (folder / f"index.{part}").write_text(licence + index[part], encoding="utf-8")
+    return folder
+
+
+def test_synonyms_of_wordnet(tmp_path: Path) -> None:
+    lexicon = load_lexicon(str(wordnet(tmp_path)))
+    assert isinstance(lexicon, WordNet)
+    assert lexicon.synonyms("Card") == ("identity card", "Pass")  # of the first meaning that has another word
+    assert len(lexicon.synonyms("thing")) == 16  # the number of words is hexadecimal
+    assert lexicon.synonyms("late") == ("belated",)
+    assert lexicon.synonyms("it") == () and lexicon.synonyms("unknown") == ()
+
+
+def test_a_damaged_wordnet_is_noticed(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"expected a WordNet folder with index\.noun"):
+        load_lexicon(str(tmp_path))
+    index = wordnet(tmp_path) / "index.noun"
+    index.write_text("card n 1 0 1 0 00000007\nbird n 1 0 1 0 99999999\n", encoding="utf-8")
+    lexicon = load_lexicon(str(tmp_path))
+    for word in ("card", "bird"):
+        with pytest.raises(DataError, match=r"data\.noun: no entry at byte"):
+            lexicon.synonyms(word)
+    index.write_text("card\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"index\.noun: line 1 is not an entry"):
+        load_lexicon(str(tmp_path))
