@@ -34,9 +34,9 @@ def settings(names: str, factor: float = 1.0, *sets: str, **options: Any) -> Con
 def augment(config: Config, kind: str, train: Records, test: Records | None = None) -> Augmented:
     augmenter = Augmenter.of(config, kind, train)
     assert augmenter is not None
-    done: list[int] = []
+    total, done = augmenter.total, list[int]()
     found = augmenter.rows({"train": train, "test": test or train}, done.append)
-    assert sum(done) == augmenter.total
+    assert sum(done) == total
     return found
 
 
