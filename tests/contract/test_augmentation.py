@@ -68,6 +68,9 @@ def test_every_task_learns_from_more_rows(kind: str, tmp_path: Path, tiny_model_
     assert run.record["identity"]["data"] == plain.record["identity"]["data"]
     assert run.record["baselines"][0]["metrics"] == plain.record["baselines"][0]["metrics"]
     assert run.record["best"]["steps"] == -(-(48 + len(lines)) // 8)
+    sentence = f"{len(lines)} more training rows by delete, swap"
+    assert all(sentence in (run.folder / name).read_text(encoding="utf-8") for name in ("report.html", "README.md"))
+    assert "augmentation" not in plain.record["data"] and not (plain.folder / "augmented.jsonl").exists()
     for line in lines:
         if kind == "ner":
             (span,) = line["label"]
