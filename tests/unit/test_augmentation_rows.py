@@ -34,9 +34,9 @@ def settings(names: str, factor: float = 1.0, *sets: str, **options: Any) -> Con
 def augment(config: Config, kind: str, train: Records, test: Records | None = None) -> Augmented:
     augmenter = Augmenter.of(config, kind, train)
     assert augmenter is not None
-    done: list[int] = []
+    total, done = augmenter.total, list[int]()
     found = augmenter.rows({"train": train, "test": test or train}, done.append)
-    assert sum(done) == augmenter.total
+    assert sum(done) == total
     return found
 
 
@@ -214,10 +214,11 @@ def wordnet(folder: Path) -> Path:
     entry("noun", "n", "card1", ["card"])
     entry("noun", "n", "card2", ["card", "identity_card", "Pass"])
     entry("noun", "n", "many", ["thing", *(f"thing{i}" for i in range(16))])
+    entry("noun", "n", "rare", ["late", "wrong"])
     entry("adj", "s", "late", ["late(p)", "belated(a)"])
     index = {
         "noun": f"card n 2 1 @ 2 1 {at['card1']:08d} {at['card2']:08d}\nit n 1 0 1 0 {at['card2']:08d}\n"
-        f"thing n 1 1 @ 1 1 {at['many']:08d}\n",
+        f"thing n 1 1 @ 1 1 {at['many']:08d}\nlate n 1 0 1 0 {at['rare']:08d}\n",
         "adj": f"late a 1 1 & 1 1 {at['late']:08d}\n",
     }
     for part in data:

@@ -110,12 +110,14 @@ def facts(run: Run) -> list[tuple[str, str]]:
     total, trainable = model.get("parameters"), model.get("trainable")
     rows = [f"{split['rows']:,} {split['name']}" for split in run.get("data", {}).get("splits", [])]
     labels = run.get("data", {}).get("labels") or []
+    added = run.get("data", {}).get("augmentation")
     speed = timing.get("tokens_per_second")
     found = [
         ("Task", TASKS.get(run["task"], str(run["task"])) + (f", {len(labels)} labels" if labels else "")),
         ("Method", METHODS.get(run["method"], str(run["method"]))),
         ("Model", str(model["name"]) + (f" @ {model['revision']}" if model.get("revision") else "")),
         ("Rows", " · ".join(rows)),
+        ("Augmentation", f"{added['rows']:,} more training rows by {', '.join(added['names'])}" if added else ""),
         ("Parameters", f"{total:,}" if total else ""),
         ("Trained", f"{trainable:,} ({100 * trainable / total:.3g} %)" if total and trainable is not None else ""),
         ("Time", duration(timing["seconds"]) if timing.get("seconds") is not None else ""),

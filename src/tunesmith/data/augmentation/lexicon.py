@@ -8,6 +8,7 @@ with ``#`` are comments. A WordNet folder has the files ``index.noun`` and ``dat
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -86,11 +87,12 @@ class WordNet:
     own ("it", "have") are left alone: WordNet knows them as something else.
 
     Attributes:
-        senses: part of speech → word → byte offsets of its meanings, the most frequent first.
+        senses: word → the part of speech that it mostly is, and the byte offsets of its meanings there, the most
+            frequent first.
         data: part of speech → content of its data file.
     """
 
-    senses: dict[str, dict[str, tuple[int, ...]]]
+    senses: dict[str, tuple[str, tuple[int, ...]]]
     data: dict[str, bytes]
 
     @classmethod
@@ -100,30 +102,31 @@ class WordNet:
         Raises:
             DataError: the files of no part of speech are there, or a line is not as documented.
         """
-        senses, data = {}, {}
+        entries: dict[str, tuple[int, str, tuple[int, ...]]] = {}
+        data = {}
         for part in PARTS:
             index, content = folder / f"index.{part}", folder / f"data.{part}"
             if not (index.is_file() and content.is_file()):
                 continue
-            with explained(index, "utf-8"):
-                senses[part] = _index(index)
+            for word, tagged, offsets in _index(index):
+                if tagged > entries.get(word, (-1,))[0]:
+                    entries[word] = tagged, part, offsets
             with explained(content, "utf-8"):
                 data[part] = content.read_bytes()
-        if not senses:
+        if not data:
             raise DataError(f"{folder}: expected a WordNet folder with index.noun, data.noun and so on, found neither")
-        return cls(senses, data)
+        return cls({word: (part, offsets) for word, (_, part, offsets) in entries.items()}, data)
 
     def synonyms(self, word: str) -> tuple[str, ...]:
-        """Of each part of speech, the words of the most frequent meaning that has another word."""
+        """The other words of its most frequent meaning that has any."""
         word = word.lower()
-        found: dict[str, None] = {}
-        if word not in ENGLISH_STOP_WORDS:
-            for part, senses in self.senses.items():
-                groups = (self._others(part, offset, word) for offset in senses.get(word, ()))
-                found.update(dict.fromkeys(next((group for group in groups if group), ())))
-        return tuple(found)
+        if word in ENGLISH_STOP_WORDS or word not in self.senses:
+            return ()
+        part, offsets = self.senses[word]
+        groups = (self._others(part, offset, word) for offset in offsets)
+        return next((group for group in groups if group), ())
 
-    def _others(self, part: str, offset: int, word: str) -> list[str]:
+    def _others(self, part: str, offset: int, word: str) -> tuple[str, ...]:
         data = self.data[part]
         line = data[offset : data.find(b"\n", offset)].decode("utf-8", errors="replace")
         entry = _ENTRY.match(line)
@@ -131,19 +134,22 @@ class WordNet:
             raise DataError(f"data.{part}: no entry at byte {offset}, where its index says; restore the WordNet files")
         words = line[entry.end() :].split(" ")[: 2 * int(entry[1], 16) : 2]
         plain = [_MARKER.sub("", name).replace("_", " ") for name in words]
-        return [name for name in plain if name.lower() != word]
+        return tuple(dict.fromkeys(name for name in plain if name.lower() != word))
 
 
-def _index(path: Path) -> dict[str, tuple[int, ...]]:
-    """Word → offsets. A line: word, part, meanings, pointers and their symbols, twice a count, offsets."""
-    senses = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+def _index(path: Path) -> Iterator[tuple[str, int, tuple[int, ...]]]:
+    """Word, number of its meanings that occur in the tagged texts, offsets of all its meanings.
+
+    A line: word, part, meanings, number of pointers, their symbols, meanings again, tagged meanings, offsets.
+    """
+    with explained(path, "utf-8"):
+        lines = path.read_text(encoding="utf-8").splitlines()
+    for number, line in enumerate(lines, start=1):
         if line.startswith("  "):  # the licence
             continue
         fields = line.split()
         try:
             count = int(fields[2])
-            senses[fields[0]] = tuple(int(offset) for offset in fields[-count:])
+            yield fields[0], int(fields[-count - 1]), tuple(int(offset) for offset in fields[-count:])
         except (IndexError, ValueError):
             raise DataError(f"{path}: line {number} is not an entry of a WordNet index; restore the file") from None
-    return senses

@@ -121,7 +121,7 @@ class Augmenter:
         return round(self.settings.factor * len(self.train)) - self.mixtures
 
     def rows(self, splits: Mapping[str, Records], progress: Callable[[int], None]) -> Augmented:
-        """Make the rows; the same for the same rows and seed, in whatever order they stand.
+        """Make the rows; the same for the same rows and seed, in whatever order they stand. To be called once.
 
         Args:
             splits: none of whose texts is made again.
