@@ -23,13 +23,15 @@ from scipy.special import softmax
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from tunesmith.data.records import Answer, Records, TextRecord
+from tunesmith.data.wording import row_list
+from tunesmith.data.words import word_bounds
+from tunesmith.errors import DataError
 from tunesmith.evaluation.answers import answer_scores, answer_statistics, best_threshold
 from tunesmith.evaluation.intervals import Score, bootstrap, paired_bootstrap, paired_test
 from tunesmith.tasks.base import Answered, FoundAnswer, Head, LabelSpace, Prediction
 from tunesmith.tasks.encoding import Features, Length
 from tunesmith.tasks.losses import Loss, SpanCrossEntropy
 from tunesmith.tasks.windows import NOTHING, Columns, Window, encode_windows
-from tunesmith.tasks.words import word_bounds
 
 CANDIDATES = 20
 """Beginnings and ends that are combined in each window, and answers that are kept of each question."""
@@ -81,7 +83,12 @@ class QuestionAnswering:
         return LabelSpace(("start", "end"), threshold=0.0 if some_unanswered else None)
 
     def targets(self, records: Records, space: LabelSpace) -> Gold:
-        return [tuple(answer.text for answer in _answers(label)) for label in records.labels]
+        labels = records.labels
+        missing = np.flatnonzero([label is None for label in labels])
+        if len(missing):
+            rows = row_list(np.asarray(records.table["row"])[missing].tolist())
+            raise DataError(f"{records.path}: {rows}: no answers; write [] for a question without one")
+        return [tuple(answer.text for answer in _answers(label)) for label in labels]
 
     def encode(
         self,

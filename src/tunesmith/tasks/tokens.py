@@ -1,6 +1,6 @@
 """Named entities: spans of a text, each of one type.
 
-The model tags the first piece of every word (see `tunesmith.tasks.words`); words that share a piece are tagged as one.
+The model tags the first piece of every word (see `tunesmith.data.words`); words that share a piece are tagged as one.
 A text longer than the model is read through overlapping windows, and each word counts in the window where it has most
 context on both sides. The best valid tag sequence of the whole text gives the entities, so none is lost at a border.
 """
@@ -21,6 +21,7 @@ from scipy.special import log_softmax
 
 from tunesmith.data.records import Records, Span, TextRecord
 from tunesmith.data.tags import tag_names
+from tunesmith.data.words import word_bounds
 from tunesmith.errors import DataError
 from tunesmith.evaluation.intervals import Score, bootstrap, paired_bootstrap, paired_test
 from tunesmith.evaluation.spans import Counts, span_counts, span_statistics
@@ -29,7 +30,6 @@ from tunesmith.tasks.encoding import Features, Length
 from tunesmith.tasks.losses import IGNORED, CrossEntropy, Loss
 from tunesmith.tasks.viterbi import best_paths
 from tunesmith.tasks.windows import NOTHING, Columns, Window, encode_windows
-from tunesmith.tasks.words import word_bounds
 
 Gold = list[tuple[Span, ...]]
 Outputs = list[tuple[FoundSpan, ...]]

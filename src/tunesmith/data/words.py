@@ -22,3 +22,13 @@ def word_bounds(text: str) -> tuple[np.ndarray, np.ndarray]:
     """First character of each word and the one after its last: two int64 arrays (words,)."""
     bounds = np.array([match.span() for match in _WORD.finditer(text)], dtype=np.int64).reshape(-1, 2)
     return bounds[:, 0], bounds[:, 1]
+
+
+def whole_words(starts: np.ndarray, ends: np.ndarray, start: int, end: int) -> tuple[int, int]:
+    """The characters from `start` to `end`, which are not all white space, with the words whole that they cut.
+
+    Args:
+        starts, ends: of the words of the text.
+    """
+    first, last = np.searchsorted(ends, start, side="right"), np.searchsorted(starts, end - 1, side="right") - 1
+    return min(start, int(starts[first])), max(end, int(ends[last]))
