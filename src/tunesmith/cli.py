@@ -201,6 +201,8 @@ def evaluate(
         return
     for name, score in result.metrics.items():
         print(f"{name:>14} {score.text(name)}  n={score.n}")
+    for label, scores in result.by_label.items():
+        print(f"{label:>14} {', '.join(f'{name} {score.text(name)}' for name, score in scores.items())}")
     if result.comparison:
         from tunesmith.evaluation.intervals import Score
 

@@ -14,19 +14,23 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from seqeval.metrics import classification_report, f1_score, precision_score, recall_score
 from seqeval.scheme import IOB2
-from transformers import AutoTokenizer
+from transformers import AutoModelForQuestionAnswering, AutoModelForTokenClassification, AutoTokenizer
 
-from tunesmith.data.records import Records
+from tunesmith.data.records import Records, Span
 from tunesmith.data.spans import ANSWERS, SPANS
 from tunesmith.data.tags import entities
 from tunesmith.data.words import word_bounds
 from tunesmith.evaluation.answers import answer_scores, best_threshold
 from tunesmith.evaluation.spans import span_counts, span_statistics, type_scores
-from tunesmith.tasks.base import LabelSpace
+from tunesmith.predictor import Predictor
+from tunesmith.registry import lookup
+from tunesmith.tasks import TASKS
+from tunesmith.tasks.base import FoundSpan, LabelSpace
 from tunesmith.tasks.encoding import Length
 from tunesmith.tasks.qa import Candidates, QuestionAnswering
-from tunesmith.tasks.tokens import NamedEntities
+from tunesmith.tasks.tokens import Gold, NamedEntities
 from tunesmith.tasks.viterbi import best_paths
+from tunesmith.training.inference import TOKENS_PER_BATCH
 
 VOCABULARY = [
     "the",
@@ -278,6 +282,40 @@ def test_a_question_longer_than_the_model_leaves_room_for_the_context(
     records = question_records("the cat lost money", [("who " * 300, [(4, "cat")])])
     features = task.encode(records, tokenizer, task.labels(records), Length(32), tmp_path / "f.arrow", True)
     assert features.lengths.max() <= 32 and features.targets is not None and features.targets.any()
+
+
+def test_intervals_are_over_documents() -> None:
+    """Ten texts of one document are one draw: with every text alike in its document the interval is that of two."""
+    task, space = NamedEntities(), LabelSpace(("O", "B-A", "I-A"))
+    spans = [(Span(0, 3, "A"),)] * 20
+    found = [(FoundSpan(0, 3, "A", "the", 1.0),)] * 10 + [()] * 10
+    whole, alone = Gold(spans, np.repeat([0, 1], 10)), Gold(spans, np.arange(20))
+    wide, narrow = (task.score(found, gold, space, 500, 0)["span_recall"] for gold in (whole, alone))
+    assert (wide.value, wide.low, wide.high, wide.n) == (0.5, 0.0, 1.0, 20)
+    assert narrow.value == 0.5 and 0.2 < narrow.low < narrow.high < 0.8
+    of_type = task.score_labels(found, whole, space, 500, 0)["A"]["span_recall"]
+    assert (of_type.value, of_type.low, of_type.high, of_type.n) == (0.5, 0.0, 1.0, 2)
+    assert task.score_labels(found, whole, LabelSpace((*space.names, "B-B", "I-B")), 9, 0).keys() == {"A"}
+
+
+@pytest.mark.parametrize("kind", ["ner", "qa"])
+def test_a_book_goes_through_the_model_in_batches_of_the_budget(
+    kind: str, tiny_model_folder: Callable[[str], Path]
+) -> None:
+    text = " ".join(VOCABULARY[i % 11] for i in range(50_000))
+    task, folder = lookup(TASKS, "tasks", kind), tiny_model_folder("bert")
+    head = AutoModelForTokenClassification if kind == "ner" else AutoModelForQuestionAnswering
+    model = head.from_pretrained(folder, num_labels=3 if kind == "ner" else 2).eval()
+    space = LabelSpace(("O", "B-A", "I-A") if kind == "ner" else ("start", "end"))
+    sizes: list[int] = []
+    model.register_forward_pre_hook(
+        lambda _, args, options: sizes.append(options["input_ids"].numel()), with_kwargs=True
+    )
+    predictor = Predictor(model, AutoTokenizer.from_pretrained(folder), task(), space, Length(128), kind == "qa")
+    found = predictor.predict([("who ?", text) if kind == "qa" else text])[0]
+    assert max(sizes) <= TOKENS_PER_BATCH and sum(sizes) > 50_000
+    for part in found.spans or found.answers or ():
+        assert text[part.start : part.end] == part.text
 
 
 def test_a_book_is_read_in_bounded_pieces(tiny_model_folder: Callable[[str], Path], tmp_path: Path) -> None:

@@ -141,6 +141,11 @@ class QuestionAnswering:
     def score(self, outputs: Outputs, targets: Gold, space: LabelSpace, resamples: int, seed: int) -> dict[str, Score]:
         return bootstrap(answer_statistics, _scored(outputs, targets, space), resamples, seed)
 
+    def score_labels(
+        self, outputs: Any, targets: Any, space: LabelSpace, resamples: int, seed: int
+    ) -> dict[str, dict[str, Score]]:
+        return {}
+
     def quick_score(self, outputs: Outputs, targets: Gold, space: LabelSpace) -> dict[str, float]:
         exact, overlap = _scored(outputs, targets, space)
         return {"exact_match": float(exact.mean()), "answer_f1": float(overlap.mean())}
@@ -233,13 +238,15 @@ def _pairs(scores: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> list[tup
 
 
 def _best(context: str, candidates: dict[tuple[int, int], float]) -> tuple[tuple[int, str, float], ...]:
-    ranked = sorted(candidates.items(), key=lambda item: (-item[1], item[0]))[:CANDIDATES]
-    answers = []
+    ranked = sorted(candidates.items(), key=lambda item: (-item[1], item[0]))
+    answers: dict[tuple[int, str], float] = {}
     for (start, end), score in ranked:
         text = context[start:end]
         if text.strip():  # some tokenizers count the space before a word as part of it
-            answers.append((start + len(text) - len(text.lstrip()), text.strip(), score))
-    return tuple(answers)
+            answers.setdefault((start + len(text) - len(text.lstrip()), text.strip()), score)
+        if len(answers) == CANDIDATES:
+            break
+    return tuple((start, text, score) for (start, text), score in answers.items())
 
 
 def _prediction(candidates: Candidates, threshold: float | None) -> Prediction:
