@@ -201,17 +201,23 @@ class Evaluation:
     Attributes:
         metrics: name → value with its 95 % interval.
         rows: number of examples.
+        by_label: label → metrics of that label alone; empty for tasks that are not scored by label.
         comparison: with a second run: its metrics and the paired test; else None.
     """
 
     metrics: dict[str, Score]
     rows: int
+    by_label: dict[str, dict[str, Score]]
     comparison: dict[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The same as plain values."""
-        metrics = {name: score.to_dict() for name, score in self.metrics.items()}
-        return {"rows": self.rows, "metrics": metrics} | ({"against": self.comparison} if self.comparison else {})
+        from tunesmith.record import plain_scores
+
+        found: dict[str, Any] = {"rows": self.rows, "metrics": plain_scores(self.metrics)}
+        if self.by_label:
+            found["by_label"] = {label: plain_scores(scores) for label, scores in self.by_label.items()}
+        return found | ({"against": self.comparison} if self.comparison else {})
 
 
 def evaluate(run: Run | str | Path, data: str | Path, against: Run | str | Path | None = None) -> Evaluation:
@@ -237,13 +243,13 @@ def evaluate(run: Run | str | Path, data: str | Path, against: Run | str | Path 
     settings = (config.evaluation.resamples, config.training.seed)
     scored = predictor.score(records, *settings)
     if second is None:
-        return Evaluation(scored.metrics, len(records))
+        return Evaluation(scored.metrics, len(records), scored.by_label)
     other = second[1].score(records, *settings)
     comparison = {
         "metrics": {name: score.to_dict() for name, score in other.metrics.items()},
         **predictor.task.compare(scored.outputs, other.outputs, scored.targets, predictor.space, *settings),
     }
-    return Evaluation(scored.metrics, len(records), comparison)
+    return Evaluation(scored.metrics, len(records), scored.by_label, comparison)
 
 
 def _loaded(run: Run | str | Path) -> tuple[Config, Predictor]:

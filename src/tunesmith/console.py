@@ -44,6 +44,8 @@ def summary(record: Mapping[str, Any]) -> str:
 def evaluation_text(result: Evaluation, against: str | None) -> str:
     """One line a metric, and the comparison with a second run."""
     lines = [f"{name:>14} {score.text(name)}  n={score.n}" for name, score in result.metrics.items()]
+    for label, scores in result.by_label.items():
+        lines.append(f"{label:>14} {', '.join(f'{name} {score.text(name)}' for name, score in scores.items())}")
     if result.comparison:
         for name, difference in result.comparison["difference"].items():
             lines.append(f"{name:>14} {Score(**difference).text(name)}  (this run minus {against})")

@@ -94,7 +94,7 @@ def train(data: str, config: Config, stages: Stages) -> Run:
             baselines += _cheap_models(point, splits, scored["test"], config)
 
         _save(predictor, best, folder)
-        records_of.finish(record, best, point, {n: s.metrics for n, s in scored.items()}, baselines, clock)
+        records_of.finish(record, best, point, scored, baselines, clock)
         records_of.save_config(folder, record)
         write_record(folder, record)
         write_report(folder, record)

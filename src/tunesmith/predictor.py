@@ -125,7 +125,8 @@ class Predictor:
         """
         targets, outputs = self.task.targets(records, self.space), self.outputs(records)
         metrics = self.task.score(outputs, targets, self.space, resamples, seed)
-        return Scored(records, targets, outputs, self.task.decode(outputs, self.space), metrics)
+        by_label = self.task.score_labels(outputs, targets, self.space, resamples, seed)
+        return Scored(records, targets, outputs, self.task.decode(outputs, self.space), metrics, by_label)
 
     def tuned(self, records: Records) -> Predictor:
         """The same predictor with what its task chooses on validation records (the threshold of "no answer")."""
@@ -144,6 +145,7 @@ class Scored:
         outputs: what the model says, as the task makes it.
         predictions: in the order of the records.
         metrics: name → value with its interval.
+        by_label: label → the same for that label alone; empty for tasks that are not scored by label.
     """
 
     records: Records
@@ -151,6 +153,7 @@ class Scored:
     outputs: Any
     predictions: list[Prediction]
     metrics: dict[str, Score]
+    by_label: dict[str, dict[str, Score]]
 
     def lines(self) -> Iterable[dict[str, Any]]:
         """Rows of ``predictions/<split>.jsonl``."""

@@ -23,6 +23,7 @@ from tunesmith.engine.precision import Precision, choose_precision
 from tunesmith.errors import Interrupted, ResourceError, UsageError, is_disk_full
 from tunesmith.evaluation.intervals import Score
 from tunesmith.models.loading import weights_sha256
+from tunesmith.predictor import Scored
 from tunesmith.run import VERSION, Run, clear_folder, machine, versions, write_record, write_text
 from tunesmith.training.candidates import Candidate, StartingPoint
 
@@ -139,7 +140,7 @@ def finish(
     record: dict[str, Any],
     best: Candidate,
     point: StartingPoint,
-    metrics: Mapping[str, Mapping[str, Score]],
+    scored: Mapping[str, Scored],
     baselines: list[dict[str, Any]],
     clock: Clock,
 ) -> None:
@@ -169,10 +170,20 @@ def finish(
             "stages": clock.stages,
             "tokens_per_second": round(fitted.tokens / fitted.seconds, 1),
         },
-        "metrics": {split: {n: score.to_dict() for n, score in scores.items()} for split, scores in metrics.items()},
+        "metrics": {split: plain_scores(part.metrics) for split, part in scored.items()},
+        "by_label": {
+            split: {label: plain_scores(scores) for label, scores in part.by_label.items()}
+            for split, part in scored.items()
+            if part.by_label
+        },
         "baselines": baselines,
         "best": {**fitted.best, **fitted.details},
     }
+
+
+def plain_scores(scores: Mapping[str, Score]) -> dict[str, dict[str, float | int]]:
+    """Scores as they stand in run.json."""
+    return {name: score.to_dict() for name, score in scores.items()}
 
 
 def save_config(folder: Path, record: Mapping[str, Any]) -> None:

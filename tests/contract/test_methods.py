@@ -29,6 +29,8 @@ FAMILIES = ["bert", "roberta", "distilbert", "electra", "llama", "modernbert", "
 STEPS = [name for name in METHODS if name != "features"]
 ON_TOKENS = {"ner", "qa"}
 POOLED = [(kind, pooling) for kind in TASKS for pooling in ("head", "mean", "first")[: 1 if kind in ON_TOKENS else 3]]
+KINDS_AND_FAMILIES = [("classification", family) for family in FAMILIES]
+KINDS_AND_FAMILIES += [(kind, family) for kind in sorted(ON_TOKENS) for family in ("bert", "roberta", "modernbert")]
 FEW: dict[str, Any] = {"epochs": 1, "batch_size": 8}
 
 
@@ -68,13 +70,15 @@ def expected_changes(problem: Any, method: str) -> set[str]:
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(("kind", "family"), KINDS_AND_FAMILIES)
 def test_a_fit_changes_exactly_the_promised_parameters(
-    make_problem: Any, method: str, family: str, monkeypatch: pytest.MonkeyPatch
+    make_problem: Any, method: str, kind: str, family: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The last state counts here, not the best one: gradual moves the embeddings at the end only.
     monkeypatch.setattr(Trainer, "_load_best_model", lambda self: None)
-    problem = make_problem(family=family, method=method, trainable_layers=1, epochs=3, batch_size=8, pooling="head")
+    problem = make_problem(
+        kind, family=family, method=method, trainable_layers=1, epochs=3, batch_size=8, pooling="head"
+    )
     before = weights(problem.point.model())
     after = weights(problem.fit().model)
     moved, promised = changed(before, after), expected_changes(problem, method)
@@ -103,20 +107,19 @@ def test_what_is_saved_and_loaded_answers_the_same(
     assert not [path for path in (tmp_path / "saved").rglob("*") if path.suffix in (".bin", ".pt", ".pkl", ".pth")]
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_a_merged_adapter_answers_like_the_adapted_model(make_problem: Any, family: str) -> None:
-    problem = make_problem(family=family, method="lora", pooling="head", **FEW)
+@pytest.mark.parametrize(("kind", "family"), KINDS_AND_FAMILIES)
+def test_a_merged_adapter_answers_like_the_adapted_model(make_problem: Any, kind: str, family: str) -> None:
+    problem = make_problem(kind, family=family, method="lora", pooling="head", **FEW)
     fitted = problem.fit()
     assert fitted.adapter is not None and not hasattr(fitted.model, "peft_config")
-    collate = PaddingCollator.of(problem.point.tokenizer)
-    merged = predict_logits(fitted.model, problem.features, collate)
+    merged = problem.logits(fitted.model)
     assert problem.method().finish(fitted.model) is fitted.model
     plain = problem.point.model()
-    fresh = predict_logits(plain, problem.features, collate)
+    fresh = problem.logits(plain)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")
         adapted = PeftModel.from_pretrained(plain, str(fitted.adapter))
-    again = predict_logits(adapted, problem.features, collate)
+    again = problem.logits(adapted)
     np.testing.assert_allclose(merged, again, atol=1e-5)
     assert np.abs(merged - fresh).max() > 1e-4
 

@@ -68,10 +68,24 @@ def test_entities(tmp_path: Path, tiny_model_folder: Callable[[str], Path]) -> N
     line = json.loads((run.folder / "predictions" / "test.jsonl").read_text().splitlines()[0])
     assert set(line["gold"][0]) == {"start", "end", "label"}
     assert "praise" in (run.folder / "report.html").read_text(encoding="utf-8")
+    by_type = run.record["by_label"]["test"]
+    assert set(by_type) == {"praise", "blame"}
+    for scores in by_type.values():
+        assert set(scores) == {"span_precision", "span_recall", "span_f1"}
+        assert all(one["low"] <= one["value"] <= one["high"] for one in scores.values())
     plain = AutoModelForTokenClassification.from_pretrained(run.folder / "model")
     assert plain.config.id2label == {0: "O", 1: "B-blame", 2: "I-blame", 3: "B-praise", 4: "I-praise"}
     again = tunesmith.evaluate(run, data)
     assert again.metrics["span_f1"].value > 0.8 and again.rows == 120
+    assert set(again.to_dict()["by_label"]["blame"]) == {"span_precision", "span_recall", "span_f1"}
+    # Far longer than the model: no name is lost, wherever a window ends.
+    words = [WORDS[at % len(WORDS)] for at in range(600)]
+    for at in range(5, 600, 7):
+        words[at] = list(NAMES)[at % 2]
+    found = predictor.predict([" ".join(words)])[0].spans or ()
+    one_by_one = [predictor.predict([" ".join(words[at - 4 : at + 4])])[0].spans for at in range(5, 600, 7)]
+    assert all(spans and len(spans) == 1 for spans in one_by_one)
+    assert [span.text for span in found] == [words[at] for at in range(5, 600, 7)]
 
 
 def test_methods_are_compared_on_entities(tmp_path: Path, tiny_model_folder: Callable[[str], Path]) -> None:
@@ -96,6 +110,11 @@ def test_questions(tmp_path: Path, tiny_model_folder: Callable[[str], Path], una
     answer = predictor.predict([("good or bad ?", context)])[0]
     assert answer.answer is not None and context[answer.answer.start : answer.answer.end] == answer.label == "bad"
     assert (predictor.space.threshold is None) is not unanswered
+    for at in range(100, 160, 7):  # the model reads 128 tokens at once: on both sides of the windows' borders
+        words = [WORDS[i % len(WORDS)] for i in range(300)]
+        words[at] = "good"
+        long = predictor.predict([("good or bad ?", " ".join(words))])[0].answer
+        assert long is not None and (long.text, long.start) == ("good", len(" ".join(words[:at])) + 1)
     assert (answer.no_answer is None) is not unanswered
     if unanswered:
         assert predictor.predict([("good or bad ?", "the new film was lost")])[0].label == ""
@@ -125,8 +144,9 @@ def test_a_tiny_random_model_learns_32_questions_by_heart(
     assert point.task.quick_score(outputs, problem.features.gold, point.space)["exact_match"] == 1.0
 
 
+@pytest.mark.parametrize("method", ["features", "full", "freeze", "gradual", "lora"])
 def test_the_engine_changes_nothing(
-    tmp_path: Path, tiny_model_folder: Callable[[str], Path], without_dropout: None
+    tmp_path: Path, tiny_model_folder: Callable[[str], Path], without_dropout: None, method: str
 ) -> None:
     model = str(tiny_model_folder("bert"))
     for name, rows in (("ner", sentences(60)), ("qa", questions(60, True))):
@@ -134,7 +154,7 @@ def test_the_engine_changes_nothing(
         losses = []
         for engine in ("auto", "off"):
             folder = str(tmp_path / f"{name}-{engine}")
-            options = QUICK | {"epochs": 1, "batch_size": 8, "engine": engine, "method": "features"}
+            options = QUICK | {"epochs": 1, "batch_size": 8, "engine": engine, "method": method}
             run = tunesmith.train(data, model=model, out=folder, **options)
             rows_logged = map(json.loads, (run.folder / "metrics.jsonl").read_text().splitlines())
             losses.append([row["loss"] for row in rows_logged if "loss" in row])

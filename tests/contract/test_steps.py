@@ -56,13 +56,15 @@ def test_a_step_is_the_same_however_it_is_accumulated(
 
 
 @pytest.mark.parametrize("method", ["full", "freeze", "gradual", "lora"])
-@pytest.mark.parametrize("stop_at", [1, 2, 3, 5])
+@pytest.mark.parametrize(
+    ("kind", "stop_at"), [*(("classification", at) for at in (1, 2, 3, 5)), *((kind, 3) for kind in ON_TOKENS)]
+)
 def test_a_resumed_run_equals_the_straight_one_bit_for_bit(
-    make_problem: Any, tmp_path: Path, method: str, stop_at: int
+    make_problem: Any, tmp_path: Path, method: str, kind: str, stop_at: int
 ) -> None:
     straight, broken = tmp_path / "straight", tmp_path / "broken"
     straight.mkdir(), broken.mkdir()
-    problem = make_problem(method=method, trainable_layers=1, epochs=2, batch_size=8)
+    problem = make_problem(kind, method=method, trainable_layers=1, epochs=2, batch_size=8)
     expected = problem.fit(straight)
     with pytest.raises(Interrupted, match="--resume"):
         problem.fit(broken, stop=StopAfter(stop_at))

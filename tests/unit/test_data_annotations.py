@@ -76,6 +76,14 @@ FILES: dict[str, tuple[str, str]] = {
             }
         ),
     ),
+    "doccano, data and labels": (
+        "a.jsonl",
+        json.dumps({"id": 1, "data": TEXT, "labels": [list(span) for span in SPANS], "Comments": []}),
+    ),
+    "label studio, completions": (
+        "a.json",
+        json.dumps([{"data": STUDIO["data"], "completions": STUDIO["annotations"]}]),
+    ),
     "prodigy": ("a.jsonl", json.dumps(PRODIGY)),
     **{
         f"columns, {name}": ("a.conll", "".join(f"{w}\t{t}\n" for w, t in zip(TOKENS, tags, strict=True)))
@@ -128,6 +136,8 @@ def test_tags_with_names_in_parquet(tmp_path: Path) -> None:
         ("B-A O E-A S-B", [(0, 1, "A"), (2, 3, "A"), (3, 4, "B")], "BIOES", 2),
         ("S-A I-A", [(0, 1, "A"), (1, 2, "A")], "BIOES", 2),
         ("A A O B", [(0, 2, "A"), (3, 4, "B")], "types without prefix", 0),
+        ("B-A I-A O B", [(0, 2, "A"), (3, 4, "B")], "IOB2", 1),
+        ("A A B-A", [(0, 2, "A"), (2, 3, "A")], "types without prefix", 1),
     ],
 )  # fmt: skip
 def test_tags_are_read_as_the_conll_script_reads_them(tags: str, expected: list[Any], name: str, broken: int) -> None:
@@ -142,6 +152,12 @@ def test_entities_cover_exactly_the_tagged_tokens(tags: list[str]) -> None:
     covered = [index for start, end, _ in found for index in range(start, end)]
     assert covered == [index for index, tag in enumerate(tags) if tag != "O"]
     assert all({tag[2:] for tag in tags[start:end]} == {kind} for start, end, kind in found)
+
+
+def test_a_number_sign_with_a_tag_is_a_token(tmp_path: Path) -> None:
+    content = "# text = x O\n# SYM O O\n1 CD O B-NUM\n-DOCSTART- -X- O O\nEU NNP I-NP B-ORG\n"
+    records = load(tmp_path / "a.conll", content)
+    assert records.texts == ["# 1", "EU"] and records.table["group"].to_pylist() == ["0", "1"]
 
 
 def test_documents_and_comments_of_columns(tmp_path: Path) -> None:
@@ -168,6 +184,9 @@ def test_columns_without_a_tag_are_named(tmp_path: Path) -> None:
         ([{"start": 0, "end": 3}], "is not a list of spans"),
         ([{"start": "x", "end": 3, "label": "A"}], "is not a list of spans"),
         ([{"start": 0, "end": 3, "label": " "}], "is not a list of spans"),
+        ([{"start": 0, "end": 3, "labels": ["A", "B"]}], "one label each"),
+        ([{"start": 0.5, "end": 3, "label": "A"}], "is not a list of spans"),
+        ([{"start": 8, "end": 10, "label": "A"}, {"start": 11, "end": 12, "label": "B"}], "overlap"),  # one word's
         ([{"start": 0, "end": 3, "label": "A", "text": "Eve"}], "does not stand beside it"),
         ([{"start": 5, "end": 6, "label": "A", "text": "a"}], "several times"),
     ],
@@ -183,14 +202,16 @@ def test_what_is_mended_is_said(tmp_path: Path) -> None:
     padded = {"text": TEXT, "spans": [{"start": 0, "end": 4, "label": "A"}, {"start": 0, "end": 3, "label": "A"}]}
     moved = {"text": TEXT, "spans": [{"start": 20, "end": 25, "label": "A", "text": "Paris"}]}
     units = {"text": "😀😀 Ada Ada", "spans": [{"start": 5, "end": 8, "label": "A", "text": "Ada"}]}
-    records = load(tmp_path / "a.jsonl", lines(padded, moved, units))
-    assert records.labels == [(Span(0, 3, "A"),), (Span(23, 28, "A"),), (Span(3, 6, "A"),)]
+    cut = {"text": TEXT, "spans": [{"start": 9.0, "end": 18.0, "label": "A"}]}
+    records = load(tmp_path / "a.jsonl", lines(padded, moved, units, cut))
+    assert records.labels == [(Span(0, 3, "A"),), (Span(23, 28, "A"),), (Span(3, 6, "A"),), (Span(8, 19, "A"),)]
     notes = " ".join(records.notes)
     for part in (
         "row 1: white space",
         "row 1: a span that stands twice",
         "row 2: an offset was wrong",
         "row 3: offsets",
+        "row 4: a span that began or ended inside a word",
     ):
         assert part in notes, notes
 
@@ -198,6 +219,37 @@ def test_what_is_mended_is_said(tmp_path: Path) -> None:
 def test_rejected_texts_of_prodigy_are_left_out(tmp_path: Path) -> None:
     records = load(tmp_path / "a.jsonl", lines(PRODIGY, PRODIGY | {"answer": "reject"}, PRODIGY | {"answer": "ignore"}))
     assert len(records) == 1 and "2 rows rejected or ignored" in " ".join(records.notes)
+
+
+def test_texts_that_nobody_judged_are_left_out_of_training_but_predicted(tmp_path: Path) -> None:
+    skipped = STUDIO | {"annotations": [{"was_cancelled": True, "result": []}]}
+    tasks = json.dumps([STUDIO, STUDIO | {"annotations": []}, skipped, STUDIO | {"annotations": [{"result": []}]}])
+    records = load(tmp_path / "a.json", tasks)
+    assert records.labels == [tuple(SPANS), ()]
+    assert [record.row for record in records] == [1, 1] and "2 rows without an annotation" in " ".join(records.notes)
+    for name, kind in (("a.json", tasks), ("b.jsonl", lines(PRODIGY, PRODIGY | {"answer": "reject"}))):
+        (tmp_path / name).write_text(kind)
+        unlabelled = load_records(str(tmp_path / name), DataSettings(), "ner", need_label=False)[0]
+        assert len(unlabelled) == (4 if name == "a.json" else 2) and set(unlabelled.labels) == {None}
+    with pytest.raises(DataError, match="no rows: 1 row rejected or ignored by the annotator left out"):
+        load(tmp_path / "b.jsonl", lines(PRODIGY | {"answer": "reject"}))
+
+
+@pytest.mark.parametrize(
+    ("annotations", "message"),
+    [
+        (["x"], "list of annotations"),
+        ([{"result": ["x"]}], "list of annotations"),
+        ([{"result": [{"type": "labels"}]}], "list of annotations"),
+        ([{"result": [{"type": "hypertextlabels", "value": {}}]}], "labels of HTML"),
+        ({"result": []}, "not a JSON list"),
+    ],
+)
+def test_a_broken_label_studio_file_names_the_row(tmp_path: Path, annotations: Any, message: str) -> None:
+    with pytest.raises(DataError, match=f"row 1: .*{message}"):
+        load(tmp_path / "a.json", json.dumps([STUDIO | {"annotations": annotations}]))
+    with pytest.raises(DataError, match=r"row 1: .*no text, or several"):
+        load(tmp_path / "a.json", json.dumps([STUDIO | {"data": ["x"]}]))
 
 
 CONTEXT = "Ada wrote the first program. Ada knew Charles."
@@ -236,6 +288,9 @@ def test_squad(tmp_path: Path) -> None:
         ["Charles"],
         "Charles",
         [{"text": "Charles", "start": 37}],
+        [{"text": "Charles", "answer_start": 38.0}],
+        [{"text": " Charles", "answer_start": 37}],
+        {"text": "Charles", "answer_start": 38},
     ],
 )
 def test_answers_in_every_form(tmp_path: Path, answers: Any) -> None:
@@ -251,6 +306,10 @@ def test_answers_in_every_form(tmp_path: Path, answers: Any) -> None:
         ([{"text": "Ada", "answer_start": 3}], "several times"),
         ([{"text": ""}], "empty answer"),
         ([3], "is not a list of answers"),
+        ([{"text": "Ada", "answer_start": "x"}], "is not a list of answers"),
+        ([{"text": "Ada", "answer_start": -46}], "several times"),
+        ({"text": ["Ada", "Charles"], "answer_start": [0]}, "not as many starts as texts"),
+        ("[Eve]", "does not stand beside it"),
     ],
 )
 def test_answers_that_cannot_be_placed_are_refused(tmp_path: Path, answers: Any, message: str) -> None:
@@ -265,10 +324,19 @@ def test_questions_on_one_context_stay_together(tmp_path: Path) -> None:
     assert sum(map(len, contexts)) == len(set.union(*contexts)) == 20
 
 
+def test_a_question_to_be_answered_is_not_one_without_an_answer(tmp_path: Path) -> None:
+    questions = [{"id": "1", "question": "Who?"}, {"id": "2", "question": "Whom?", "answers": []}]
+    squad = {"data": [{"paragraphs": [{"context": CONTEXT, "qas": questions}]}]}
+    assert load(tmp_path / "a.json", json.dumps(squad)).labels == [None, ()]
+
+
 def test_a_broken_squad_file_names_the_place(tmp_path: Path) -> None:
     broken = {"data": [{"title": "T", "paragraphs": [{"context": "c", "qas": [{"id": 1, "answers": []}]}]}]}
+    other = {"data": [{"title": "T", "paragraphs": [{"context": ["c"], "qas": [{"id": 1, "question": "q"}]}]}]}
     with pytest.raises(DataError, match="article 'T', paragraph 1: not of SQuAD's form"):
         load(tmp_path / "a.json", json.dumps(broken))
+    with pytest.raises(DataError, match=r"article 'T', paragraph 1: .*not text"):
+        load(tmp_path / "a.json", json.dumps(other))
 
 
 def test_a_task_without_its_columns_says_what_it_needs(tmp_path: Path) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pyarrow as pa
 import pytest
 
 from tunesmith.data.checks import CHECKS, Finding, check
 from tunesmith.data.records import Label, Records
+from tunesmith.data.spans import ANSWERS, SPANS
 
 
 def make(rows: list[tuple[str, Label | None]], first: int = 1, notes: tuple[str, ...] = ()) -> Records:
@@ -135,3 +137,43 @@ def test_rows_are_the_first_twenty() -> None:
 
 def test_no_rows() -> None:
     assert [finding.level for finding in check({"train": make([])}, "classification")] == ["failure"]
+
+
+def annotated(kind: str, rows: list[tuple[str, Any]], pair: list[str] | None = None) -> Records:
+    columns: dict[str, Any] = {
+        "id": [str(i) for i in range(len(rows))],
+        "text": [text for text, _ in rows],
+        "label": pa.array([label for _, label in rows], SPANS if kind == "ner" else ANSWERS),
+        "row": list(range(1, len(rows) + 1)),
+    }
+    return Records(pa.table(columns | ({"text_pair": pair} if pair else {})), "made")
+
+
+def warned(findings: list[Finding]) -> dict[str, Finding]:
+    return {finding.code: finding for finding in findings if finding.level != "good"}
+
+
+def test_checks_of_entities() -> None:
+    def ada(kind: str) -> list[dict[str, Any]]:
+        return [{"start": 0, "end": 3, "label": kind}]
+
+    # Entities at one place in every text are no sign of a mistake.
+    assert not warned(check({"train": annotated("ner", [(f"Ada {i}", ada("PER")) for i in range(4)])}, "ner"))
+    rows = [("Ada a", ada("PER")), ("Ada a", ada("ORG")), *((f"Ada {i}", ada("PER")) for i in range(20)), ("c", [])]
+    found = warned(check({"train": annotated("ner", rows), "test": annotated("ner", [("Ada a", ada("X"))])}, "ner"))
+    assert set(found) == {"rare_class", "conflict", "leak", "unseen_label", "imbalance"}
+    assert "1 name with different types: 'Ada'" in found["conflict"].message and found["conflict"].count == 22
+    assert "class-weights" not in found["imbalance"].advice
+    (nothing,) = check({"train": annotated("ner", [("a", []), ("b", [])])}, "ner")[3:4]
+    assert nothing.level == "failure" and nothing.message == "no row has an entity"
+
+
+def test_checks_of_questions() -> None:
+    answer = [{"start": 0, "text": "Ada"}]
+    train = annotated("qa", [(f"q{i}", answer if i % 2 else []) for i in range(4)], ["Ada x", "Ada y"] * 2)
+    test = annotated("qa", [("q0", []), ("new", answer), ("q9", answer)], ["Ada x", "Ada y", "Ada z"])
+    found = check({"train": train, "test": test}, "qa")
+    leaks = [finding.message for finding in found if finding.code == "leak"]
+    assert ["1 text of test" in leaks[0], "1 question of test (33.3%) on contexts" in leaks[1]] == [True, True]
+    missing = warned(check({"train": annotated("qa", [("q", None), ("r", answer)], ["Ada", "Ada z"])}, "qa"))
+    assert missing["missing_label"].advice == "write [] for a question without an answer"

@@ -12,18 +12,25 @@ import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from transformers import AutoTokenizer
+from seqeval.metrics import classification_report, f1_score, precision_score, recall_score
+from seqeval.scheme import IOB2
+from transformers import AutoModelForQuestionAnswering, AutoModelForTokenClassification, AutoTokenizer
 
-from tunesmith.data.records import Records
+from tunesmith.data.records import Records, Span
 from tunesmith.data.spans import ANSWERS, SPANS
+from tunesmith.data.tags import entities
 from tunesmith.data.words import word_bounds
-from tunesmith.evaluation.answers import answer_scores, best_threshold, normalised
+from tunesmith.evaluation.answers import answer_scores, best_threshold
 from tunesmith.evaluation.spans import span_counts, span_statistics, type_scores
-from tunesmith.tasks.base import LabelSpace
+from tunesmith.predictor import Predictor
+from tunesmith.registry import lookup
+from tunesmith.tasks import TASKS
+from tunesmith.tasks.base import FoundSpan, LabelSpace
 from tunesmith.tasks.encoding import Length
 from tunesmith.tasks.qa import Candidates, QuestionAnswering
-from tunesmith.tasks.tokens import NamedEntities
+from tunesmith.tasks.tokens import Gold, NamedEntities
 from tunesmith.tasks.viterbi import best_paths
+from tunesmith.training.inference import TOKENS_PER_BATCH
 
 VOCABULARY = [
     "the",
@@ -135,6 +142,48 @@ def test_span_scores_by_hand() -> None:
     assert [(s.precision, s.recall, s.support) for s in type_scores(counts)] == [(0.5, 0.5, 2), (0.0, 0.0, 1)]
 
 
+@given(data=st.data())
+def test_span_scores_are_those_of_seqeval(data: Any) -> None:
+    """Random sequences, also with inside tags that begin an entity: counted as the CoNLL script counts them."""
+    types = ["LOC", "PER", "X"]
+    tags = st.sampled_from(["O", "O", *(f"{prefix}-{name}" for name in types for prefix in "BI")])
+    lengths = data.draw(st.lists(st.integers(1, 12), min_size=1, max_size=5))
+    sides = [[data.draw(st.lists(tags, min_size=n, max_size=n)) for n in lengths] for _ in range(2)]
+    counts = span_counts(*([entities(sequence)[0] for sequence in side] for side in sides), types)
+    found = span_statistics(*counts, np.ones((len(lengths), 1)))
+    judges = {"precision": precision_score, "recall": recall_score, "f1": f1_score}
+    for name, judge in judges.items():
+        assert found[f"span_{name}"][0] == pytest.approx(judge(*sides, zero_division=0)), name
+    if not counts[1].any() and not counts[2].any():
+        return  # seqeval's report has no types to show
+    per_type = dict(zip(types, type_scores(counts), strict=True))
+    for name, wanted in classification_report(*sides, output_dict=True, zero_division=0).items():
+        if name in per_type:
+            one = per_type[name]
+            scores = one.precision, one.recall, one.f1, one.support
+            assert scores == pytest.approx(tuple(wanted[k] for k in ("precision", "recall", "f1-score", "support")))
+
+
+@given(data=st.data())
+def test_span_scores_are_those_of_seqeval_in_strict_mode(data: Any) -> None:
+    """Valid IOB2, which is what the constrained decoding gives, counts the same in seqeval's strict mode."""
+    types = ["LOC", "PER"]
+    sides: list[list[list[str]]] = [[], []]
+    for side in sides:
+        for length in (7, 1, 5):
+            names = data.draw(st.lists(st.sampled_from(["O", *types]), min_size=length, max_size=length))
+            opens = data.draw(st.lists(st.booleans(), min_size=length, max_size=length))
+            before = ["O", *names]
+            side.append(
+                ["O" if name == "O" else f"{'B' if first or name != last else 'I'}-{name}"
+                 for name, last, first in zip(names, before, opens, strict=False)]
+            )  # fmt: skip
+    counts = span_counts(*([entities(sequence)[0] for sequence in side] for side in sides), types)
+    found = span_statistics(*counts, np.ones((3, 1)))
+    wanted = f1_score(*sides, mode="strict", scheme=IOB2, zero_division=0)
+    assert found["span_f1"][0] == pytest.approx(wanted)
+
+
 @pytest.mark.parametrize(
     ("predicted", "gold", "exact", "overlap"),
     [
@@ -145,14 +194,21 @@ def test_span_scores_by_hand() -> None:
         ("x", [], 0.0, 0.0),
         ("", ["x"], 0.0, 0.0),
         ("x", ["y", "x z"], 0.0, 2 / 3),
-        ("the", ["a"], 0.0, 0.0),
+        ("the", ["a"], 1.0, 1.0),  # the script leaves out accepted answers of which nothing remains
+        ("the", ["a", "cat"], 0.0, 0.0),
+        ("", ["the", "cat"], 0.0, 0.0),
+        ("an", [], 1.0, 1.0),
         ("U.S.", ["US"], 1.0, 1.0),
+        ("theatre", ["atre"], 0.0, 0.0),
+        ("well-known", ["wellknown"], 1.0, 1.0),
+        ("  New\tYork ", ["new york"], 1.0, 1.0),
+        ("the the cat sat", ["cat sat sat"], 0.0, 0.8),
+        ("«Paris»", ["Paris"], 0.0, 0.0),  # the script knows the punctuation of ASCII only
     ],
 )
 def test_answer_scores_by_hand(predicted: str, gold: list[str], exact: float, overlap: float) -> None:
     found = answer_scores([predicted], [gold])
-    if normalised(predicted) or predicted == "":
-        assert (found[0][0], found[1][0]) == pytest.approx((exact, overlap))
+    assert (found[0][0], found[1][0]) == pytest.approx((exact, overlap))
 
 
 def test_the_threshold_is_the_best_of_all() -> None:
@@ -226,6 +282,40 @@ def test_a_question_longer_than_the_model_leaves_room_for_the_context(
     records = question_records("the cat lost money", [("who " * 300, [(4, "cat")])])
     features = task.encode(records, tokenizer, task.labels(records), Length(32), tmp_path / "f.arrow", True)
     assert features.lengths.max() <= 32 and features.targets is not None and features.targets.any()
+
+
+def test_intervals_are_over_documents() -> None:
+    """Ten texts of one document are one draw: with every text alike in its document the interval is that of two."""
+    task, space = NamedEntities(), LabelSpace(("O", "B-A", "I-A"))
+    spans = [(Span(0, 3, "A"),)] * 20
+    found = [(FoundSpan(0, 3, "A", "the", 1.0),)] * 10 + [()] * 10
+    whole, alone = Gold(spans, np.repeat([0, 1], 10)), Gold(spans, np.arange(20))
+    wide, narrow = (task.score(found, gold, space, 500, 0)["span_recall"] for gold in (whole, alone))
+    assert (wide.value, wide.low, wide.high, wide.n) == (0.5, 0.0, 1.0, 20)
+    assert narrow.value == 0.5 and 0.2 < narrow.low < narrow.high < 0.8
+    of_type = task.score_labels(found, whole, space, 500, 0)["A"]["span_recall"]
+    assert (of_type.value, of_type.low, of_type.high, of_type.n) == (0.5, 0.0, 1.0, 2)
+    assert task.score_labels(found, whole, LabelSpace((*space.names, "B-B", "I-B")), 9, 0).keys() == {"A"}
+
+
+@pytest.mark.parametrize("kind", ["ner", "qa"])
+def test_a_book_goes_through_the_model_in_batches_of_the_budget(
+    kind: str, tiny_model_folder: Callable[[str], Path]
+) -> None:
+    text = " ".join(VOCABULARY[i % 11] for i in range(50_000))
+    task, folder = lookup(TASKS, "tasks", kind), tiny_model_folder("bert")
+    head = AutoModelForTokenClassification if kind == "ner" else AutoModelForQuestionAnswering
+    model = head.from_pretrained(folder, num_labels=3 if kind == "ner" else 2).eval()
+    space = LabelSpace(("O", "B-A", "I-A") if kind == "ner" else ("start", "end"))
+    sizes: list[int] = []
+    model.register_forward_pre_hook(
+        lambda _, args, options: sizes.append(options["input_ids"].numel()), with_kwargs=True
+    )
+    predictor = Predictor(model, AutoTokenizer.from_pretrained(folder), task(), space, Length(128), kind == "qa")
+    found = predictor.predict([("who ?", text) if kind == "qa" else text])[0]
+    assert max(sizes) <= TOKENS_PER_BATCH and sum(sizes) > 50_000
+    for part in found.spans or found.answers or ():
+        assert text[part.start : part.end] == part.text
 
 
 def test_a_book_is_read_in_bounded_pieces(tiny_model_folder: Callable[[str], Path], tmp_path: Path) -> None:

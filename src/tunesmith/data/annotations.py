@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Protocol
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -94,15 +95,18 @@ def _entities(raw: RawTable, settings: DataSettings, finder: Finder, task: str) 
     if label is not None and label not in raw.table.column_names:
         return None
     tokens, tags = finder.named(TOKENS), label or finder.named(TAGS)
-    if tokens is not None and settings.text in (None, tokens) and (tags is not None or asked):
+    beside = finder.text(settings.text) if label is None else None
+    if finder.named(("spans",)) and beside:  # Prodigy's tokens are not those of tags
+        tokens = None
+    if tokens is not None and settings.text in (None, tokens) and (tags is not None or (asked and not beside)):
         return "ner", tokens, None, tags, "tags"
     data, results = finder.named(("data",)), finder.named(("annotations", "completions"))
-    if data is not None and (results is not None or asked):
-        return "ner", data, None, results, "studio"
     column = label or finder.named(SPAN_COLUMNS)
+    if data is not None and (results is not None or (asked and not column)):
+        return "ner", data, None, results, "studio"
     if not asked and not (column and _holds_spans(raw, column)):
         return None
-    text = finder.text(settings.text)
+    text = finder.text(settings.text) or data  # as some versions of doccano call it
     return ("ner", text, None, column, "spans") if text else None
 
 
@@ -118,10 +122,15 @@ def annotated_columns(raw: RawTable, layout: Annotated, key: str | None) -> tupl
         key: name of the text inside a Label Studio task, or None.
 
     Returns:
-        The table without rows that an annotator rejected or skipped, and its columns.
+        The table without rows that an annotator rejected or skipped (all of them where no labels are read), and its
+        columns.
     """
-    raw, notes = _accepted(raw)
     label = layout.labels[0] if layout.labels else None
+    notes: list[str] = []
+    if label is not None and "answer" in raw.table.column_names and "spans" in raw.table.column_names:
+        answers = pc.fill_null(raw.table["answer"], "accept")
+        verdicts = pa.array(["reject", "ignore"], TEXT)
+        raw, notes = _without(raw, pc.is_in(answers, value_set=verdicts), "rejected or ignored by the annotator")
     columns: dict[str, pa.Array | pa.ChunkedArray] = {}
     if layout.separator == "answers":
         assert layout.text_pair is not None
@@ -133,6 +142,9 @@ def annotated_columns(raw: RawTable, layout: Annotated, key: str | None) -> tupl
     elif layout.separator == "tags":
         columns["text"], columns["label"], found = cells.tagged_columns(raw, layout.text, label)
     elif layout.separator == "studio":
+        if label is not None:
+            open_tasks = pa.array(cells.not_annotated(raw, label))
+            raw, notes = _without(raw, open_tasks, "without an annotation, or skipped by the annotator,")
         columns["text"], columns["label"], found = cells.studio_columns(raw, layout.text, label, key)
     else:
         columns["text"] = pc.fill_null(raw.table[layout.text], "")
@@ -146,14 +158,17 @@ def _nothing(raw: RawTable, kind: pa.DataType) -> tuple[pa.Array, list[str]]:
     return pa.nulls(len(raw.rows), kind), []
 
 
-def _accepted(raw: RawTable) -> tuple[RawTable, list[str]]:
-    """Without the rows whose ``answer`` (Prodigy's verdict on a text) is reject or ignore."""
-    if "answer" not in raw.table.column_names or "spans" not in raw.table.column_names:
+def _without(raw: RawTable, mask: pa.Array | pa.ChunkedArray, which: str) -> tuple[RawTable, list[str]]:
+    """The table without the rows where `mask` is true, and a note.
+
+    Raises:
+        DataError: no row is left.
+    """
+    left_out = int(pc.sum(mask).as_py() or 0)
+    if not left_out:
         return raw, []
-    kept = pc.invert(pc.is_in(raw.table["answer"], value_set=pa.array(["reject", "ignore"], TEXT)))
-    left = raw.table.num_rows - pc.sum(kept).as_py()
-    if not left:
-        return raw, []
-    rows = raw.rows[kept.combine_chunks().to_numpy(zero_copy_only=False)]
-    note = f"{counted(left, 'row')} rejected or ignored by the annotator left out"
-    return RawTable(raw.table.filter(kept), rows, raw.path, raw.format, raw.notes), [note]
+    note = f"{counted(left_out, 'row')} {which} left out"
+    if left_out == len(raw.rows):
+        raise DataError(f"{raw.path}: no rows: {note}; annotate some, or name another file")
+    kept = pc.invert(mask)
+    return RawTable(raw.table.filter(kept), raw.rows[np.asarray(kept)], raw.path, raw.format, raw.notes), [note]

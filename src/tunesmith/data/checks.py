@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import combinations
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import pyarrow.compute as pc
 
-from tunesmith.data.keys import label_codes, label_keys, text_keys
-from tunesmith.data.records import Records
+from tunesmith.data.keys import column_keys, label_codes, label_keys, text_keys
+from tunesmith.data.records import Records, Span
 from tunesmith.data.wording import SHOWN_ROWS, counted, name_list
 
 MAX_EMPTY_SHARE = 0.01  # more empty texts than this are a failure
@@ -21,6 +21,7 @@ IMBALANCE = 10  # the largest class has this many times the examples of the smal
 NULL_WORDS = {"na", "n/a", "none", "null", "nan", "nil", "unknown", "-", "?"}
 
 Level = Literal["good", "note", "warning", "failure"]
+ON_SPANS = {"ner": "entity", "qa": "answer"}
 SINGLE_CLASS: dict[bool, tuple[Level, str]] = {  # by whether it is the training split
     True: ("failure", "training needs at least two different labels; check --label"),
     False: ("warning", "scores on this split say little; use more or better mixed rows"),
@@ -67,6 +68,10 @@ class _Split:
     @cached_property
     def texts(self) -> np.ndarray:
         return text_keys(self.records)
+
+    @cached_property
+    def contexts(self) -> np.ndarray:
+        return column_keys(self.records.table["text_pair"])
 
     @cached_property
     def labels(self) -> np.ndarray:
@@ -122,7 +127,7 @@ def check(splits: Mapping[str, Records], kind: str) -> list[Finding]:
 
     Args:
         splits: ``"train"`` and, where there are any, ``"valid"`` and ``"test"``; or the one file there is.
-        kind: ``"classification"``, ``"multilabel"`` or ``"regression"``.
+        kind: ``"classification"``, ``"multilabel"``, ``"regression"``, ``"ner"`` or ``"qa"``.
 
     Returns:
         The findings in the order of `CHECKS`; a check that found nothing gives one of level ``"good"``.
@@ -161,12 +166,18 @@ def _missing_label(data: _Data) -> Iterator[Finding]:
         if not split.labelled.all():
             missing = ~split.labelled
             message = f"{counted(int(missing.sum()), 'row')} without a label"
-            yield split.find("failure", "missing_label", message, "label or remove these rows", missing)
+            advice = "write [] for a question without an answer" if data.kind == "qa" else "label or remove these rows"
+            yield split.find("failure", "missing_label", message, advice, missing)
 
 
 def _single_class(data: _Data) -> Iterator[Finding]:
     for split in data.splits:
-        if len(np.unique(split.labels[split.labelled])) == 1 and (split is data.train or len(split.records) > 1):
+        if data.kind in ON_SPANS:
+            if not split.counts and split.labelled.any():
+                level, _ = SINGLE_CLASS[split is data.train]
+                message = f"no row has an {ON_SPANS[data.kind]}"
+                yield split.find(level, "single_class", message, "check --label and the annotation", split.labelled)
+        elif len(np.unique(split.labels[split.labelled])) == 1 and (split is data.train or len(split.records) > 1):
             label = split.records[int(np.argmax(split.labelled))].label
             level, advice = SINGLE_CLASS[split is data.train]
             yield split.find(level, "single_class", f"every row has the label {label!r}", advice, split.labelled)
@@ -204,6 +215,24 @@ def _conflict(data: _Data) -> Iterator[Finding]:
             message = f"{counted(len(texts_concerned), 'text')} with more than one label"
             where = np.isin(split.texts, texts_concerned)
             yield split.find("warning", "conflict", message, "decide on one label for each text", where)
+    if data.kind == "ner":
+        yield from _names_of_two_types(data.train)
+
+
+def _names_of_two_types(train: _Split) -> Iterator[Finding]:
+    types: dict[str, set[str]] = {}
+    named = [
+        {record.text[span.start : span.end]: span.label for span in cast(tuple[Span, ...], record.label or ())}
+        for record in train.records
+    ]
+    for names in named:
+        for name, label in names.items():
+            types.setdefault(name, set()).add(label)
+    mixed = {name for name, labels in types.items() if len(labels) > 1}
+    if mixed:
+        message = f"{counted(len(mixed), 'name')} with different types: {name_list(sorted(mixed))}"
+        where = np.array([not mixed.isdisjoint(names) for names in named], dtype=bool)
+        yield train.find("note", "conflict", message, "see whether the annotation is consistent", where)
 
 
 def _leak(data: _Data) -> Iterator[Finding]:
@@ -215,6 +244,18 @@ def _leak(data: _Data) -> Iterator[Finding]:
                 "scores are too good"
             )
             yield second.find("warning", "leak", message, "remove them from one of the two files", shared)
+        if data.kind == "qa":
+            yield from _shared_contexts(first, second)
+
+
+def _shared_contexts(first: _Split, second: _Split) -> Iterator[Finding]:
+    shared = np.isin(second.contexts, first.contexts) & ~np.isin(second.texts, first.texts)
+    if shared.any():
+        message = (
+            f"{counted(int(shared.sum()), 'question')} of {second.name} ({shared.mean():.1%}) on contexts that are "
+            f"also in {first.name}; on new contexts scores may be lower"
+        )
+        yield second.find("warning", "leak", message, "keep all questions on a context in one file", shared)
 
 
 def _unseen_label(data: _Data) -> Iterator[Finding]:
@@ -232,7 +273,11 @@ def _imbalance(data: _Data) -> Iterator[Finding]:
         large, small = max(counts, key=counts.__getitem__), min(counts, key=counts.__getitem__)
         if counts[large] >= IMBALANCE * counts[small]:
             message = f"{large!r} has {counts[large]:,} examples, {small!r} {counts[small]:,}"
-            advice = "look at macro_f1 rather than accuracy; --class-weights balanced may help the small labels"
+            advice = (
+                "look at the scores of each type; examples of the small ones help most"
+                if data.kind == "ner"
+                else "look at macro_f1 rather than accuracy; --class-weights balanced may help the small labels"
+            )
             yield Finding("note", "imbalance", message, advice, data.train.name, (), counts[small])
 
 

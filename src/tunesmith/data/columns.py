@@ -93,7 +93,8 @@ def find_layout(raw: RawTable, settings: DataSettings, task: str, need_label: bo
     """
     finder = Finder(raw)
     if place := find_place(raw, settings, task, finder, need_label):
-        return _annotated_layout(settings, finder, *place)
+        kind, first, second, label, form = place
+        return _annotated_layout(settings, finder, kind, first, second, label if need_label else None, form)
     labels = finder.labels(settings.label, need_label)
     text, pair = finder.texts(settings, set(labels))
     group = finder.flagged(settings.group, "--group")
@@ -119,7 +120,7 @@ def _annotated_layout(
     settings: DataSettings, finder: Finder, kind: str, text: str, pair: str | None, label: str | None, form: str
 ) -> Layout:
     """The layout of entities or questions; questions on one text, or article, form a group."""
-    group = finder.flagged(settings.group, "--group") or finder.named(GROUPS) or (pair if kind == "qa" else None)
+    group = finder.flagged(settings.group, "--group") or finder.filled(GROUPS) or (pair if kind == "qa" else None)
     taken = {text, pair, group, label}
     identifier = finder.flagged(settings.id, "--id") or finder.identifier(taken)
     if finder.problems:

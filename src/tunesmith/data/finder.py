@@ -49,6 +49,11 @@ class Finder:
     def named(self, names: Iterable[str], but: set[str] | frozenset[str] = frozenset()) -> str | None:
         return next((c for c in map(self._by_name.get, names) if c is not None and c not in but), None)
 
+    def filled(self, names: Iterable[str]) -> str | None:
+        """As `named`, if every row has a value there."""
+        found = self.named(names)
+        return found if found and not pc.any(is_empty(self.raw.table[found])).as_py() else None
+
     def labels(self, flag: str | None, need: bool) -> tuple[str, ...]:
         if flag is not None:
             several = flag not in self.columns and "," in flag

@@ -1,8 +1,9 @@
 """Character spans and answers in the cells of a table: every annotation layout becomes the same two columns.
 
 A span is half-open, in characters of exactly the text beside it. What a cell says is checked against that text: white
-space at a span's edges is trimmed with a note, offsets that are off are repaired where the quoted text shows the one
-place they can mean, and empty, overlapping or misplaced spans are refused with their rows.
+space at a span's edges is left out of it and a word that it cuts is taken in whole, both with a note; offsets that are
+off are repaired where the quoted text shows the one place they can mean; and empty, overlapping or misplaced spans are
+refused with their rows.
 """
 
 from __future__ import annotations
@@ -22,12 +23,16 @@ from tunesmith.data.jsontext import Number, parse
 from tunesmith.data.records import RawTable
 from tunesmith.data.spool import TEXT
 from tunesmith.data.wording import counted, row_list
+from tunesmith.data.words import whole_words, word_bounds
 from tunesmith.errors import DataError
 
 SPANS = pa.large_list(pa.struct([("start", pa.int64()), ("end", pa.int64()), ("label", TEXT)]))
 ANSWERS = pa.large_list(pa.struct([("start", pa.int64()), ("text", TEXT)]))
 OFFSET_NAMES = ("start", "start_offset", "begin"), ("end", "end_offset", "stop")
+ANSWER_STARTS = "answer_start", "start"
 TYPE_NAMES = ("label", "labels", "entity", "type", "entity_group", "tag")
+
+NOT_STUDIO = "is not a list of annotations with results; export from Label Studio as JSON"
 
 Span = dict[str, Any]
 
@@ -81,16 +86,16 @@ def tagged_columns(raw: RawTable, tokens: str, tags: str | None) -> tuple[pa.Arr
     seen: Counter[str] = Counter()
     found = Found(raw, tags or tokens)
 
-    def make(row: tuple[str, str | None], mended: Callable[[str], None]) -> tuple[str, list[Span]]:
+    def make(row: tuple[str, str | None], mended: Callable[[str], None]) -> tuple[str, list[Span] | None]:
         words = _texts(row[0], "tokens")
         starts = np.concatenate([[0], np.cumsum([len(word) + 1 for word in words])]).tolist()
         text = " ".join(words)
         if row[1] is None:
-            return text, []
+            return text, None
         names = _texts(row[1], "tags")
         if len(names) != len(words):
             raise Fault("has not as many tags as tokens; give every token one tag")
-        if any(name.isdecimal() for name in names):
+        if any(name.removeprefix("-").isdecimal() for name in names):
             raise Fault("has class numbers instead of tags; write names such as B-LOC, or keep the file's own metadata")
         entities, situations = tagging.entities(names)
         seen.update(situations)
@@ -104,7 +109,7 @@ def tagged_columns(raw: RawTable, tokens: str, tags: str | None) -> tuple[pa.Arr
     notes = []
     if tags:
         name, broken = tagging.scheme(seen)
-        mended = f", {counted(broken, 'tag')} that break its rules read as the CoNLL script does" if broken else ""
+        mended = f", {counted(broken, 'tag')} against its rules read as the CoNLL script does" if broken else ""
         notes.append(f"tags read as {name}{mended}")
     return pa.array([text for text, _ in made], TEXT), pa.array([spans for _, spans in made], SPANS), notes
 
@@ -136,23 +141,24 @@ def studio_columns(
     """
     found = Found(raw, annotations or data)
 
-    def make(row: tuple[str, str | None], mended: Callable[[str], None]) -> tuple[str, list[Span]]:
-        values = parse(row[0] or "")
-        texts = {name: value for name, value in values.items() if type(value) is str}
+    def make(row: tuple[str | None, str | None], mended: Callable[[str], None]) -> tuple[str, list[Span] | None]:
+        values = _parsed(row[0])
+        texts = {name: value for name, value in values.items() if type(value) is str} if type(values) is dict else {}
         name = key or ("text" if "text" in texts else next(iter(texts)) if len(texts) == 1 else None)
         if name not in texts:
-            raise Fault("its data have several texts; name one with --text")
-        text = texts[name]
-        kept = [one for one in _list(row[1]) if not one.get("was_cancelled")]
-        if len(kept) > 1:
-            mended("several annotations; the first was read")
-        results = kept[0].get("result", []) if kept else []
-        return text, _spans(text, [one["value"] for one in results if one.get("type") == "labels"], mended)
+            raise Fault("its data have no text, or several; name one with --text")
+        return texts[name], _spans(texts[name], _results(row[1], mended), mended) if annotations else None
 
     cells = raw.table[annotations].to_pylist() if annotations else [None] * len(raw.rows)
     made = found.each(zip(raw.table[data].to_pylist(), cells, strict=True), make)
     texts, spans = [text for text, _ in made], [spans for _, spans in made]
     return pa.array(texts, TEXT), pa.array(spans, SPANS), found.notes()
+
+
+def not_annotated(raw: RawTable, annotations: str) -> list[bool]:
+    """Which tasks of Label Studio have no annotation but cancelled ones."""
+    found = Found(raw, annotations)
+    return found.each(raw.table[annotations].to_pylist(), lambda cell, mended: not _annotations(cell))
 
 
 def answer_columns(raw: RawTable, context: str, answers: str) -> tuple[pa.Array, list[str]]:
@@ -162,11 +168,12 @@ def answer_columns(raw: RawTable, context: str, answers: str) -> tuple[pa.Array,
     texts, or one text.
 
     Raises:
-        DataError: an answer is not in its context, or its place cannot be told; with the rows.
+        DataError: an answer is not in its context, or its place cannot be told; with the rows. A cell that is null
+            stays null.
     """
     found = Found(raw, answers)
     rows = zip(raw.table[context].to_pylist(), raw.table[answers].to_pylist(), strict=True)
-    made = found.each(rows, lambda row, mended: _answers(row[0] or "", row[1], mended))
+    made = found.each(rows, lambda row, mended: None if row[1] is None else _answers(row[0] or "", row[1], mended))
     return pa.array(made, ANSWERS), found.notes()
 
 
@@ -182,11 +189,11 @@ def looks_like_spans(cell: str | None) -> bool:
 
 
 def _spans(text: str, items: list[Any], mended: Callable[[str], None]) -> list[Span]:
-    spans = []
+    spans, bounds = [], word_bounds(text if items else "")
     for item in items:
         offsets = _offsets(item)
         if offsets is None:
-            raise Fault('is not a list of spans; write {"start": 0, "end": 4, "label": "NAME"}')
+            raise Fault('is not a list of spans of one label each; write {"start": 0, "end": 4, "label": "NAME"}')
         start, end, label, quoted = offsets
         if quoted is not None and text[start:end] != quoted:
             start, what = _found_again(text, start, quoted)
@@ -200,7 +207,10 @@ def _spans(text: str, items: list[Any], mended: Callable[[str], None]) -> list[S
         if inside != inside.strip():
             mended("white space at the edge of a span was left out of it")
             start, end = start + len(inside) - len(inside.lstrip()), end - len(inside) + len(inside.rstrip())
-        spans.append((start, end, label))
+        whole = whole_words(*bounds, start, end)
+        if whole != (start, end):
+            mended("a span that began or ended inside a word was widened to the whole word")
+        spans.append((*whole, label))
     ordered = sorted(set(spans))
     if len(ordered) < len(spans):
         mended("a span that stands twice counts once")
@@ -221,12 +231,18 @@ def _offsets(item: Any) -> tuple[int, int, str, str | None] | None:
         quoted = item.get("text")
     else:
         return None
-    if not (isinstance(start, Number) and isinstance(end, Number) and isinstance(label, str) and label.strip()):
+    if not (isinstance(label, str) and label.strip()):
         return None
-    try:
-        return int(start), int(end), label.strip(), quoted if isinstance(quoted, str) else None
-    except ValueError:
+    places = _position(start), _position(end)
+    if places[0] is None or places[1] is None:
         return None
+    return places[0], places[1], label.strip(), quoted if isinstance(quoted, str) else None
+
+
+def _position(value: Any) -> int | None:
+    """A JSON number as an offset; None for what is no whole number. Tables with gaps write 3 as 3.0."""
+    whole = value.removesuffix(".0") if isinstance(value, Number) else ""
+    return int(whole) if whole.removeprefix("-").isdecimal() else None
 
 
 def _found_again(text: str, start: int, quoted: str) -> tuple[int, str]:
@@ -245,41 +261,76 @@ def _found_again(text: str, start: int, quoted: str) -> tuple[int, str]:
     return text.find(quoted), "an offset was wrong and was put where the quoted text stands, its only place"
 
 
-def _answers(context: str, cell: str | None, mended: Callable[[str], None]) -> list[dict[str, Any]]:
+def _answers(context: str, cell: str, mended: Callable[[str], None]) -> list[dict[str, Any]]:
     found = []
     for quoted, start in _quoted(cell):
         if not quoted.strip():
             raise Fault("has an empty answer; write [] where there is none")
-        if start is None or context[start : start + len(quoted)] != quoted:
+        if quoted != quoted.strip():
+            mended("white space at the edge of an answer was left out of it")
+            start = None if start is None else start + len(quoted) - len(quoted.lstrip())
+            quoted = quoted.strip()
+        if start is None or start < 0 or not context.startswith(quoted, start):
             start, what = _found_again(context, -1 if start is None else start, quoted)
             mended(what)
         found.append({"start": start, "text": quoted})
     return found
 
 
-def _quoted(cell: str | None) -> list[tuple[str, int | None]]:
+def _quoted(cell: str) -> list[tuple[str, int | None]]:
     """Texts of the answers, each with its start where one is given."""
-    text = (cell or "").strip()
-    if not text.startswith(("[", "{")):
-        return [(text, None)] if text else []
-    value = parse(text)
+    text = cell.strip()
+    try:
+        value = parse(text) if text.startswith(("[", "{")) else [text] if text else []
+    except ValueError:  # an answer that begins with a bracket
+        value = [text]
     if isinstance(value, dict) and isinstance(value.get("text"), list):
-        starts = value.get("answer_start") or value.get("start") or [None] * len(value["text"])
-        value = [{"text": one, "answer_start": start} for one, start in zip(value["text"], starts, strict=True)]
+        texts = value["text"]
+        starts = next((value[name] for name in ANSWER_STARTS if value.get(name)), [None] * len(texts))
+        if not isinstance(starts, list) or len(starts) != len(texts):
+            raise Fault("has not as many starts as texts; give every answer one, or none at all")
+        value = [{"text": one, "answer_start": start} for one, start in zip(texts, starts, strict=True)]
     found: list[tuple[str, int | None]] = []
     for one in value if isinstance(value, list) else [value]:
-        if type(one) is str:
-            found.append((one, None))
-            continue
-        if not isinstance(one, dict) or type(one.get("text")) is not str:
+        given = one if isinstance(one, dict) else {"text": one}
+        start = next((given[name] for name in ANSWER_STARTS if given.get(name) is not None), None)
+        if type(given.get("text")) is not str or (start is not None and _position(start) is None):
             raise Fault('is not a list of answers; write [{"text": "…", "answer_start": 17}]')
-        start = next((one[name] for name in ("answer_start", "start") if one.get(name) is not None), None)
-        found.append((one["text"], None if start is None else int(start)))
+        found.append((given["text"], _position(start)))
     return found
 
 
+def _results(cell: str | None, mended: Callable[[str], None]) -> list[Any]:
+    """The labelled spans of a Label Studio task."""
+    kept = _annotations(cell)
+    if len(kept) > 1:
+        mended("several annotations; the first was read")
+    try:
+        results = (kept[0].get("result") or []) if kept else []
+        if any(one.get("type") == "hypertextlabels" for one in results):
+            raise Fault("has labels of HTML, whose offsets count no characters; label plain text instead")
+        return [one["value"] for one in results if one.get("type") == "labels"]
+    except (AttributeError, KeyError, TypeError):
+        raise Fault(NOT_STUDIO) from None
+
+
+def _annotations(cell: str | None) -> list[dict[str, Any]]:
+    """Those of a Label Studio task that were not cancelled."""
+    found = _list(cell)
+    if not all(isinstance(one, dict) for one in found):
+        raise Fault(NOT_STUDIO)
+    return [one for one in found if not one.get("was_cancelled")]
+
+
+def _parsed(cell: str | None) -> Any:
+    try:
+        return parse(cell or "null")
+    except ValueError as error:
+        raise Fault(f"is not JSON ({error}); write it again") from None
+
+
 def _list(cell: str | None) -> list[Any]:
-    value = parse(cell) if cell else []
+    value = _parsed(cell) if cell else []
     if not isinstance(value, list):
         raise Fault("is not a JSON list; write [] where there is nothing")
     return value
@@ -288,5 +339,5 @@ def _list(cell: str | None) -> list[Any]:
 def _texts(cell: str | None, what: str) -> list[str]:
     values = _list(cell)
     if not all(isinstance(value, str) for value in values):
-        raise Fault(f'is not a list of {what}; write ["one", "two"]')
+        raise Fault(f'is not a list of {what}; write a JSON list such as ["one", "two"]')
     return [" ".join(str(value).split()) or "_" for value in values]

@@ -32,7 +32,7 @@ def entities(tags: Sequence[str]) -> tuple[list[Entity], Counter[str]]:
     """The entities of one sequence, and how often each situation was met that tells schemes apart.
 
     Returns:
-        Entities in their order; a counter of ``"bare"`` (tags without prefix), ``"marked"`` (end or single),
+        Entities in their order; a counter of ``"bare"`` and ``"prefixed"`` tags, ``"marked"`` (end or single),
         ``"begin_inside"`` (an inside tag that begins an entity), ``"begin_after"`` (a begin tag right after an entity
         of its type), ``"begin_first"`` (any other begin tag), ``"broken"`` (an entity of BIOES without its end, or an
         end without its beginning).
@@ -49,7 +49,9 @@ def entities(tags: Sequence[str]) -> tuple[list[Entity], Counter[str]]:
 
     for at, tag in enumerate([*tags, OUTSIDE]):
         prefix, type_ = split_tag(tag)
-        seen["bare"] += prefix == INSIDE and type_ == tag
+        bare = prefix == INSIDE and type_ == tag
+        seen["bare"] += bare
+        seen["prefixed"] += prefix != OUTSIDE and not bare
         goes_on = start >= 0 and prefix in (INSIDE, END) and type_ == kind
         if start >= 0 and not goes_on:
             seen["unended"] += not marked
@@ -63,7 +65,7 @@ def entities(tags: Sequence[str]) -> tuple[list[Entity], Counter[str]]:
             continue
         if not goes_on:
             start, kind = at, type_
-            seen["begin_inside"] += prefix == INSIDE
+            seen["begin_inside"] += prefix == INSIDE and not bare
             seen["end_alone"] += prefix == END
         marked = prefix in (END, SINGLE)
         seen["marked"] += marked
@@ -75,13 +77,13 @@ def entities(tags: Sequence[str]) -> tuple[list[Entity], Counter[str]]:
 
 def scheme(seen: Counter[str]) -> tuple[str, int]:
     """The name of the scheme that a file's tags follow, and how many of them break it (they are read all the same)."""
-    if seen["bare"]:
-        return "types without prefix", 0
+    if seen["bare"] > seen["prefixed"]:
+        return "types without prefix", seen["prefixed"]
     if seen["marked"]:
-        return "BIOES", seen["unended"] + seen["begin_inside"] + seen["end_alone"]
+        return "BIOES", seen["unended"] + seen["begin_inside"] + seen["end_alone"] + seen["bare"]
     if seen["begin_inside"] and not seen["begin_first"]:
-        return "IOB1", 0
-    return "IOB2", seen["begin_inside"]
+        return "IOB1", seen["bare"]
+    return "IOB2", seen["begin_inside"] + seen["bare"]
 
 
 def tag_names(types: Iterable[str]) -> list[str]:

@@ -34,3 +34,13 @@ def written_words(text: str) -> list[tuple[int, int]]:
     ``can't``, ``3.50`` and ``e-mail`` are one word each; a lone punctuation mark is none.
     """
     return [match.span() for match in _WRITTEN.finditer(text)]
+
+
+def whole_words(starts: np.ndarray, ends: np.ndarray, start: int, end: int) -> tuple[int, int]:
+    """The characters from `start` to `end`, which are not all white space, with the words whole that they cut.
+
+    Args:
+        starts, ends: of the words of the text.
+    """
+    first, last = np.searchsorted(ends, start, side="right"), np.searchsorted(starts, end - 1, side="right") - 1
+    return min(start, int(starts[first])), max(end, int(ends[last]))

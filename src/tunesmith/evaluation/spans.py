@@ -49,6 +49,19 @@ def span_statistics(
     }
 
 
+def by_document(counts: Counts, document: NDArray[np.int64]) -> Counts:
+    """The counts of texts added up over documents: int64 (documents, types).
+
+    Args:
+        document: (n,) number of each text's document, from 0, none left out.
+    """
+    size = int(document.max(initial=-1)) + 1
+    sums = [np.zeros((size, part.shape[1]), dtype=np.int64) for part in counts]
+    for total, part in zip(sums, counts, strict=True):
+        np.add.at(total, document, part)
+    return sums[0], sums[1], sums[2]
+
+
 def type_scores(counts: Counts) -> list[LabelScores]:
     """Precision, recall, F1 and number of annotated entities of each type."""
     hits, found, wanted = (part.sum(axis=0) for part in counts)

@@ -48,7 +48,7 @@ def write_report(folder: Path, run: Run) -> Path:
         **_scores(run, split),
         **_learning(folder, run),
         "evidence": evidence,
-        **(_pictures(evidence) if evidence else {"matrix": None, "reliability": None, "ranked": []}),
+        **(_pictures(evidence, run) if evidence else {"matrix": None, "reliability": None, "ranked": []}),
         "distribution": _distribution(label_counts(folder, run)),
         "findings": sorted((NO_FINDING | row for row in read_lines(folder / "findings.jsonl")), key=_severity),
         "commands": _commands(folder, run),
@@ -154,7 +154,7 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and abs(value) < float("inf")
 
 
-def _pictures(evidence: Evidence) -> dict[str, Any]:
+def _pictures(evidence: Evidence, run: Run) -> dict[str, Any]:
     labels = [visible(label) for label in evidence.labels]
     matrix = None
     if evidence.confusion is not None and 1 < len(labels) <= MAX_MATRIX:
@@ -162,7 +162,10 @@ def _pictures(evidence: Evidence) -> dict[str, Any]:
     diagram = (
         charts.reliability_diagram(evidence.bins, "Reliability: accuracy by confidence") if evidence.bins else None
     )
-    ranked = sorted(zip(labels, evidence.per_label, strict=False), key=lambda pair: pair[1].f1)
+    known = (run.get("by_label") or {}).get(evidence.split, {})
+    scores = [known.get(label, {}).get("span_f1") for label in evidence.labels]
+    limits = [interval_text("span_f1", Score(**score)) if score else "" for score in scores]
+    ranked = sorted(zip(labels, evidence.per_label, limits, strict=False), key=lambda row: row[1].f1)
     return {"matrix": matrix, "reliability": diagram, "ranked": ranked}
 
 

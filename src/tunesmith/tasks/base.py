@@ -203,6 +203,15 @@ class Task(Protocol):
         """Every metric of the task with its 95 % interval."""
         ...
 
+    def score_labels(
+        self, outputs: Any, targets: Any, space: LabelSpace, resamples: int, seed: int
+    ) -> dict[str, dict[str, Score]]:
+        """Label → metrics of that label alone, with their intervals over the texts (documents) that have it.
+
+        Labels that no text has, or was given, are left out; so are all for tasks that are not scored by label.
+        """
+        ...
+
     def quick_score(self, outputs: Any, targets: Any, space: LabelSpace) -> dict[str, float]:
         """Every metric of the task, without intervals: what is watched during training."""
         ...

@@ -86,6 +86,11 @@ class TextTask:
         )
         return [Answered(answer.name, self.logits_of(answer), answer.seconds) for answer in answers]
 
+    def score_labels(
+        self, outputs: Any, targets: Any, space: LabelSpace, resamples: int, seed: int
+    ) -> dict[str, dict[str, Score]]:
+        return {}
+
     def tuned(self, space: LabelSpace, outputs: np.ndarray, targets: np.ndarray) -> LabelSpace:
         return space
 

@@ -23,7 +23,9 @@ from scipy.special import softmax
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from tunesmith.data.records import Answer, Records, TextRecord
+from tunesmith.data.wording import row_list
 from tunesmith.data.words import word_bounds
+from tunesmith.errors import DataError
 from tunesmith.evaluation.answers import answer_scores, answer_statistics, best_threshold
 from tunesmith.evaluation.intervals import Score, bootstrap, paired_bootstrap, paired_test
 from tunesmith.tasks.base import Answered, FoundAnswer, Head, LabelSpace, Prediction
@@ -81,7 +83,12 @@ class QuestionAnswering:
         return LabelSpace(("start", "end"), threshold=0.0 if some_unanswered else None)
 
     def targets(self, records: Records, space: LabelSpace) -> Gold:
-        return [tuple(answer.text for answer in _answers(label)) for label in records.labels]
+        labels = records.labels
+        missing = np.flatnonzero([label is None for label in labels])
+        if len(missing):
+            rows = row_list(np.asarray(records.table["row"])[missing].tolist())
+            raise DataError(f"{records.path}: {rows}: no answers; write [] for a question without one")
+        return [tuple(answer.text for answer in _answers(label)) for label in labels]
 
     def encode(
         self,
@@ -133,6 +140,11 @@ class QuestionAnswering:
 
     def score(self, outputs: Outputs, targets: Gold, space: LabelSpace, resamples: int, seed: int) -> dict[str, Score]:
         return bootstrap(answer_statistics, _scored(outputs, targets, space), resamples, seed)
+
+    def score_labels(
+        self, outputs: Any, targets: Any, space: LabelSpace, resamples: int, seed: int
+    ) -> dict[str, dict[str, Score]]:
+        return {}
 
     def quick_score(self, outputs: Outputs, targets: Gold, space: LabelSpace) -> dict[str, float]:
         exact, overlap = _scored(outputs, targets, space)
@@ -226,13 +238,15 @@ def _pairs(scores: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> list[tup
 
 
 def _best(context: str, candidates: dict[tuple[int, int], float]) -> tuple[tuple[int, str, float], ...]:
-    ranked = sorted(candidates.items(), key=lambda item: (-item[1], item[0]))[:CANDIDATES]
-    answers = []
+    ranked = sorted(candidates.items(), key=lambda item: (-item[1], item[0]))
+    answers: dict[tuple[int, str], float] = {}
     for (start, end), score in ranked:
         text = context[start:end]
         if text.strip():  # some tokenizers count the space before a word as part of it
-            answers.append((start + len(text) - len(text.lstrip()), text.strip(), score))
-    return tuple(answers)
+            answers.setdefault((start + len(text) - len(text.lstrip()), text.strip()), score)
+        if len(answers) == CANDIDATES:
+            break
+    return tuple((start, text, score) for (start, text), score in answers.items())
 
 
 def _prediction(candidates: Candidates, threshold: float | None) -> Prediction:

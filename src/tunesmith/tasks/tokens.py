@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -19,20 +20,36 @@ import numpy as np
 import torch
 from scipy.special import log_softmax
 
+from tunesmith.data.keys import column_keys
 from tunesmith.data.records import Records, Span, TextRecord
 from tunesmith.data.tags import tag_names
 from tunesmith.data.words import word_bounds
 from tunesmith.errors import DataError
 from tunesmith.evaluation.intervals import Score, bootstrap, paired_bootstrap, paired_test
-from tunesmith.evaluation.spans import Counts, span_counts, span_statistics
+from tunesmith.evaluation.spans import Counts, by_document, span_counts, span_statistics
 from tunesmith.tasks.base import Answered, FoundSpan, Head, LabelSpace, Prediction
 from tunesmith.tasks.encoding import Features, Length
 from tunesmith.tasks.losses import IGNORED, CrossEntropy, Loss
 from tunesmith.tasks.viterbi import best_paths
 from tunesmith.tasks.windows import NOTHING, Columns, Window, encode_windows
 
-Gold = list[tuple[Span, ...]]
 Outputs = list[tuple[FoundSpan, ...]]
+
+
+@dataclass(frozen=True)
+class Gold:
+    """The annotated entities.
+
+    Attributes:
+        spans: of each text.
+        document: (n,) int64, number of the document of each text; texts of one document are resampled together.
+    """
+
+    spans: list[tuple[Span, ...]]
+    document: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.spans)
 
 
 class NamedEntities:
@@ -45,14 +62,14 @@ class NamedEntities:
     counts_labels: ClassVar[bool] = True
 
     def labels(self, train: Records) -> LabelSpace:
-        types = sorted({span.label for spans in self._spans(train) for span in spans})
+        types = sorted({span.label for spans in _spans(train) for span in spans})
         if not types:
             raise DataError(f"{train.path}: the training rows have no entity; check the annotation")
         return LabelSpace(tuple(tag_names(types)))
 
     def targets(self, records: Records, space: LabelSpace) -> Gold:
         known, unknown = set(_types(space)), dict[str, list[int]]()
-        gold = self._spans(records)
+        gold = _spans(records)
         for row, spans in zip(records.table["row"].to_pylist(), gold, strict=True):
             for span in spans:
                 if span.label not in known:
@@ -63,7 +80,8 @@ class NamedEntities:
                 "correct the type, or add examples of it to the training file"
                 for name, rows in unknown.items()
             )
-        return gold
+        documents = column_keys(records.table["group"]) if records.has("group") else np.arange(len(gold))
+        return Gold(gold, np.unique(documents, return_inverse=True)[1])
 
     def encode(
         self,
@@ -108,7 +126,19 @@ class NamedEntities:
         ]
 
     def score(self, outputs: Outputs, targets: Gold, space: LabelSpace, resamples: int, seed: int) -> dict[str, Score]:
-        return bootstrap(span_statistics, _counts(outputs, targets, space), resamples, seed)
+        counts = by_document(_counts(outputs, targets, space), targets.document)
+        return _over_texts(bootstrap(span_statistics, counts, resamples, seed), targets)
+
+    def score_labels(
+        self, outputs: Outputs, targets: Gold, space: LabelSpace, resamples: int, seed: int
+    ) -> dict[str, dict[str, Score]]:
+        counts, scores = by_document(_counts(outputs, targets, space), targets.document), {}
+        for at, name in enumerate(_types(space)):
+            one = [part[:, at] for part in counts]
+            rows = (one[1] > 0) | (one[2] > 0)  # documents without the type say nothing about it
+            if rows.any():
+                scores[name] = bootstrap(span_statistics, tuple(part[rows] for part in one), resamples, seed)
+        return scores
 
     def quick_score(self, outputs: Outputs, targets: Gold, space: LabelSpace) -> dict[str, float]:
         counts = _counts(outputs, targets, space)
@@ -118,7 +148,8 @@ class NamedEntities:
         self, first: Outputs, second: Outputs, targets: Gold, space: LabelSpace, resamples: int, seed: int
     ) -> dict[str, Any]:
         a, b = _counts(first, targets, space), _counts(second, targets, space)
-        difference = paired_bootstrap(span_statistics, a, b, resamples, seed)
+        first_side, second_side = (by_document(side, targets.document) for side in (a, b))
+        difference = _over_texts(paired_bootstrap(span_statistics, first_side, second_side, resamples, seed), targets)
         all_right = [((part[0] == part[1]) & (part[0] == part[2])).all(axis=1) for part in (a, b)]
         return {
             "difference": {name: score.to_dict() for name, score in difference.items()},
@@ -129,7 +160,7 @@ class NamedEntities:
         """Names of the training texts found again, longest first, with their commonest type."""
         start = time.perf_counter()
         names: dict[str, Counter[str]] = {}
-        for text, spans in zip(train.texts, self._spans(train), strict=True):
+        for text, spans in zip(train.texts, _spans(train), strict=True):
             for span in spans:
                 names.setdefault(text[span.start : span.end], Counter())[span.label] += 1
         types = {name: counts.most_common(1)[0][0] for name, counts in names.items()}
@@ -143,9 +174,14 @@ class NamedEntities:
     def tuned(self, space: LabelSpace, outputs: Outputs, targets: Gold) -> LabelSpace:
         return space
 
-    @staticmethod
-    def _spans(records: Records) -> Gold:
-        return [cast(tuple[Span, ...], label or ()) for label in records.labels]
+
+def _spans(records: Records) -> list[tuple[Span, ...]]:
+    return [cast(tuple[Span, ...], label or ()) for label in records.labels]
+
+
+def _over_texts(scores: dict[str, Score], targets: Gold) -> dict[str, Score]:
+    """Scores that say of how many texts they are, not of how many documents."""
+    return {name: replace(score, n=len(targets)) for name, score in scores.items()}
 
 
 def _types(space: LabelSpace) -> list[str]:
@@ -262,4 +298,4 @@ def _looked_up(text: str, types: dict[str, str], longest: int) -> tuple[FoundSpa
 
 def _counts(outputs: Outputs, targets: Gold, space: LabelSpace) -> Counts:
     found = [[(span.start, span.end, span.label) for span in spans] for spans in outputs]
-    return span_counts(targets, found, _types(space))
+    return span_counts(targets.spans, found, _types(space))

@@ -26,7 +26,7 @@ def read(path: str, settings: DataSettings) -> RawTable:
     """Columns ``tokens`` and ``tags`` (JSON lists), and ``document`` where the file marks documents.
 
     The first column of a line is the token, the last one its tag. Columns are separated by tabs where the line has
-    any, else by spaces; lines such as ``# id = 3`` before a sentence are left out.
+    any, else by spaces; lines such as ``# id = 3`` before a sentence are left out, unless they end with a tag.
 
     Raises:
         DataError: lines that have no tag, with their numbers; see also `tunesmith.data.read`.
@@ -59,15 +59,21 @@ def _columns(line: str) -> list[str]:
     return [part.strip() for part in line.split("\t")] if "\t" in line else line.split()
 
 
+def _is_comment(line: str, columns: list[str]) -> bool:
+    """Whether a line is a remark such as ``# id = 3``, and not the token ``#`` with its tag."""
+    return line.startswith("# ") and ("=" in line or not TAG.fullmatch(columns[-1]))
+
+
 def _sentences(path: str, lines: Lines, problems: list[str]) -> Iterator[Sentence]:
     start, document = 1, 0
     tokens: list[str] = []
     tags: list[str] = []
     for line in lines:
         columns = _columns(line) if line.strip() else []
-        if columns and columns[0] == DOCUMENT:
-            document, columns = document + 1, []
-        elif not tokens and line.startswith("# "):
+        opens = bool(columns) and columns[0] == DOCUMENT
+        if opens:
+            columns = []
+        elif not tokens and _is_comment(line, columns):
             continue
         if columns:
             if len(columns) < 2 or not columns[-1]:
@@ -82,5 +88,6 @@ def _sentences(path: str, lines: Lines, problems: list[str]) -> Iterator[Sentenc
         elif tokens:
             yield start, tokens, tags, document
             tokens, tags = [], []
+        document += opens
     if tokens:
         yield start, tokens, tags, document

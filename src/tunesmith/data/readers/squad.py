@@ -16,7 +16,8 @@ from tunesmith.errors import DataError
 
 
 def read(path: str, settings: DataSettings) -> RawTable:
-    """Columns ``id``, ``title``, ``context``, ``question`` and ``answers`` (JSON), one row a question in their order.
+    """Columns ``id``, ``title``, ``context``, ``question`` and ``answers`` (JSON; null where the file
+    has none, as for questions that are still to be answered), one row a question in their order.
 
     Raises:
         DataError: the file is not JSON, or not of this form; with the place.
@@ -47,7 +48,9 @@ def _questions(path: str, content: Any) -> Iterator[dict[str, str | None]]:
             for at, paragraph in enumerate(article["paragraphs"]):
                 place = f"article {title!r}, paragraph {at + 1}"
                 for question in paragraph["qas"]:
-                    answers = [] if question.get("is_impossible") is True else question["answers"]
+                    answers = [] if question.get("is_impossible") is True else question.get("answers")
+                    if not (isinstance(paragraph["context"], str) and isinstance(question["question"], str)):
+                        raise TypeError("context and question are not text")
                     yield {
                         "id": as_text(question.get("id")),
                         "title": title,
