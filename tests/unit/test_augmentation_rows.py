@@ -42,7 +42,7 @@ def augment(config: Config, kind: str, train: Records, test: Records | None = No
 
 def sentences(rows: int, seed: int = 0) -> list[str]:
     draw = np.random.default_rng(seed)
-    return [f"{' '.join(map(str, draw.choice(list('abcdefghij'), 6)))} number{i}" for i in range(rows)]
+    return [f"{' '.join(map(str, draw.choice(list('abcdefghij'), 20)))} number{i}" for i in range(rows)]
 
 
 @given(
@@ -65,7 +65,10 @@ def test_amounts(strata: np.ndarray, factor: float, salt: int) -> None:
 
 def test_rare_labels_catch_up_first() -> None:
     train = records(sentences(100), ["common"] * 80 + ["less"] * 15 + ["rare"] * 5)
-    assert augment(settings("swap,typo", 0.5), "classification", train).facts["by_label"] == {"less": 30, "rare": 20}
+    counts = augment(settings("punctuation", 0.5), "classification", train).facts["by_label"]
+    assert counts == {"common": 10, "less": 30, "rare": 10}  # at most two copies of a row
+    counts = augment(settings("punctuation", 0.3), "classification", train).facts["by_label"]
+    assert counts == {"less": 20, "rare": 10}  # which then have 35 and 15
     found = augment(settings("punctuation,typo", 2), "classification", train)
     assert Counter(found.sources).most_common(1)[0][1] <= 2 * MAX_COPIES
     counts = found.facts["by_label"]
@@ -75,17 +78,15 @@ def test_rare_labels_catch_up_first() -> None:
 
 def test_rows_of_several_labels_are_judged_by_the_rarest() -> None:
     labels = [["a"]] * 40 + [["a", "b"]] * 8 + [["a", "c"]] * 2
-    facts = augment(settings("swap", 0.2), "multilabel", records(sentences(50), labels)).facts
-    counts = facts["by_label"]
-    assert counts["a"] == facts["rows"] == 10 == counts["b"] + counts["c"]  # no row that has the label "a" alone
-    assert counts["c"] > counts["b"] > 0
+    counts = augment(settings("punctuation", 0.2), "multilabel", records(sentences(50), labels)).facts["by_label"]
+    assert counts == {"a": 10, "b": 8, "c": 2}  # no row that has the label "a" alone
 
 
 def test_entities_are_judged_by_the_rarest_type() -> None:
     texts = [f"see rome and bob now {i}" for i in range(20)]
     place, person = {"start": 4, "end": 8, "label": "place"}, {"start": 13, "end": 16, "label": "person"}
-    found = augment(settings("swap", 0.2), "ner", records(texts, [[place]] * 18 + [[place, person]] * 2, SPANS))
-    assert set(found.sources) == {"r18", "r19"} and found.facts["by_label"] == {"person": 4, "place": 4}
+    found = augment(settings("punctuation", 0.1), "ner", records(texts, [[place]] * 18 + [[place, person]] * 2, SPANS))
+    assert set(found.sources) == {"r18", "r19"} and found.facts["by_label"] == {"person": 2, "place": 2}
     for record in found.new:
         assert isinstance(record.label, tuple)
         assert [record.text[span.start : span.end] for span in record.label] == ["rome", "bob"]  # type: ignore[union-attr]
@@ -189,7 +190,7 @@ def test_synonyms_of_a_user(tmp_path: Path) -> None:
     found = augment(settings("synonym", 10, f"augmentation.lexicon={file}"), "classification", train)
     assert set(found.new.texts) == {f"My {word} is late now friend" for word in ("PLASTIC", "CREDIT CARD", "ACE")}
     for content, message in (
-        ("one\ntwo, three\nfour\n", "line 1: expected several words.*\n.*line 3"),
+        ("one\ntwo, three\nfour\n", "(?s)line 1: expected two or more words.*line 3"),
         ("# no\n", "no synonyms"),
     ):
         file.write_text(content, encoding="utf-8")

@@ -248,20 +248,19 @@ def load_trained(source: Source, head: str) -> tuple[nn.Module, PreTrainedTokeni
     return model.eval(), tokenizer
 
 
-def load_masked(source: Source) -> nn.Module:
-    """A masked-language model, in float32 and eval mode.
+def load_masked(source: Source, tokenizer: PreTrainedTokenizerBase, seed: int) -> tuple[Any, bool]:
+    """A masked language model in float32, and whether (a part of) its head is not in the checkpoint and starts fresh.
+
+    Args:
+        seed: of a fresh head's initial weights.
 
     Raises:
-        ModelError: its architecture has no such head, or its checkpoint lacks it.
+        ModelError: the architecture has no such head, weights are not finite, or not safetensors.
     """
+    torch.manual_seed(seed)
     model, info = _from_pretrained(AutoModelForMaskedLM, source, load_config(source))
-    if info["missing_keys"] or info["mismatched_keys"]:
-        raise ModelError(
-            f"model {source.name}: its checkpoint has no masked-language head; make one with "
-            f"`tunesmith adapt TEXTS --model {source.name} --out DIR`, whose output has it"
-        )
     check_finite(model, source.name)
-    return model.eval()  # type: ignore[no-any-return]
+    return model, bool(info["missing_keys"] or info["mismatched_keys"])
 
 
 def check_finite(model: nn.Module, name: str) -> None:

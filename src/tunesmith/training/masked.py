@@ -44,7 +44,13 @@ class Masked:
                 "--set augmentation.masked_model=MODEL"
             )
         self.limit = token_limit(load_config(source), self.tokenizer)
-        self.model: Any = load_masked(source).to("cuda" if torch.cuda.is_available() else "cpu")
+        model, fresh = load_masked(source, self.tokenizer, materials.config.training.seed)
+        if fresh:
+            raise ModelError(
+                f"model {source.name}: its checkpoint has no masked-language head; make one with "
+                f"`tunesmith adapt TEXTS --model {source.name} --out DIR`, then --set augmentation.masked_model=DIR"
+            )
+        self.model: Any = model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
 
     @classmethod
     def objection(cls, config: Config, kind: str) -> str | None:
