@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tunesmith.config import Config, DataSettings, resolve
+from tunesmith.adaptconfig import AdaptConfig
+from tunesmith.config import Config, DataSettings, resolve, resolved
 from tunesmith.data import read
 from tunesmith.data.checks import Finding
 from tunesmith.data.checks import check as check_records
@@ -20,6 +21,7 @@ from tunesmith.errors import DataError, ModelError, UsageError
 from tunesmith.run import RECORD, Run
 
 if TYPE_CHECKING:
+    from tunesmith.adapt import AdaptedModel
     from tunesmith.evaluation.intervals import Score
     from tunesmith.predictor import Predictor
     from tunesmith.training.progress import Stages
@@ -72,6 +74,36 @@ def train(
     elif options:
         raise UsageError("train: give a Config, or options, not both")
     return pipeline.train(str(data), config, stages or Stages())
+
+
+def adapt(
+    texts: str | Path,
+    config: AdaptConfig | str | Path | None = None,
+    stages: Stages | None = None,
+    **options: Any,
+) -> AdaptedModel:
+    """Continue masked-language-model training on the texts of a domain; see the command of the same name.
+
+    Args:
+        texts: folder or file of texts, or a labelled file, of which the training rows are used.
+        config: a configuration, or a file with one.
+        stages: where progress is shown; by default on standard error.
+        options: the names of the flags (``model="roberta-base"``, ``out="models/ours"``); they win over the file.
+
+    Returns:
+        The model: ``adapted.folder`` is a starting point for `train`, ``adapted.perplexity["after"].value``.
+
+    Raises:
+        TunesmithError: see `tunesmith.errors`.
+    """
+    from tunesmith import adapt as adapting
+    from tunesmith.training.progress import Stages
+
+    if not isinstance(config, AdaptConfig):
+        config = resolved(AdaptConfig, config, options)
+    elif options:
+        raise UsageError("adapt: give an AdaptConfig, or options, not both")
+    return adapting.adapt(str(texts), config, stages or Stages())
 
 
 def load(run: Run | str | Path, precision: str = "float32") -> Predictor:

@@ -65,7 +65,7 @@ def train(data: str, config: Config, stages: Stages) -> Run:
             _say_warnings(findings, stages)
         task: Task = lookup(TASKS, "tasks", kind)()
         with clock.stage("model"):
-            precision = records_of.precision(folder, config)
+            precision = records_of.precision(folder, config.training.precision, config.output.resume)
             point = StartingPoint.load(config, task, splits["train"], precision)
         # Nothing was written so far: a bad file or model leaves an earlier run in the folder as it was.
         record = records_of.begin(config, point, splits, files, findings)

@@ -21,6 +21,7 @@ from torch import nn
 from transformers import (
     AutoConfig,
     AutoModel,
+    AutoModelForMaskedLM,
     AutoModelForQuestionAnswering,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
@@ -29,7 +30,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from tunesmith.config import ModelSettings
+from tunesmith.config import SourceSettings
 from tunesmith.errors import ModelError
 from tunesmith.models.heads import PooledClassifier, head_parameter_names, load_pooled, quiet_library, sentence_pooling
 from tunesmith.registry import did_you_mean
@@ -51,6 +52,7 @@ HEADS: dict[str, Any] = {
 }
 _HEAD_NAMES = {
     AutoModel: "model without a head",
+    AutoModelForMaskedLM: "masked-language head",
     AutoModelForSequenceClassification: "sequence-classification head",
     AutoModelForTokenClassification: "token-classification head",
     AutoModelForQuestionAnswering: "question-answering head",
@@ -84,7 +86,7 @@ class Source:
         return {"revision": self.revision, "local_files_only": self.local, "trust_remote_code": False}
 
 
-def find_source(settings: ModelSettings) -> Source:
+def find_source(settings: SourceSettings) -> Source:
     """Resolve a model name to a folder or Hub name; packaged weights are verified by their hash.
 
     Raises:
@@ -201,24 +203,60 @@ def load_classifier(
     torch.manual_seed(seed)
     model: Any
     model, info = _from_pretrained(auto, source, config)
-    new_head = head_parameter_names(model) if pooling == "head" else set()
-    unexpected = {*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])} - new_head
-    # A pooler that the checkpoint lacks is part of the head as far as the user is concerned: it is new.
-    unexpected = {key for key in unexpected if "pooler" not in key}
+    _new_weights(source, info, head_parameter_names(model) if pooling == "head" else set())
+    if pooling != "head":
+        model = PooledClassifier(model, len(label_names), pooling)
+    _check_fit(model, tokenizer, source)
+    return model  # type: ignore[no-any-return]
+
+
+def load_masked(source: Source, tokenizer: PreTrainedTokenizerBase, seed: int) -> tuple[Any, bool]:
+    """A masked language model in float32, and whether (a part of) its head is not in the checkpoint and starts fresh.
+
+    Args:
+        seed: of a fresh head's initial weights.
+
+    Raises:
+        ModelError: the architecture has no such head, weights are missing, not finite, or not safetensors.
+    """
+    torch.manual_seed(seed)
+    model, info = _from_pretrained(AutoModelForMaskedLM, source, load_config(source))
+    new = _new_weights(source, info, head_parameter_names(model))
+    _check_fit(model, tokenizer, source)
+    return model, bool(new)
+
+
+def load_pooler(source: Source) -> dict[str, torch.Tensor]:
+    """The weights of a checkpoint's pooler under their names in a bare model; none where it has no trained one."""
+    model, info = _from_pretrained(AutoModel, source, load_config(source))
+    missing = {*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])}
+    weights = {name: value for name, value in model.state_dict().items() if "pooler" in name}
+    return {} if missing & set(weights) else weights
+
+
+def _new_weights(source: Source, info: dict[str, Any], head: set[str]) -> set[str]:
+    """Names of the weights of the head that the checkpoint lacks.
+
+    Raises:
+        ModelError: it lacks others. A pooler counts as part of the head, as far as the user is concerned.
+    """
+    missing = {*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])}
+    unexpected = {key for key in missing - head if "pooler" not in key}
     if unexpected:
         raise ModelError(
             f"model {source.name}: {len(unexpected)} weights are missing from the checkpoint "
             f"(first: {sorted(unexpected)[0]}); it does not fit its config.json"
         )
-    if pooling != "head":
-        model = PooledClassifier(model, len(label_names), pooling)
+    return missing & head
+
+
+def _check_fit(model: Any, tokenizer: PreTrainedTokenizerBase, source: Source) -> None:
     if getattr(model.config, "vocab_size", len(tokenizer)) < len(tokenizer):
         raise ModelError(
             f"model {source.name}: the tokenizer has {len(tokenizer)} tokens, the model {model.config.vocab_size}; "
             "they do not belong together"
         )
     check_finite(model, source.name)
-    return model  # type: ignore[no-any-return]
 
 
 def load_trained(source: Source, head: str) -> tuple[nn.Module, PreTrainedTokenizerBase]:
