@@ -21,7 +21,7 @@ from tunesmith.errors import DataError, ModelError, UsageError
 from tunesmith.run import RECORD, Run
 
 if TYPE_CHECKING:
-    from tunesmith.adapt import AdaptedModel
+    from tunesmith.adapting import AdaptedModel
     from tunesmith.evaluation.intervals import Score
     from tunesmith.predictor import Predictor
     from tunesmith.training.progress import Stages
@@ -96,7 +96,7 @@ def adapt(
     Raises:
         TunesmithError: see `tunesmith.errors`.
     """
-    from tunesmith import adapt as adapting
+    from tunesmith import adapting
     from tunesmith.training.progress import Stages
 
     if not isinstance(config, AdaptConfig):

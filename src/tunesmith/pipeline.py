@@ -32,9 +32,9 @@ from tunesmith.tasks import TASKS
 from tunesmith.tasks.base import Task
 from tunesmith.tasks.encoding import Features
 from tunesmith.training.candidates import Candidate, StartingPoint, choose_methods, try_method
-from tunesmith.training.fit import Workplace
 from tunesmith.training.progress import Stages, require_tracker
 from tunesmith.training.signals import StopRequest
+from tunesmith.training.stepping import Workplace
 
 SPLITS = ("train", "valid", "test")
 

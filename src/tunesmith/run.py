@@ -68,9 +68,8 @@ def read_record(folder: Path, name: str = RECORD) -> dict[str, Any]:
     try:
         record = json.loads((folder / name).read_text(encoding="utf-8"))
     except OSError as error:
-        raise ModelError(
-            f"{folder}: not a run ({name}: {error.strerror}); give the folder that train printed"
-        ) from None
+        where = f"{folder}: not a run ({name}: {error.strerror})"
+        raise ModelError(f"{where}; give the folder that train printed") from None
     except ValueError as error:
         raise ModelError(f"{folder / name}: damaged ({error})") from None
     if not isinstance(record, dict) or record.get("version") != VERSION:

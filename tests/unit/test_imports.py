@@ -27,7 +27,7 @@ LAYERS = [
     {"report"},
     {"run"},
     {"record"},
-    {"pipeline", "adapt"},
+    {"pipeline", "adapting"},
     {"api"},
     {"demo"},
     {"cli", "__init__", "__main__"},

@@ -68,7 +68,7 @@ def read(path: str, settings: DataSettings) -> RawTable:
     """
     codec_name(settings.encoding)
     if path.startswith("hub:"):
-        format = "hub"
+        format: str | None = "hub"
     else:
         found = local_path(path)
         format = settings.format or detect(found)
@@ -79,7 +79,7 @@ def read(path: str, settings: DataSettings) -> RawTable:
         if format in FORMATS and format != "text" and found.is_dir() != (format in FOLDERS):
             wanted, other = ("folder", "file") if format in FOLDERS else ("file", "folder")
             raise DataError(f"{path}: format {format} needs a {wanted}, found a {other}; check the path and --format")
-    table = lookup(FORMATS, "formats", format)(path, settings)
+    table = lookup(FORMATS, "formats", str(format))(path, settings)
     assert isinstance(table, RawTable)
     return table
 

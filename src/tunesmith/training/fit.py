@@ -27,34 +27,12 @@ from tunesmith.tasks.encoding import Features
 from tunesmith.training.arguments import TrainingArguments
 from tunesmith.training.inference import pooled_vectors, predict_outputs, tokens_in_order
 from tunesmith.training.plan import Plan
-from tunesmith.training.progress import ProgressCallback, Stages
+from tunesmith.training.progress import ProgressCallback
 from tunesmith.training.sampling import PaddingCollator
-from tunesmith.training.signals import StopRequest
-from tunesmith.training.stepping import planned_steps, resume_from, step_arguments
+from tunesmith.training.stepping import Workplace, planned_steps, resume_from, step_arguments
 from tunesmith.training.trainer import Trainer
 
 CHECKPOINT_PREFIX = "step"
-
-
-@dataclass(frozen=True)
-class Workplace:
-    """What a fit works with besides its data.
-
-    Attributes:
-        folder: the run folder.
-        tokenizer: for its padding.
-        stages: progress for the user.
-        stop: request to end in order.
-        identity: of the run, stored in checkpoints.
-        resume: continue from the newest valid checkpoint, if there is one.
-    """
-
-    folder: Path
-    tokenizer: Any
-    stages: Stages
-    stop: StopRequest
-    identity: dict[str, Any]
-    resume: bool
 
 
 @dataclass(frozen=True)
@@ -206,9 +184,7 @@ def _train(model: nn.Module, job: Assignment) -> tuple[dict[str, Any], dict[str,
         if settings.early_stopping:
             trainer.add_callback(EarlyStoppingCallback(settings.early_stopping))
         with place.stop:
-            trainer.train(
-                resume_from(folder, CHECKPOINT_PREFIX, place.identity, place.stages) if place.resume else None
-            )
+            trainer.train(resume_from(folder, CHECKPOINT_PREFIX, place))
     if trainer.state.best_global_step is None:
         raise ModelError(f"no evaluation gave a usable {settings.metric}; choose another --metric")
     best = {"step": trainer.state.best_global_step, "metric": settings.metric, "value": trainer.state.best_metric}

@@ -24,11 +24,10 @@ from tunesmith.models.masked import PREDICTED, head_at_predicted
 from tunesmith.tasks.losses import IGNORED, MaskedCrossEntropy
 from tunesmith.tasks.masking import Blocks
 from tunesmith.training.arguments import TrainingArguments
-from tunesmith.training.fit import Workplace
 from tunesmith.training.plan import Plan
 from tunesmith.training.progress import ProgressCallback
 from tunesmith.training.sampling import PaddingCollator
-from tunesmith.training.stepping import planned_steps, resume_from, step_arguments
+from tunesmith.training.stepping import Workplace, planned_steps, resume_from, step_arguments
 from tunesmith.training.trainer import Trainer
 
 RESAMPLES = 1_000
@@ -146,13 +145,13 @@ def _phase(job: Adaptation, name: str, collate: MaskedCollator) -> int:
         )
         trainer.remove_callback(PrinterCallback)
         with place.stop:
-            trainer.train(resume_from(folder, name, place.identity, place.stages) if place.resume else None)
+            trainer.train(resume_from(folder, name, place))
     model.requires_grad_(True)
     return int(trainer.state.global_step)
 
 
 def perplexity(model: nn.Module, blocks: Blocks, collate: MaskedCollator, settings: AdaptationSettings) -> Score:
-    """Exponential of the mean loss of the predicted tokens, with an interval over blocks; masks are those of epoch 0."""
+    """Exponential of the mean loss of the predicted tokens, with an interval over blocks; always the same masks."""
     blocks.begin("held out", 0)
     device = next(model.parameters()).device
     was_training = model.training

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,30 @@ from tunesmith.config import OptimisationSettings
 from tunesmith.errors import ModelError
 from tunesmith.training import checkpoint as checkpoints
 from tunesmith.training.progress import Stages
+from tunesmith.training.signals import StopRequest
 
 LOGS_PER_EPOCH = 20
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """What a fit works with besides its data.
+
+    Attributes:
+        folder: the run folder.
+        tokenizer: for its padding.
+        stages: progress for the user.
+        stop: request to end in order.
+        identity: of the run, stored in checkpoints.
+        resume: continue from the newest valid checkpoint, if there is one.
+    """
+
+    folder: Path
+    tokenizer: Any
+    stages: Stages
+    stop: StopRequest
+    identity: dict[str, Any]
+    resume: bool
 
 
 def planned_steps(settings: OptimisationSettings, rows: int) -> int:
@@ -62,10 +85,12 @@ def step_arguments(settings: OptimisationSettings, rows: int, folder: Path) -> d
     }
 
 
-def resume_from(folder: Path, prefix: str, identity: dict[str, Any], stages: Stages) -> str | None:
-    """The newest checkpoint that can be used, if there is one; the user is told."""
-    found, problems = checkpoints.last_valid(folder, prefix, identity)
+def resume_from(folder: Path, prefix: str, place: Workplace) -> str | None:
+    """For a run that is resumed, the newest checkpoint that can be used, if there is one; the user is told."""
+    if not place.resume:
+        return None
+    found, problems = checkpoints.last_valid(folder, prefix, place.identity)
     for problem in problems:
-        stages.say(f"warning: {problem}")
-    stages.say(f"resuming from {found}" if found else "no checkpoint yet: starting from the first step")
+        place.stages.say(f"warning: {problem}")
+    place.stages.say(f"resuming from {found}" if found else "no checkpoint yet: starting from the first step")
     return None if found is None else str(found)

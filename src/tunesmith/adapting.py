@@ -30,10 +30,10 @@ from tunesmith.models.loading import (
 from tunesmith.models.masked import save_masked
 from tunesmith.run import VERSION, check_folder, locked, machine, versions, write_record
 from tunesmith.tasks.masking import Blocks, Vocabulary, choose_block_length, tokenise
-from tunesmith.training.fit import Workplace
 from tunesmith.training.masked import Adaptation, Adapted, adapt_model
 from tunesmith.training.progress import Stages, require_tracker
 from tunesmith.training.signals import StopRequest
+from tunesmith.training.stepping import Workplace
 
 RECORD = "adapt.json"
 FRESH_HEAD = (
