@@ -22,12 +22,11 @@ from tunesmith.models.loading import (
     Source,
     find_source,
     load_config,
-    load_masked,
     load_tokenizer,
     token_limit,
     weights_sha256,
 )
-from tunesmith.models.masked import save_masked
+from tunesmith.models.masked import load_masked, save_masked
 from tunesmith.run import VERSION, check_folder, locked, machine, versions, write_record
 from tunesmith.tasks.masking import Blocks, Vocabulary, choose_block_length, tokenise
 from tunesmith.training.masked import Adaptation, Adapted, adapt_model

@@ -51,7 +51,7 @@ def main() -> None:
     except typer.Exit as stop:
         sys.exit(stop.exit_code)
     except (KeyboardInterrupt, typer.Abort):
-        _fail(["interrupted; `train` goes on where it was with the same command and --resume"], 130, as_json)
+        _fail(["interrupted; the same command with --resume goes on where `train` or `adapt` was"], 130, as_json)
     except TunesmithError as error:
         if debug:
             traceback.print_exc()

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import json
+import shutil
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +26,8 @@ from tunesmith.config import DataSettings, SourceSettings
 from tunesmith.data.texts import read_texts
 from tunesmith.errors import DataError, Interrupted, ModelError, UsageError
 from tunesmith.models.heads import head_parameter_names
-from tunesmith.models.loading import find_source, load_masked, load_tokenizer
-from tunesmith.models.masked import PREDICTED, head_at_predicted
+from tunesmith.models.loading import find_source, load_tokenizer
+from tunesmith.models.masked import PREDICTED, head_at_predicted, load_masked
 from tunesmith.tasks.losses import IGNORED, MaskedCrossEntropy
 from tunesmith.tasks.masking import Blocks, Vocabulary, mask_words, tokenise
 from tunesmith.training import masked
@@ -224,11 +227,11 @@ def test_a_fresh_head_is_warmed_up_before_the_body_moves(
         return measure(model, *rest)
 
     monkeypatch.setattr(masked, "perplexity", watched)
-    adapted = adapt(corpus, tmp_path / "out", source, sets=None, head_lr=1e-2)
+    adapted = adapt(corpus, tmp_path / "out", source, head_lr=1e-2)
     assert adapted.record["model"]["fresh_head"] and set(adapted.perplexity) == {"before", "after_warmup", "after"}
     assert adapted.perplexity["after_warmup"].value < adapted.perplexity["before"].value
     assert len(seen) == 3
-    moved = [{name for name in a if not torch.equal(a[name], b[name])} for a, b in zip(seen, seen[1:], strict=False)]
+    moved = [{name for name in a if not torch.equal(a[name], b[name])} for a, b in pairwise(seen)]
     model = AutoModelForMaskedLM.from_pretrained(source)
     assert moved[0] and moved[0] <= {*head_parameter_names(model), "cls.predictions.decoder.bias"}
     assert any(name.startswith("bert.encoder") for name in moved[1])
@@ -262,8 +265,6 @@ def test_a_resumed_run_equals_the_straight_one_bit_for_bit(
 
 
 def test_a_sentence_encoder_keeps_its_pooling(corpus: Path, tmp_path: Path, trained_head: Path) -> None:
-    import shutil
-
     source = tmp_path / "source"
     shutil.copytree(trained_head, source)
     (source / "1_Pooling").mkdir()
@@ -296,8 +297,6 @@ def read(path: Path, **settings: Any) -> Any:
 
 
 def test_folders_paragraphs_and_lines(tmp_path: Path) -> None:
-    import gzip
-
     folder = tmp_path / "texts"
     (folder / "deep").mkdir(parents=True)
     (folder / "a.txt").write_text("one\n\ntwo")

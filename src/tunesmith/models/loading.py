@@ -202,39 +202,15 @@ def load_classifier(
     auto: Any = HEADS[head] if pooling == "head" else AutoModel
     torch.manual_seed(seed)
     model: Any
-    model, info = _from_pretrained(auto, source, config)
-    _new_weights(source, info, head_parameter_names(model) if pooling == "head" else set())
+    model, info = from_pretrained(auto, source, config)
+    new_weights(source, info, head_parameter_names(model) if pooling == "head" else set())
     if pooling != "head":
         model = PooledClassifier(model, len(label_names), pooling)
-    _check_fit(model, tokenizer, source)
+    check_fit(model, tokenizer, source)
     return model  # type: ignore[no-any-return]
 
 
-def load_masked(source: Source, tokenizer: PreTrainedTokenizerBase, seed: int) -> tuple[Any, bool]:
-    """A masked language model in float32, and whether (a part of) its head is not in the checkpoint and starts fresh.
-
-    Args:
-        seed: of a fresh head's initial weights.
-
-    Raises:
-        ModelError: the architecture has no such head, weights are missing, not finite, or not safetensors.
-    """
-    torch.manual_seed(seed)
-    model, info = _from_pretrained(AutoModelForMaskedLM, source, load_config(source))
-    new = _new_weights(source, info, head_parameter_names(model))
-    _check_fit(model, tokenizer, source)
-    return model, bool(new)
-
-
-def load_pooler(source: Source) -> dict[str, torch.Tensor]:
-    """The weights of a checkpoint's pooler under their names in a bare model; none where it has no trained one."""
-    model, info = _from_pretrained(AutoModel, source, load_config(source))
-    missing = {*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])}
-    weights = {name: value for name, value in model.state_dict().items() if "pooler" in name}
-    return {} if missing & set(weights) else weights
-
-
-def _new_weights(source: Source, info: dict[str, Any], head: set[str]) -> set[str]:
+def new_weights(source: Source, info: dict[str, Any], head: set[str]) -> set[str]:
     """Names of the weights of the head that the checkpoint lacks.
 
     Raises:
@@ -250,7 +226,8 @@ def _new_weights(source: Source, info: dict[str, Any], head: set[str]) -> set[st
     return missing & head
 
 
-def _check_fit(model: Any, tokenizer: PreTrainedTokenizerBase, source: Source) -> None:
+def check_fit(model: Any, tokenizer: PreTrainedTokenizerBase, source: Source) -> None:
+    """Refuse a model that does not know all tokens of the tokenizer, or has weights that are not finite."""
     if getattr(model.config, "vocab_size", len(tokenizer)) < len(tokenizer):
         raise ModelError(
             f"model {source.name}: the tokenizer has {len(tokenizer)} tokens, the model {model.config.vocab_size}; "
@@ -275,7 +252,7 @@ def load_trained(source: Source, head: str) -> tuple[nn.Module, PreTrainedTokeni
         with _translate(source, "weights"), quiet_library():
             model: nn.Module = load_pooled(source.folder, arguments)
     else:
-        model, info = _from_pretrained(HEADS[head], source, config)
+        model, info = from_pretrained(HEADS[head], source, config)
         if info["missing_keys"] or info["mismatched_keys"]:
             raise ModelError(
                 f"model {source.name}: weights are missing or misshapen ({sorted(info['missing_keys'])[:3]})"
@@ -330,7 +307,12 @@ def _safe_arguments(source: Source, config: PreTrainedConfig, model_class: Any) 
     }
 
 
-def _from_pretrained(auto: Any, source: Source, config: PreTrainedConfig) -> tuple[Any, dict[str, Any]]:
+def from_pretrained(auto: Any, source: Source, config: PreTrainedConfig) -> tuple[Any, dict[str, Any]]:
+    """A model of a transformers auto class, and what its checkpoint lacks.
+
+    Raises:
+        ModelError: the architecture has no such head, or the checkpoint cannot be loaded safely.
+    """
     arguments = _safe_arguments(source, config, _model_class(auto, source, config))
     with _translate(source, "weights"), quiet_library():
         # A head trained for other labels is replaced; the caller refuses anything else that does not match.

@@ -11,14 +11,39 @@ from typing import Any
 
 import torch
 from torch import nn
+from transformers import AutoModel, AutoModelForMaskedLM, PreTrainedTokenizerBase
 
-from tunesmith.models.heads import base_model, quiet_library
-from tunesmith.models.loading import Source, load_pooler
+from tunesmith.models.heads import base_model, head_parameter_names, quiet_library
+from tunesmith.models.loading import Source, check_fit, from_pretrained, load_config, new_weights
 
 PREDICTED = "predicted"
 """Name of the input that says, by a bool (n, length), at which tokens the head is wanted."""
 COPIED = {".json", ".txt", ".safetensors"}
 TOLERANCE = 1e-5
+
+
+def load_masked(source: Source, tokenizer: PreTrainedTokenizerBase, seed: int) -> tuple[Any, bool]:
+    """A masked language model in float32, and whether (a part of) its head is not in the checkpoint and starts fresh.
+
+    Args:
+        seed: of a fresh head's initial weights.
+
+    Raises:
+        ModelError: the architecture has no such head, weights are missing, not finite, or not safetensors.
+    """
+    torch.manual_seed(seed)
+    model, info = from_pretrained(AutoModelForMaskedLM, source, load_config(source))
+    new = new_weights(source, info, head_parameter_names(model))
+    check_fit(model, tokenizer, source)
+    return model, bool(new)
+
+
+def load_pooler(source: Source) -> dict[str, torch.Tensor]:
+    """The weights of a checkpoint's pooler under their names in a bare model; none where it has no trained one."""
+    model, info = from_pretrained(AutoModel, source, load_config(source))
+    missing = {*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])}
+    weights = {name: value for name, value in model.state_dict().items() if "pooler" in name}
+    return {} if missing & set(weights) else weights
 
 
 @contextmanager
