@@ -14,16 +14,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tunesmith.api import check, evaluate, find_models, load, train
+    from tunesmith.api import adapt, check, evaluate, find_models, load, train
     from tunesmith.training.arguments import TrainingArguments
     from tunesmith.training.trainer import Trainer
 
 __version__ = "0.1.0"
-__all__ = ["Trainer", "TrainingArguments", "check", "evaluate", "find_models", "load", "train"]
+__all__ = ["Trainer", "TrainingArguments", "adapt", "check", "evaluate", "find_models", "load", "train"]
 
 _MODULES = {
     "Trainer": "tunesmith.training.trainer",
     "TrainingArguments": "tunesmith.training.arguments",
+    "adapt": "tunesmith.api",
     "check": "tunesmith.api",
     "evaluate": "tunesmith.api",
     "find_models": "tunesmith.api",

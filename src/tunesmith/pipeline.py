@@ -33,9 +33,9 @@ from tunesmith.tasks import TASKS
 from tunesmith.tasks.base import Task
 from tunesmith.tasks.encoding import Features
 from tunesmith.training.candidates import Candidate, StartingPoint, choose_methods, try_method
-from tunesmith.training.fit import Workplace
 from tunesmith.training.progress import Stages, require_tracker
 from tunesmith.training.signals import StopRequest
+from tunesmith.training.stepping import Workplace
 
 SPLITS = ("train", "valid", "test")
 
@@ -67,7 +67,7 @@ def train(data: str, config: Config, stages: Stages) -> Run:
         task: Task = lookup(TASKS, "tasks", kind)()
         with clock.stage("model"):
             augmenter = Augmenter.of(config, kind, splits["train"])
-            precision = records_of.precision(folder, config)
+            precision = records_of.precision(folder, config.training.precision, config.output.resume)
             point = StartingPoint.load(config, task, splits["train"], precision)
         # Nothing was written so far: a bad file or model leaves an earlier run in the folder as it was.
         record = records_of.begin(config, point, splits, files, findings)

@@ -24,7 +24,7 @@ from tunesmith.errors import Interrupted, ResourceError, UsageError, is_disk_ful
 from tunesmith.evaluation.intervals import Score
 from tunesmith.models.loading import weights_sha256
 from tunesmith.predictor import Scored
-from tunesmith.run import VERSION, Run, clear_folder, machine, versions, write_record, write_text
+from tunesmith.run import RECORD, VERSION, clear_folder, machine, read_record, versions, write_record, write_text
 from tunesmith.training.candidates import Candidate, StartingPoint
 
 NOT_PART_OF_THE_RESULT = (
@@ -57,11 +57,11 @@ class Clock:
         return round(time.perf_counter() - self.start, 3)
 
 
-def precision(folder: Path, config: Config) -> Precision:
+def precision(folder: Path, wanted: str, resume: bool, name: str = RECORD) -> Precision:
     """The precision of the run; a resumed one goes on with what was measured when it began."""
-    if config.output.resume:
-        return Precision(**Run.load(folder).record["engine"]["precision"])
-    return choose_precision(config.training.precision)
+    if resume:
+        return Precision(**read_record(folder, name)["engine"]["precision"])
+    return choose_precision(wanted)
 
 
 def begin(
@@ -100,24 +100,24 @@ def begin(
         "best": {},
         "warnings": [finding.message for finding in findings if finding.level == "warning"],
         "requested": requested,
-        "identity": {"config": _result_hash(requested), "data": _hash([facts, [file["sha256"] for file in files]])},
+        "identity": identity(requested, [facts, [file["sha256"] for file in files]]),
     }
 
 
 @contextmanager
-def kept(folder: Path, record: dict[str, Any], resume: bool) -> Iterator[None]:
-    """Keep the record on disk while the run lasts, and its status true however it ends.
+def kept(folder: Path, record: dict[str, Any], resume: bool, name: str = RECORD) -> Iterator[None]:
+    """Keep the record on disk, as `name`, while the run lasts, and its status true however it ends.
 
     Raises:
         UsageError: a resumed run differs from the one in the folder; the differences are named.
         ResourceError: the disk is full.
     """
     if resume:
-        _refuse_changes(Run.load(folder).record, record)
+        _refuse_changes(read_record(folder, name), record)
     else:
         clear_folder(folder)
         (folder / "metrics.jsonl").write_text("", encoding="utf-8")
-    write_record(folder, record)
+    write_record(folder, record, name)
     try:
         yield
     except (Interrupted, KeyboardInterrupt):
@@ -125,7 +125,7 @@ def kept(folder: Path, record: dict[str, Any], resume: bool) -> Iterator[None]:
     except BaseException as error:
         record |= {"status": "failed", "error": str(error)}
         with suppress(OSError):
-            write_record(folder, record)
+            write_record(folder, record, name)
         if is_disk_full(error):
             free = shutil.disk_usage(folder).free
             raise ResourceError(
@@ -229,8 +229,10 @@ def _flat(tree: Mapping[str, Any]) -> dict[str, Any]:
     return {f"{section}.{name}": value for section, values in tree.items() for name, value in values.items()}
 
 
-def _result_hash(requested: Mapping[str, Any]) -> str:
-    return _hash({k: v for k, v in _flat(requested).items() if not k.startswith(NOT_PART_OF_THE_RESULT)})
+def identity(requested: Mapping[str, Any], data: Any) -> dict[str, str]:
+    """What checkpoints of a run belong to: hashes of the settings that decide its result, and of facts of its data."""
+    deciding = {k: v for k, v in _flat(requested).items() if not k.startswith(NOT_PART_OF_THE_RESULT)}
+    return {"config": _hash(deciding), "data": _hash(data)}
 
 
 def _hash(value: Any) -> str:

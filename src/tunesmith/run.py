@@ -41,20 +41,7 @@ class Run:
         Raises:
             ModelError: there is no readable ``run.json`` in it.
         """
-        path = Path(folder)
-        try:
-            record = json.loads((path / RECORD).read_text(encoding="utf-8"))
-        except OSError as error:
-            raise ModelError(
-                f"{path}: not a run ({RECORD}: {error.strerror}); give the folder that train printed"
-            ) from None
-        except ValueError as error:
-            raise ModelError(f"{path / RECORD}: damaged ({error})") from None
-        if not isinstance(record, dict) or record.get("version") != VERSION:
-            raise ModelError(
-                f"{path / RECORD}: not a record of version {VERSION}; train again, or use an older Tunesmith"
-            )
-        return cls(path, record)
+        return cls(Path(folder), read_record(Path(folder)))
 
     @property
     def metrics(self) -> dict[str, dict[str, Score]]:
@@ -72,9 +59,30 @@ class Run:
         return str(self.folder)
 
 
+def read_record(folder: Path, name: str = RECORD) -> dict[str, Any]:
+    """The record of a run.
+
+    Raises:
+        ModelError: there is no readable one in the folder.
+    """
+    try:
+        record = json.loads((folder / name).read_text(encoding="utf-8"))
+    except OSError as error:
+        where = f"{folder}: not a run ({name}: {error.strerror})"
+        raise ModelError(f"{where}; give the folder that train printed") from None
+    except ValueError as error:
+        raise ModelError(f"{folder / name}: damaged ({error})") from None
+    if not isinstance(record, dict) or record.get("version") != VERSION:
+        raise ModelError(f"{folder / name}: not a record of version {VERSION}; train again, or use an older Tunesmith")
+    return record
+
+
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path, record: str = RECORD) -> Iterator[None]:
     """Hold a run folder for this process.
+
+    Args:
+        record: name of the run's record.
 
     Raises:
         UsageError: another process holds it.
@@ -98,23 +106,26 @@ def locked(folder: Path) -> Iterator[None]:
         os.pwrite(descriptor, str(os.getpid()).encode(), 0)
         yield
     finally:
-        if not (folder / RECORD).exists():  # nothing came of it
+        if not (folder / record).exists():  # nothing came of it
             (folder / LOCK).unlink(missing_ok=True)
             if made and not _content(folder):
                 folder.rmdir()
         os.close(descriptor)
 
 
-def check_folder(folder: Path, overwrite: bool, resume: bool, inputs: Iterable[str | None]) -> None:
+def check_folder(
+    folder: Path, overwrite: bool, resume: bool, inputs: Iterable[str | None], record: str = RECORD
+) -> None:
     """Whether the flags allow a run in the folder; nothing is changed yet.
 
     Args:
         inputs: what the run reads; none of it may lie in a folder that is replaced.
+        record: name of the run's record.
 
     Raises:
         UsageError: it holds something that the flags do not allow to touch, or not the run that is to be resumed.
     """
-    has_run = (folder / RECORD).exists()
+    has_run = (folder / record).exists()
     if resume:
         if not has_run:
             raise UsageError(f"--resume: {folder} holds no run; start it without --resume")
@@ -146,9 +157,9 @@ def _content(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.name != LOCK) if folder.exists() else []
 
 
-def write_record(folder: Path, record: Mapping[str, Any]) -> None:
-    """Replace ``run.json`` in one step, so that a reader never sees half of it."""
-    write_text(folder / RECORD, json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+def write_record(folder: Path, record: Mapping[str, Any], name: str = RECORD) -> None:
+    """Replace the record in one step, so that a reader never sees half of it."""
+    write_text(folder / name, json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def write_text(path: Path, text: str) -> None:

@@ -25,11 +25,12 @@ from tunesmith.registry import lookup
 from tunesmith.tasks import TASKS
 from tunesmith.tasks.encoding import Features
 from tunesmith.training.candidates import StartingPoint
-from tunesmith.training.fit import Assignment, Fit, Workplace, fit, resolve_training
+from tunesmith.training.fit import Assignment, Fit, fit, resolve_training
 from tunesmith.training.inference import predict_logits
 from tunesmith.training.progress import Stages
 from tunesmith.training.sampling import PaddingCollator
 from tunesmith.training.signals import StopRequest
+from tunesmith.training.stepping import Workplace
 
 WORDS = ["good", "bad", "great", "film", "book", "card", "bank", "money", "late", "lost", "new", "old", "fast", "cat"]
 NAMES = ("alpha", "beta", "gamma")

@@ -20,9 +20,9 @@ from tunesmith.data.augmentation.techniques import Materials
 from tunesmith.data.records import Span, text_records
 from tunesmith.errors import ModelError, UsageError
 from tunesmith.run import Run
-from tunesmith.training.masked import Masked
 from tunesmith.training.mixup import mix
 from tunesmith.training.progress import Stages
+from tunesmith.training.proposals import Masked
 
 QUICK: dict[str, Any] = {"epochs": 1, "batch_size": 8, "precision": "float32", "stages": Stages(quiet=True)}
 WORDS = ["film", "book", "card", "bank", "money", "late", "lost", "new", "old", "fast", "cat"]

@@ -15,7 +15,7 @@ SOURCE = Path(__file__).parents[2] / "src" / "tunesmith"
 
 # From low to high; names in one row may import each other.
 LAYERS = [
-    {"errors", "registry", "yamltext", "memory", "config"},
+    {"errors", "registry", "yamltext", "memory", "config", "adaptconfig"},
     {"data"},
     {"evaluation"},
     {"tasks"},
@@ -27,7 +27,7 @@ LAYERS = [
     {"report"},
     {"run"},
     {"record"},
-    {"pipeline"},
+    {"pipeline", "adapting"},
     {"api"},
     {"console"},
     {"demo"},

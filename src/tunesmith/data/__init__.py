@@ -30,6 +30,7 @@ FORMATS: dict[str, str] = {
     "labelstudio": "tunesmith.data.readers.jsonlines:read_array",
     "doccano": "tunesmith.data.readers.jsonlines:read",
     "prodigy": "tunesmith.data.readers.jsonlines:read",
+    "text": "tunesmith.data.readers.plain:read",
     "hub": "tunesmith.data.readers.hub:read",
 }
 ENDINGS = {
@@ -67,19 +68,28 @@ def read(path: str, settings: DataSettings) -> RawTable:
     """
     codec_name(settings.encoding)
     if path.startswith("hub:"):
-        format = "hub"
+        format: str | None = "hub"
     else:
         found = local_path(path)
-        format = settings.format or _detect(found)
-        if format in FORMATS and found.is_dir() != (format in FOLDERS):
+        format = settings.format or detect(found)
+        if format is None:
+            known = ", ".join(names(FORMATS, "formats"))
+            ending = ([e.lower() for e in found.suffixes if e.lower() != ".gz"] or [""])[-1]
+            raise DataError(f"{path}: the ending {ending!r} does not tell the format; give --format ({known})")
+        if format in FORMATS and format != "text" and found.is_dir() != (format in FOLDERS):
             wanted, other = ("folder", "file") if format in FOLDERS else ("file", "folder")
             raise DataError(f"{path}: format {format} needs a {wanted}, found a {other}; check the path and --format")
-    table = lookup(FORMATS, "formats", format)(path, settings)
+    table = lookup(FORMATS, "formats", str(format))(path, settings)
     assert isinstance(table, RawTable)
     return table
 
 
-def _detect(path: Path) -> str:
+def detect(path: Path) -> str | None:
+    """The format of a local file or folder by its name and beginning; None where they do not tell.
+
+    Raises:
+        DataError: a folder without subfolders, or a compressed file of a format that is not read so.
+    """
     if path.is_dir():
         entries = {entry.name for entry in path.iterdir()}
         if "dataset_dict.json" in entries or {"state.json", "dataset_info.json"} <= entries:
@@ -99,8 +109,7 @@ def _detect(path: Path) -> str:
             return "fasttext"
         if looks_like_columns(head):
             return "conll"
-        known = ", ".join(names(FORMATS, "formats"))
-        raise DataError(f"{path}: the ending {ending[0]!r} does not tell the format; give --format ({known})")
+        return None
     if compressed and format in BINARY:
         raise DataError(f"{path}: {format} files are not read as .gz; unpack it first")
     return format

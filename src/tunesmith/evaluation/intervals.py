@@ -49,7 +49,8 @@ class Score:
 
     def text(self, metric: str) -> str:
         """The score as text, in percent where `metric` is a proportion: 93.8 % with its limits in brackets."""
-        return str(self) if metric not in METRICS or METRICS[metric].is_proportion else _plain(self)
+        plain = metric == "perplexity" or (metric in METRICS and not METRICS[metric].is_proportion)
+        return _plain(self) if plain else str(self)
 
     def __str__(self) -> str:
         return f"{100 * self.value:.1f} % ({100 * self.low:.1f} – {100 * self.high:.1f})"

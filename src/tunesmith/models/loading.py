@@ -30,7 +30,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from tunesmith.config import ModelSettings
+from tunesmith.config import SourceSettings
 from tunesmith.errors import ModelError
 from tunesmith.models.heads import PooledClassifier, head_parameter_names, load_pooled, quiet_library, sentence_pooling
 from tunesmith.registry import did_you_mean
@@ -86,7 +86,7 @@ class Source:
         return {"revision": self.revision, "local_files_only": self.local, "trust_remote_code": False}
 
 
-def find_source(settings: ModelSettings) -> Source:
+def find_source(settings: SourceSettings) -> Source:
     """Resolve a model name to a folder or Hub name; packaged weights are verified by their hash.
 
     Raises:
@@ -202,25 +202,38 @@ def load_classifier(
     auto: Any = HEADS[head] if pooling == "head" else AutoModel
     torch.manual_seed(seed)
     model: Any
-    model, info = _from_pretrained(auto, source, config)
-    new_head = head_parameter_names(model) if pooling == "head" else set()
-    unexpected = {*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])} - new_head
-    # A pooler that the checkpoint lacks is part of the head as far as the user is concerned: it is new.
-    unexpected = {key for key in unexpected if "pooler" not in key}
+    model, info = from_pretrained(auto, source, config)
+    new_weights(source, info, head_parameter_names(model) if pooling == "head" else set())
+    if pooling != "head":
+        model = PooledClassifier(model, len(label_names), pooling)
+    check_fit(model, tokenizer, source)
+    return model  # type: ignore[no-any-return]
+
+
+def new_weights(source: Source, info: dict[str, Any], head: set[str]) -> set[str]:
+    """Names of the weights of the head that the checkpoint lacks.
+
+    Raises:
+        ModelError: it lacks others. A pooler counts as part of the head, as far as the user is concerned.
+    """
+    missing = {*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])}
+    unexpected = {key for key in missing - head if "pooler" not in key}
     if unexpected:
         raise ModelError(
             f"model {source.name}: {len(unexpected)} weights are missing from the checkpoint "
             f"(first: {sorted(unexpected)[0]}); it does not fit its config.json"
         )
-    if pooling != "head":
-        model = PooledClassifier(model, len(label_names), pooling)
+    return missing & head
+
+
+def check_fit(model: Any, tokenizer: PreTrainedTokenizerBase, source: Source) -> None:
+    """Refuse a model that does not know all tokens of the tokenizer, or has weights that are not finite."""
     if getattr(model.config, "vocab_size", len(tokenizer)) < len(tokenizer):
         raise ModelError(
             f"model {source.name}: the tokenizer has {len(tokenizer)} tokens, the model {model.config.vocab_size}; "
             "they do not belong together"
         )
     check_finite(model, source.name)
-    return model  # type: ignore[no-any-return]
 
 
 def load_trained(source: Source, head: str) -> tuple[nn.Module, PreTrainedTokenizerBase]:
@@ -239,28 +252,13 @@ def load_trained(source: Source, head: str) -> tuple[nn.Module, PreTrainedTokeni
         with _translate(source, "weights"), quiet_library():
             model: nn.Module = load_pooled(source.folder, arguments)
     else:
-        model, info = _from_pretrained(HEADS[head], source, config)
+        model, info = from_pretrained(HEADS[head], source, config)
         if info["missing_keys"] or info["mismatched_keys"]:
             raise ModelError(
                 f"model {source.name}: weights are missing or misshapen ({sorted(info['missing_keys'])[:3]})"
             )
     check_finite(model, source.name)
     return model.eval(), tokenizer
-
-
-def load_masked(source: Source, tokenizer: PreTrainedTokenizerBase, seed: int) -> tuple[Any, bool]:
-    """A masked language model in float32, and whether (a part of) its head is not in the checkpoint and starts fresh.
-
-    Args:
-        seed: of a fresh head's initial weights.
-
-    Raises:
-        ModelError: the architecture has no such head, weights are not finite, or not safetensors.
-    """
-    torch.manual_seed(seed)
-    model, info = _from_pretrained(AutoModelForMaskedLM, source, load_config(source))
-    check_finite(model, source.name)
-    return model, bool(info["missing_keys"] or info["mismatched_keys"])
 
 
 def check_finite(model: nn.Module, name: str) -> None:
@@ -309,7 +307,12 @@ def _safe_arguments(source: Source, config: PreTrainedConfig, model_class: Any) 
     }
 
 
-def _from_pretrained(auto: Any, source: Source, config: PreTrainedConfig) -> tuple[Any, dict[str, Any]]:
+def from_pretrained(auto: Any, source: Source, config: PreTrainedConfig) -> tuple[Any, dict[str, Any]]:
+    """A model of a transformers auto class, and what its checkpoint lacks.
+
+    Raises:
+        ModelError: the architecture has no such head, or the checkpoint cannot be loaded safely.
+    """
     arguments = _safe_arguments(source, config, _model_class(auto, source, config))
     with _translate(source, "weights"), quiet_library():
         # A head trained for other labels is replaced; the caller refuses anything else that does not match.

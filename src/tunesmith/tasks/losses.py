@@ -112,3 +112,21 @@ class SpanCrossEntropy:
 
     def weight(self, targets: torch.Tensor) -> torch.Tensor:
         return torch.tensor(float(len(targets)), device=targets.device)
+
+
+@dataclass(frozen=True)
+class MaskedCrossEntropy:
+    """Softmax cross-entropy of the tokens that are predicted, int64 targets (n, length) with `IGNORED` elsewhere.
+
+    Logits are of every token (n, length, vocabulary), or of the predicted ones alone, in their order.
+    """
+
+    def total(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        predicted = targets != IGNORED
+        if logits.shape[:2] == targets.shape:
+            logits = logits[predicted]
+        rows = logits.reshape(-1, logits.shape[-1]).float()
+        return functional.cross_entropy(rows, targets[predicted], reduction="sum")
+
+    def weight(self, targets: torch.Tensor) -> torch.Tensor:
+        return (targets != IGNORED).sum().float()

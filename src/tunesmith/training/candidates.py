@@ -23,7 +23,8 @@ from tunesmith.models.loading import Source, find_source, load_classifier, load_
 from tunesmith.registry import did_you_mean, lookup
 from tunesmith.tasks.base import LabelSpace, Task
 from tunesmith.tasks.encoding import Features, Length, choose_max_length
-from tunesmith.training.fit import Assignment, Fit, Workplace, fit, resolve_training
+from tunesmith.training.fit import Assignment, Fit, fit, resolve_training
+from tunesmith.training.stepping import Workplace
 
 FEW_ROWS = 300
 """Below this many training rows only the last layers are recommended for training."""

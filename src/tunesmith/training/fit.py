@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,39 +24,16 @@ from tunesmith.methods.base import HeadSolver, Method, parameter_summary
 from tunesmith.models.heads import final_linear, quiet_library
 from tunesmith.tasks.base import LabelSpace, Task
 from tunesmith.tasks.encoding import Features
-from tunesmith.training import checkpoint as checkpoints
 from tunesmith.training.arguments import TrainingArguments
 from tunesmith.training.inference import pooled_vectors, predict_outputs, tokens_in_order
 from tunesmith.training.mixup import Mixed, mix
 from tunesmith.training.plan import Plan
-from tunesmith.training.progress import ProgressCallback, Stages
+from tunesmith.training.progress import ProgressCallback
 from tunesmith.training.sampling import PaddingCollator
-from tunesmith.training.signals import StopRequest
+from tunesmith.training.stepping import Workplace, planned_steps, resume_from, step_arguments
 from tunesmith.training.trainer import Trainer
 
 CHECKPOINT_PREFIX = "step"
-LOGS_PER_EPOCH = 20
-
-
-@dataclass(frozen=True)
-class Workplace:
-    """What a fit works with besides its data.
-
-    Attributes:
-        folder: the run folder.
-        tokenizer: for its padding.
-        stages: progress for the user.
-        stop: request to end in order.
-        identity: of the run, stored in checkpoints.
-        resume: continue from the newest valid checkpoint, if there is one.
-    """
-
-    folder: Path
-    tokenizer: Any
-    stages: Stages
-    stop: StopRequest
-    identity: dict[str, Any]
-    resume: bool
 
 
 @dataclass(frozen=True)
@@ -209,12 +185,12 @@ def _train(model: nn.Module, job: Assignment) -> tuple[dict[str, Any], dict[str,
         save_minutes=settings.save_minutes,
         resume_hint="run the same command with --resume to continue",
     )
-    arguments = _arguments(settings, len(train), place.folder / "checkpoints")
+    folder = place.folder / "checkpoints"
     by_length = np.argsort(job.valid.lengths)  # less padding
-    with place.stages.bar(method.name, arguments.max_steps_planned) as bar:
+    with place.stages.bar(method.name, planned_steps(settings, len(train))) as bar:
         trainer = Trainer(
             model,
-            arguments.values,
+            _arguments(settings, len(train), folder),
             PaddingCollator.of(place.tokenizer, job.task.head),
             train_dataset=train,
             eval_dataset=Subset(job.valid, by_length.tolist()),
@@ -226,7 +202,7 @@ def _train(model: nn.Module, job: Assignment) -> tuple[dict[str, Any], dict[str,
         if settings.early_stopping:
             trainer.add_callback(EarlyStoppingCallback(settings.early_stopping))
         with place.stop:
-            trainer.train(_resume_from(place))
+            trainer.train(resume_from(folder, CHECKPOINT_PREFIX, place))
     if trainer.state.best_global_step is None:
         raise ModelError(f"no evaluation gave a usable {settings.metric}; choose another --metric")
     best = {"step": trainer.state.best_global_step, "metric": settings.metric, "value": trainer.state.best_metric}
@@ -243,58 +219,16 @@ def _metrics(job: Assignment, predicted: np.ndarray, rows: np.ndarray) -> dict[s
     return job.task.quick_score(job.task.outputs(logits, job.valid, job.space), job.valid.gold, job.space)
 
 
-@dataclass(frozen=True)
-class _Arguments:
-    values: TrainingArguments
-    max_steps_planned: int
-
-
-def _arguments(settings: TrainingSettings, rows: int, folder: Path) -> _Arguments:
-    assert settings.batch_size and settings.epochs and settings.metric
-    if settings.batch_size % settings.accumulation:
-        raise ModelError(
-            f"training.accumulation {settings.accumulation} does not divide --batch-size {settings.batch_size}"
-        )
-    steps_per_epoch = math.ceil(rows / settings.batch_size)
-    steps = steps_per_epoch * settings.epochs
-    values = TrainingArguments(
-        output_dir=str(folder),
-        per_device_train_batch_size=settings.batch_size // settings.accumulation,
+def _arguments(settings: TrainingSettings, rows: int, folder: Path) -> TrainingArguments:
+    assert settings.metric
+    return TrainingArguments(
+        **step_arguments(settings, rows, folder),
         per_device_eval_batch_size=64,
-        gradient_accumulation_steps=settings.accumulation,
-        num_train_epochs=settings.epochs,
-        learning_rate=settings.lr,
-        warmup_steps=math.ceil(settings.warmup * steps),
-        lr_scheduler_type="constant_with_warmup" if settings.schedule == "constant" else settings.schedule,
-        weight_decay=settings.weight_decay,
-        max_grad_norm=settings.max_grad_norm,
         eval_strategy="epoch",
-        save_strategy="epoch",
-        save_total_limit=1,
-        logging_steps=max(1, steps_per_epoch // LOGS_PER_EPOCH),
         load_best_model_at_end=True,
         metric_for_best_model=settings.metric,
         greater_is_better=METRICS[settings.metric].higher_is_better,
-        seed=settings.seed,
-        bf16=settings.precision == "bfloat16",
-        fp16=settings.precision == "float16",
-        use_cpu=not torch.cuda.is_available(),
-        report_to=settings.tracker,
-        disable_tqdm=True,
-        remove_unused_columns=False,
-        label_names=["labels"],
     )
-    return _Arguments(values, steps)
-
-
-def _resume_from(place: Workplace) -> str | None:
-    if not place.resume:
-        return None
-    found, problems = checkpoints.last_valid(place.folder / "checkpoints", CHECKPOINT_PREFIX, place.identity)
-    for problem in problems:
-        place.stages.say(f"warning: {problem}")
-    place.stages.say(f"resuming from {found}" if found else "no checkpoint yet: starting from the first step")
-    return None if found is None else str(found)
 
 
 def _restore_scale(model: nn.Module, space: LabelSpace) -> None:

@@ -1,137 +1,182 @@
-"""Words that a masked-language model reads in a word's place (Kobayashi 2018; Wu et al. 2019)."""
+"""Masked-language-model training: a fresh head alone first, then all of the model; perplexity in between."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from functools import cached_property
-from typing import Any, ClassVar
+import functools
+import math
+import time
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
-from scipy.special import softmax
+from torch import nn
+from torch.nn import functional
+from transformers import PrinterCallback
 
-from tunesmith.config import Config
-from tunesmith.data.augmentation.edits import Edit, Passage
-from tunesmith.data.augmentation.techniques import Materials, written_like
-from tunesmith.errors import ModelError
-from tunesmith.models.loading import find_source, load_config, load_masked, load_tokenizer, token_limit
-from tunesmith.training.sampling import PaddingCollator, batches_by_tokens
+from tunesmith.adaptconfig import AdaptationSettings
+from tunesmith.config import EngineSettings
+from tunesmith.engine import Engine, attached
+from tunesmith.evaluation.intervals import Score, bootstrap
+from tunesmith.methods.base import optimizer_groups, parameter_summary, train_only
+from tunesmith.models.heads import head_parameter_names
+from tunesmith.models.masked import PREDICTED, head_at_predicted
+from tunesmith.tasks.losses import IGNORED, MaskedCrossEntropy
+from tunesmith.tasks.masking import Blocks
+from tunesmith.training.arguments import TrainingArguments
+from tunesmith.training.plan import Plan
+from tunesmith.training.progress import ProgressCallback
+from tunesmith.training.sampling import PaddingCollator
+from tunesmith.training.stepping import Workplace, planned_steps, resume_from, step_arguments
+from tunesmith.training.trainer import Trainer
 
-PROPOSALS = 10
-"""A word's place is taken by one of so many, drawn by their probability."""
-LOGITS_PER_BATCH = 32 * 2**20
-ROWS_PER_BATCH = 64
-
-Bounds = tuple[int, int]
-Best = tuple[np.ndarray, np.ndarray]
+RESAMPLES = 1_000
+BLOCKS_AT_ONCE = 16
 
 
-class Masked:
-    """Words replaced by what the model reads in their place: whole words of letters, never the one that stood there."""
+@dataclass(frozen=True)
+class MaskedCollator:
+    """Pads blocks, and says at which tokens the head is wanted."""
 
-    edits_text: ClassVar[bool] = True
+    pad: PaddingCollator
 
-    def __init__(self, materials: Materials) -> None:
-        settings = materials.config.model
-        if other := materials.config.augmentation.masked_model:
-            settings = settings.model_copy(update={"name": other, "revision": None})
-        source = find_source(settings)
-        self.materials = materials
-        self.tokenizer: Any = load_tokenizer(source)
-        if self.tokenizer.mask_token_id is None:
-            raise ModelError(
-                f"model {source.name}: its tokenizer has no mask token; name a masked-language model with "
-                "--set augmentation.masked_model=MODEL"
-            )
-        self.limit = token_limit(load_config(source), self.tokenizer)
-        model, fresh = load_masked(source, self.tokenizer, materials.config.training.seed)
-        if fresh:
-            raise ModelError(
-                f"model {source.name}: its checkpoint has no masked-language head; make one with "
-                f"`tunesmith adapt TEXTS --model {source.name} --out DIR`, then --set augmentation.masked_model=DIR"
-            )
-        self.model: Any = model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+    def __call__(self, items: Any) -> dict[str, torch.Tensor]:
+        batch = self.pad(items)
+        return batch | {PREDICTED: batch["labels"] != IGNORED}
 
-    @classmethod
-    def objection(cls, config: Config, kind: str) -> str | None:
-        return None
 
-    def edits(self, passages: Sequence[Passage]) -> Iterator[list[Edit]]:
-        wanted = [self._chosen(passage) for passage in passages]
-        rows, places = self._with_masks(passages, wanted)
-        best = self._best(rows, places)
-        for passage, words, own in zip(passages, wanted, places, strict=True):
-            seen = [word for word, place in zip(words, own, strict=True) if place is not None]
-            edits = [(word, self._proposal(passage, word, next(best))) for word in seen]
-            yield [Edit(*word, proposal) for word, proposal in edits if proposal is not None]
+@dataclass(frozen=True)
+class Adaptation:
+    """What is to be adapted to what.
 
-    def _chosen(self, passage: Passage) -> list[Bounds]:
-        letters = [(start, end) for start, end in passage.words if passage.text[start:end].isalpha()]
-        return passage.some(self.materials.count(passage), letters)
+    Attributes:
+        fresh: the model's head starts fresh.
+        train, held_out: blocks to learn from, and those whose masks never change.
+        settings: with every value resolved.
+    """
 
-    def _with_masks(
-        self, passages: Sequence[Passage], wanted: Sequence[Sequence[Bounds]]
-    ) -> tuple[list[list[int]], list[list[int | None]]]:
-        """Token ids of each text, one mask for each wanted word; where the masks are, None for a word that is cut."""
-        rows: list[list[int]] = []
-        places: list[list[int | None]] = []
-        if not passages:
-            return rows, places
-        texts = [passage.text for passage in passages]
-        encoded = self.tokenizer(texts, truncation=True, max_length=self.limit, return_offsets_mapping=True)
-        for ids, offsets, words in zip(encoded["input_ids"], encoded["offset_mapping"], wanted, strict=True):
-            starts, ends = np.array(offsets, dtype=np.int64).reshape(-1, 2).T
-            row, own, at = [], list[int | None](), 0
-            for start, end in words:
-                pieces = np.flatnonzero((ends > start) & (starts < end) & (ends > starts))
-                if not len(pieces) or ends[pieces[-1]] < end or pieces[0] < at:
-                    own.append(None)
-                    continue
-                row += ids[at : pieces[0]]
-                own.append(len(row))
-                row.append(self.tokenizer.mask_token_id)
-                at = int(pieces[-1]) + 1
-            rows.append(row + ids[at:])
-            places.append(own)
-        return rows, places
+    model: Any
+    fresh: bool
+    train: Blocks
+    held_out: Blocks
+    settings: AdaptationSettings
+    engine: EngineSettings
+    place: Workplace
 
-    def _best(self, rows: Sequence[list[int]], places: Sequence[Sequence[int | None]]) -> Iterator[Best]:
-        """For each mask, in order, the most probable words in its place and their logits, best first."""
-        own = [[place for place in masks if place is not None] for masks in places]
-        first = np.cumsum([0, *map(len, own)])
-        ids, collate = torch.from_numpy(self.vocabulary[0]), PaddingCollator.of(self.tokenizer, "token")
-        shape = int(first[-1]), min(PROPOSALS + 1, len(ids))
-        words, logits = np.empty(shape, dtype=np.int64), np.empty(shape, dtype=np.float32)
-        masked = np.array([i for i, masks in enumerate(own) if masks], dtype=np.int64)
-        lengths = np.array([len(rows[i]) for i in masked], dtype=np.int64)
-        tokens = LOGITS_PER_BATCH // len(self.tokenizer)
-        with torch.inference_mode():
-            for batch in batches_by_tokens(lengths, tokens, ROWS_PER_BATCH):
-                inputs = collate([{"input_ids": rows[masked[i]]} for i in batch])
-                scores = self.model(**{name: value.to(self.model.device) for name, value in inputs.items()}).logits
-                for row, i in zip(scores, masked[batch].tolist(), strict=True):
-                    top = row[own[i]][:, ids].float().topk(shape[1])
-                    words[first[i] : first[i + 1]] = top.indices.cpu().numpy()
-                    logits[first[i] : first[i + 1]] = top.values.cpu().numpy()
-        return zip(words, logits, strict=True)
 
-    @cached_property
-    def vocabulary(self) -> tuple[np.ndarray, list[str]]:
-        """Ids, int64 (words,), and the words they stand for: those that are one token at the beginning of a word."""
-        special = set(self.tokenizer.all_special_ids)
-        texts = [text.strip() for text in self.tokenizer.batch_decode([[i] for i in range(len(self.tokenizer))])]
-        again = self.tokenizer([f" {text}" for text in texts], add_special_tokens=False)["input_ids"]
-        words = {
-            i: text
-            for i, (text, ids) in enumerate(zip(texts, again, strict=True))
-            if ids == [i] and i not in special and text.isalpha() and (len(text) > 1 or not text.isascii())
-        }
-        return np.array(list(words), dtype=np.int64), list(words.values())
+@dataclass(frozen=True)
+class Adapted:
+    """What came of it.
 
-    def _proposal(self, passage: Passage, word: Bounds, best: Best) -> str | None:
-        here, texts = passage.text[slice(*word)], [self.vocabulary[1][i] for i in best[0]]
-        others = [i for i, text in enumerate(texts) if text.casefold() != here.casefold()][:PROPOSALS]
-        if not others:
-            return None
-        chosen = passage.draw.choice(others, p=softmax(best[1][others].astype(np.float64)))
-        return written_like(here, texts[chosen])
+    Attributes:
+        perplexity: ``before``, ``after_warmup`` (None without a fresh head) and ``after``, on the held-out blocks.
+        steps: of each phase that took place.
+        tokens: that were read, over all steps.
+        seconds: of the steps.
+        engine: what the engine did, by part.
+        spared: the head was computed at the predicted tokens alone.
+    """
+
+    perplexity: dict[str, Score | None]
+    steps: dict[str, int]
+    tokens: int
+    seconds: float
+    summary: dict[str, int]
+    engine: dict[str, Any]
+    spared: bool
+
+
+def adapt_model(job: Adaptation) -> Adapted:
+    """Train `job.model` in place.
+
+    Raises:
+        ModelError, DivergedError, Interrupted: see `Trainer.train`.
+    """
+    model, place = job.model, job.place
+    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    collate = MaskedCollator(replace(PaddingCollator.of(place.tokenizer, "token"), token_labels=True))
+    measure = functools.partial(perplexity, model, job.held_out, collate, job.settings)
+    perplexities: dict[str, Score | None] = {"before": None, "after_warmup": None, "after": None}
+    engine_of = functools.partial(Engine, packing=job.engine.uses("packing"))
+    steps, start = {}, time.perf_counter()
+    with attached(model, engine_of) as engine, head_at_predicted(model) as spared:
+        perplexities["before"] = measure()
+        if job.fresh:
+            steps["head"] = _phase(job, "head", collate)
+            perplexities["after_warmup"] = measure()
+        steps["step"] = _phase(job, "step", collate)
+        perplexities["after"] = measure()
+    summary = parameter_summary(model)
+    tokens = sum(steps.values()) * (job.settings.batch_size or 1) * job.train.length
+    model.eval()
+    return Adapted(perplexities, steps, tokens, time.perf_counter() - start, summary, engine.report(), spared)
+
+
+def _phase(job: Adaptation, name: str, collate: MaskedCollator) -> int:
+    """Train the head alone (``head``) or everything (``step``); checkpoints are called by the phase."""
+    model, place, settings, train = job.model, job.place, job.settings, job.train
+    head = head_parameter_names(model)
+    if name == "head":
+        steps_per_epoch = math.ceil(len(train) / (settings.batch_size or 1))
+        settings = settings.model_copy(update={"epochs": math.ceil(settings.head_steps / steps_per_epoch)})
+    train_only(model, head if name == "head" else (parameter for parameter, _ in model.named_parameters()))
+    assert settings.lr is not None and settings.head_lr is not None
+    head_rate = settings.head_lr if name == "head" else settings.lr
+    rates = {n: head_rate if n in head else settings.lr for n, p in model.named_parameters() if p.requires_grad}
+    plan = Plan(
+        loss=MaskedCrossEntropy(),
+        parameter_groups=lambda m: optimizer_groups(m, rates, settings.weight_decay),
+        begin_epoch=lambda m, epoch, epochs: train.begin(name, epoch),
+        stop=place.stop,
+        prefix=name,
+        identity=place.identity,
+        save_minutes=settings.save_minutes,
+        resume_hint="run the same command with --resume to continue",
+    )
+    folder = place.folder / "checkpoints"
+    with place.stages.bar(name, planned_steps(settings, len(train))) as bar:
+        trainer = Trainer(
+            model,
+            TrainingArguments(**step_arguments(settings, len(train), folder)),
+            collate,
+            train_dataset=train,
+            plan=plan,
+            callbacks=[ProgressCallback(bar, place.folder / "metrics.jsonl", "perplexity", name)],
+        )
+        trainer.remove_callback(PrinterCallback)
+        with place.stop:
+            trainer.train(resume_from(folder, name, place))
+    model.requires_grad_(True)
+    return int(trainer.state.global_step)
+
+
+def perplexity(model: nn.Module, blocks: Blocks, collate: MaskedCollator, settings: AdaptationSettings) -> Score:
+    """Exponential of the mean loss of the predicted tokens, with an interval over blocks; always the same masks."""
+    blocks.begin("held out", 0)
+    device = next(model.parameters()).device
+    was_training = model.training
+    model.eval()
+    sums, counts = [], []
+    kind = {"bfloat16": torch.bfloat16, "float16": torch.float16}.get(settings.precision)
+    for start in range(0, len(blocks), BLOCKS_AT_ONCE):
+        batch = collate([blocks[row] for row in range(start, min(start + BLOCKS_AT_ONCE, len(blocks)))])
+        labels = batch.pop("labels")
+        predicted = batch[PREDICTED]
+        with torch.no_grad(), torch.autocast(device.type, kind, enabled=kind is not None):
+            logits = model(**{name: value.to(device) for name, value in batch.items()}).logits
+        if logits.shape[:2] == labels.shape:
+            logits = logits[predicted]
+        losses = functional.cross_entropy(
+            logits.reshape(-1, logits.shape[-1]).float().cpu(), labels[predicted], reduction="none"
+        )
+        rows = predicted.nonzero()[:, 0].numpy()
+        sums.append(np.bincount(rows, weights=losses.numpy(), minlength=len(labels)))
+        counts.append(np.bincount(rows, minlength=len(labels)))
+    model.train(was_training)
+    found = bootstrap(_perplexity, (np.concatenate(sums), np.concatenate(counts)), RESAMPLES, settings.seed)
+    return found["perplexity"]
+
+
+def _perplexity(sums: np.ndarray, counts: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+        return {"perplexity": np.exp((sums @ weights) / (counts @ weights))}

@@ -14,7 +14,7 @@ TECHNIQUES: dict[str, str] = {
     "punctuation": "tunesmith.data.augmentation.techniques:Punctuation",
     "typo": "tunesmith.data.augmentation.techniques:Typo",
     "entity": "tunesmith.data.augmentation.techniques:Entity",
-    "masked": "tunesmith.training.masked:Masked",
+    "masked": "tunesmith.training.proposals:Masked",
     "mixup": "tunesmith.training.mixup:MixUp",
 }
 SHORTHANDS = {"eda": ("synonym", "insert", "swap", "delete")}

@@ -1,0 +1,190 @@
+"""A model that knows the domain: masked-language-model training on unlabelled text, from files to a model folder."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tunesmith import record as records_of
+from tunesmith.adaptconfig import AdaptationSettings, AdaptConfig
+from tunesmith.data.texts import DomainTexts, read_texts
+from tunesmith.engine.precision import Precision
+from tunesmith.errors import UsageError
+from tunesmith.evaluation.intervals import Score
+from tunesmith.methods.base import usual_defaults
+from tunesmith.models.loading import (
+    Source,
+    find_source,
+    load_config,
+    load_tokenizer,
+    token_limit,
+    weights_sha256,
+)
+from tunesmith.models.masked import load_masked, save_masked
+from tunesmith.run import VERSION, check_folder, locked, machine, versions, write_record
+from tunesmith.tasks.masking import Blocks, Vocabulary, choose_block_length, tokenise
+from tunesmith.training.masked import Adaptation, Adapted, adapt_model
+from tunesmith.training.progress import Stages, require_tracker
+from tunesmith.training.signals import StopRequest
+from tunesmith.training.stepping import Workplace
+
+RECORD = "adapt.json"
+FRESH_HEAD = (
+    "the checkpoint has no (whole) masked-language head, so one starts fresh; it is trained alone before the body moves"
+)
+
+
+@dataclass(frozen=True)
+class AdaptedModel:
+    """An adapted model on disk.
+
+    Attributes:
+        folder: a model folder, for ``--model`` or plain transformers.
+        record: the content of ``adapt.json``.
+    """
+
+    folder: Path
+    record: Mapping[str, Any]
+
+    @property
+    def perplexity(self) -> dict[str, Score]:
+        """``before``, ``after_warmup`` (of a fresh head) and ``after``, on held-out text, with 95 % intervals."""
+        found = {name: self.record[f"perplexity_{name}"] for name in ("before", "after_warmup", "after")}
+        return {name: Score(**score) for name, score in found.items() if score is not None}
+
+    def __str__(self) -> str:
+        return str(self.folder)
+
+
+def adapt(texts: str, config: AdaptConfig, stages: Stages) -> AdaptedModel:
+    """Continue the masked-language-model training of a model on the texts of a domain.
+
+    Args:
+        texts: folder or file of texts, or a labelled file; see `tunesmith.data.texts.read_texts`.
+        config: every setting; ``output.out`` is needed.
+        stages: progress for the user.
+
+    Raises:
+        TunesmithError: of any kind; ``adapt.json`` then says ``failed`` or ``stopped``.
+    """
+    if config.output.out is None:
+        raise UsageError("--out is missing: name a folder for the adapted model")
+    folder = Path(config.output.out)
+    with ExitStack() as context:
+        context.enter_context(locked(folder, RECORD))
+        inputs = (texts, config.data.valid, config.data.test, config.model.name)
+        check_folder(folder, config.output.overwrite, config.output.resume, inputs, RECORD)
+        require_tracker(config.training.tracker)
+        torch.set_num_threads(config.training.threads or torch.get_num_threads())
+        clock = records_of.Clock()
+
+        with clock.stage("data"):
+            data = read_texts(texts, config.data, config.task.name, config.training.seed, config.model.local)
+            for note in data.notes:
+                stages.say(f"note: {note}")
+        with clock.stage("model"):
+            source = find_source(config.model)
+            tokenizer = load_tokenizer(source)
+            vocabulary = Vocabulary.of(tokenizer, source.name)
+            model, fresh = load_masked(source, tokenizer, config.training.seed)
+            wanted = config.training.precision
+            precision = records_of.precision(folder, wanted, config.output.resume, RECORD)
+            if fresh:
+                stages.say(f"note: model {source.name}: {FRESH_HEAD}")
+        # Nothing was written so far: a bad file or model leaves an earlier model in the folder as it was.
+        record = _begin(config, source, data, precision)
+        context.enter_context(records_of.kept(folder, record, config.output.resume, RECORD))
+
+        with clock.stage("encode"):
+            limit = token_limit(load_config(source), tokenizer)
+            train, held_out = _blocks(data, tokenizer, vocabulary, limit, config, folder, stages)
+        settings = _resolve(config.training, model, train, precision)
+        with clock.stage("train"):
+            place = Workplace(folder, tokenizer, stages, StopRequest(), record["identity"], config.output.resume)
+            job = Adaptation(model, fresh, train, held_out, settings, config.engine, place)
+            adapted = adapt_model(job)
+        save_masked(model, tokenizer, source, folder)
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+        _finish(record, job, adapted, config, clock)
+        write_record(folder, record, RECORD)
+    return AdaptedModel(folder, record)
+
+
+def _begin(config: AdaptConfig, source: Source, data: DomainTexts, precision: Precision) -> dict[str, Any]:
+    requested = config.model_dump(mode="json")
+    files = [records_of.file_facts(path, rows) for path, rows in data.files]
+    sides = {"train": len(data.train), "held_out": len(data.held_out)}
+    hashes = [sides, [file["sha256"] for file in files], weights_sha256(source)]
+    return {
+        "version": VERSION,
+        "status": "stopped",
+        "model": {"name": source.name, "revision": source.revision, "sha256": weights_sha256(source)},
+        "data": {"files": files, "texts": sides, "notes": list(data.notes)},
+        "config": requested,
+        "seed": config.training.seed,
+        "versions": versions(),
+        "machine": machine(torch.get_num_threads()),
+        "engine": {"precision": precision.to_dict()},
+        "timing": {},
+        "requested": requested,
+        "identity": records_of.identity(requested, hashes),
+    }
+
+
+def _blocks(
+    data: DomainTexts,
+    tokenizer: Any,
+    vocabulary: Vocabulary,
+    limit: int,
+    config: AdaptConfig,
+    folder: Path,
+    stages: Stages,
+) -> tuple[Blocks, Blocks]:
+    work, settings = folder / ".work", config.training
+    work.mkdir(exist_ok=True)
+    with stages.bar("tokenise", len(data.train) + len(data.held_out)) as bar:
+        streams = [
+            tokenise(texts, tokenizer, vocabulary, work / name, bar.advance)
+            for name, texts in (("train", data.train), ("held-out", data.held_out))
+        ]
+    length = choose_block_length(streams[0], limit, settings.max_length)
+    train, held_out = (Blocks(s, vocabulary, length, settings.masked_share, settings.seed) for s in streams)
+    stages.say(
+        f"{len(data.train):,} texts make {len(train):,} blocks of {length} tokens; {len(held_out):,} more are held out"
+    )
+    return train, held_out
+
+
+def _resolve(settings: AdaptationSettings, model: Any, train: Blocks, precision: Precision) -> AdaptationSettings:
+    defaults = usual_defaults(model, len(train))
+    names = ("lr", "head_lr", "batch_size")
+    chosen = {name: getattr(defaults, name) for name in names if getattr(settings, name) is None}
+    return settings.model_copy(update={**chosen, "max_length": train.length, "precision": precision.state})
+
+
+def _finish(
+    record: dict[str, Any], job: Adaptation, adapted: Adapted, config: AdaptConfig, clock: records_of.Clock
+) -> None:
+    resolved = config.model_copy(update={"training": job.settings}).model_dump(mode="json")
+    scores = {name: score and score.to_dict() for name, score in adapted.perplexity.items()}
+    record["model"] |= {**adapted.summary, "fresh_head": job.fresh}
+    record |= {
+        "status": "done",
+        "config": resolved,
+        "engine": {**adapted.engine, **record["engine"], "head_at_predicted_tokens_only": adapted.spared},
+        "timing": {
+            "seconds": clock.seconds,
+            "stages": clock.stages,
+            "tokens_per_second": round(adapted.tokens / adapted.seconds, 1),
+        },
+        "tokens": {name: len(blocks.stream.ids) for name, blocks in (("train", job.train), ("held_out", job.held_out))},
+        "blocks": {"train": len(job.train), "held_out": len(job.held_out), "length": job.train.length},
+        "steps": adapted.steps,
+        **{f"perplexity_{name}": score for name, score in scores.items()},
+    }

@@ -1,0 +1,136 @@
+"""Masked language models: the head at the predicted tokens alone, and the folder that `train` starts from."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoModel, AutoModelForMaskedLM, PreTrainedTokenizerBase
+
+from tunesmith.models.heads import base_model, head_parameter_names, quiet_library
+from tunesmith.models.loading import Source, check_fit, from_pretrained, load_config, new_weights
+
+PREDICTED = "predicted"
+"""Name of the input that says, by a bool (n, length), at which tokens the head is wanted."""
+COPIED = {".json", ".txt", ".safetensors"}
+TOLERANCE = 1e-5
+
+
+def load_masked(source: Source, tokenizer: PreTrainedTokenizerBase, seed: int) -> tuple[Any, bool]:
+    """A masked language model in float32, and whether (a part of) its head is not in the checkpoint and starts fresh.
+
+    Args:
+        seed: of a fresh head's initial weights.
+
+    Raises:
+        ModelError: the architecture has no such head, weights are missing, not finite, or not safetensors.
+    """
+    torch.manual_seed(seed)
+    model, info = from_pretrained(AutoModelForMaskedLM, source, load_config(source))
+    new = new_weights(source, info, head_parameter_names(model))
+    check_fit(model, tokenizer, source)
+    return model, bool(new)
+
+
+def load_pooler(source: Source) -> dict[str, torch.Tensor]:
+    """The weights of a checkpoint's pooler under their names in a bare model; none where it has no trained one."""
+    model, info = from_pretrained(AutoModel, source, load_config(source))
+    missing = {*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])}
+    weights = {name: value for name, value in model.state_dict().items() if "pooler" in name}
+    return {} if missing & set(weights) else weights
+
+
+@contextmanager
+def head_at_predicted(model: Any) -> Iterator[bool]:
+    """While it lasts, the model takes the input `PREDICTED` and computes the logits of these tokens alone.
+
+    The head works on each token by itself, so the states of the others are left out before it. Logits are then
+    (1, predicted tokens, vocabulary). The model's own logits are compared with these first; where they differ, or the
+    head cannot be called so, the input is ignored and all logits are computed.
+
+    Yields:
+        Whether the head is spared.
+    """
+    chosen: list[torch.Tensor] = []
+
+    def take(module: nn.Module, positional: Any, named: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        chosen[:] = [named.pop(PREDICTED)] if PREDICTED in named else []
+        return positional, named
+
+    def leave_out(module: nn.Module, positional: Any, output: Any) -> Any:
+        if chosen and spared:
+            output["last_hidden_state"] = output["last_hidden_state"][chosen[0]].unsqueeze(0)
+        return output
+
+    hooks = [
+        model.register_forward_pre_hook(take, with_kwargs=True),
+        base_model(model).register_forward_hook(leave_out),
+    ]
+    spared = True
+    try:
+        spared = _same_logits(model)
+        yield spared
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _same_logits(model: Any) -> bool:
+    """Whether the head gives, of chosen tokens, what it gives among all."""
+    device = next(model.parameters()).device
+    ids = torch.arange(12, device=device).remainder(int(model.config.vocab_size)).reshape(2, 6)
+    predicted = torch.arange(12, device=device).remainder(3).eq(1).reshape(2, 6)
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+            whole = model(**inputs).logits[predicted]
+            part = model(**inputs, **{PREDICTED: predicted}).logits
+        return part.shape == (1, *whole.shape) and torch.allclose(part[0], whole, atol=TOLERANCE, rtol=TOLERANCE)
+    except (RuntimeError, ValueError, IndexError, TypeError, KeyError):
+        return False
+    finally:
+        model.train(training)
+
+
+def save_masked(model: Any, tokenizer: Any, source: Source, folder: Path) -> None:
+    """Write a folder that plain transformers load, with the head, and with what the source has beside its backbone.
+
+    That is a trained pooler, and the pooling of a sentence encoder, so that ``--pooling auto`` treats it as the source.
+    """
+    weights = model.state_dict()
+    prefix = str(model.base_model_prefix)
+    weights |= {f"{prefix}.{name}": value for name, value in load_pooler(source).items()}
+    with quiet_library():
+        model.save_pretrained(folder, state_dict=weights)
+        tokenizer.save_pretrained(folder)
+    if source.folder is not None:
+        _copy_pooling(source.folder, folder)
+
+
+def _copy_pooling(source: Path, folder: Path) -> None:
+    """The files of a sentence-transformers folder beside its backbone: only plain ones, only inside the folder."""
+    modules = source / "modules.json"
+    if not modules.is_file():
+        return
+    names = [modules.name, "sentence_bert_config.json", "config_sentence_transformers.json"]
+    with suppress(ValueError, TypeError, KeyError, AttributeError):
+        paths = [str(module["path"]) for module in json.loads(modules.read_text(encoding="utf-8"))]
+        names += [
+            str(file.relative_to(source))
+            for path in paths
+            if len(PurePosixPath(path).parts) == 1 and path not in (".", "..", "/")
+            for file in sorted((source / path).glob("*"))
+        ]
+    for name in names:
+        file = source / name
+        if file.is_file() and file.suffix in COPIED and file.resolve().is_relative_to(source.resolve()):
+            (folder / name).parent.mkdir(exist_ok=True)
+            shutil.copyfile(file, folder / name)

@@ -1,0 +1,185 @@
+"""Masked language modelling: texts as blocks of full length, and the words of each that are masked.
+
+Devlin et al. 2019: 15 % of the tokens are predicted; of these 80 % are replaced by the mask, 10 % by a random token,
+10 % stay. All pieces of a word are predicted together. Texts are packed as in Liu et al. 2019 (full sentences): one
+after the other with a separator between them, cut into blocks of equal length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from torch.utils.data import Dataset
+
+from tunesmith.errors import ModelError
+from tunesmith.tasks.encoding import CHUNK
+from tunesmith.tasks.losses import IGNORED
+
+SHARE_MASK, SHARE_RANDOM = 0.8, 0.1
+SHORTEST, LONGEST = 128, 512
+"""Tokens of a block between which the length of the texts decides."""
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """What masking must know of a tokenizer.
+
+    Attributes:
+        mask: id of the mask token.
+        special: int64, ids that are never predicted and never drawn.
+        ordinary: int64, all other ids.
+        front, back: int32, the special tokens around an input.
+    """
+
+    mask: int
+    special: np.ndarray
+    ordinary: np.ndarray
+    front: np.ndarray
+    back: np.ndarray
+
+    @classmethod
+    def of(cls, tokenizer: Any, name: str) -> Vocabulary:
+        """For a tokenizer.
+
+        Args:
+            name: of its model, for errors.
+
+        Raises:
+            ModelError: it has no mask token.
+        """
+        if tokenizer.mask_token_id is None:
+            raise ModelError(
+                f"model {name}: its tokenizer has no mask token, so its words cannot be masked; give an encoder"
+            )
+        special = np.unique(np.asarray(tokenizer.all_special_ids, dtype=np.int64))
+        found = tokenizer("a", return_special_tokens_mask=True)
+        ids = np.asarray(found["input_ids"], dtype=np.int32)
+        inner = np.flatnonzero(np.asarray(found["special_tokens_mask"]) == 0)
+        first, last = (int(inner[0]), int(inner[-1]) + 1) if len(inner) else (len(ids), len(ids))
+        ordinary = np.setdiff1d(np.arange(len(tokenizer)), special)
+        return cls(int(tokenizer.mask_token_id), special, ordinary, ids[:first], ids[last:])
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Tokens of all texts, one text after the other, with a separator between them.
+
+    Attributes:
+        ids: (tokens,) int32, memory-mapped.
+        begins: (tokens,) bool, whether the token is the first of a word (or a separator).
+        texts: number of texts.
+    """
+
+    ids: np.ndarray
+    begins: np.ndarray
+    texts: int
+
+
+def tokenise(
+    texts: pa.Array, tokenizer: Any, vocabulary: Vocabulary, file: Path, progress: Callable[[int], None]
+) -> Stream:
+    """Tokenise texts into a file, a chunk at a time.
+
+    Args:
+        file: where the tokens go; ``.ids`` and ``.begins`` are put behind its name.
+        progress: called with the number of texts done since the last call.
+    """
+    names = (file.with_suffix(".ids"), file.with_suffix(".begins"))
+    separator = vocabulary.back[-1:]
+    with names[0].open("wb") as ids, names[1].open("wb") as begins:
+        for start in range(0, len(texts), CHUNK):
+            chunk = texts.slice(start, CHUNK).to_pylist()
+            encoded = tokenizer(chunk, add_special_tokens=False, return_attention_mask=False, verbose=False)
+            for at in range(len(chunk)):
+                if start + at and len(separator):
+                    separator.tofile(ids)
+                    np.ones(1, dtype=bool).tofile(begins)
+                words = np.array([-1 if word is None else word for word in encoded.word_ids(at)], dtype=np.int64)
+                np.asarray(encoded["input_ids"][at], dtype=np.int32).tofile(ids)
+                (np.diff(words, prepend=-2) != 0).tofile(begins)
+            progress(len(chunk))
+    if not names[0].stat().st_size:
+        return Stream(np.empty(0, dtype=np.int32), np.empty(0, dtype=bool), len(texts))
+    return Stream(np.memmap(names[0], dtype=np.int32, mode="r"), np.memmap(names[1], dtype=bool, mode="r"), len(texts))
+
+
+def choose_block_length(stream: Stream, limit: int, wanted: int | str) -> int:
+    """Tokens of a block: what was asked for, or the mean length of the texts between 128 and 512; at most `limit`."""
+    if wanted != "auto":
+        return min(int(wanted), limit)
+    mean = round(len(stream.ids) / max(1, stream.texts))
+    return min(limit, max(SHORTEST, min(LONGEST, mean)))
+
+
+class Blocks(Dataset[dict[str, np.ndarray]]):
+    """Blocks of a stream with masks that depend on (seed, epoch, row) and nothing else.
+
+    Args:
+        stream: the tokens; every one is in exactly one block, in order.
+        length: tokens of a block, special tokens included; the last block may be shorter.
+        share: of the tokens that is predicted.
+        seed: of the masks.
+
+    Attributes:
+        length: as given.
+    """
+
+    def __init__(self, stream: Stream, vocabulary: Vocabulary, length: int, share: float, seed: int) -> None:
+        self.stream, self.vocabulary, self.share, self.seed = stream, vocabulary, share, seed
+        self.length = length
+        self.inner = max(1, length - len(vocabulary.front) - len(vocabulary.back))
+        self._epoch = (0, 0)
+
+    def begin(self, phase: str, epoch: int) -> None:
+        """Take the masks of an epoch; those of different phases are different, too."""
+        self._epoch = (int.from_bytes(phase.encode()[:4], "little"), epoch)
+
+    def __len__(self) -> int:
+        return -(-len(self.stream.ids) // self.inner)
+
+    def __getitem__(self, row: int) -> dict[str, np.ndarray]:
+        """``input_ids`` and ``labels`` (length,) int64; labels are `IGNORED` where nothing is predicted."""
+        part = slice(row * self.inner, (row + 1) * self.inner)
+        ids = np.asarray(self.stream.ids[part], dtype=np.int64)
+        generator = np.random.default_rng((self.seed, *self._epoch, row))
+        inputs, labels = mask_words(ids, np.asarray(self.stream.begins[part]), self.vocabulary, self.share, generator)
+        front, back = self.vocabulary.front, self.vocabulary.back
+        return {
+            "input_ids": np.concatenate([front, inputs, back]).astype(np.int64),
+            "labels": np.pad(labels, (len(front), len(back)), constant_values=IGNORED),
+        }
+
+
+def mask_words(
+    ids: np.ndarray, begins: np.ndarray, vocabulary: Vocabulary, share: float, generator: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mask whole words, in random order, until their tokens are as close to the share as they can be (one at least).
+
+    Args:
+        ids: (n,) int64.
+        begins: (n,) bool, whether the token is the first of a word.
+
+    Returns:
+        What the model reads and what it is to predict, both (n,) int64.
+    """
+    labels = np.full(len(ids), IGNORED, dtype=np.int64)
+    word = np.cumsum(begins) - begins[0]
+    allowed = ~np.isin(ids, vocabulary.special)
+    sizes = np.bincount(word, weights=allowed)
+    order = generator.permutation(np.flatnonzero(sizes))
+    if not len(order):
+        return ids, labels
+    taken = np.abs(np.cumsum(sizes[order]) - share * allowed.sum()).argmin() + 1
+    chosen = np.flatnonzero(allowed & np.isin(word, order[:taken]))
+    labels[chosen] = ids[chosen]
+    draw = generator.random(len(chosen))
+    inputs = ids.copy()
+    inputs[chosen[draw < SHARE_MASK]] = vocabulary.mask
+    random = chosen[(draw >= SHARE_MASK) & (draw < SHARE_MASK + SHARE_RANDOM)]
+    inputs[random] = generator.choice(vocabulary.ordinary, len(random))
+    return inputs, labels
