@@ -104,15 +104,23 @@ def name_of(run: Run) -> str:
     return f"{model} on {PurePath(data).name}" if data else model
 
 
+def labels(run: Run) -> list[str]:
+    """What the model tells apart: labels, or types of entities; none for questions, whose answers are any text."""
+    names = [str(label) for label in run.get("data", {}).get("labels") or []]
+    if run["task"] == "ner":
+        return list(dict.fromkeys(name.partition("-")[2] for name in names if "-" in name))
+    return [] if run["task"] == "qa" else names
+
+
 def facts(run: Run) -> list[tuple[str, str]]:
     """What was trained, as (name, value) pairs; unknown values are left out."""
     model, timing = run["model"], run.get("timing") or {}
     total, trainable = model.get("parameters"), model.get("trainable")
     rows = [f"{split['rows']:,} {split['name']}" for split in run.get("data", {}).get("splits", [])]
-    labels = run.get("data", {}).get("labels") or []
+    known, things = labels(run), "types" if run["task"] == "ner" else "labels"
     speed = timing.get("tokens_per_second")
     found = [
-        ("Task", TASKS.get(run["task"], str(run["task"])) + (f", {len(labels)} labels" if labels else "")),
+        ("Task", TASKS.get(run["task"], str(run["task"])) + (f", {len(known)} {things}" if known else "")),
         ("Method", METHODS.get(run["method"], str(run["method"]))),
         ("Model", str(model["name"]) + (f" @ {model['revision']}" if model.get("revision") else "")),
         ("Rows", " · ".join(rows)),
