@@ -106,6 +106,8 @@ def test_questions(tmp_path: Path, tiny_model_folder: Callable[[str], Path], una
     assert run.record["task"] == "qa"
     assert run.metrics["test"]["exact_match"].value > 0.7
     card = (run.folder / "README.md").read_text(encoding="utf-8")
+    page = (run.folder / "report.html").read_text(encoding="utf-8")
+    assert "of each label by split" not in page and "word overlap (F1)" in page
     assert "It knows" not in card and 'predict([("a question", ' in card
     predictor = tunesmith.load(run)
     context = "the new film was bad today"

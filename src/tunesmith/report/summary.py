@@ -19,6 +19,9 @@ SENTENCES = {
     "mae": "Over {n} {split} rows, the prediction is {value} from the target on average.",
     "rmse": "Over {n} {split} rows, the root mean squared distance from the target is {value}.",
     "pearson": "Over {n} {split} rows, predictions and targets have a linear correlation of {value}.",
+    "span_f1": "Over {n} {split} texts, the F1 of the entities that are found exactly is {value}.",
+    "exact_match": "Of {n} {split} questions, {value} are answered word for word.",
+    "answer_f1": "Over {n} {split} questions, the word overlap (F1) of answers with the true ones is {value}.",
     "spearman": "Over {n} {split} rows, the order of predictions and targets has a correlation of {value}.",
 }
 OTHERWISE = "Over {n} {split} rows, the {title} is {value}."
