@@ -68,6 +68,8 @@ def test_entities(tmp_path: Path, tiny_model_folder: Callable[[str], Path]) -> N
     line = json.loads((run.folder / "predictions" / "test.jsonl").read_text().splitlines()[0])
     assert set(line["gold"][0]) == {"start", "end", "label"}
     assert "praise" in (run.folder / "report.html").read_text(encoding="utf-8")
+    card = (run.folder / "README.md").read_text(encoding="utf-8")
+    assert "It knows 2 types of entities: blame, praise." in card and "\n| praise | " in card and "B-praise" not in card
     by_type = run.record["by_label"]["test"]
     assert set(by_type) == {"praise", "blame"}
     for scores in by_type.values():
@@ -105,6 +107,10 @@ def test_questions(tmp_path: Path, tiny_model_folder: Callable[[str], Path], una
     run = tunesmith.train(data, model=model, method="full", out=str(tmp_path / "run"), **options)
     assert run.record["task"] == "qa"
     assert run.metrics["test"]["exact_match"].value > 0.7
+    card = (run.folder / "README.md").read_text(encoding="utf-8")
+    page = (run.folder / "report.html").read_text(encoding="utf-8")
+    assert "of each label by split" not in page and "word overlap (F1)" in page
+    assert "It knows" not in card and 'predict([("a question", ' in card
     predictor = tunesmith.load(run)
     context = "the new film was bad today"
     answer = predictor.predict([("good or bad ?", context)])[0]

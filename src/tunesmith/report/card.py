@@ -64,7 +64,8 @@ def write_card(folder: Path, run: Run) -> Path:
         else None,
         "columns": columns,
         "rows": [_row(name, columns) for name in main],
-        "labels": [str(label) for label in run["data"].get("labels") or []],
+        "labels": summary.labels(run),
+        "by_label": _by_label(run, split),
         "shown_labels": SHOWN_LABELS,
         "files": [file | {"path": PurePath(str(file["path"])).name} for file in run["data"].get("files") or []],
         "splits": run["data"].get("splits") or [],
@@ -127,6 +128,13 @@ def _public_name(name: str) -> str:
 def _row(name: str, columns: list[Column]) -> dict[str, Any]:
     cells = [column.scores[name].text(name) if name in column.scores else "–" for column in columns]
     return {"title": title(name), "meaning": MEANINGS[name], "cells": cells}
+
+
+def _by_label(run: Run, split: str | None) -> list[tuple[str, list[str]]]:
+    """Each label with its precision, recall and F1 as texts; nothing for tasks that are not scored by label."""
+    found = (run.get("by_label") or {}).get(split, {})
+    names = ("span_precision", "span_recall", "span_f1")
+    return [(label, [Score(**scores[name]).text(name) for name in names]) for label, scores in found.items()]
 
 
 def _limits(folder: Path, run: Run, split: str | None) -> list[str]:

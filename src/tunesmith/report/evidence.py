@@ -106,8 +106,13 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def label_counts(folder: Path, run: Mapping[str, Any]) -> dict[str, Counter[str]]:
-    """Split → label → rows, for the splits whose labels are known (from ``label_counts``, else from predictions)."""
-    found = {}
+    """Split → label → rows, for the splits whose labels are known (from ``label_counts``, else from predictions).
+
+    Answers to questions are no labels; of entities each counts.
+    """
+    found: dict[str, Counter[str]] = {}
+    if run["task"] == "qa":
+        return found
     for split in run.get("data", {}).get("splits", []):
         counts = Counter(split.get("label_counts") or {})
         if not counts:

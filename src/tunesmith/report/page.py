@@ -175,7 +175,7 @@ def _distribution(counts: Mapping[str, Counter[str]]) -> dict[str, Any] | None:
     if not total or len(total) * 2 > total.total():
         return None
     rows = [(visible(label), [split[label] for split in counts.values()]) for label, _ in total.most_common(MAX_BARS)]
-    chart = charts.bars(rows, list(counts), "Rows of each label by split")
+    chart = charts.bars(rows, list(counts), "Labels by split")
     return {"chart": chart, "more": max(0, len(total) - MAX_BARS)}
 
 
@@ -186,10 +186,16 @@ def _severity(finding: Mapping[str, Any]) -> int:
 
 def _commands(folder: Path, run: Run) -> list[tuple[str, str]]:
     here, data = shlex.quote(str(folder)), summary.data_file(run)
-    found = [("Predict new texts, one JSON line each", f"tunesmith predict {here} new-texts.csv")]
+    new = "new-questions.jsonl" if run["task"] == "qa" else "new-texts.csv"
+    found = [("Predict new texts, one JSON line each", f"tunesmith predict {here} {new}")]
     if data:
         config = shlex.quote(str(folder / "config.yaml"))
-        found.append(("Score it on new labelled data", f"tunesmith evaluate {here} new-labelled.csv"))
+        found.append(
+            (
+                "Score it on new labelled data",
+                f"tunesmith evaluate {here} new-labelled.{'jsonl' if run['task'] in ('ner', 'qa') else 'csv'}",
+            )
+        )
         again = f"tunesmith train {shlex.quote(data)} --config {config} --out {shlex.quote(f'{folder}-again')}"
         found.append(("Repeat this run", again))
     return [(words, visible(command)) for words, command in found]

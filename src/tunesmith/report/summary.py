@@ -19,6 +19,9 @@ SENTENCES = {
     "mae": "Over {n} {split} rows, the prediction is {value} from the target on average.",
     "rmse": "Over {n} {split} rows, the root mean squared distance from the target is {value}.",
     "pearson": "Over {n} {split} rows, predictions and targets have a linear correlation of {value}.",
+    "span_f1": "Over {n} {split} texts, the F1 of the entities that are found exactly is {value}.",
+    "exact_match": "Of {n} {split} questions, {value} are answered word for word.",
+    "answer_f1": "Over {n} {split} questions, the word overlap (F1) of answers with the true ones is {value}.",
     "spearman": "Over {n} {split} rows, the order of predictions and targets has a correlation of {value}.",
 }
 OTHERWISE = "Over {n} {split} rows, the {title} is {value}."
@@ -104,16 +107,24 @@ def name_of(run: Run) -> str:
     return f"{model} on {PurePath(data).name}" if data else model
 
 
+def labels(run: Run) -> list[str]:
+    """What the model tells apart: labels, or types of entities; none for questions, whose answers are any text."""
+    names = [str(label) for label in run.get("data", {}).get("labels") or []]
+    if run["task"] == "ner":
+        return list(dict.fromkeys(name.partition("-")[2] for name in names if "-" in name))
+    return [] if run["task"] == "qa" else names
+
+
 def facts(run: Run) -> list[tuple[str, str]]:
     """What was trained, as (name, value) pairs; unknown values are left out."""
     model, timing = run["model"], run.get("timing") or {}
     total, trainable = model.get("parameters"), model.get("trainable")
     rows = [f"{split['rows']:,} {split['name']}" for split in run.get("data", {}).get("splits", [])]
-    labels = run.get("data", {}).get("labels") or []
+    known, things = labels(run), "types" if run["task"] == "ner" else "labels"
     added = run.get("data", {}).get("augmentation")
     speed = timing.get("tokens_per_second")
     found = [
-        ("Task", TASKS.get(run["task"], str(run["task"])) + (f", {len(labels)} labels" if labels else "")),
+        ("Task", TASKS.get(run["task"], str(run["task"])) + (f", {len(known)} {things}" if known else "")),
         ("Method", METHODS.get(run["method"], str(run["method"]))),
         ("Model", str(model["name"]) + (f" @ {model['revision']}" if model.get("revision") else "")),
         ("Rows", " · ".join(rows)),

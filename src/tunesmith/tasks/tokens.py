@@ -270,16 +270,17 @@ def _entities(
     text: str, starts: np.ndarray, ends: np.ndarray, scores: np.ndarray, path: np.ndarray, space: LabelSpace
 ) -> tuple[FoundSpan, ...]:
     """The entities of one text; the score of one is the mean probability of its words' tags."""
-    begins = np.flatnonzero(path % 2 == 1)
-    found = []
-    for first in begins.tolist():
-        after = first + 1
-        while after < len(path) and path[after] == path[first] + 1:
-            after += 1
-        start, end = int(starts[first]), int(ends[after - 1])
-        score = float(np.exp(scores[np.arange(first, after), path[first:after]]).mean())
-        found.append(FoundSpan(start, end, space.names[path[first]][2:], text[start:end], score))
-    return tuple(found)
+    opens = path % 2 == 1
+    begins, stops = np.flatnonzero(opens), np.flatnonzero(opens | (path == 0))
+    after = np.append(stops, len(path))[np.searchsorted(stops, begins, side="right")]
+    probabilities = np.append(np.exp(scores[np.arange(len(path)), path]), 0.0)
+    bounds = np.stack([begins, after], axis=1).ravel()
+    means = np.add.reduceat(probabilities, bounds)[::2] / (after - begins) if len(begins) else probabilities[:0]
+    columns = (starts[begins], ends[after - 1], path[begins], means)
+    return tuple(
+        FoundSpan(start, end, space.names[tag][2:], text[start:end], score)
+        for start, end, tag, score in zip(*(column.tolist() for column in columns), strict=True)
+    )
 
 
 def _looked_up(text: str, types: dict[str, str], longest: int) -> tuple[FoundSpan, ...]:
