@@ -22,23 +22,25 @@ WORDS = ["film", "book", "card", "bank", "money", "late", "lost", "new", "old", 
 NAMES = {"good": "praise", "bad": "blame"}
 
 
-def sentences(rows: int) -> list[dict[str, Any]]:
-    """Texts with one praising or blaming word somewhere, which is the entity."""
+def sentences(rows: int, tail: str = "") -> list[dict[str, Any]]:
+    """Texts with one praising or blaming word somewhere, which is the entity, with `tail`."""
     draw = np.random.default_rng(0)
     found = []
     for row in range(rows):
         words = [str(word) for word in draw.choice(WORDS, 8)]
         at = int(draw.integers(8))
-        words[at] = name = list(NAMES)[row % 2]
+        words[at] = name = list(NAMES)[row % 2] + tail
         start = len(" ".join(words[:at])) + (at > 0)
         text = " ".join(words)
-        found.append({"text": text, "spans": [{"start": start, "end": start + len(name), "label": NAMES[name]}]})
+        found.append(
+            {"text": text, "spans": [{"start": start, "end": start + len(name), "label": NAMES[name.split()[0]]}]}
+        )
     return found
 
 
-def questions(rows: int, unanswered: bool) -> list[dict[str, Any]]:
+def questions(rows: int, unanswered: bool, tail: str = "") -> list[dict[str, Any]]:
     found = []
-    for row, one in enumerate(sentences(rows)):
+    for row, one in enumerate(sentences(rows, tail)):
         start, end = (one["spans"][0][key] for key in ("start", "end"))
         answers = [{"text": one["text"][start:end], "answer_start": start}]
         if unanswered and row % 3 == 0:
@@ -80,14 +82,24 @@ def test_entities(tmp_path: Path, tiny_model_folder: Callable[[str], Path]) -> N
     again = tunesmith.evaluate(run, data)
     assert again.metrics["span_f1"].value > 0.8 and again.rows == 120
     assert set(again.to_dict()["by_label"]["blame"]) == {"span_precision", "span_recall", "span_f1"}
-    # Far longer than the model: no name is lost, wherever a window ends.
-    words = [WORDS[at % len(WORDS)] for at in range(600)]
-    for at in range(5, 600, 7):
-        words[at] = list(NAMES)[at % 2]
-    found = predictor.predict([" ".join(words)])[0].spans or ()
-    one_by_one = [predictor.predict([" ".join(words[at - 4 : at + 4])])[0].spans for at in range(5, 600, 7)]
-    assert all(spans and len(spans) == 1 for spans in one_by_one)
-    assert [span.text for span in found] == [words[at] for at in range(5, 600, 7)]
+
+
+@pytest.mark.parametrize("kind", ["ner", "qa"])
+def test_what_crosses_the_border_of_a_window_is_found(
+    tmp_path: Path, tiny_model_folder: Callable[[str], Path], kind: str
+) -> None:
+    """Names and answers of three words in texts many times as long as the model reads at once."""
+    tail = " tree house"
+    data = write(tmp_path / "a.jsonl", sentences(160, tail) if kind == "ner" else questions(160, False, tail))
+    model = str(tiny_model_folder("bert"))
+    options = QUICK | {"epochs": 30, "batch_size": 8, "lr": 5e-3, "head_lr": 2e-2, "max_length": 32}
+    predictor = tunesmith.load(tunesmith.train(data, model=model, method="full", out=str(tmp_path / "run"), **options))
+    words = WORDS * 9
+    texts = [" ".join([*words[:at], f"good{tail}", *words[at:]]) for at in range(3, 95)]
+    found = predictor.predict(texts if kind == "ner" else [("good or bad ?", text) for text in texts])
+    for text, one in zip(texts, found, strict=True):
+        parts = one.spans if kind == "ner" else [one.answer]
+        assert parts and [(part.start, part.text) for part in parts if part] == [(text.index("good"), f"good{tail}")]
 
 
 def test_methods_are_compared_on_entities(tmp_path: Path, tiny_model_folder: Callable[[str], Path]) -> None:
@@ -116,11 +128,6 @@ def test_questions(tmp_path: Path, tiny_model_folder: Callable[[str], Path], una
     answer = predictor.predict([("good or bad ?", context)])[0]
     assert answer.answer is not None and context[answer.answer.start : answer.answer.end] == answer.label == "bad"
     assert (predictor.space.threshold is None) is not unanswered
-    for at in range(100, 160, 7):  # the model reads 128 tokens at once: on both sides of the windows' borders
-        words = [WORDS[i % len(WORDS)] for i in range(300)]
-        words[at] = "good"
-        long = predictor.predict([("good or bad ?", " ".join(words))])[0].answer
-        assert long is not None and (long.text, long.start) == ("good", len(" ".join(words[:at])) + 1)
     assert (answer.no_answer is None) is not unanswered
     if unanswered:
         assert predictor.predict([("good or bad ?", "the new film was lost")])[0].label == ""
