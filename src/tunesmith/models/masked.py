@@ -33,7 +33,9 @@ def load_masked(source: Source, tokenizer: PreTrainedTokenizerBase, seed: int) -
     """
     torch.manual_seed(seed)
     model, info = from_pretrained(AutoModelForMaskedLM, source, load_config(source))
-    new = new_weights(source, info, head_parameter_names(model))
+    # Tied weights count under every name they have; a head is fresh where one lacks that is tied to nothing given.
+    head = {name for name in model.state_dict() if not name.startswith(f"{model.base_model_prefix}.")}
+    new = new_weights(source, info, head) & head_parameter_names(model)
     check_fit(model, tokenizer, source)
     return model, bool(new)
 
