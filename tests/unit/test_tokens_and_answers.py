@@ -327,3 +327,37 @@ def test_a_book_is_read_in_bounded_pieces(tiny_model_folder: Callable[[str], Pat
     logits[:, 1] = 1.0
     found = task.outputs(logits, features, space)[0]
     assert len(found) == 50_000 and found[-1].end == len(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "fine", "coarse"),
+    [
+        ("Ada's e-mail, 3.50!", "Ada|'|s|e|-|mail|,|3|.|50|!", "Ada's|e-mail|,|3.50|!"),
+        ("see http://a.b/c?d=1 (now)", "see|http|:|/|/|a|.|b|/|c|?|d|=|1|(|now|)", "see|http://a.b/c?d=1|(|now|)"),
+        ("@ada #x $5 a@b ...", "@|ada|#|x|$|5|a|@|b|.|.|.", "@ada|#x|$5|a@b|.|.|."),
+        ("東京 is", "東|京|is", "東|京|is"),
+        ("  ", "", ""),
+    ],
+)
+def test_words_by_both_rules(text: str, fine: str, coarse: str) -> None:
+    for wanted, rule in ((fine, False), (coarse, True)):
+        found = [text[start:end] for start, end in zip(*word_bounds(text, rule), strict=True)]
+        assert "|".join(found) == wanted
+
+
+@given(text=st.text("ab1.,'@#-/ \u0301東\n", max_size=30))
+def test_coarse_words_are_made_of_whole_fine_words(text: str) -> None:
+    starts, ends = word_bounds(text)
+    coarse_starts, coarse_ends = word_bounds(text, coarse=True)
+    assert set(coarse_starts) <= set(starts) and set(coarse_ends) <= set(ends)
+    covered = "".join(text[start:end] for start, end in zip(coarse_starts, coarse_ends, strict=True))
+    assert covered == "".join(text.split())
+
+
+def test_words_are_as_fine_as_the_annotation_needs() -> None:
+    task = NamedEntities()
+    tokens = ner_records([("see @ada at http://a.b now", [(4, 8, "PER")]), ("e-mail", [])])
+    assert task.labels(tokens).coarse_words
+    characters = ner_records([("Ada's book", [(0, 3, "PER")])])
+    assert not task.labels(characters).coarse_words
+    assert LabelSpace.from_dict(task.labels(tokens).to_dict()) == task.labels(tokens)

@@ -2,7 +2,8 @@
 
 As the task of naming entities counts them, a word is a run of letters, digits and their combining marks, or one other
 visible character; in scripts written without spaces every character (with its marks) is a word. No entity begins or
-ends inside a word.
+ends inside a word. By the coarse rule punctuation inside a word belongs to it, and so does a ``@``, ``#`` or currency
+sign before it: ``can't``, ``3.50``, ``system.out`` and ``@name`` are one word each.
 """
 
 from __future__ import annotations
@@ -22,9 +23,13 @@ _WRITTEN = re.compile(
 )
 
 
-def word_bounds(text: str) -> tuple[np.ndarray, np.ndarray]:
+_COARSE = re.compile(rf"(?:[@#$€£](?=\w))?(?:{_WRITTEN.pattern})|\S")
+
+
+def word_bounds(text: str, coarse: bool = False) -> tuple[np.ndarray, np.ndarray]:
     """First character of each word and the one after its last: two int64 arrays (words,)."""
-    bounds = np.array([match.span() for match in _WORD.finditer(text)], dtype=np.int64).reshape(-1, 2)
+    rule = _COARSE if coarse else _WORD
+    bounds = np.array([match.span() for match in rule.finditer(text)], dtype=np.int64).reshape(-1, 2)
     return bounds[:, 0], bounds[:, 1]
 
 

@@ -27,12 +27,14 @@ class LabelSpace:
         names: label names in the order of the logits; for regression the one name of the value.
         mean, scale: of the training targets of a regression, which is trained on standardised targets.
         threshold: by how much "no answer" must beat the best answer; None where every question has one.
+        coarse_words: entities are made of words by the coarse rule (see `tunesmith.data.words`).
     """
 
     names: tuple[str, ...]
     mean: float = 0.0
     scale: float = 1.0
     threshold: float | None = None
+    coarse_words: bool = False
 
     @property
     def in_users_units(self) -> LabelSpace:
@@ -50,6 +52,7 @@ class LabelSpace:
             float(values.get("mean", 0.0)),
             float(values.get("scale", 1.0)),
             None if threshold is None else float(threshold),
+            bool(values.get("coarse_words", False)),
         )
 
 

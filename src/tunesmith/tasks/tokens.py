@@ -1,8 +1,10 @@
 """Named entities: spans of a text, each of one type.
 
 The model tags the first piece of every word (see `tunesmith.data.words`); words that share a piece are tagged as one.
-A text longer than the model is read through overlapping windows, and each word counts in the window where it has most
-context on both sides. The best valid tag sequence of the whole text gives the entities, so none is lost at a border.
+Words are coarse where no entity of the training texts begins or ends inside a coarse word, as in files of tokens; with
+finer words such models find fewer entities (`docs/log.md`). A text longer than the model is read through overlapping
+windows, and each word counts in the window where it has most context on both sides. The best valid tag sequence of the
+whole text gives the entities, so none is lost at a border.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from scipy.special import log_softmax
 from tunesmith.data.keys import column_keys
 from tunesmith.data.records import Records, Span, TextRecord
 from tunesmith.data.tags import tag_names
-from tunesmith.data.words import word_bounds
+from tunesmith.data.words import whole_words, word_bounds
 from tunesmith.errors import DataError
 from tunesmith.evaluation.intervals import Score, bootstrap, paired_bootstrap, paired_test
 from tunesmith.evaluation.spans import Counts, by_document, span_counts, span_statistics
@@ -65,7 +67,7 @@ class NamedEntities:
         types = sorted({span.label for spans in _spans(train) for span in spans})
         if not types:
             raise DataError(f"{train.path}: the training rows have no entity; check the annotation")
-        return LabelSpace(tuple(tag_names(types)))
+        return LabelSpace(tuple(tag_names(types)), coarse_words=not _cuts_coarse_words(train))
 
     def targets(self, records: Records, space: LabelSpace) -> Gold:
         known, unknown = set(_types(space)), dict[str, list[int]]()
@@ -95,7 +97,9 @@ class NamedEntities:
     ) -> Features:
         gold = self.targets(records, space) if labelled else None
         types = {name: i for i, name in enumerate(_types(space))} if labelled else None
-        return encode_windows(records, tokenizer, length.max_tokens, file, partial(_describe, types), gold, progress)
+        return encode_windows(
+            records, tokenizer, length.max_tokens, file, partial(_describe, types, space.coarse_words), gold, progress
+        )
 
     def loss(self, label_smoothing: float, class_weights: torch.Tensor | None) -> Loss:
         return CrossEntropy(label_smoothing)
@@ -164,8 +168,8 @@ class NamedEntities:
             for span in spans:
                 names.setdefault(text[span.start : span.end], Counter())[span.label] += 1
         types = {name: counts.most_common(1)[0][0] for name, counts in names.items()}
-        longest = max((len(word_bounds(name)[0]) for name in types), default=1)
-        found = [_looked_up(text, types, longest) for text in test.texts]
+        longest = max((len(word_bounds(name, space.coarse_words)[0]) for name in types), default=1)
+        found = [_looked_up(text, types, longest, space.coarse_words) for text in test.texts]
         return [Answered("names of the training texts", found, time.perf_counter() - start)]
 
     def class_weights(self, targets: Gold, space: LabelSpace) -> np.ndarray | None:
@@ -177,6 +181,15 @@ class NamedEntities:
 
 def _spans(records: Records) -> list[tuple[Span, ...]]:
     return [cast(tuple[Span, ...], label or ()) for label in records.labels]
+
+
+def _cuts_coarse_words(records: Records) -> bool:
+    """Whether an entity begins or ends inside a coarse word."""
+    for text, spans in zip(records.texts, _spans(records), strict=True):
+        bounds = word_bounds(text if spans else "", coarse=True)
+        if any(whole_words(*bounds, span.start, span.end) != (span.start, span.end) for span in spans):
+            return True
+    return False
 
 
 def _over_texts(scores: dict[str, Score], targets: Gold) -> dict[str, Score]:
@@ -196,8 +209,8 @@ def _grammar(space: LabelSpace) -> tuple[np.ndarray, np.ndarray]:
     return allowed, ~inside
 
 
-def _describe(types: dict[str, int] | None, record: TextRecord) -> Callable[[Window], Columns]:
-    starts, ends = word_bounds(record.text)
+def _describe(types: dict[str, int] | None, coarse: bool, record: TextRecord) -> Callable[[Window], Columns]:
+    starts, ends = word_bounds(record.text, coarse)
     spans: Sequence[Any] = (record.label or ()) if types is not None else ()
     span_starts, span_ends = (np.array([span[i] for span in spans], dtype=np.int64) for i in (0, 1))
     kinds = np.array([types[span.label] for span in spans] if types else [], dtype=np.int64)
@@ -283,8 +296,8 @@ def _entities(
     )
 
 
-def _looked_up(text: str, types: dict[str, str], longest: int) -> tuple[FoundSpan, ...]:
-    starts, ends = (bounds.tolist() for bounds in word_bounds(text))
+def _looked_up(text: str, types: dict[str, str], longest: int, coarse: bool) -> tuple[FoundSpan, ...]:
+    starts, ends = (bounds.tolist() for bounds in word_bounds(text, coarse))
     found, at = [], 0
     while at < len(starts):
         for last in range(min(len(starts), at + longest) - 1, at - 1, -1):
