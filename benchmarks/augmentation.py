@@ -31,9 +31,10 @@ import numpy as np
 from _results import write_result
 
 import tunesmith
-from tunesmith.config import DataSettings, resolve
+from tunesmith.config import DataSettings
 from tunesmith.data.columns import load_splits
 from tunesmith.data.records import Records
+from tunesmith.resolving import resolve
 from tunesmith.training.progress import Stages
 
 SEEDS = (1, 2, 3)

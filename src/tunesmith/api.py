@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.adaptconfig import AdaptConfig
-from tunesmith.config import Config, DataSettings, resolve, resolved
+from tunesmith.config import Config, DataSettings
 from tunesmith.data import read
 from tunesmith.data.checks import Finding
 from tunesmith.data.checks import check as check_records
@@ -19,6 +19,7 @@ from tunesmith.data.columns import find_layout, load_splits, to_records
 from tunesmith.data.records import Records, text_records
 from tunesmith.errors import DataError, ModelError, UsageError
 from tunesmith.models.catalogue import Suggestion, select
+from tunesmith.resolving import resolve, resolved
 from tunesmith.run import RECORD, Run
 
 if TYPE_CHECKING:

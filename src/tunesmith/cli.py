@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import typer
 
 from tunesmith import config as settings
+from tunesmith import resolving
 from tunesmith.adaptconfig import AdaptConfig
 from tunesmith.errors import TunesmithError, UsageError
 from tunesmith.memory import keep_freed_memory
@@ -35,7 +36,7 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="No progress and no message
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
-Command = Callable[[str, settings.Tree, bool, bool], None]
+Command = Callable[[str, resolving.Tree, bool, bool], None]
 DataArgument = Annotated[str, typer.Argument(help="File or folder of examples.", metavar="DATA")]
 ConfigOption = Annotated[str | None, typer.Option("--config", help="Configuration file; see `tunesmith init`.")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", help="Any setting: key=value.", metavar="KEY=VALUE")]
@@ -90,14 +91,14 @@ def _print_json(value: Any) -> None:
     print(json.dumps(value, ensure_ascii=False))
 
 
-def _configured(kind: type[settings.Tree]) -> Callable[[Command[settings.Tree]], Callable[..., None]]:
+def _configured(kind: type[resolving.Tree]) -> Callable[[Command[resolving.Tree]], Callable[..., None]]:
     """Make a command ``(data, config, json, quiet)`` from one option for every setting that has a flag.
 
     The flags, ``--config`` and ``--set`` are resolved, all problems at once, before the command begins.
     """
-    by_key, flags = dict(settings.fields(kind)), settings.flags(kind)
+    by_key, flags = dict(resolving.fields(kind)), resolving.flags(kind)
 
-    def decorate(command: Command[settings.Tree]) -> Callable[..., None]:
+    def decorate(command: Command[resolving.Tree]) -> Callable[..., None]:
         def resolved(
             data: DataArgument,
             config: ConfigOption = None,
@@ -107,7 +108,7 @@ def _configured(kind: type[settings.Tree]) -> Callable[[Command[settings.Tree]],
             debug: Debug = False,
             **options: Any,
         ) -> None:
-            command(data, settings.resolved(kind, config, options, tuple(set or ())), json, quiet)
+            command(data, resolving.resolved(kind, config, options, tuple(set or ())), json, quiet)
 
         parameters = list(inspect.signature(resolved, eval_str=True).parameters.values())[:-1]
         for name, key in flags.items():
@@ -268,11 +269,11 @@ def init(
     debug: Debug = False,
 ) -> None:
     """Print a complete configuration file, every default written out."""
-    resolved = settings.resolve(options={"task": task, "method": method})
+    resolved = resolving.resolve(options={"task": task, "method": method})
     if json:
         _print_json(resolved.model_dump(mode="json"))
     else:
-        print(settings.dump(resolved, comments=True), end="")
+        print(resolving.dump(resolved, comments=True), end="")
 
 
 @app.command()

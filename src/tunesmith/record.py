@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from tunesmith.config import Config, dump
+from tunesmith.config import Config
 from tunesmith.data.checks import Finding
 from tunesmith.data.keys import label_codes
 from tunesmith.data.records import Records
@@ -24,6 +24,7 @@ from tunesmith.errors import Interrupted, ResourceError, UsageError, is_disk_ful
 from tunesmith.evaluation.intervals import Score
 from tunesmith.models.loading import weights_sha256
 from tunesmith.predictor import Scored
+from tunesmith.resolving import dump
 from tunesmith.run import RECORD, VERSION, clear_folder, machine, read_record, versions, write_record, write_text
 from tunesmith.training.candidates import Candidate, StartingPoint
 

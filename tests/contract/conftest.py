@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import nn
 
-from tunesmith.config import Config, resolve
+from tunesmith.config import Config
 from tunesmith.data.records import Records
 from tunesmith.data.spans import ANSWERS, SPANS
 from tunesmith.engine.noise import Noise
@@ -22,6 +22,7 @@ from tunesmith.engine.precision import choose_precision
 from tunesmith.methods import METHODS
 from tunesmith.methods.base import Method
 from tunesmith.registry import lookup
+from tunesmith.resolving import resolve
 from tunesmith.tasks import TASKS
 from tunesmith.tasks.encoding import Features
 from tunesmith.training.candidates import StartingPoint

@@ -14,11 +14,11 @@ from transformers import AutoTokenizer, BertConfig, BertForMaskedLM
 
 import tunesmith
 from tunesmith import pipeline
-from tunesmith.config import resolve
 from tunesmith.data.augmentation.edits import Passage, apply
 from tunesmith.data.augmentation.techniques import Materials
 from tunesmith.data.records import Span, text_records
 from tunesmith.errors import ModelError, UsageError
+from tunesmith.resolving import resolve
 from tunesmith.run import Run
 from tunesmith.training.mixup import mix
 from tunesmith.training.progress import Stages

@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tunesmith.config import resolve
 from tunesmith.data.augmentation.edits import Edit, Passage, apply, edges_inside_words, moved, moved_label, passages
 from tunesmith.data.augmentation.techniques import (
     Delete,
@@ -28,6 +27,7 @@ from tunesmith.data.augmentation.techniques import (
 from tunesmith.data.records import Answer, Records, Span, TextRecord
 from tunesmith.data.spans import SPANS
 from tunesmith.data.words import written_words
+from tunesmith.resolving import resolve
 
 TEXTS = st.text(st.sampled_from("abcdeABÉß .,'-!?\n\t東京ก\u0301\u200d😀12"), max_size=60)
 TECHNIQUES = [Delete, Swap, Insert, Synonym, Punctuation, Typo, Entity]

@@ -12,13 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tunesmith.config import Config, resolve
+from tunesmith.config import Config
 from tunesmith.data.augmentation.lexicon import Groups, WordNet, load_lexicon
 from tunesmith.data.augmentation.rows import MAX_COPIES, Augmented, Augmenter, amounts, chosen_names
 from tunesmith.data.keys import mixed
 from tunesmith.data.records import Answer, Records
 from tunesmith.data.spans import ANSWERS, SPANS
 from tunesmith.errors import DataError, UsageError
+from tunesmith.resolving import resolve
 
 
 def records(texts: list[str], labels: list[Any], kind: pa.DataType | None = None, **columns: Any) -> Records:

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tunesmith.config import Config, dump, fields, flags, resolve
+from tunesmith.config import Config
 from tunesmith.errors import UsageError
+from tunesmith.resolving import dump, fields, flags, resolve
 from tunesmith.yamltext import MAX_CONFIG_BYTES
 
 
