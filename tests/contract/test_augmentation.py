@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import AutoTokenizer, BertConfig, BertForMaskedLM
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import AutoTokenizer, BertConfig, BertForMaskedLM, PreTrainedTokenizerFast
 
 import tunesmith
 from tunesmith import pipeline
@@ -187,6 +188,19 @@ def test_the_model_proposes_whole_words_that_differ(masked_model: Path) -> None:
     assert found[1] in ("bank money", "money bank")
     assert found[2:4] == texts[2:4]
     assert found[4] != texts[4] and found[4].endswith(" zzz good zzz ")  # what the model cannot see stays
+
+
+def test_pieces_inside_words_are_no_proposals() -> None:
+    """In byte-level vocabularies nothing but the missing space marks a piece that goes on a word."""
+    pieces = ["<s>", "<mask>", "Ġ", *"cardig", "n", "ca", "rd", "card", "Ġcard", "in", "ing"]
+    merges = [("c", "a"), ("r", "d"), ("ca", "rd"), ("Ġ", "card"), ("i", "n"), ("in", "g")]
+    tokenizer = Tokenizer(models.BPE({piece: i for i, piece in enumerate(pieces)}, merges))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    technique = Masked.__new__(Masked)
+    technique.tokenizer = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", mask_token="<mask>")
+    ids, words = technique.vocabulary
+    assert words == ["card"] and ids.tolist() == [pieces.index("Ġcard")]
 
 
 def test_batches_do_not_matter(masked_model: Path) -> None:

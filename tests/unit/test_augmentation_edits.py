@@ -137,6 +137,10 @@ def test_deletion_leaves_single_spaces_and_a_word() -> None:
     for seed in range(30):
         found = apply("one two three", Delete(materials(0.5)).edit(passage("one two three", seed)))
         assert found in ("one", "two", "three", "one two", "one three", "two three")
+    spans = (Span(0, 4, "place"),)  # with the space after it, which stays
+    for seed in range(10):
+        edits = Delete(materials(0.5)).edit(passage("one two three", seed, spans))
+        assert apply("one two three", edits) in ("one three", "one two")
     assert Delete(materials()).edit(passage("alone")) == [] == Delete(materials()).edit(passage(""))
 
 

@@ -127,6 +127,11 @@ def test_each_row_depends_on_seed_identifier_and_copy_alone() -> None:
     assert all(first[name] == line for name, line in fewer.items() if name in first)
 
 
+def test_equal_texts_of_different_rows_are_edited_differently() -> None:
+    train = records(sentences(1) * 12, ["a", "b"] * 6)
+    assert augment(settings("punctuation"), "classification", train).facts["rows"] > 6
+
+
 def test_no_new_row_equals_a_text_that_is_there() -> None:
     train = records(["one two", "two one", "red blue", "x"], ["a", "b", "a", "b"])
     test = records(["blue red"], ["a"])
