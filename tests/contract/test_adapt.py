@@ -336,3 +336,13 @@ def test_a_labelled_file_is_split_as_train_splits_it(tmp_path: Path, tiny_model_
     found = read(path)
     assert set(found.held_out.to_pylist()) == parts["valid"]
     assert len(found.train) == 48 and not set(found.train.to_pylist()) & (parts["valid"] | parts["test"])
+
+
+def test_texts_of_the_test_file_are_not_learned_from(tmp_path: Path) -> None:
+    for name, numbers in (("train", range(40)), ("test", range(30, 50)), ("valid", range(25, 31))):
+        rows = [json.dumps({"text": f"text {i}", "label": WORDS[i % 2]}) for i in numbers]
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(rows))
+    found = read(tmp_path / "train.jsonl", test=str(tmp_path / "test.jsonl"), valid=str(tmp_path / "valid.jsonl"))
+    assert set(found.train.to_pylist()) == {f"text {i}" for i in range(25)}
+    assert set(found.held_out.to_pylist()) == {f"text {i}" for i in range(25, 31)}
+    assert any("left out 15 texts" in note for note in found.notes)
