@@ -11,7 +11,8 @@ to the longest of the batch, in bfloat16 with fused AdamW; ``grouped`` is the la
 ``drop_in`` is the program of ``stock`` with `tunesmith.Trainer`; ``off`` is `tunesmith train --engine off`.
 Scores of ``stock`` and ``drop_in``, and those of ``off`` and ``tunesmith``, differ by rounding and by the draws of
 dropout alone; between the two pairs, pooling and the head's learning rate differ, too. All but the guide run with three
-seeds (or `--seeds`), in turns. The result, with the peak memory of each process, goes to ``results/commands-N.json``.
+seeds (or `--seeds`), in turns. The result, with the peak memory of each process, goes to
+``results/commands-N-B.json`` for each batch size B.
 """
 
 from __future__ import annotations
@@ -151,9 +152,10 @@ def main() -> None:
         folder = Path(name)
         sizes = write_sample(data, chosen.rows, folder)
         names = chosen.sides.split(",")
-        cases = [measure(folder, int(size), names, chosen.seeds) for size in chosen.batch_sizes.split(",")]
-    result = {"data": data.name, "rows": sizes, "epochs": EPOCHS, "cases": cases}
-    write_result(f"commands-{sizes['train']}", result)
+        for size in map(int, chosen.batch_sizes.split(",")):
+            result = {"data": data.name, "rows": sizes, "epochs": EPOCHS}
+            result |= measure(folder, size, names, chosen.seeds)
+            write_result(f"commands-{sizes['train']}-{size}", result)
 
 
 if __name__ == "__main__":
