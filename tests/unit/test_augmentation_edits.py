@@ -141,6 +141,7 @@ def test_deletion_leaves_single_spaces_and_a_word() -> None:
     for seed in range(10):
         edits = Delete(materials(0.5)).edit(passage("one two three", seed, spans))
         assert apply("one two three", edits) in ("one three", "one two")
+        assert moved_label(spans, [edits]) == spans
     assert Delete(materials()).edit(passage("alone")) == [] == Delete(materials()).edit(passage(""))
 
 
