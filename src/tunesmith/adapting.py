@@ -13,9 +13,10 @@ import torch
 
 from tunesmith import record as records_of
 from tunesmith.adaptconfig import AdaptationSettings, AdaptConfig
+from tunesmith.data.files import local_path
 from tunesmith.data.texts import DomainTexts, read_texts
 from tunesmith.engine.precision import Precision
-from tunesmith.errors import UsageError
+from tunesmith.errors import DataError, UsageError
 from tunesmith.evaluation.intervals import Score
 from tunesmith.methods.base import usual_defaults
 from tunesmith.models.loading import (
@@ -28,13 +29,15 @@ from tunesmith.models.loading import (
 )
 from tunesmith.models.masked import load_masked, save_masked
 from tunesmith.run import VERSION, check_folder, locked, machine, versions, write_record
-from tunesmith.tasks.masking import Blocks, Vocabulary, choose_block_length, tokenise
+from tunesmith.tasks.masking import Blocks, Stream, Vocabulary, choose_block_length, tokenise
 from tunesmith.training.masked import Adaptation, Adapted, adapt_model
 from tunesmith.training.progress import Stages, require_tracker
 from tunesmith.training.signals import StopRequest
 from tunesmith.training.stepping import Workplace
 
 RECORD = "adapt.json"
+UNKNOWN_SHARE = 0.1
+"""More unknown tokens than this are worth a warning."""
 FRESH_HEAD = (
     "the checkpoint has no (whole) masked-language head, so one starts fresh; it is trained alone before the body moves"
 )
@@ -80,14 +83,14 @@ def adapt(texts: str, config: AdaptConfig, stages: Stages) -> AdaptedModel:
         context.enter_context(locked(folder, RECORD))
         inputs = (texts, config.data.valid, config.data.test, config.model.name)
         check_folder(folder, config.output.overwrite, config.output.resume, inputs, RECORD)
+        if not texts.startswith("hub:"):
+            local_path(texts)  # before a model is loaded, or even fetched
+        if Path(texts).is_dir() and folder.resolve().is_relative_to(Path(texts).resolve()):
+            raise UsageError(f"--out {folder}: lies in {texts}, whose files are read; give a folder outside of it")
         require_tracker(config.training.tracker)
         torch.set_num_threads(config.training.threads or torch.get_num_threads())
         clock = records_of.Clock()
 
-        with clock.stage("data"):
-            data = read_texts(texts, config.data, config.task.name, config.training.seed, config.model.local)
-            for note in data.notes:
-                stages.say(f"note: {note}")
         with clock.stage("model"):
             source = find_source(config.model)
             tokenizer = load_tokenizer(source)
@@ -97,6 +100,10 @@ def adapt(texts: str, config: AdaptConfig, stages: Stages) -> AdaptedModel:
             precision = records_of.precision(folder, wanted, config.output.resume, RECORD)
             if fresh:
                 stages.say(f"note: model {source.name}: {FRESH_HEAD}")
+        with clock.stage("data"):
+            data = read_texts(texts, config.data, config.task.name, config.training.seed, config.model.local)
+            for note in data.notes:
+                stages.say(f"note: {note}")
         # Nothing was written so far: a bad file or model leaves an earlier model in the folder as it was.
         record = _begin(config, source, data, precision)
         context.enter_context(records_of.kept(folder, record, config.output.resume, RECORD))
@@ -104,15 +111,16 @@ def adapt(texts: str, config: AdaptConfig, stages: Stages) -> AdaptedModel:
         with clock.stage("encode"):
             limit = token_limit(load_config(source), tokenizer)
             train, held_out = _blocks(data, tokenizer, vocabulary, limit, config, folder, stages)
+            _require_known(train.stream, held_out.stream, texts, source.name, stages)
         settings = _resolve(config.training, model, train, precision)
         with clock.stage("train"):
             place = Workplace(folder, tokenizer, stages, StopRequest(), record["identity"], config.output.resume)
             job = Adaptation(model, fresh, train, held_out, settings, config.engine, place)
             adapted = adapt_model(job)
         save_masked(model, tokenizer, source, folder)
-        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
         _finish(record, job, adapted, config, clock)
         write_record(folder, record, RECORD)
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # a run that is killed before needs them
     return AdaptedModel(folder, record)
 
 
@@ -159,6 +167,21 @@ def _blocks(
         f"{len(data.train):,} texts make {len(train):,} blocks of {length} tokens; {len(held_out):,} more are held out"
     )
     return train, held_out
+
+
+def _require_known(train: Stream, held_out: Stream, texts: str, model: str, stages: Stages) -> None:
+    """Refuse texts of which the tokenizer knows nothing, and tell of those of which it knows little.
+
+    Raises:
+        DataError: no token of one side can be predicted.
+    """
+    advice = f"`tunesmith models --data {texts}` shows which models read them"
+    for stream, side in ((train, "to learn from"), (held_out, "held out")):
+        if not stream.known:
+            raise DataError(f"{texts}: the tokenizer of {model} knows no word of the texts {side}; {advice}")
+    share = train.unknown / (train.known + train.unknown)
+    if share > UNKNOWN_SHARE:
+        stages.say(f"warning: the tokenizer of {model} does not know {share:.0%} of the pieces of the texts; {advice}")
 
 
 def _resolve(settings: AdaptationSettings, model: Any, train: Blocks, precision: Precision) -> AdaptationSettings:

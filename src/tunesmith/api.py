@@ -6,7 +6,7 @@ import itertools
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from tunesmith.data.checks import Finding
 from tunesmith.data.checks import check as check_records
 from tunesmith.data.columns import find_layout, load_splits, to_records
 from tunesmith.data.records import Records, text_records
+from tunesmith.data.texts import read_any
 from tunesmith.errors import DataError, ModelError, UsageError
 from tunesmith.models.catalogue import Suggestion, select
 from tunesmith.resolving import resolve, resolved
@@ -109,10 +110,8 @@ def find_models(
         return [Suggestion(entry.id, entry) for entry in entries]
     from tunesmith.models.fit import rank_by_fit
 
-    raw = read(str(data), config.data)
+    raw = read_any(str(data), config.data)
     layout = find_layout(raw, config.data, config.task.name, need_label=False)
-    if layout.kind not in ("ner", "qa"):
-        layout = replace(layout, labels=())  # labels may be missing or wrong; only the texts are measured
     return rank_by_fit(entries, [str(folder) for folder in folders], to_records(raw, layout))
 
 
@@ -194,10 +193,12 @@ def predict(
 
 
 def _read_like(trained: DataSettings, source: str, task: str, need_label: bool = True) -> Records:
-    """Read a new file as the training file was read; its identifiers are used if they are there, its groups are not."""
+    """Read a new file as the training file was read; identifiers are used if they are there, and groups to score."""
     raw = read(source, DataSettings(encoding=trained.encoding, delimiter=trained.delimiter))
-    identifier = trained.id if trained.id in raw.table.column_names else None
-    settings = trained.model_copy(update={"group": None, "id": identifier})
+    there = raw.table.column_names
+    identifier = trained.id if trained.id in there else None
+    group = trained.group if need_label and trained.group in there else None
+    settings = trained.model_copy(update={"group": group, "id": identifier})
     return to_records(raw, find_layout(raw, settings, task, need_label))
 
 

@@ -29,6 +29,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+RESUMABLE = (["train"], ["adapt"])
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory")  # torch raises plain RuntimeErrors on the CPU
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else there.")]
@@ -52,7 +53,8 @@ def main() -> None:
     except typer.Exit as stop:
         sys.exit(stop.exit_code)
     except (KeyboardInterrupt, typer.Abort):
-        _fail(["interrupted; the same command with --resume goes on where `train` or `adapt` was"], 130, as_json)
+        advice = "; the same command with --resume goes on" if sys.argv[1:2] in RESUMABLE else ""
+        _fail([f"interrupted{advice}"], 130, as_json)
     except TunesmithError as error:
         if debug:
             traceback.print_exc()

@@ -120,6 +120,14 @@ class OptimisationSettings(Section):
         "none", "Experiment tracker that receives the logs.", "--tracker"
     )
 
+    @field_validator("accumulation")
+    @classmethod
+    def _divides_the_batch(cls, value: int, info: ValidationInfo) -> int:
+        size = info.data.get("batch_size")
+        if size and size % value:
+            raise ValueError(f"should divide --batch-size {size}")
+        return value
+
 
 class TrainingSettings(OptimisationSettings):
     """The optimisation. Learning rates and epochs default to values for the method and the model's size."""
@@ -168,6 +176,11 @@ class EngineSettings(Section):
     def uses(self, part: Literal["packing", "prefix", "vocabulary"]) -> bool:
         """Whether a part is to work where the model allows it."""
         return self.use != "off" and getattr(self, part) != "off"
+
+    @property
+    def insisted(self) -> list[str]:
+        """The parts that must not fall back."""
+        return [part for part in ("packing", "prefix", "vocabulary") if getattr(self, part) == "on"]
 
     @property
     def cache_bytes(self) -> int:

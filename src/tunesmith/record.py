@@ -116,7 +116,7 @@ def kept(folder: Path, record: dict[str, Any], resume: bool, name: str = RECORD)
     if resume:
         _refuse_changes(read_record(folder, name), record)
     else:
-        clear_folder(folder)
+        clear_folder(folder, name)
         (folder / "metrics.jsonl").write_text("", encoding="utf-8")
     write_record(folder, record, name)
     try:

@@ -144,9 +144,9 @@ def check_folder(
         )
 
 
-def clear_folder(folder: Path) -> None:
-    """Remove an earlier run, once it is known that a new one can begin."""
-    for path in _content(folder):
+def clear_folder(folder: Path, record: str = RECORD) -> None:
+    """Remove an earlier run, once it is known that a new one can begin; its record, which names it as one, last."""
+    for path in sorted(_content(folder), key=lambda path: path.name == record):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import gzip
 import json
 import shutil
 from collections.abc import Callable, Iterator
@@ -12,24 +11,26 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from safetensors.torch import load_file
-from transformers import AutoModel, AutoModelForMaskedLM, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import (
+    AutoModel,
+    AutoModelForMaskedLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+)
 
 import tunesmith
+from tunesmith import adapting, resolving
+from tunesmith.adaptconfig import AdaptConfig
 from tunesmith.adapting import AdaptedModel
-from tunesmith.config import DataSettings, SourceSettings
-from tunesmith.data.texts import read_texts
+from tunesmith.config import SourceSettings
 from tunesmith.errors import DataError, Interrupted, ModelError, UsageError
 from tunesmith.models.heads import head_parameter_names
 from tunesmith.models.loading import find_source, load_tokenizer
 from tunesmith.models.masked import PREDICTED, head_at_predicted, load_masked
 from tunesmith.tasks.losses import IGNORED, MaskedCrossEntropy
-from tunesmith.tasks.masking import Blocks, Vocabulary, mask_words, tokenise
 from tunesmith.training import masked
 from tunesmith.training.progress import Stages
 from tunesmith.training.trainer import Trainer
@@ -64,79 +65,6 @@ def trained_head(tiny_model_folder: Folder, tmp_path_factory: pytest.TempPathFac
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     yield folder
-
-
-# ---- masks and blocks -----------------------------------------------------------------------------------------------
-
-VOCABULARY = Vocabulary(4, np.arange(5), np.arange(5, 100), np.array([2]), np.array([3]))
-
-
-@given(st.lists(st.integers(1, 6), min_size=1, max_size=60), st.integers(0, 2**32 - 1))
-def test_words_are_masked_whole_and_in_the_wanted_share(sizes: list[int], seed: int) -> None:
-    begins = np.concatenate([np.arange(size) == 0 for size in sizes])
-    ids = np.random.default_rng(seed).integers(5, 100, len(begins))
-    inputs, labels = mask_words(ids, begins, VOCABULARY, 0.15, np.random.default_rng(seed))
-    word = np.cumsum(begins)
-    chosen = labels != IGNORED
-    assert all(len(set(chosen[word == w])) == 1 for w in np.unique(word))
-    assert (labels[chosen] == ids[chosen]).all() and (inputs[~chosen] == ids[~chosen]).all()
-    assert chosen.any() and abs(chosen.sum() - 0.15 * len(ids)) <= max(sizes)
-
-
-def test_of_the_predicted_tokens_80_percent_are_masked_and_10_are_random() -> None:
-    ids = np.full(100_000, 50)
-    inputs, labels = mask_words(ids, np.ones(len(ids), dtype=bool), VOCABULARY, 0.15, np.random.default_rng(0))
-    chosen = labels != IGNORED
-    assert chosen.mean() == pytest.approx(0.15, abs=1e-4)
-    assert (inputs[chosen] == 4).mean() == pytest.approx(0.8, abs=0.02)
-    assert (inputs[chosen] == 50).mean() == pytest.approx(0.1, abs=0.02)
-    assert not np.isin(inputs[chosen], [0, 1, 2, 3]).any()
-
-
-def test_special_tokens_are_never_predicted() -> None:
-    ids = np.array([1, 3, 3, 1, 4])
-    inputs, labels = mask_words(ids, np.ones(5, dtype=bool), VOCABULARY, 0.9, np.random.default_rng(0))
-    assert (labels == IGNORED).all() and (inputs == ids).all()
-
-
-def blocks_of(texts: list[str], tokenizer: Any, folder: Path, length: int, share: float = 0.15) -> Blocks:
-    vocabulary = Vocabulary.of(tokenizer, "tiny")
-    stream = tokenise(pa.array(texts, pa.large_string()), tokenizer, vocabulary, folder / "s", lambda done: None)
-    return Blocks(stream, vocabulary, length, share, 7)
-
-
-def test_blocks_hold_every_token_once_and_in_order(tiny_tokenizer: Any, tmp_path: Path) -> None:
-    texts = ["my card is lost", "good", "unknownword and more", "the bank was late again"]
-    blocks = blocks_of(texts, tiny_tokenizer, tmp_path, 8)
-    rows = [blocks[i] for i in range(len(blocks))]
-    found = np.concatenate([np.where(r["labels"] == IGNORED, r["input_ids"], r["labels"])[1:-1] for r in rows])
-    separator = [tiny_tokenizer.sep_token_id]
-    expected: list[int] = []
-    for i, text in enumerate(texts):
-        expected += (separator if i else []) + tiny_tokenizer(text, add_special_tokens=False)["input_ids"]
-    assert found.tolist() == expected
-    assert [len(r["input_ids"]) for r in rows[:-1]] == [8] * (len(rows) - 1) and len(rows) > 2
-    assert {(int(r["input_ids"][0]), int(r["input_ids"][-1])) for r in rows} == {
-        (tiny_tokenizer.cls_token_id, tiny_tokenizer.sep_token_id)
-    }
-
-
-def test_pieces_of_a_word_belong_together(tiny_tokenizer: Any, tmp_path: Path) -> None:
-    stream = blocks_of(["my zebra card", "zebra"], tiny_tokenizer, tmp_path, 32).stream
-    tokens = tiny_tokenizer.convert_ids_to_tokens(stream.ids.tolist())
-    assert [t.startswith("##") for t in tokens] == [not begin for begin in stream.begins]
-
-
-def test_masks_depend_on_seed_phase_epoch_and_row_alone(tiny_tokenizer: Any, tmp_path: Path) -> None:
-    blocks = blocks_of([" ".join(WORDS * 4)], tiny_tokenizer, tmp_path, 64)
-
-    def labels(phase: str, epoch: int) -> list[int]:
-        blocks.begin(phase, epoch)
-        return blocks[0]["labels"].tolist()  # type: ignore[no-any-return]
-
-    first = labels("step", 0)
-    assert labels("step", 1) != first and labels("head", 0) != first
-    assert labels("step", 0) == first
 
 
 # ---- the head at the predicted tokens --------------------------------------------------------------------------------
@@ -264,6 +192,23 @@ def test_a_resumed_run_equals_the_straight_one_bit_for_bit(
     assert straight.perplexity == resumed.perplexity
 
 
+def test_a_run_that_is_killed_at_its_very_end_is_not_trained_again(
+    corpus: Path, tmp_path: Path, trained_head: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    straight = adapt(corpus, tmp_path / "straight", trained_head)
+
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(adapting, "_finish", killed)
+        with pytest.raises(KeyboardInterrupt):
+            adapt(corpus, tmp_path / "broken", trained_head)
+    monkeypatch.setattr(Trainer, "training_step", killed)
+    resumed = adapt(corpus, tmp_path / "broken", trained_head, resume=True)
+    assert straight.perplexity == resumed.perplexity and resumed.record["status"] == "done"
+
+
 def test_a_sentence_encoder_keeps_its_pooling(corpus: Path, tmp_path: Path, trained_head: Path) -> None:
     source = tmp_path / "source"
     shutil.copytree(trained_head, source)
@@ -289,60 +234,36 @@ def test_what_is_in_the_folder_is_kept_unless_asked(corpus: Path, tmp_path: Path
         tunesmith.adapt(corpus, stages=Stages(quiet=True))
 
 
-# ---- texts -----------------------------------------------------------------------------------------------------------
+def test_what_cannot_be_adapted_is_refused_and_an_earlier_model_kept(
+    corpus: Path, tmp_path: Path, trained_head: Path
+) -> None:
+    adapted = adapt(corpus, tmp_path / "out", trained_head, epochs=1)
+    before = (adapted.folder / "adapt.json").read_text()
+    with pytest.raises(UsageError, match=r"training\.accumulation: should divide --batch-size 4, found 3"):
+        resolving.resolved(AdaptConfig, None, {"batch_size": 4}, ("training.accumulation=3",))
+    with pytest.raises(UsageError, match="lies in"):
+        adapt(corpus.parent, tmp_path / "out", trained_head, overwrite=True)
+    assert (adapted.folder / "adapt.json").read_text() == before
 
 
-def read(path: Path, **settings: Any) -> Any:
-    return read_texts(str(path), DataSettings(**settings), "auto", 1, True)
+@pytest.mark.parametrize("part", ["prefix", "vocabulary"])
+def test_parts_of_the_engine_that_do_nothing_here_are_refused(
+    part: str, corpus: Path, tmp_path: Path, trained_head: Path
+) -> None:
+    config = resolving.resolved(AdaptConfig, None, QUICK | {"model": str(trained_head), "out": str(tmp_path / "out")})
+    config = config.model_copy(update={"engine": config.engine.model_copy(update={part: "on"})})
+    with pytest.raises(UsageError, match=f"--set engine.{part}=on: not used in adapt"):
+        tunesmith.adapt(corpus, config, Stages(quiet=True))
 
 
-def test_folders_paragraphs_and_lines(tmp_path: Path) -> None:
-    folder = tmp_path / "texts"
-    (folder / "deep").mkdir(parents=True)
-    (folder / "a.txt").write_text("one\n\ntwo")
-    (folder / "deep" / "b.txt.gz").write_bytes(gzip.compress(b"three"))
-    (folder / "picture.png").write_bytes(b"x")
-    found = read(folder)
-    assert sorted([*found.train.to_pylist(), *found.held_out.to_pylist()]) == ["one\n\ntwo", "three"]
-    (tmp_path / "p.txt").write_text("one\nmore\n\n\ntwo\n\n")
-    found = read(tmp_path / "p.txt")
-    assert sorted([*found.train.to_pylist(), *found.held_out.to_pylist()]) == ["one\nmore", "two"]
-    (tmp_path / "l.txt").write_text("one\ntwo\nthree\n")
-    found = read(tmp_path / "l.txt")
-    assert sorted([*found.train.to_pylist(), *found.held_out.to_pylist()]) == ["one", "three", "two"]
-    (tmp_path / "same.txt").write_text("one\none\none\n")
-    with pytest.raises(DataError, match="1 different text cannot be split"):
-        read(tmp_path / "same.txt")
-
-
-def test_duplicates_are_never_on_both_sides(tmp_path: Path) -> None:
-    lines = [json.dumps({"text": f"text {i % 30}"}) for i in range(120)]
-    (tmp_path / "a.jsonl").write_text("\n".join(lines))
-    found = read(tmp_path / "a.jsonl")
-    train, held_out = set(found.train.to_pylist()), set(found.held_out.to_pylist())
-    assert len(train) + len(held_out) == 30 and not train & held_out and held_out
-
-
-def test_a_labelled_file_is_split_as_train_splits_it(tmp_path: Path, tiny_model_folder: Folder) -> None:
-    path = tmp_path / "a.csv"
-    path.write_text("text,label\n" + "".join(f"{WORDS[i % 2]} film {i},{WORDS[i % 2]}\n" for i in range(60)))
-    out = str(tmp_path / "run")
-    options = {"method": "features", "seed": 1, "stages": Stages(quiet=True)}
-    tunesmith.train(path, model=str(tiny_model_folder("bert")), out=out, **options)
-    parts = {}
-    for name in ("valid", "test"):
-        lines = (tmp_path / "run" / "predictions" / f"{name}.jsonl").read_text().splitlines()
-        parts[name] = {json.loads(line)["text"] for line in lines}
-    found = read(path)
-    assert set(found.held_out.to_pylist()) == parts["valid"]
-    assert len(found.train) == 48 and not set(found.train.to_pylist()) & (parts["valid"] | parts["test"])
-
-
-def test_texts_of_the_test_file_are_not_learned_from(tmp_path: Path) -> None:
-    for name, numbers in (("train", range(40)), ("test", range(30, 50)), ("valid", range(25, 31))):
-        rows = [json.dumps({"text": f"text {i}", "label": WORDS[i % 2]}) for i in numbers]
-        (tmp_path / f"{name}.jsonl").write_text("\n".join(rows))
-    found = read(tmp_path / "train.jsonl", test=str(tmp_path / "test.jsonl"), valid=str(tmp_path / "valid.jsonl"))
-    assert set(found.train.to_pylist()) == {f"text {i}" for i in range(25)}
-    assert set(found.held_out.to_pylist()) == {f"text {i}" for i in range(25, 31)}
-    assert any("left out 15 texts" in note for note in found.notes)
+def test_texts_that_the_tokenizer_does_not_know(tmp_path: Path, trained_head: Path) -> None:
+    texts = tmp_path / "greek.txt"
+    texts.write_text("\n".join("Ω" * (1 + n) for n in range(40)), encoding="utf-8")
+    with pytest.raises(DataError, match="knows no word of the texts to learn from; `tunesmith models --data"):
+        adapt(texts, tmp_path / "out", trained_head)
+    said: list[str] = []
+    stages = Stages(quiet=True)
+    stages.say = said.append  # type: ignore[method-assign]
+    texts.write_text("\n".join(f"good film {'Ω' * (1 + n)}" for n in range(40)), encoding="utf-8")
+    tunesmith.adapt(texts, stages=stages, model=str(trained_head), out=str(tmp_path / "other"), **QUICK)
+    assert any("does not know 33% of the pieces" in line for line in said)

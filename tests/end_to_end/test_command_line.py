@@ -123,6 +123,10 @@ ERRORS = [
     (["train", "{data}", "--resume"], 2, ["--resume", "holds no run"]),
     (["predict", "{missing}"], 4, ["no trained model"]),
     (["evaluate", "{missing}", "{data}"], 4, ["not a run"]),
+    (["adapt", "{missing}", "--out", "out"], 3, ["missing.csv"]),
+    (["adapt", "{data}"], 2, ["--out is missing"]),
+    (["adapt", "{data}", "--out", "out", "--batch-size", "8", "--set", "training.accumulation=3"], 2, ["divide"]),
+    (["models", "--language", "xx"], 2, ["xx"]),
     (["nonsense"], 2, ["nonsense"]),
 ]
 
@@ -187,6 +191,25 @@ def test_an_interrupted_run_is_saved_and_resumes_to_the_same_weights(
     assert resumed.returncode == 0, resumed.stderr
     for name in ("model/model.safetensors", "model/2_Dense/model.safetensors", "predictions/test.jsonl"):
         assert (straight / name).read_bytes() == (broken / name).read_bytes(), name
+
+
+def test_an_adaptation_is_interrupted_and_resumed(tmp_path: Path) -> None:
+    texts, out = tmp_path / "texts.txt", tmp_path / "out"
+    texts.write_text(
+        "\n".join(f"the card of customer {i} was lost again on its way to shop {i % 7}" for i in range(300))
+    )
+    options = ["--epochs", "2", "--batch-size", "4", "--max-length", "16", "--precision", "float32"]
+    arguments = ["adapt", texts, "--out", out, *options, "--set", "training.head_steps=1", "--json"]
+    command = [sys.executable, "-m", "tunesmith", *map(str, arguments)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ)
+    wait_for_steps(out, process)
+    process.send_signal(signal.SIGTERM)
+    answer, _ = process.communicate(timeout=120)
+    assert process.returncode == 143 and json.loads(answer)["exit_code"] == 143
+    assert json.loads((out / "adapt.json").read_text())["status"] == "stopped"
+    resumed = tunesmith(*arguments, "--resume")
+    assert resumed.returncode == 0, resumed.stderr
+    assert json.loads(resumed.stdout)["perplexity_after"]["value"] > 1
 
 
 def test_auto_keeps_the_better_method_and_reports_both(news: Path, tmp_path: Path) -> None:

@@ -63,8 +63,9 @@ def test_no_label_needed() -> None:
     assert layout(table, need_label=False, label="gone").labels == ()
 
 
-def test_a_label_that_is_there_is_used() -> None:
-    assert layout(raw(text=["a"], label=["b"]), need_label=False).labels == ("label",)
+def test_labels_are_not_read_where_none_are_needed() -> None:
+    blank = raw(text=["a", "b"], label=["x", ""])
+    assert to_records(blank, layout(blank, need_label=False)).labels == [None, None]
 
 
 @pytest.mark.parametrize("task", ["classification", "regression", "multilabel"])

@@ -13,7 +13,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from tunesmith.engine import kernel
 from tunesmith.engine.attention import PackedMask, Rule, attend
 from tunesmith.engine.layout import Layout
-from tunesmith.engine.lengths import cut_by_length, split_by_length
+from tunesmith.engine.lengths import cut_by_length, recurring, split_by_length
 from tunesmith.engine.noise import Noise
 
 HEADS, SIZE = 2, 4
@@ -67,16 +67,51 @@ def test_each_text_attends_to_itself_alone(rule: str, lengths: list[int], seed: 
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("rule", RULES)
+@given(lengths=LENGTHS, seed=st.integers(0, 99))
+@example(lengths=[1], seed=0)
+@example(lengths=[30] * 9, seed=0)
+@settings(max_examples=40)
+def test_filler_takes_no_part(rule: str, lengths: list[int], seed: int) -> None:
+    """The same outputs and gradients for real tokens, and none for filler, whatever stands there."""
+    exact, filled = Layout(mask_of(lengths)), Layout(mask_of(lengths), filled=True)
+    tokens, draw = exact.tokens, torch.Generator().manual_seed(seed)
+    shape = (1, HEADS, tokens + filled.filler, SIZE)
+    assert shape[2] == recurring(tokens, 16, 8) and torch.equal(filled.positions[:, :tokens], exact.positions)
+    inputs = [torch.randn(shape, generator=draw, dtype=torch.float64, requires_grad=True) for _ in range(3)]
+    weights = torch.randn(1, tokens, HEADS, SIZE, generator=draw, dtype=torch.float64)
+    outputs, gradients = [], []
+    for layout, given_to in ((exact, [x[:, :, :tokens] for x in inputs]), (filled, inputs)):
+        out, _ = attend(nn.Module(), *given_to, PackedMask(layout.sequences, RULES[rule], None))
+        outputs.append(out[:, :tokens])
+        gradients.append(torch.autograd.grad((out[:, :tokens] * weights).sum(), inputs))
+    torch.testing.assert_close(*outputs, rtol=1e-9, atol=1e-9)
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
+        assert not other[:, :, tokens:].any()
+
+
+@given(size=st.integers(1, 10**6), an_octave=st.sampled_from([1, 4, 16]), at_least=st.sampled_from([1, 8]))
+def test_sizes_recur(size: int, an_octave: int, at_least: int) -> None:
+    found = recurring(size, an_octave, at_least)
+    assert found % at_least == 0 and 0 <= found - size < max(at_least, size / an_octave)
+    assert recurring(found, an_octave, at_least) == found
+    octave = {recurring(n, an_octave, at_least) for n in range(512, 1024)}
+    assert len(octave) <= an_octave + 1
+
+
+@pytest.mark.parametrize("filled", [False, True])
 @given(lengths=LENGTHS, side=st.sampled_from(["left", "right"]), hole=st.integers(0, 200))
-def test_unpacking_undoes_packing(lengths: list[int], side: str, hole: int) -> None:
+def test_unpacking_undoes_packing(filled: bool, lengths: list[int], side: str, hole: int) -> None:
     mask = mask_of(lengths, side)
     real = np.flatnonzero(mask.reshape(-1))
     if len(real) > 1:  # a mask may have holes, too
         mask.view(-1)[real[hole % len(real)]] = False
     padded = torch.randn(*mask.shape, 3).masked_fill(~mask[..., None], 0)
-    layout = Layout(mask)
+    layout = Layout(mask, filled)
     packed = layout.pack(padded)
-    assert packed.shape == (1, int(mask.sum()), 3)
+    assert packed.shape == (1, int(mask.sum()) + layout.filler, 3)
+    assert torch.equal(packed[0, layout.tokens :], packed[0, :1].expand(layout.filler, 3))
     assert torch.equal(layout.unpack(packed), padded)
     assert layout.lengths.tolist() == sorted((n for n in mask.sum(dim=1).tolist() if n), reverse=True)
     columns = torch.arange(mask.shape[1]).expand(mask.shape)
@@ -88,7 +123,7 @@ def test_unpacking_undoes_packing(lengths: list[int], side: str, hole: int) -> N
 def test_a_texts_key_depends_on_its_own_tokens_alone(lengths: list[int], tokens: list[int]) -> None:
     mask = mask_of(lengths)
     ids = torch.tensor(tokens)[: mask.shape[1]].expand(mask.shape).masked_fill(~mask, 0)
-    keys = Layout(mask).keys(ids, None)
+    keys = Layout(mask, filled=True).keys(ids, None)
     alone = {n: Layout(torch.ones(1, n)).keys(ids[[lengths.index(n)], :n])[0] for n in lengths if n}
     assert keys == [alone[n] for n in sorted(alone, reverse=True) for _ in range(lengths.count(n))]
     assert len(set(keys)) == len(alone)

@@ -115,6 +115,22 @@ def test_spans_survive_tags_and_windows(data: Any, tiny_model_folder: Callable[[
     )
 
 
+def test_every_word_is_tagged_where_it_has_context_on_both_sides(
+    tiny_model_folder: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """Logits that are right only away from a window's ends give back every entity: windows overlap."""
+    task, tokenizer = NamedEntities(), AutoTokenizer.from_pretrained(tiny_model_folder("bert"))
+    text = " ".join(VOCABULARY[i % 11] for i in range(300))
+    starts, ends = word_bounds(text)
+    spans = [(int(start), int(end), "A") for start, end in zip(starts[10:-10], ends[10:-10], strict=True)]
+    space = LabelSpace(("O", "B-A", "I-A"))
+    features = task.encode(ner_records([(text, spans)]), tokenizer, space, Length(48), tmp_path / "f.arrow", True)
+    near = np.concatenate([np.minimum(np.arange(n), np.arange(n)[::-1]) < 8 for n in features.lengths])
+    tags = np.where(near, 0, np.maximum(features.flat("labels"), 0))
+    found = task.outputs(np.where(np.arange(3) == tags[:, None], 9.0, 0.0), features, space)[0]
+    assert [(span.start, span.end, span.label) for span in found] == spans
+
+
 def test_the_best_path_is_the_best_of_all_valid_ones() -> None:
     draw = np.random.default_rng(0)
     allowed, first = draw.random((4, 4)) > 0.3, np.array([True, False, True, True])

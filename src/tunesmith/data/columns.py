@@ -97,6 +97,8 @@ def find_layout(raw: RawTable, settings: DataSettings, task: str, need_label: bo
         return _annotated_layout(settings, finder, kind, first, second, label if need_label else None, form)
     labels = finder.labels(settings.label, need_label)
     text, pair = finder.texts(settings, set(labels))
+    if not need_label:
+        labels = ()  # they may be missing or wrong
     group = finder.flagged(settings.group, "--group")
     identifier = finder.flagged(settings.id, "--id") or finder.identifier({text, pair, group, *labels})
     if finder.problems:

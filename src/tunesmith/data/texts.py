@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from tunesmith.config import DataSettings
 from tunesmith.data import detect, read
 from tunesmith.data.columns import find_layout, to_records
 from tunesmith.data.files import local_path
-from tunesmith.data.finder import Finder
+from tunesmith.data.finder import Finder, is_empty
+from tunesmith.data.keys import column_keys
 from tunesmith.data.records import RawTable, Records
 from tunesmith.data.splits import split
-from tunesmith.data.spool import TEXT
+from tunesmith.data.spool import TEXT, take
 from tunesmith.data.wording import counted
 from tunesmith.errors import DataError, UsageError
 
@@ -25,14 +25,14 @@ class DomainTexts:
     """Different texts, none of which is on both sides.
 
     Attributes:
-        train: string array, the texts to learn from.
-        held_out: string array, those that perplexity is measured on.
+        train: strings, the texts to learn from.
+        held_out: strings, those that perplexity is measured on.
         files: path and rows of each file that was read.
         notes: what the user should know.
     """
 
-    train: pa.Array
-    held_out: pa.Array
+    train: pa.ChunkedArray
+    held_out: pa.ChunkedArray
     files: tuple[tuple[str, int], ...]
     notes: tuple[str, ...]
 
@@ -42,7 +42,8 @@ def read_texts(path: str, settings: DataSettings, task: str, seed: int, local: b
 
     A labelled file is split as `train` splits it with the same settings and seed: its training rows are learned from,
     its validation rows are held out, and the texts of its test rows are left out. Of unlabelled texts the share
-    `valid_fraction` is held out. ``valid`` and ``test`` of the settings name files that take the place of those parts.
+    `valid_fraction` is held out; so are those of a file whose labels `train` would refuse, where no flag says that it
+    has any. ``valid`` and ``test`` of the settings name files that take the place of those parts.
 
     Raises:
         DataError: a file cannot be read, or has too few different texts.
@@ -51,16 +52,24 @@ def read_texts(path: str, settings: DataSettings, task: str, seed: int, local: b
     remote = [name for name in (path, settings.valid, settings.test) if local and name and name.startswith("hub:")]
     if remote:
         raise UsageError(f"{name}: --local refuses the Hub; give a local file, or leave --local out" for name in remote)
-    raw = _read(path, settings)
+    raw, notes = read_any(path, settings), []
     labelled = _has_labels(raw, settings, task)
-    layout = find_layout(raw, settings, task if labelled else "auto", labelled)
-    parts = {"train": to_records(raw, layout)}
+    try:
+        layout = find_layout(raw, settings, task if labelled else "auto", labelled)
+        parts = {"train": to_records(raw, layout)}
+    except DataError as error:
+        if not labelled or settings.label is not None or task != "auto":
+            raise
+        labelled = False
+        layout = find_layout(raw, settings, "auto", need_label=False)
+        parts = {"train": to_records(raw, layout)}
+        notes.append(f"{path}: read as unlabelled texts, since its labels cannot be used ({error.problems[0]})")
     for name, given in (("valid", settings.valid), ("test", settings.test)):
         if given is not None:
-            parts[name] = to_records(_read(given, settings), layout)
+            parts[name] = to_records(read_any(given, settings), layout)
     files = tuple((records.path, len(records)) for records in parts.values())
     missing = tuple(name for name in (("valid", "test") if labelled else ("valid",)) if name not in parts)
-    notes = [*parts["train"].notes]
+    notes = [*parts["train"].notes, *notes]
     if missing:
         parts |= split(parts["train"], layout.kind, settings, seed, missing)
     if labelled:
@@ -72,29 +81,29 @@ def read_texts(path: str, settings: DataSettings, task: str, seed: int, local: b
 
 
 def _sides(path: str, parts: dict[str, Records], files: tuple[tuple[str, int], ...], notes: list[str]) -> DomainTexts:
-    train, held_out = _different([parts["train"]]), _different([parts["valid"]])
-    unseen = _different(parts[name] for name in ("valid", "test") if name in parts)
-    kept = train.filter(pc.invert(pc.is_in(train, value_set=unseen)))
+    (train, keys), (held_out, held_out_keys) = _different(parts["train"]), _different(parts["valid"])
+    unseen = np.concatenate([held_out_keys, *(_different(parts[name])[1] for name in ("test",) if name in parts)])
+    kept = np.flatnonzero(~np.isin(keys, unseen))
     if len(kept) < len(train):
         notes.append(f"{path}: left out {counted(len(train) - len(kept), 'text')} that are held out or tested on, too")
     for name, texts in (("to learn from", kept), ("to hold out", held_out)):
         if not len(texts):
             raise DataError(f"{path}: no text {name}; expected different texts that are not empty, add some")
-    return DomainTexts(kept, held_out, files, tuple(notes))
+    return DomainTexts(take(train, kept)["text"], held_out["text"], files, tuple(notes))
 
 
-def _different(parts: Iterable[Records]) -> pa.Array:
-    """Every text of some records that is not blank, once, in their order; of a pair both texts."""
-    chunks: list[pa.Array] = []
-    for records in parts:
-        for name in ("text", "text_pair"):
-            if records.has(name):
-                chunks += records.table[name].cast(TEXT).chunks
-    found = pc.unique(pa.chunked_array(chunks, TEXT)).drop_null()
-    return found.filter(pc.not_equal(pc.utf8_trim_whitespace(found), ""))
+def _different(records: Records) -> tuple[pa.Table, np.ndarray]:
+    """Every text of some records that is not blank, once, in their order; of a pair both texts. And the key of each."""
+    columns = [records.table[name].cast(TEXT) for name in ("text", "text_pair") if records.has(name)]
+    table = pa.table({"text": pa.chunked_array([chunk for column in columns for chunk in column.chunks], TEXT)})
+    keys = column_keys(table["text"])
+    rows = np.sort(np.unique(keys, return_index=True)[1])
+    blank = [np.asarray(is_empty(pa.chunked_array([chunk]))) for chunk in table["text"].chunks]
+    rows = rows[~np.concatenate([*blank, np.zeros(0, dtype=bool)])[rows]]
+    return take(table, rows), keys[rows]
 
 
-def _read(path: str, settings: DataSettings) -> RawTable:
+def read_any(path: str, settings: DataSettings) -> RawTable:
     """As `tunesmith.data.read`, but what has no other format is read as text, and a folder as one of text files."""
     if settings.format is None and not path.startswith("hub:"):
         found = local_path(path)

@@ -1,10 +1,10 @@
 """Attention within each sequence of a packed batch, as a function that transformers calls in place of its own.
 
-Sequences lie end to end, the longest first. They are cut into a few blocks of similar length; within a block every
-head of every sequence is one matrix of a batched product. What a block is padded by, each sequence's end up to the
-block's width, is masked for keys, and gets no gradient as query. The model's own mask rule (causal, local window, ...)
-applies inside each sequence as it would to a batch of one. On a GPU in half precision a fused kernel does all of it
-where the rule is a window and no dropout is asked for (`kernel`).
+Sequences lie end to end, the longest first, perhaps with filler behind them, which takes no part. They are cut into a
+few blocks of similar length; within a block every head of every sequence is one matrix of a batched product. What a
+block is padded by, each sequence's end up to the block's width, is masked for keys, and gets no gradient as query. The
+model's own mask rule (causal, local window, ...) applies inside each sequence as it would to a batch of one. On a GPU
+in half precision a fused kernel does all of it where the rule is a window and no dropout is asked for (`kernel`).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, sdpa_mask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from tunesmith.engine import kernel
-from tunesmith.engine.lengths import cut_by_length
+from tunesmith.engine.lengths import cut_by_length, recurring
 from tunesmith.engine.noise import Noise
 
 NAME = "tunesmith_packed"
@@ -35,6 +35,8 @@ STEP = 16
 PART_COST = 2_800
 TOKEN_COST = 3
 """Costs in units of one score: of a block, and of one padded token (moving it in and out of the block)."""
+COUNTS_AN_OCTAVE = 4
+"""Of the sequences of a block in a filled batch; the rest of them is empty."""
 SCORES_PER_BLOCK = 1 << 22
 """Largest block, in scores of one head: bounds the memory of long texts."""
 
@@ -69,11 +71,14 @@ class Blocks:
 
     Attributes:
         parts: the blocks.
-        gather: (slots,) for each slot the row of a (tokens · heads, size) matrix; padding takes row 0.
-        scatter: (tokens · heads,) for each row its slot.
+        slots: of all parts together.
+        gather: (slots,) for each slot the row of a (tokens · heads, size) matrix; padding takes row 0. With filler one
+            more, which belongs to no part.
+        scatter: (tokens · heads,) for each row its slot; filler has the one that belongs to no part.
     """
 
     parts: tuple[Block, ...]
+    slots: int
     gather: torch.Tensor
     scatter: torch.Tensor
 
@@ -83,10 +88,11 @@ class Sequences:
 
     Args:
         lengths: (n,) tokens of each sequence, in descending order.
+        filler: tokens behind the last sequence that belong to none; None where sizes need not recur either.
     """
 
-    def __init__(self, lengths: np.ndarray, device: torch.device) -> None:
-        self.lengths, self.device = lengths, device
+    def __init__(self, lengths: np.ndarray, device: torch.device, filler: int | None = None) -> None:
+        self.lengths, self.device, self.filler = lengths, device, filler
         self._blocks: dict[tuple[int, torch.dtype], Blocks] = {}
 
     @functools.cached_property
@@ -107,7 +113,8 @@ class Sequences:
         for rows in cut_by_length(widths * (widths + TOKEN_COST), PART_COST):
             width = int(widths[rows[0]])
             for piece in np.array_split(rows, -(-len(rows) * width * width // SCORES_PER_BLOCK)):
-                lengths, count = self.lengths[piece], len(piece)
+                count = len(piece) if self.filler is None else recurring(len(piece), COUNTS_AN_OCTAVE)
+                lengths = np.pad(self.lengths[piece], (0, count - len(piece)))
                 begins = token + np.cumsum(lengths) - lengths
                 positions = np.arange(width)
                 inside = positions < lengths[:, None]  # (n, width)
@@ -124,9 +131,12 @@ class Sequences:
                 parts.append(Block(count, width, slot, padding))
                 slot += count * heads * width
                 token += int(lengths.sum())
+        if self.filler:
+            gathers.append(np.zeros(1, dtype=np.int64))
+            scatters.append(np.full(self.filler * heads, slot))
         gather = torch.from_numpy(np.concatenate(gathers))
         scatter = torch.from_numpy(np.concatenate(scatters))
-        return Blocks(tuple(parts), gather.to(self.device), scatter.to(self.device))
+        return Blocks(tuple(parts), slot, gather.to(self.device), scatter.to(self.device))
 
 
 class PackedMask:
@@ -180,6 +190,7 @@ class _Attention(torch.autograd.Function):
         """Outputs (tokens · heads, size) for three matrices of that shape."""
         q, k, v = (x.index_select(0, blocks.gather) for x in (query, key, value))
         out, kept = torch.empty_like(v), []
+        out[blocks.slots :] = 0
         for block, a, b, c, o in _parts(blocks, q, k, v, out):
             scores = torch.baddbmm(_bias(block, hidden, a), a, b.transpose(1, 2), alpha=scale)
             shares = scores.to(_wide(a.dtype)).softmax(dim=-1).to(a.dtype)
@@ -197,6 +208,8 @@ class _Attention(torch.autograd.Function):
         blocks: Blocks = ctx.blocks
         padded = grad.new_zeros(v.shape).index_copy_(0, blocks.scatter, grad)
         grads = [torch.empty_like(x) for x in (q, k, v)]
+        for x in grads:
+            x[blocks.slots :] = 0
         for i, (_, a, b, c, g, to_q, to_k, to_v) in enumerate(_parts(blocks, q, k, v, padded, *grads)):
             shares, mask = kept[2 * i : 2 * i + 2]
             torch.bmm((shares if mask is None else shares * mask).transpose(1, 2), g, out=to_v)
@@ -213,7 +226,7 @@ class _Attention(torch.autograd.Function):
 
 def _parts(blocks: Blocks, *tensors: torch.Tensor) -> Any:
     """Each block with its slots of the tensors (slots, size), as (sequences · heads, width, size)."""
-    ends = [block.start for block in blocks.parts[1:]] + [len(blocks.gather)]
+    ends = [block.start for block in blocks.parts[1:]] + [blocks.slots]
     for block, end in zip(blocks.parts, ends, strict=True):
         yield (block, *(x[block.start : end].view(-1, block.width, x.shape[1]) for x in tensors))
 

@@ -141,7 +141,7 @@ class Engine:
         arguments = self._signature.bind(*positional, **named).arguments
         arguments |= arguments.pop("kwargs", {})
         mask = self._mask(arguments) if self.packing is not None or self.prefix is not None else None
-        layout = None if mask is None else Layout(mask)
+        layout = None if mask is None else Layout(mask, self.packing is not None and compiles_shapes(mask.device))
         if layout is None or not layout.tokens or not layout.contiguous:
             with self._ordinary():
                 return self._forward(*positional, **named)
@@ -204,6 +204,11 @@ def attached(model: nn.Module, attach: Callable[[nn.Module], Engine] = Engine) -
         yield engine
     finally:
         engine.detach()
+
+
+def compiles_shapes(device: torch.device) -> bool:
+    """Whether the products are compiled anew for every shape of their factors: on a processor in lower precision."""
+    return device.type == "cpu" and torch.is_autocast_enabled("cpu")
 
 
 def find_backbone(model: nn.Module) -> nn.Module:

@@ -44,6 +44,17 @@ def cut_by_length(lengths: np.ndarray, part_tokens: int = PART_TOKENS) -> list[n
     return parts[::-1]
 
 
+def recurring(size: int, an_octave: int, at_least: int = 1) -> int:
+    """`size` rounded up to one of so many sizes between a power of two and the next, so that sizes recur.
+
+    Args:
+        size: positive.
+        at_least: every result is a multiple of this power of two.
+    """
+    unit = max(at_least, (1 << size.bit_length() - 1) // an_octave)
+    return -(-size // unit) * unit
+
+
 def split_by_length(batch: dict[str, Any]) -> list[dict[str, Any]]:
     """Cut a padded batch into parts of similar length (still as wide as the batch: trim each before it is run).
 

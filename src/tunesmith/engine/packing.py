@@ -122,7 +122,7 @@ class Packing:
         padding = getattr(self.config, "pad_token_id", None)
         ids = ids.masked_fill(ids == padding, (padding or 0) + 1).masked_fill(~mask, padding or 0)
         inputs = {"input_ids": ids, "attention_mask": mask.long()}
-        layout = Layout(mask)
+        layout = Layout(mask, filled=True)
         try:
             with torch.no_grad(), evaluating(self.backbone):
                 wanted = layout.pack(self.backbone(**inputs).last_hidden_state)

@@ -222,13 +222,13 @@ class _Call:
         """The kept states, in the form of `like`."""
         assert self.known is not None
         states = self.known[None].to(like.device, like.dtype)
-        return states if self.packed else self.layout.unpack(states)
+        return self.layout.fill(states) if self.packed else self.layout.unpack(states)
 
     def keep(self, states: torch.Tensor) -> torch.Tensor:
         """Keep states, and return them as they will be read."""
         rounded = states.to(self.store.dtype)
         packed = rounded if self.packed else self.layout.pack(rounded)
-        self.store.put(self.keys, self.layout.lengths.tolist(), packed[0])
+        self.store.put(self.keys, self.layout.lengths.tolist(), packed[0, : self.layout.tokens])
         return rounded.to(states.dtype)
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from transformers import AutoModel, AutoModelForMaskedLM, PreTrainedTokenizerBase
 
+from tunesmith.errors import ModelError
 from tunesmith.models.heads import base_model, head_parameter_names, quiet_library
 from tunesmith.models.loading import Source, check_fit, from_pretrained, load_config, new_weights
 
@@ -32,7 +33,12 @@ def load_masked(source: Source, tokenizer: PreTrainedTokenizerBase, seed: int) -
         ModelError: the architecture has no such head, weights are missing, not finite, or not safetensors.
     """
     torch.manual_seed(seed)
-    model, info = from_pretrained(AutoModelForMaskedLM, source, load_config(source))
+    config = load_config(source)
+    if config.is_encoder_decoder:
+        raise ModelError(
+            f"model {source.name}: it writes texts from texts; give an encoder, which can learn masked words"
+        )
+    model, info = from_pretrained(AutoModelForMaskedLM, source, config)
     # Tied weights count under every name they have; a head is fresh where one lacks that is tied to nothing given.
     head = {name for name in model.state_dict() if not name.startswith(f"{model.base_model_prefix}.")}
     new = new_weights(source, info, head) & head_parameter_names(model)

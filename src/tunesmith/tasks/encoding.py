@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from tunesmith.data.records import Records
 
 CHUNK = 2_000
 """Texts tokenised at once: enough for every thread, little enough to bound memory."""
+CHUNK_CHARACTERS = 2_000_000
 MAX_CHARACTERS_PER_TOKEN = 40
 """Characters beyond max_length times this are cut before tokenising, whose cost does not stop at the truncation."""
 LEARNED = ("input_ids", "token_type_ids", "labels")
@@ -122,6 +123,20 @@ def encode(
         writer.close()
     table = pa.ipc.open_file(pa.memory_map(str(file))).read_all()
     return Features(table, np.concatenate(lengths).astype(np.int32), targets, truncated, lost, targets)
+
+
+def chunks(characters: np.ndarray) -> Iterator[slice]:
+    """Rows that are tokenised at once: at most `CHUNK`, and no more characters than `CHUNK_CHARACTERS` if it can be.
+
+    Args:
+        characters: (rows,) length of each.
+    """
+    start = 0
+    while start < len(characters):
+        within = int(np.searchsorted(np.cumsum(characters[start : start + CHUNK]), CHUNK_CHARACTERS))
+        end = min(len(characters), start + max(1, within))
+        yield slice(start, end)
+        start = end
 
 
 def choose_max_length(records: Records, tokenizer: Any, limit: int, wanted: int | str) -> int:

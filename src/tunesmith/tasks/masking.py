@@ -7,17 +7,19 @@ after the other with a separator between them, cut into blocks of equal length.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from torch.utils.data import Dataset
 
+from tunesmith.data.words import word_bounds
 from tunesmith.errors import ModelError
-from tunesmith.tasks.encoding import CHUNK
+from tunesmith.tasks.encoding import chunks
 from tunesmith.tasks.losses import IGNORED
 
 SHARE_MASK, SHARE_RANDOM = 0.8, 0.1
@@ -50,8 +52,13 @@ class Vocabulary:
             name: of its model, for errors.
 
         Raises:
-            ModelError: it has no mask token.
+            ModelError: it has no mask token, or does not know where in a text its pieces stand.
         """
+        if not tokenizer.is_fast:
+            raise ModelError(
+                f"model {name}: its tokenizer does not say where in the text its pieces stand, so that words cannot be "
+                "masked whole; give a model with a fast one"
+            )
         if tokenizer.mask_token_id is None:
             raise ModelError(
                 f"model {name}: its tokenizer has no mask token, so its words cannot be masked; give an encoder"
@@ -73,39 +80,62 @@ class Stream:
         ids: (tokens,) int32, memory-mapped.
         begins: (tokens,) bool, whether the token is the first of a word (or a separator).
         texts: number of texts.
+        known: number of tokens that can be predicted.
+        unknown: number of tokens of the texts that stand for nothing the model has learned.
     """
 
     ids: np.ndarray
     begins: np.ndarray
     texts: int
+    known: int
+    unknown: int
 
 
 def tokenise(
-    texts: pa.Array, tokenizer: Any, vocabulary: Vocabulary, file: Path, progress: Callable[[int], None]
+    texts: pa.ChunkedArray, tokenizer: Any, vocabulary: Vocabulary, file: Path, progress: Callable[[int], None]
 ) -> Stream:
-    """Tokenise texts into a file, a chunk at a time.
+    """Tokenise texts into a file, a chunk at a time. Words are those of the text, whatever the tokenizer.
 
     Args:
+        texts: strings.
         file: where the tokens go; ``.ids`` and ``.begins`` are put behind its name.
         progress: called with the number of texts done since the last call.
     """
     names = (file.with_suffix(".ids"), file.with_suffix(".begins"))
     separator = vocabulary.back[-1:]
+    known = unknown = 0
     with names[0].open("wb") as ids, names[1].open("wb") as begins:
-        for start in range(0, len(texts), CHUNK):
-            chunk = texts.slice(start, CHUNK).to_pylist()
-            encoded = tokenizer(chunk, add_special_tokens=False, return_attention_mask=False, verbose=False)
-            for at in range(len(chunk)):
-                if start + at and len(separator):
-                    separator.tofile(ids)
-                    np.ones(1, dtype=bool).tofile(begins)
-                words = np.array([-1 if word is None else word for word in encoded.word_ids(at)], dtype=np.int64)
-                np.asarray(encoded["input_ids"][at], dtype=np.int32).tofile(ids)
-                (np.diff(words, prepend=-2) != 0).tofile(begins)
+        for part in chunks(pc.utf8_length(texts).to_numpy()):
+            chunk = texts.slice(part.start, part.stop - part.start).to_pylist()
+            encoded = tokenizer(
+                chunk, add_special_tokens=False, return_attention_mask=False, return_offsets_mapping=True, verbose=False
+            )
+            pieces = [np.asarray(row, dtype=np.int32) for row in encoded["input_ids"]]
+            starts = [_word_starts(text, bounds) for text, bounds in zip(chunk, encoded["offset_mapping"], strict=True)]
+            special = np.isin(np.concatenate(pieces), vocabulary.special)
+            known, unknown = known + int((~special).sum()), unknown + int(special.sum())
+            if len(separator):
+                pieces = [np.concatenate([separator, row]) for row in pieces]
+                starts = [np.concatenate([[True], row]) for row in starts]
+            skipped = len(separator) * (part.start == 0)  # none before the first text
+            ids.write(np.concatenate(pieces)[skipped:].astype(np.int32).tobytes())
+            begins.write(np.concatenate(starts)[skipped:].astype(bool).tobytes())
             progress(len(chunk))
     if not names[0].stat().st_size:
-        return Stream(np.empty(0, dtype=np.int32), np.empty(0, dtype=bool), len(texts))
-    return Stream(np.memmap(names[0], dtype=np.int32, mode="r"), np.memmap(names[1], dtype=bool, mode="r"), len(texts))
+        return Stream(np.empty(0, dtype=np.int32), np.empty(0, dtype=bool), len(texts), 0, 0)
+    memory = (np.memmap(names[0], dtype=np.int32, mode="r"), np.memmap(names[1], dtype=bool, mode="r"))
+    return Stream(*memory, len(texts), known, unknown)
+
+
+def _word_starts(text: str, offsets: Sequence[tuple[int, int]]) -> np.ndarray:
+    """Which pieces of a text are the first of a word, bool (pieces,), by their first character and the one after it.
+
+    A piece with white space before it counts for the word of its last character.
+    """
+    last = np.asarray(offsets, dtype=np.int64).reshape(-1, 2)[:, 1] - 1
+    words = np.searchsorted(word_bounds(text, coarse=True)[0], last, side="right")
+    starts: np.ndarray = np.diff(words, prepend=-1) != 0
+    return starts
 
 
 def choose_block_length(stream: Stream, limit: int, wanted: int | str) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,9 @@ import numpy as np
 import pyarrow as pa
 
 from tunesmith.data.records import Records, TextRecord
-from tunesmith.tasks.encoding import CHUNK, Features
+from tunesmith.errors import ModelError
+from tunesmith.tasks.encoding import Features, chunks
 
-CHUNK_CHARACTERS = 2_000_000
 OVERLAP = 3
 """Neighbouring windows share one in so many of their tokens."""
 NOTHING = -1
@@ -54,13 +54,19 @@ def encode_windows(
             learned. None for nothing; windows then do not overlap.
         gold: what the records' answers are scored against; None without labels.
         progress: called with the number of records done since the last call.
+
+    Raises:
+        ModelError: the tokenizer does not know which characters its pieces stand for.
     """
+    if not tokenizer.is_fast:
+        raise ModelError("its tokenizer does not say where in the text its pieces stand; give a model with a fast one")
     lengths: list[int] = []
     of: list[int] = []
     number = 0
     writer: pa.RecordBatchFileWriter | None = None
     with pa.OSFile(str(file), "wb") as sink:
-        for chunk in _chunks(records):
+        for part in chunks(np.array([len(text) for text in records.joined_texts], dtype=np.int64)):
+            chunk = records[part]
             columns: dict[str, list[Any]] = {}
             for record, windows in zip(
                 chunk, _tokenised(chunk, tokenizer, max_length, describe is not None), strict=True
@@ -85,17 +91,6 @@ def encode_windows(
     table = pa.ipc.open_file(pa.memory_map(str(file))).read_all() if writer else pa.table({"input_ids": []})
     sizes = np.array(lengths, dtype=np.int32)
     return Features(table, sizes, None, 0, 0, gold, records, np.array(of, dtype=np.int64))
-
-
-def _chunks(records: Records) -> Iterator[Records]:
-    """Records that are tokenised at once: so many, or so many characters."""
-    sizes = np.array([len(text) for text in records.joined_texts], dtype=np.int64)
-    start = 0
-    while start < len(records):
-        within = int(np.searchsorted(np.cumsum(sizes[start : start + CHUNK]), CHUNK_CHARACTERS))
-        end = min(len(records), start + max(1, within))
-        yield records[start:end]
-        start = end
 
 
 def _nothing(window: Window) -> Columns:

@@ -30,7 +30,7 @@ from tunesmith.training.mixup import Mixed, mix
 from tunesmith.training.plan import Plan
 from tunesmith.training.progress import ProgressCallback
 from tunesmith.training.sampling import PaddingCollator
-from tunesmith.training.stepping import Workplace, planned_steps, resume_from, step_arguments
+from tunesmith.training.stepping import Workplace, planned_steps, require_parts, resume_from, step_arguments
 from tunesmith.training.trainer import Trainer
 
 CHECKPOINT_PREFIX = "step"
@@ -117,15 +117,16 @@ def _engine(job: Assignment, model: nn.Module) -> Engine:
     budget = 0 if job.solves else job.engine.cache_bytes  # one vector a text is kept there, see `_solve`
     lengths = np.concatenate([job.train.lengths, job.valid.lengths])
     engine = Engine(model, job.engine.uses("packing"), token_ids, budget, (len(lengths), int(lengths.sum())))
-    insisted = [part for part in ("packing", "prefix", "vocabulary") if getattr(job.engine, part) == "on"]
-    if insisted:
+    if job.engine.insisted:
         job.method.begin_epoch(model, 0, job.settings.epochs or 1)  # what is frozen at first
         idle = engine.idle()
         if job.solves and job.engine.uses("prefix"):  # vectors are kept in its place
             idle.pop("prefix", None)
-        if refused := [f"--set engine.{part}=on: {idle[part]}; use auto" for part in insisted if part in idle]:
+        try:
+            require_parts(job.engine, idle)
+        except UsageError:
             engine.detach()
-            raise UsageError(refused)
+            raise
     return engine
 
 

@@ -17,6 +17,7 @@ from transformers import PrinterCallback
 from tunesmith.adaptconfig import AdaptationSettings
 from tunesmith.config import EngineSettings
 from tunesmith.engine import Engine, attached
+from tunesmith.errors import DivergedError
 from tunesmith.evaluation.intervals import Score, bootstrap
 from tunesmith.methods.base import optimizer_groups, parameter_summary, train_only
 from tunesmith.models.heads import head_parameter_names
@@ -27,11 +28,12 @@ from tunesmith.training.arguments import TrainingArguments
 from tunesmith.training.plan import Plan
 from tunesmith.training.progress import ProgressCallback
 from tunesmith.training.sampling import PaddingCollator
-from tunesmith.training.stepping import Workplace, planned_steps, resume_from, step_arguments
+from tunesmith.training.stepping import Workplace, planned_steps, require_parts, resume_from, step_arguments
 from tunesmith.training.trainer import Trainer
 
 RESAMPLES = 1_000
 BLOCKS_AT_ONCE = 16
+"""Held-out blocks that go through the model together, unless fewer do in training."""
 
 
 @dataclass(frozen=True)
@@ -71,8 +73,8 @@ class Adapted:
     Attributes:
         perplexity: ``before``, ``after_warmup`` (None without a fresh head) and ``after``, on the held-out blocks.
         steps: of each phase that took place.
-        tokens: that were read, over all steps.
-        seconds: of the steps.
+        tokens: read in the steps of this process.
+        seconds: of these steps.
         engine: what the engine did, by part.
         spared: the head was computed at the predicted tokens alone.
     """
@@ -98,21 +100,35 @@ def adapt_model(job: Adaptation) -> Adapted:
     measure = functools.partial(perplexity, model, job.held_out, collate, job.settings)
     perplexities: dict[str, Score | None] = {"before": None, "after_warmup": None, "after": None}
     engine_of = functools.partial(Engine, packing=job.engine.uses("packing"))
-    steps, start = {}, time.perf_counter()
+    phases: dict[str, Phase] = {}
     with attached(model, engine_of) as engine, head_at_predicted(model) as spared:
+        nothing = dict.fromkeys(("prefix", "vocabulary"), "not used in adapt")
+        require_parts(job.engine, engine.idle() | nothing)
         perplexities["before"] = measure()
         if job.fresh:
-            steps["head"] = _phase(job, "head", collate)
+            phases["head"] = _phase(job, "head", collate)
             perplexities["after_warmup"] = measure()
-        steps["step"] = _phase(job, "step", collate)
+        phases["step"] = _phase(job, "step", collate)
         perplexities["after"] = measure()
     summary = parameter_summary(model)
-    tokens = sum(steps.values()) * (job.settings.batch_size or 1) * job.train.length
+    taken = sum(phase.steps - phase.first for phase in phases.values())
+    seconds = sum(phase.seconds for phase in phases.values())
+    tokens = taken * (job.settings.batch_size or 1) * job.train.length
+    steps = {name: phase.steps for name, phase in phases.items()}
     model.eval()
-    return Adapted(perplexities, steps, tokens, time.perf_counter() - start, summary, engine.report(), spared)
+    return Adapted(perplexities, steps, tokens, seconds, summary, engine.report(), spared)
 
 
-def _phase(job: Adaptation, name: str, collate: MaskedCollator) -> int:
+@dataclass(frozen=True)
+class Phase:
+    """Steps of a phase: all of them, those before this process began, and the seconds of the others."""
+
+    steps: int
+    first: int
+    seconds: float
+
+
+def _phase(job: Adaptation, name: str, collate: MaskedCollator) -> Phase:
     """Train the head alone (``head``) or everything (``step``); checkpoints are called by the phase."""
     model, place, settings, train = job.model, job.place, job.settings, job.train
     head = head_parameter_names(model)
@@ -134,32 +150,39 @@ def _phase(job: Adaptation, name: str, collate: MaskedCollator) -> int:
         resume_hint="run the same command with --resume to continue",
     )
     folder = place.folder / "checkpoints"
+    start = time.perf_counter()
     with place.stages.bar(name, planned_steps(settings, len(train))) as bar:
+        progress = ProgressCallback(bar, place.folder / "metrics.jsonl", "perplexity", name)
         trainer = Trainer(
             model,
             TrainingArguments(**step_arguments(settings, len(train), folder)),
             collate,
             train_dataset=train,
             plan=plan,
-            callbacks=[ProgressCallback(bar, place.folder / "metrics.jsonl", "perplexity", name)],
+            callbacks=[progress],
         )
         trainer.remove_callback(PrinterCallback)
         with place.stop:
             trainer.train(resume_from(folder, name, place))
     model.requires_grad_(True)
-    return int(trainer.state.global_step)
+    return Phase(int(trainer.state.global_step), progress.first_step, time.perf_counter() - start)
 
 
 def perplexity(model: nn.Module, blocks: Blocks, collate: MaskedCollator, settings: AdaptationSettings) -> Score:
-    """Exponential of the mean loss of the predicted tokens, with an interval over blocks; always the same masks."""
+    """Exponential of the mean loss of the predicted tokens, with an interval over blocks; always the same masks.
+
+    Raises:
+        DivergedError: it is not finite.
+    """
     blocks.begin("held out", 0)
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()
     sums, counts = [], []
     kind = {"bfloat16": torch.bfloat16, "float16": torch.float16}.get(settings.precision)
-    for start in range(0, len(blocks), BLOCKS_AT_ONCE):
-        batch = collate([blocks[row] for row in range(start, min(start + BLOCKS_AT_ONCE, len(blocks)))])
+    size = min(BLOCKS_AT_ONCE, max(1, (settings.batch_size or 1) // settings.accumulation))
+    for start in range(0, len(blocks), size):
+        batch = collate([blocks[row] for row in range(start, min(start + size, len(blocks)))])
         labels = batch.pop("labels")
         predicted = batch[PREDICTED]
         with torch.no_grad(), torch.autocast(device.type, kind, enabled=kind is not None):
@@ -174,6 +197,8 @@ def perplexity(model: nn.Module, blocks: Blocks, collate: MaskedCollator, settin
         counts.append(np.bincount(rows, minlength=len(labels)))
     model.train(was_training)
     found = bootstrap(_perplexity, (np.concatenate(sums), np.concatenate(counts)), RESAMPLES, settings.seed)
+    if "perplexity" not in found:
+        raise DivergedError("the perplexity is not finite; lower the learning rate (--lr) and adapt again")
     return found["perplexity"]
 
 

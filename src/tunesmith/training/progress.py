@@ -79,15 +79,20 @@ class ProgressCallback(TrainerCallback):
         file: the run's ``metrics.jsonl``.
         metric: name of the metric shown, without ``eval_``.
         method: that the lines belong to.
+
+    Attributes:
+        first_step: steps that were taken before this process.
     """
 
     def __init__(self, bar: Bar, file: Path, metric: str, method: str) -> None:
         self.bar, self.file, self.metric, self.method = bar, file, metric, method
         self.notes: dict[str, str] = {}
+        self.first_step = 0
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Forget the lines of steps that a resumed run takes again."""
-        if state.global_step and self.file.exists():
+        self.first_step = int(state.global_step)
+        if self.file.exists():
             lines = self.file.read_text(encoding="utf-8").splitlines(keepends=True)
             rows = [json.loads(line) for line in lines]
             kept = [i for i, row in enumerate(rows) if row["method"] != self.method or row["step"] <= state.global_step]

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from tunesmith.config import OptimisationSettings
-from tunesmith.errors import ModelError
+from tunesmith.config import EngineSettings, OptimisationSettings
+from tunesmith.errors import UsageError
 from tunesmith.training import checkpoint as checkpoints
 from tunesmith.training.progress import Stages
 from tunesmith.training.signals import StopRequest
@@ -53,11 +54,11 @@ def step_arguments(settings: OptimisationSettings, rows: int, folder: Path) -> d
         folder: of the checkpoints.
 
     Raises:
-        ModelError: the batches cannot be cut into the wanted number of parts.
+        UsageError: the batches cannot be cut into the wanted number of parts.
     """
     assert settings.batch_size and settings.epochs
     if settings.batch_size % settings.accumulation:
-        raise ModelError(
+        raise UsageError(
             f"training.accumulation {settings.accumulation} does not divide --batch-size {settings.batch_size}"
         )
     steps = planned_steps(settings, rows)
@@ -83,6 +84,19 @@ def step_arguments(settings: OptimisationSettings, rows: int, folder: Path) -> d
         "remove_unused_columns": False,
         "label_names": ["labels"],
     }
+
+
+def require_parts(settings: EngineSettings, idle: Mapping[str, str]) -> None:
+    """Refuse what was insisted on where it would do nothing.
+
+    Args:
+        idle: part → why it does nothing.
+
+    Raises:
+        UsageError: ``--set engine.PART=on`` for one of these parts.
+    """
+    if refused := [f"--set engine.{part}=on: {idle[part]}; use auto" for part in settings.insisted if part in idle]:
+        raise UsageError(refused)
 
 
 def resume_from(folder: Path, prefix: str, place: Workplace) -> str | None:

@@ -36,17 +36,12 @@ def read(path: str, settings: DataSettings) -> RawTable:
     with TableBuilder(path, "file") as builder:
         while batch := list(islice(files, BATCH_FILES)):
             names = [f"{file.parent.name}/{file.name}" for file in batch]
-            texts = [_text(file, codec, odd) for file in batch]
+            texts = [file_text(file, codec, odd) for file in batch]
             labels = [file.parent.name for file in batch]
             rows = range(position + 1, position + 1 + len(batch))
             builder.extend({"id": names, "text": texts, "label": labels}, rows)
             position += len(batch)
-        if len(odd) > max(1, MAX_FALLBACK_SHARE * position):
-            found = f"{counted(len(odd), 'file')} not {settings.encoding} ({name_list(odd)})"
-            raise DataError(f"{path}: {found}; give --encoding, for example {FALLBACK}")
-        notes = []
-        if odd:
-            notes.append(f"{counted(len(odd), 'file')} not {settings.encoding}, read as Windows-1252: {name_list(odd)}")
+        notes = fallback_notes(path, settings.encoding, odd, position)
         if skipped:
             notes.append(f"skipped, not text files in a class folder: {name_list(skipped)}")
         return builder.finish("folder", notes)
@@ -70,7 +65,12 @@ def _files(root: Path, skipped: list[str]) -> Iterator[Path]:
                 skipped.append(name)
 
 
-def _text(file: Path, codec: str, odd: list[str]) -> str:
+def file_text(file: Path, codec: str, odd: list[str]) -> str:
+    """The text of a file; one that is not in the codec is read as Windows-1252 and its name added to `odd`.
+
+    Raises:
+        DataError: it is too large for one text, or cannot be read.
+    """
     try:
         if file.stat().st_size > FIELD_LIMIT:
             raise DataError(f"{file}: more than the limit of {FIELD_LIMIT:,} bytes for one text; cut it up")
@@ -82,3 +82,15 @@ def _text(file: Path, codec: str, odd: list[str]) -> str:
     except UnicodeError:
         odd.append(f"{file.parent.name}/{file.name}")
         return data.decode(FALLBACK, errors="replace")
+
+
+def fallback_notes(path: str, encoding: str, odd: list[str], files: int) -> list[str]:
+    """What the user should know of the files that are not in the encoding.
+
+    Raises:
+        DataError: more than 1 % of the files (and more than one), so the encoding is wrong.
+    """
+    if len(odd) > max(1, MAX_FALLBACK_SHARE * files):
+        found = f"{counted(len(odd), 'file')} not {encoding} ({name_list(odd)})"
+        raise DataError(f"{path}: {found}; give --encoding, for example {FALLBACK}")
+    return [f"{counted(len(odd), 'file')} not {encoding}, read as Windows-1252: {name_list(odd)}"] if odd else []

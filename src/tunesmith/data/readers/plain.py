@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import groupby, islice
 from pathlib import Path
 
 from tunesmith.config import DataSettings
-from tunesmith.data.files import Lines
-from tunesmith.data.readers.folder import TEXT_ENDINGS
+from tunesmith.data.files import Lines, codec_name
+from tunesmith.data.readers.folder import TEXT_ENDINGS, fallback_notes, file_text
 from tunesmith.data.records import RawTable
-from tunesmith.data.spool import BATCH_CHARACTERS, BATCH_ROWS, TableBuilder
+from tunesmith.data.spool import BATCH_CHARACTERS, BATCH_ROWS, FIELD_LIMIT, TableBuilder
 from tunesmith.data.wording import counted
 from tunesmith.errors import DataError
 
 Item = tuple[str, str, int]  # identifier, text, line at which it begins
+DECIDING_LINES = 100_000
+"""So many lines of a file decide whether its lines or its paragraphs are texts."""
+LINES_A_PARAGRAPH = 100
+"""Where paragraphs have more lines than this on average, the empty lines are strays."""
 
 
 def read(path: str, settings: DataSettings) -> RawTable:
     """Columns ``id`` and ``text``.
 
     Of a folder, the text files in it and in its subfolders (also as ``.gz``), one text each, in the order of their
-    paths. Of a file, its paragraphs, which empty lines separate; where it has no empty line, its lines.
+    paths. Of a file, its paragraphs, which empty lines separate; where it has no empty line, or one in a hundred lines
+    at most, its lines.
 
     Raises:
-        DataError: no text file in the folder, a link out of it, a file that is not text in the given encoding.
+        DataError: no text file in the folder, a link out of it, a file that is not text in the given encoding (of a
+            folder, more than 1 % of them), a text of more than 10 MiB.
     """
     root = Path(path)
     notes: list[str] = []
@@ -48,7 +55,8 @@ def _add(builder: TableBuilder, batch: list[Item]) -> None:
 
 
 def _files(root: Path, encoding: str, notes: list[str]) -> Iterator[Item]:
-    inside, number, skipped = root.resolve(), 0, 0
+    inside, codec, number, skipped = root.resolve(), codec_name(encoding), 0, 0
+    odd: list[str] = []
     for file in sorted(root.rglob("*")):
         name = file.relative_to(root)
         if any(part.startswith(".") for part in name.parts) or file.is_dir():
@@ -60,8 +68,12 @@ def _files(root: Path, encoding: str, notes: list[str]) -> Iterator[Item]:
             skipped += 1
             continue
         number += 1
-        with Lines(file, encoding) as lines:
-            yield str(name), "".join(lines), number
+        if file.suffix.lower() == ".gz":
+            with Lines(file, encoding) as lines:
+                yield str(name), "".join(_bounded(lines, f"{root}: {name}")), number
+        else:
+            yield str(name), file_text(file, codec, odd), number
+    notes += fallback_notes(str(root), encoding, odd, number)
     if not number:
         endings = ", ".join(sorted(TEXT_ENDINGS - {""}))
         raise DataError(f"{root}: no text file in the folder or below it; expected {endings}, also as .gz")
@@ -70,26 +82,37 @@ def _files(root: Path, encoding: str, notes: list[str]) -> Iterator[Item]:
 
 
 def _paragraphs(path: Path, encoding: str, notes: list[str]) -> Iterator[Item]:
-    with Lines(path, encoding) as lines:
-        seen_text = False
-        by_line = True
-        for line in lines:
-            if line.strip():
-                seen_text = True
-            elif seen_text and next((True for later in lines if later.strip()), False):
-                by_line = False
-                break
+    by_line = _lines_are_texts(path, encoding)
     notes.append(f"{path}: {'every line' if by_line else 'every paragraph (empty lines between)'} is read as a text")
     with Lines(path, encoding) as lines:
-        pieces: list[str] = []
-        start = 1
-        for line in lines:
-            if not pieces:
+        for filled, group in groupby(lines, key=lambda line: not line.isspace()):
+            if filled and by_line:
+                yield from ((str(lines.number), line.strip(), lines.number) for line in group)
+            elif filled:
                 start = lines.number
-            if line.strip():
-                pieces.append(line)
-            if pieces and (by_line or not line.strip()):
-                yield str(start), "".join(pieces).strip(), start
-                pieces = []
-        if pieces:
-            yield str(start), "".join(pieces).strip(), start
+                yield str(start), "".join(_bounded(group, f"{path}: line {start}")).strip(), start
+
+
+def _lines_are_texts(path: Path, encoding: str) -> bool:
+    """Whether no empty line separates the lines of a file, or so few do that they are strays; by its beginning."""
+    filled = paragraphs = 0
+    with Lines(path, encoding) as lines:
+        before = False
+        for line in islice(lines, DECIDING_LINES):
+            here = not line.isspace()
+            filled, paragraphs, before = filled + here, paragraphs + (here and not before), here
+    return paragraphs < 2 or filled > LINES_A_PARAGRAPH * paragraphs
+
+
+def _bounded(lines: Iterable[str], place: str) -> Iterator[str]:
+    """The lines of one text.
+
+    Raises:
+        DataError: they are too many, before all are in memory.
+    """
+    size = 0
+    for line in lines:
+        size += len(line)
+        if size > FIELD_LIMIT:
+            raise DataError(f"{place}: a text of more than {FIELD_LIMIT:,} characters; part it by empty lines")
+        yield line
