@@ -92,7 +92,10 @@ class Records(Sequence[TextRecord]):
     def __getitem__(self, index: slice) -> Records: ...
     def __getitem__(self, index: int | slice) -> TextRecord | Records:
         if isinstance(index, slice):
-            return self.select(np.arange(len(self))[index])
+            start, stop, step = index.indices(len(self))
+            if step != 1:
+                return self.select(np.arange(len(self))[index])
+            return Records(self.table.slice(start, max(0, stop - start)), self.path, self.notes)  # copies nothing
         if not -len(self) <= index < len(self):
             raise IndexError(f"record {index} of {len(self)}")
         return next(self._rows(self.table.slice(index % len(self), 1)))
