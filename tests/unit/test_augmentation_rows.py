@@ -55,12 +55,14 @@ def test_amounts(strata: np.ndarray, factor: float, salt: int) -> None:
     assert copies.sum() == total and copies.min() >= 0
     assert copies.max() <= np.ceil(MAX_COPIES * total / len(strata))
     rows, after = np.bincount(strata), np.bincount(strata, weights=copies + 1)
+    bound = rows * np.ceil(MAX_COPIES * total / len(strata))
+    bound[0] = np.ceil(total * rows[0] / len(strata))
+    assert (after - rows <= bound).all()
     for a in np.flatnonzero(rows):
         own = copies[strata == a]
         assert own.max() - own.min() <= 1  # within a stratum all rows serve alike
-        bounded = after[a] - rows[a] >= rows[a] * np.ceil(MAX_COPIES * total / len(strata))
         for b in np.flatnonzero(rows):
-            if rows[a] < rows[b] and not bounded:
+            if rows[a] < rows[b] and after[a] - rows[a] < bound[a]:
                 assert after[a] >= after[b] - 1 or after[b] == rows[b]  # no commoner stratum is filled up first
 
 
@@ -91,6 +93,34 @@ def test_entities_are_judged_by_the_rarest_type() -> None:
     for record in found.new:
         assert isinstance(record.label, tuple)
         assert [record.text[span.start : span.end] for span in record.label] == ["rome", "bob"]  # type: ignore[union-attr]
+
+
+def named(rows: int, without: int) -> Records:
+    """Rows with one entity each, all different, then rows without any."""
+    texts = [f"see name{i} in place{i} again" for i in range(rows)] + sentences(without)
+    spans = [[{"start": 4, "end": text.index(" ", 4), "label": "PER"}] for text in texts[:rows]]
+    return records(texts, spans + [[]] * without, SPANS)
+
+
+@pytest.mark.parametrize("kind", ["ner", "multilabel"])
+def test_rows_without_a_label_are_never_rare(kind: str) -> None:
+    train = named(60, 20) if kind == "ner" else records(sentences(80), [["a"]] * 60 + [[]] * 20)
+    for factor in (0.5, 1, 2):
+        counts = Counter(augment(settings("punctuation", factor), kind, train).sources)
+        empty = sum(counts[f"r{i}"] for i in range(60, 80))
+        assert empty <= 20 * factor and counts.total() > 70 * factor
+
+
+def test_entities_are_replaced_only_where_there_are_any() -> None:
+    train = named(60, 20)
+    for factor in (0.5, 1):
+        facts = augment(settings("entity", factor), "ner", train).facts
+        assert facts["rows"] == facts["by_label"]["PER"] > 0.8 * factor * 80
+    found = augment(settings("entity,typo,swap"), "ner", train)
+    drawn = [name for source, name in zip(found.sources, found.techniques, strict=True) if int(source[1:]) >= 60]
+    assert set(drawn) == {"typo", "swap"}
+    assert all(record.label for record, name in zip(found.new, found.techniques, strict=True) if name == "entity")
+    assert found.facts["dropped"] < 5
 
 
 @pytest.mark.parametrize("kind", ["regression", "qa"])

@@ -31,6 +31,7 @@ class Masked:
     """Words replaced by what the model reads in their place: whole words of letters, never the one that stood there."""
 
     edits_text: ClassVar[bool] = True
+    needs_entity: ClassVar[bool] = False
 
     def __init__(self, materials: Materials) -> None:
         settings = materials.config.model

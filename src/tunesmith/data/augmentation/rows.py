@@ -127,17 +127,18 @@ class Augmenter:
             splits: none of whose texts is made again.
             progress: called with the number of rows done since the last call.
         """
-        keys = mixed(column_keys(self.train.table["id"]), salt=self.seed)
-        copies = amounts(self._strata(), self.total, keys)
+        keys, strata = mixed(column_keys(self.train.table["id"]), salt=self.seed), self._strata()
+        usable = np.flatnonzero((strata > 0) | bool(self._for_any_row))
+        copies = np.zeros(len(self.train), dtype=np.int64)
+        copies[usable] = amounts(strata[usable], self.total, keys[usable])
         of = np.repeat(np.arange(len(self.train)), copies)
         number = np.arange(len(of)) - np.repeat(np.cumsum(copies) - copies, copies) + 1
-        names = list(self.techniques)
-        which = ((keys[of] + number.astype(np.uint64)) % np.uint64(len(names) or 1)).astype(np.int64)
+        names = self._drawn(keys[of] + number.astype(np.uint64), strata[of] > 0)
         made: list[TextRecord | None] = []
         for start in range(0, len(of), CHUNK):
             part = slice(start, start + CHUNK)
             records = list(self.train.select(of[part]))
-            made += self._made(records, number[part], [names[i] for i in which[part]], keys[of[part]])
+            made += self._made(records, number[part], names[part], keys[of[part]])
             progress(len(records))
         self.techniques.clear()  # a model among them makes room for the one that is trained
         kept = np.array([i for i, record in enumerate(made) if record is not None], dtype=np.int64)
@@ -145,18 +146,29 @@ class Augmenter:
         fresh = np.flatnonzero(_new_texts(new, splits))
         kept, new = kept[fresh], new.select(fresh)
         together = Records(pa.concat_tables([self.train.table, new.table]), self.train.path, self.train.notes)
-        techniques = [names[i] for i in which[kept]]
+        techniques = [names[i] for i in kept]
         sources = [str(name) for name in take(self.train.table.select(["id"]), of[kept])["id"].to_pylist()]
         return Augmented(together, new, techniques, sources, self._facts(new, techniques, len(of) - len(kept)))
 
+    @property
+    def _for_any_row(self) -> list[str]:
+        """The techniques that can change a row without an entity."""
+        return [name for name, technique in self.techniques.items() if not technique.needs_entity]
+
+    def _drawn(self, numbers: np.ndarray, with_entity: np.ndarray) -> list[str]:
+        """The technique of each new row, by its number: uint64 (n,) and bool (n,)."""
+        choices = {True: list(self.techniques), False: self._for_any_row}
+        drawn = zip(map(choices.__getitem__, with_entity.tolist()), numbers.tolist(), strict=True)
+        return [choice[number % len(choice)] for choice, number in drawn]
+
     def _strata(self) -> np.ndarray:
-        """The rarest label of each row, int64 (n,): what its rarity is judged by; 0 for all where none can be rare."""
+        """Number, from 1, of the rarest label of each row, int64 (n,); 0 where a row has none, or none can be rare."""
         stratum = np.zeros(len(self.train), dtype=np.int64)
         if self.kind not in COUNTED:
             return stratum
         labels, rows, codes = label_codes(self.train)
         order = np.argsort(-np.bincount(codes, minlength=len(labels))[codes], kind="stable")  # the rarest comes last
-        stratum[rows[order]] = codes[order] + 1  # rows without a label are a stratum of their own
+        stratum[rows[order]] = codes[order] + 1
         return stratum
 
     def _made(
@@ -225,12 +237,14 @@ def amounts(strata: np.ndarray, total: int, keys: np.ndarray) -> np.ndarray:
     """How many copies of each row are made, int64 (n,), so that rare strata catch up first.
 
     Args:
-        strata: (n,) the stratum of each row, small integers.
+        strata: (n,) the stratum of each row, small integers; rows of stratum 0 are never rare, and copied no more often
+            than the average row.
         total: copies in all.
         keys: (n,) decide which rows of a stratum get one copy more than others.
     """
-    rows = np.bincount(strata)
+    rows = np.bincount(strata, minlength=1)
     bound = rows * math.ceil(MAX_COPIES * total / max(1, len(strata)))
+    bound[0] = math.ceil(total * rows[0] / max(1, len(strata)))
     # The level up to which strata are filled, like water: the highest that takes no more than `total`.
     low, high = 0, int(rows.max(initial=0)) + total
     while low < high:

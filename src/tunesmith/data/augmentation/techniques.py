@@ -50,6 +50,8 @@ class Technique(Protocol):
 
     edits_text: ClassVar[bool]
     """Makes texts; one that does not works on their vectors, during training."""
+    needs_entity: ClassVar[bool]
+    """Changes nothing in a row without an entity, so it is given none."""
 
     def __init__(self, materials: Materials) -> None: ...
 
@@ -67,6 +69,7 @@ class PassageByPassage:
     """Base of the techniques that look at one passage at a time, and suit every task and setting."""
 
     edits_text: ClassVar[bool] = True
+    needs_entity: ClassVar[bool] = False
 
     def __init__(self, materials: Materials) -> None:
         self.materials = materials
@@ -167,6 +170,8 @@ class Typo(PassageByPassage):
 
 class Entity(PassageByPassage):
     """Entities replaced by others of their type in the training rows ("mention replacement", Dai and Adel 2020)."""
+
+    needs_entity: ClassVar[bool] = True
 
     def __init__(self, materials: Materials) -> None:
         super().__init__(materials)
