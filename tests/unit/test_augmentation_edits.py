@@ -52,9 +52,7 @@ def materials(share: float = 0.3) -> Materials:
     names = ["Rome", "New York", "東京"]
     spans = pa.array([[{"start": 0, "end": len(name), "label": "place"}] for name in names], SPANS)
     table = pa.table({"id": ["1", "2", "3"], "text": names, "label": spans, "row": pa.array([1, 2, 3], pa.int64())})
-    found = Materials(resolve(sets=(f"augmentation.share={share}",)), Records(table, "made.jsonl"))
-    found.__dict__["lexicon"] = Everything()
-    return found
+    return Materials(resolve(sets=(f"augmentation.share={share}",)), Records(table, "made.jsonl"), Everything())
 
 
 def passage(text: str, seed: int = 0, spans: tuple[Span, ...] = ()) -> Passage:

@@ -200,10 +200,12 @@ def test_everything_that_does_not_suit_is_said_at_once(tmp_path: Path) -> None:
         "--augment: unknown augmentation 'typos'; did you mean 'typo'?",
         "--augment entity: replaces named entities, and classification has none",
         "--augment mixup: mixes pooled features; use --method features, found full",
-        f"augmentation.lexicon: no such file or folder, found '{tmp_path}/none.txt'; check the path",
+        f"augmentation.lexicon: {tmp_path}/none.txt: no such file; check the path",
     ]
     with pytest.raises(UsageError, match=r"--augment synonym: needs synonyms; add --set augmentation\.lexicon=FILE"):
         Augmenter.of(settings("eda"), "classification", records(["a"], ["b"]))
+    with pytest.raises(UsageError, match=r"augmentation\.lexicon: .*cannot be read \(File name too long\)"):
+        Augmenter.of(settings("typo", 1, f"augmentation.lexicon={'x' * 300}"), "ner", records(["a"], ["b"]))
     with pytest.raises(UsageError, match="ner learns from every token"):
         Augmenter.of(settings("mixup", method="features"), "ner", records(["a"], ["b"]))
     assert Augmenter.of(settings("none"), "ner", records(["a"], ["b"])) is None
@@ -277,11 +279,10 @@ def test_a_damaged_wordnet_is_noticed(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"expected a WordNet folder with index\.noun"):
         load_lexicon(str(tmp_path))
     index = wordnet(tmp_path) / "index.noun"
-    index.write_text("card n 1 0 1 0 00000007\nbird n 1 0 1 0 99999999\n", encoding="utf-8")
-    lexicon = load_lexicon(str(tmp_path))
-    for word in ("card", "bird"):
-        with pytest.raises(DataError, match=r"data\.noun: no entry at byte"):
-            lexicon.synonyms(word)
+    for offset in (7, 99999999):
+        index.write_text(f"card n 1 0 1 0 {offset:08d}\n", encoding="utf-8")
+        with pytest.raises(DataError, match=rf"{tmp_path}/data\.noun: no entry at byte {offset}"):
+            load_lexicon(str(tmp_path))
     index.write_text("card\n", encoding="utf-8")
     with pytest.raises(DataError, match=r"index\.noun: line 1 is not an entry"):
         load_lexicon(str(tmp_path))

@@ -6,7 +6,6 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,12 +14,14 @@ import pyarrow as pa
 from tunesmith.config import AugmentationSettings, Config
 from tunesmith.data.augmentation import NONE, SHORTHANDS, TECHNIQUES
 from tunesmith.data.augmentation.edits import Edit, Passage, apply, edges_inside_words, moved_label, passages
+from tunesmith.data.augmentation.lexicon import load_lexicon
 from tunesmith.data.augmentation.techniques import Materials, Technique
+from tunesmith.data.files import local_path
 from tunesmith.data.keys import column_keys, label_codes, mixed, text_keys
 from tunesmith.data.records import Answer, Label, Records, Span, TextRecord
 from tunesmith.data.spool import take
 from tunesmith.data.wording import counted
-from tunesmith.errors import UsageError
+from tunesmith.errors import DataError, UsageError
 from tunesmith.registry import lookup
 
 CHUNK = 2_048
@@ -105,11 +106,15 @@ class Augmenter:
                 continue
             if objection := found[name].objection(config, kind):
                 problems.append(f"--augment {name}: {objection}")
-        if settings.lexicon is not None and not Path(settings.lexicon).exists():
-            problems.append(f"augmentation.lexicon: no such file or folder, found {settings.lexicon!r}; check the path")
+        if settings.lexicon is not None:
+            try:
+                local_path(settings.lexicon)
+            except DataError as error:
+                problems += [f"augmentation.lexicon: {problem}" for problem in error.problems]
         if problems:
             raise UsageError(problems)
-        materials = Materials(config, train)
+        lexicon = None if settings.lexicon is None else load_lexicon(settings.lexicon)
+        materials = Materials(config, train, lexicon)
         in_text = {name: technique(materials) for name, technique in found.items() if technique.edits_text}
         return cls(settings, kind, config.training.seed, train, in_text, mixture_count(settings, len(train)))
 

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import ClassVar, Protocol
 
 import numpy as np
 
 from tunesmith.config import Config
 from tunesmith.data.augmentation.edits import Edit, Passage
-from tunesmith.data.augmentation.lexicon import Lexicon, load_lexicon
+from tunesmith.data.augmentation.lexicon import Lexicon
 from tunesmith.data.records import Records, Span
 
 PUNCTUATION = (".", ";", "?", ":", "!", ",")
@@ -30,15 +29,12 @@ class Materials:
 
     Attributes:
         train: the rows that new ones are made from.
+        lexicon: that the settings name, if any.
     """
 
     config: Config
     train: Records
-
-    @cached_property
-    def lexicon(self) -> Lexicon | None:
-        path = self.config.augmentation.lexicon
-        return None if path is None else load_lexicon(path)
+    lexicon: Lexicon | None = None
 
     def count(self, passage: Passage) -> int:
         """How many words of a passage are changed: the share asked for, at least one."""
