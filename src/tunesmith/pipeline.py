@@ -16,7 +16,7 @@ import torch
 
 from tunesmith import record as records_of
 from tunesmith.config import Config
-from tunesmith.data.augmentation.rows import Augmenter
+from tunesmith.data.augmentation.rows import Augmenter, chosen_techniques
 from tunesmith.data.checks import Finding, check
 from tunesmith.data.columns import load_splits
 from tunesmith.data.records import Records
@@ -57,6 +57,7 @@ def train(data: str, config: Config, stages: Stages) -> Run:
         inputs = (data, config.data.valid, config.data.test, config.model.name)
         check_folder(folder, config.output.overwrite, config.output.resume, inputs)
         require_tracker(config.training.tracker)
+        chosen_techniques(config, config.task.name)  # what the settings alone decide need not wait for the data
         torch.set_num_threads(config.training.threads or torch.get_num_threads())
         clock = records_of.Clock()
 

@@ -118,7 +118,17 @@ def test_what_does_not_suit_is_refused_before_anything_is_written(
     data, folder = write(tmp_path / "a.jsonl", "classification"), tmp_path / "run"
     options = QUICK | {"model": str(tiny_model_folder("bert")), "out": str(folder)}
     with pytest.raises(UsageError, match=r"(?s)entity: replaces.*mixup: mixes pooled features"):
-        tunesmith.train(data, augment="entity,mixup", method="full", **options)
+        tunesmith.train(data, augment="entity,mixup", method="full", task="classification", **options)
+    with pytest.raises(UsageError) as caught:
+        tunesmith.train(tmp_path / "not-read.csv", augment="eta,mixup,synonym", **options)
+    assert [problem.split(";")[0] for problem in caught.value.problems] == [
+        "--augment: unknown augmentation 'eta'",
+        "--augment mixup: mixes pooled features",
+        "--augment synonym: needs synonyms",
+    ]
+    assert "did you mean 'eda'?" in caught.value.problems[0]
+    with pytest.raises(UsageError, match="entity: replaces"):
+        tunesmith.train(data, augment="entity", **options)
     with pytest.raises(ModelError, match="no masked-language head; make one with `tunesmith adapt"):
         tunesmith.train(data, augment="masked", **options)
     assert not folder.exists()

@@ -22,7 +22,8 @@ from tunesmith.data.records import Answer, Label, Records, Span, TextRecord
 from tunesmith.data.spool import take
 from tunesmith.data.wording import counted
 from tunesmith.errors import DataError, UsageError
-from tunesmith.registry import lookup
+from tunesmith.registry import did_you_mean, lookup
+from tunesmith.registry import names as registered
 
 CHUNK = 2_048
 """Rows made at once."""
@@ -90,29 +91,13 @@ class Augmenter:
             kind: name of the task.
 
         Raises:
-            UsageError: a technique is unknown or cannot be used here; all problems at once.
+            UsageError: see `chosen_techniques`.
             DataError: the lexicon cannot be read.
             ModelError: the masked-language model cannot be used.
         """
-        settings = config.augmentation
-        if settings.names == NONE:
+        settings, found = config.augmentation, chosen_techniques(config, kind)
+        if not found:
             return None
-        problems, found = [], {}
-        for name in chosen_names(settings):
-            try:
-                found[name] = lookup(TECHNIQUES, "augmentations", name)
-            except UsageError as error:
-                problems += [f"--augment: {problem}" for problem in error.problems]
-                continue
-            if objection := found[name].objection(config, kind):
-                problems.append(f"--augment {name}: {objection}")
-        if settings.lexicon is not None:
-            try:
-                local_path(settings.lexicon)
-            except DataError as error:
-                problems += [f"augmentation.lexicon: {problem}" for problem in error.problems]
-        if problems:
-            raise UsageError(problems)
         lexicon = None if settings.lexicon is None else load_lexicon(settings.lexicon)
         materials = Materials(config, train, lexicon)
         in_text = {name: technique(materials) for name, technique in found.items() if technique.edits_text}
@@ -230,6 +215,37 @@ def chosen_names(settings: AugmentationSettings) -> list[str]:
     """The techniques that were asked for, each once, shorthands written out."""
     wanted = [name.strip() for name in settings.names.split(",")]
     return list(dict.fromkeys(name for short in wanted for name in SHORTHANDS.get(short, (short,))))
+
+
+def chosen_techniques(config: Config, kind: str) -> dict[str, type[Technique]]:
+    """The techniques that were asked for, by name, before any of them is set up.
+
+    Args:
+        kind: name of the task; ``auto`` while only the settings are known, which are then judged by themselves.
+
+    Raises:
+        UsageError: a technique is unknown or cannot be used so, or the lexicon is missing; all problems at once.
+    """
+    settings = config.augmentation
+    if settings.names == NONE:
+        return {}
+    known, problems, found = registered(TECHNIQUES, "augmentations"), [], {}
+    for name in chosen_names(settings):
+        if name not in known:
+            hint = did_you_mean(name, [*known, *SHORTHANDS])
+            problems.append(f"--augment: unknown augmentation {name!r}; {hint}")
+            continue
+        found[name] = lookup(TECHNIQUES, "augmentations", name)
+        if objection := found[name].objection(config, kind):
+            problems.append(f"--augment {name}: {objection}")
+    if settings.lexicon is not None:
+        try:
+            local_path(settings.lexicon)
+        except DataError as error:
+            problems += [f"augmentation.lexicon: {problem}" for problem in error.problems]
+    if problems:
+        raise UsageError(problems)
+    return found
 
 
 def mixture_count(settings: AugmentationSettings, rows: int) -> int:

@@ -53,7 +53,10 @@ class Technique(Protocol):
 
     @classmethod
     def objection(cls, config: Config, kind: str) -> str | None:
-        """Why this technique cannot be used with the settings and the task `kind`; None where it can."""
+        """Why this technique cannot be used with the settings and the task `kind`; None where it can.
+
+        A task ``auto`` is not known yet, and nothing is to be said about it.
+        """
         ...
 
     def edits(self, passages: Sequence[Passage]) -> Iterable[list[Edit]]:
@@ -180,7 +183,7 @@ class Entity(PassageByPassage):
 
     @classmethod
     def objection(cls, config: Config, kind: str) -> str | None:
-        return None if kind == "ner" else f"replaces named entities, and {kind} has none"
+        return None if kind in ("ner", "auto") else f"replaces named entities, and {kind} has none"
 
     def edit(self, passage: Passage) -> list[Edit]:
         """About half of the entities, at least one."""
