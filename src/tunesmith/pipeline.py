@@ -110,7 +110,7 @@ def read_splits(data: str, config: Config) -> tuple[dict[str, Records], str, lis
         {"train", "valid", "test"} → records; the task's name; facts of each file for the record.
     """
     splits, layout = load_splits(data, config.data, config.task.name, config.model.local)
-    files = [records_of.file_facts(records.path, len(records)) for records in splits.values()]
+    files = [{**records_of.file_facts(records.path), "rows": len(records)} for records in splits.values()]
     missing = tuple(name for name in SPLITS if name not in splits)
     if missing:
         splits |= split(splits["train"], layout.kind, config.data, config.training.seed, missing)
@@ -151,7 +151,7 @@ def _augmented(
     with stages.bar("augment", augmenter.total) as bar:
         added = augmenter.rows(splits, bar.advance)
     stages.say(added.note())
-    record["data"]["augmentation"] = added.facts
+    record["data"]["augmentation"] = added.facts | record["data"].get("augmentation", {})
     write_json_lines(folder / "augmented.jsonl", added.lines())
     return {**splits, "train": added.records}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoTokenizer, BertConfig, BertForMaskedLM, PreTrainedTokenizerFast
 
@@ -19,6 +21,7 @@ from tunesmith.data.augmentation.edits import Passage, apply
 from tunesmith.data.augmentation.techniques import Materials
 from tunesmith.data.records import Span, text_records
 from tunesmith.errors import ModelError, UsageError
+from tunesmith.models.loading import file_sha256
 from tunesmith.resolving import resolve
 from tunesmith.run import Run
 from tunesmith.training.mixup import mix
@@ -82,18 +85,23 @@ def test_every_task_learns_from_more_rows(kind: str, tmp_path: Path, tiny_model_
         assert "~" in line["id"] and line["of"] == line["id"].split("~")[0]
 
 
+def interrupted(monkeypatch: pytest.MonkeyPatch, data: Path, **options: Any) -> None:
+    """A run that is stopped once its rows are made."""
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(pipeline, "try_method", stop)
+        tunesmith.train(data, **options)
+
+
 def test_an_interrupted_run_goes_on_with_the_same_rows(
     tmp_path: Path, tiny_model_folder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data, folder = write(tmp_path / "a.jsonl", "classification"), tmp_path / "run"
     options = QUICK | {"model": str(tiny_model_folder("bert")), "method": "full", "out": str(folder)}
-
-    def interrupted(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(pipeline, "try_method", interrupted)
-        tunesmith.train(data, augment="typo", **options)
+    interrupted(monkeypatch, data, augment="typo", **options)
     before = (folder / "augmented.jsonl").read_bytes()
     (folder / "augmented.jsonl").unlink()
     with pytest.raises(UsageError, match=r"augmentation\.names was 'typo' and is now 'swap'"):
@@ -175,6 +183,34 @@ def masked_model(tmp_path_factory: pytest.TempPathFactory, tiny_model_folder: Ca
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+def test_a_run_goes_on_with_the_same_lexicon_and_masked_model_only(
+    tmp_path: Path, masked_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, words, model = write(tmp_path / "a.jsonl", "classification"), tmp_path / "words.txt", tmp_path / "masked"
+    words.write_text("bank, lender\n", encoding="utf-8")
+    shutil.copytree(masked_model, model)
+    config = tmp_path / "config.yaml"
+    config.write_text(f"augmentation:\n  lexicon: {words}\n  masked_model: {model}\n", encoding="utf-8")
+    folder = tmp_path / "run"
+    options = QUICK | {"config": config, "augment": "insert,masked", "model": str(masked_model), "out": str(folder)}
+    interrupted(monkeypatch, data, method="features", **options)
+    facts = Run.load(folder).record["data"]["augmentation"]
+    assert facts["lexicon"]["sha256"] == file_sha256(words)
+    assert facts["masked_model"] == {"name": str(model), "sha256": file_sha256(model / "model.safetensors")}
+    for file in (words, model / "model.safetensors"):
+        before = file.read_bytes()
+        if file == words:
+            words.write_text("bank, lender\ncard, plastic\n", encoding="utf-8")
+        else:
+            save_file({name: weight * 2 for name, weight in load_file(file).items()}, file, {"format": "pt"})
+        with pytest.raises(UsageError, match="the lexicon or the masked model changed since the run began"):
+            tunesmith.train(data, method="features", resume=True, **options)
+        file.write_bytes(before)
+    run = tunesmith.train(data, method="features", resume=True, **options)
+    assert run.record["data"]["augmentation"]["lexicon"] == facts["lexicon"]
+    assert run.record["data"]["augmentation"]["rows"] == len(augmented(run)) > 0
 
 
 def masked(folder: Path) -> Masked:

@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from scipy.special import softmax
 
-from tunesmith.config import Config
+from tunesmith.config import Config, SourceSettings
 from tunesmith.data.augmentation.edits import Edit, Passage
 from tunesmith.data.augmentation.techniques import Materials, written_like
 from tunesmith.errors import ModelError
-from tunesmith.models.loading import find_source, load_config, load_tokenizer, token_limit
+from tunesmith.models.loading import Source, find_source, load_config, load_tokenizer, token_limit
 from tunesmith.models.masked import load_masked
 from tunesmith.training.sampling import PaddingCollator, batches_by_tokens
 
@@ -27,6 +27,18 @@ Bounds = tuple[int, int]
 Best = tuple[np.ndarray, np.ndarray]
 
 
+def masked_source(config: Config) -> Source:
+    """The model that proposes words: the one that is named for it, else the one that is trained.
+
+    Raises:
+        ModelError: see `find_source`.
+    """
+    settings: SourceSettings = config.model
+    if other := config.augmentation.masked_model:
+        settings = settings.model_copy(update={"name": other, "revision": None})
+    return find_source(settings)
+
+
 class Masked:
     """Words replaced by what the model reads in their place: whole words of letters, never the one that stood there."""
 
@@ -34,10 +46,7 @@ class Masked:
     needs_entity: ClassVar[bool] = False
 
     def __init__(self, materials: Materials) -> None:
-        settings = materials.config.model
-        if other := materials.config.augmentation.masked_model:
-            settings = settings.model_copy(update={"name": other, "revision": None})
-        source = find_source(settings)
+        source = masked_source(materials.config)
         self.materials = materials
         self.tokenizer: Any = load_tokenizer(source)
         if self.tokenizer.mask_token_id is None:
