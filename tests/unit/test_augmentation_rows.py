@@ -171,6 +171,18 @@ def test_no_new_row_equals_a_text_that_is_there() -> None:
     assert found.new.texts == ["blue red"]  # once
 
 
+def test_equal_new_texts_stay_once_and_only_with_one_label() -> None:
+    texts, config = ["red one two", "blue one two"], settings("delete", 20)
+    found = augment(config, "classification", records(texts, ["a", "b"]))
+    assert set(found.new.texts) == {"red one", "red two", "blue one", "blue two"}  # "one two" might be either
+    for kind, labels in (("classification", ["a", "a"]), ("regression", ["1", "2"])):
+        train = records(texts, labels)
+        found = augment(config, kind, train)
+        assert sorted(found.new.texts) == ["blue one", "blue two", "one two", "red one", "red two"]
+        turned = augment(config, kind, train.select([1, 0]))
+        assert {line["id"]: line for line in turned.lines()} == {line["id"]: line for line in found.lines()}
+
+
 def test_new_rows_follow_the_old_ones_and_say_what_they_are() -> None:
     train = records(sentences(6), ["a", "b"] * 3, group=["g"] * 6)
     found = augment(settings("typo"), "classification", train)

@@ -17,7 +17,7 @@ from tunesmith.data.augmentation.edits import Edit, Passage, apply, edges_inside
 from tunesmith.data.augmentation.lexicon import load_lexicon
 from tunesmith.data.augmentation.techniques import Materials, Technique
 from tunesmith.data.files import local_path
-from tunesmith.data.keys import column_keys, label_codes, mixed, text_keys
+from tunesmith.data.keys import column_keys, label_codes, label_keys, mixed, text_keys
 from tunesmith.data.records import Answer, Label, Records, Span, TextRecord
 from tunesmith.data.spool import take
 from tunesmith.data.wording import counted
@@ -133,8 +133,8 @@ class Augmenter:
         self.techniques.clear()  # a model among them makes room for the one that is trained
         kept = np.array([i for i, record in enumerate(made) if record is not None], dtype=np.int64)
         new = self._table(of[kept], [record for record in made if record is not None])
-        fresh = np.flatnonzero(_new_texts(new, splits))
-        kept, new = kept[fresh], new.select(fresh)
+        stay = _survivors(new, splits, self.kind in COUNTED)
+        kept, new = kept[stay], new.select(stay)
         together = Records(pa.concat_tables([self.train.table, new.table]), self.train.path, self.train.notes)
         techniques = [names[i] for i in kept]
         sources = [str(name) for name in take(self.train.table.select(["id"]), of[kept])["id"].to_pylist()]
@@ -291,13 +291,20 @@ def _edited(record: TextRecord, identifier: str, edits: Sequence[Sequence[Edit]]
     return TextRecord(identifier, text, pair, label, record.row)
 
 
-def _new_texts(new: Records, splits: Mapping[str, Records]) -> np.ndarray:
-    """Bool (n,): the rows whose text is in no split, and in no earlier new row."""
+def _survivors(new: Records, splits: Mapping[str, Records], classes: bool) -> np.ndarray:
+    """Which new rows stay, int64 (m,), in their order: those whose text is in no split, and of equal texts one.
+
+    Args:
+        classes: labels are classes, so a text that was made with different labels does not stay at all.
+    """
     keys = text_keys(new)
-    first = np.zeros(len(keys), dtype=bool)
-    first[np.unique(keys, return_index=True)[1]] = True
-    known = np.concatenate([text_keys(part) for part in splits.values()])
-    return np.asarray(first & ~np.isin(keys, known))
+    order = np.lexsort((column_keys(new.table["id"]), keys))  # which one it is depends on identifiers, not on places
+    texts, first = np.unique(keys[order], return_index=True)
+    stay = ~np.isin(texts, np.concatenate([text_keys(part) for part in splits.values()]))
+    if classes:
+        labels = label_keys(new)[order]
+        stay &= np.minimum.reduceat(labels, first) == np.maximum.reduceat(labels, first)
+    return np.sort(order[first[stay]])
 
 
 def _plain(label: Label | None) -> Any:
