@@ -203,6 +203,8 @@ def test_entities_give_way_to_others_of_their_type() -> None:
 
 def test_edges_inside_words_are_counted() -> None:
     spans = (Span(0, 4, "a"), Span(5, 8, "a"))
-    assert edges_inside_words("Rome New-York", spans) == 0 and edges_inside_words("Rome", ("label",)) == 0
-    assert edges_inside_words("Romes Newer", spans) == 2
-    assert edges_inside_words("Romes", spans[:1]) == 1 and edges_inside_words("Romes", None) == 0
+    for coarse in (False, True):
+        assert edges_inside_words("Rome New York", spans, coarse) == 0 == edges_inside_words("Rome", ("label",), coarse)
+        assert edges_inside_words("Romes Newer", spans, coarse) == 2
+        assert edges_inside_words("Romes", spans[:1], coarse) == 1 and edges_inside_words("Romes", None, coarse) == 0
+    assert [edges_inside_words("Rome New-York", spans, coarse) for coarse in (False, True)] == [0, 1]

@@ -123,6 +123,16 @@ def test_entities_are_replaced_only_where_there_are_any() -> None:
     assert found.facts["dropped"] < 5
 
 
+def test_rows_whose_entities_would_end_inside_words_are_dropped() -> None:
+    spans = [[{"start": 0, "end": 2, "label": "place"}], [{"start": 3, "end": 7, "label": "place"}]]
+    train = records(["東京go now", "in Rome now"], spans, SPANS)
+    found = augment(settings("entity", 5), "ner", train)
+    assert found.new.texts == ["in 東京 now"]  # in "Romego now" no word ends where the entity does
+    train = records(["the #1 Nike shoe"], [[{"start": 7, "end": 11, "label": "brand"}]], SPANS)
+    found = augment(settings("delete", 20), "ner", train)
+    assert set(found.new.texts) == {"#1 Nike shoe", "the #1 Nike"}  # "#Nike" is one word by the coarse rule
+
+
 @pytest.mark.parametrize("kind", ["regression", "qa"])
 def test_without_classes_every_row_serves_alike(kind: str) -> None:
     texts = sentences(12)

@@ -121,12 +121,12 @@ def moved_label(label: Label | None, edits: Sequence[Iterable[Edit]]) -> Label |
     return label
 
 
-def edges_inside_words(text: str, label: Label | None) -> int:
-    """How many edges of spans lie inside a word, where no tag of words can mark them."""
+def edges_inside_words(text: str, label: Label | None, coarse: bool) -> int:
+    """How many edges of spans lie inside a (fine or `coarse`) word, where no tag of words can mark them."""
     spans = [item for item in label if isinstance(item, Span)] if isinstance(label, tuple) else []
     if not spans:
         return 0
-    starts, ends = word_bounds(text)
+    starts, ends = word_bounds(text, coarse)
     edges = np.array([edge for span in spans for edge in (span.start, span.end)])
     word = np.searchsorted(starts, edges, side="left") - 1  # the last word that begins before the edge
     return int(((word >= 0) & (ends[word] > edges)).sum())

@@ -286,8 +286,9 @@ def _edited(record: TextRecord, identifier: str, edits: Sequence[Sequence[Edit]]
     text = apply(record.text, edits[0])
     pair = None if record.text_pair is None else apply(record.text_pair, edits[1])
     label = moved_label(record.label, edits)
-    if edges_inside_words(text, label) > edges_inside_words(record.text, record.label):
-        return None
+    for coarse in (False, True):  # training may use words of either rule
+        if edges_inside_words(text, label, coarse) > edges_inside_words(record.text, record.label, coarse):
+            return None
     return TextRecord(identifier, text, pair, label, record.row)
 
 
