@@ -54,8 +54,7 @@ def train(data: str, config: Config, stages: Stages) -> Run:
     folder = Path(config.output.out or default_folder(data, config))
     with ExitStack() as context:
         context.enter_context(locked(folder))
-        inputs = (data, config.data.valid, config.data.test, config.model.name)
-        check_folder(folder, config.output.overwrite, config.output.resume, inputs)
+        check_folder(folder, config.output.overwrite, config.output.resume, _inputs(data, config))
         require_tracker(config.training.tracker)
         chosen_techniques(config, config.task.name)  # what the settings alone decide need not wait for the data
         torch.set_num_threads(config.training.threads or torch.get_num_threads())
@@ -101,6 +100,12 @@ def train(data: str, config: Config, stages: Stages) -> Run:
         write_report(folder, record)
         write_card(folder, record)
     return Run.load(folder)
+
+
+def _inputs(data: str, config: Config) -> tuple[str | None, ...]:
+    """What the run reads, as the user named it."""
+    files, making = config.data, config.augmentation
+    return data, files.valid, files.test, config.model.name, making.lexicon, making.masked_model
 
 
 def read_splits(data: str, config: Config) -> tuple[dict[str, Records], str, list[dict[str, Any]]]:

@@ -142,6 +142,20 @@ def test_what_does_not_suit_is_refused_before_anything_is_written(
     assert not folder.exists()
 
 
+@pytest.mark.parametrize("key", ["lexicon", "masked_model"])
+def test_what_new_rows_are_made_with_is_not_overwritten(
+    key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.json").write_text("{}", encoding="utf-8")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    config = tmp_path / "config.yaml"
+    for path in (tmp_path / "run" / "inside", "~/run/inside"):
+        config.write_text(f"augmentation:\n  {key}: {path}\n", encoding="utf-8")
+        with pytest.raises(UsageError, match="run/inside, which it reads"):
+            tunesmith.train("a.csv", config, augment="typo", out=str(tmp_path / "run"), overwrite=True)
+
+
 def test_mixed_targets_are_weighted_rows() -> None:
     """With one unit vector a row, a mixed vector shows which rows were mixed, and in which shares."""
     rows, pairs = 12, 50
