@@ -121,9 +121,10 @@ def test_edits_that_overlap_or_touch_what_is_protected_are_refused() -> None:
 
 
 def test_words_as_a_writer_counts_them() -> None:
-    text = "I can't pay $3.50 (e-mail: a_b@c.org)... 東京 no!"
+    text = "I can't pay $3.50 (e-mail: a_b@c.org)... 東京 no! ok👨‍👩‍👧 cafe\u0301s caf\u0301"
     words = [text[start:end] for start, end in written_words(text)]
-    assert words == ["I", "can't", "pay", "3.50", "e-mail", "a_b@c.org", "東", "京", "no"]
+    wanted = ["I", "can't", "pay", "3.50", "e-mail", "a_b@c.org", "東", "京", "no"]
+    assert words == [*wanted, "ok", "cafe\u0301s", "caf\u0301"]
 
 
 def test_protected_words_are_not_drawn() -> None:
@@ -177,6 +178,13 @@ def test_a_slip_changes_one_place(word: str, seed: int) -> None:
     assert abs(len(found) - len(word)) <= 1
     if len(set(word)) == len(word):
         assert found != word
+
+
+def test_marks_stay_on_their_letters() -> None:
+    found = {mistyped("e\u0301a\u0308b", np.random.default_rng(seed)) for seed in range(100)}
+    assert {"a\u0308b", "a\u0308e\u0301b", "e\u0301e\u0301a\u0308b", "e\u0301a\u0308v"} <= found
+    left = {word.replace("e\u0301", "").replace("a\u0308", "") for word in found}
+    assert left <= {"", "b", "bb", *"vnfgh"}
 
 
 def test_slips_are_of_every_kind() -> None:

@@ -15,6 +15,7 @@ from tunesmith.config import Config
 from tunesmith.data.augmentation.edits import Edit, Passage
 from tunesmith.data.augmentation.lexicon import Lexicon
 from tunesmith.data.records import Records, Span
+from tunesmith.data.words import marked_characters
 
 PUNCTUATION = (".", ";", "?", ":", "!", ",")
 """The marks of AEDA (Karimi, Rossi and Prati 2021)."""
@@ -203,19 +204,22 @@ class Entity(PassageByPassage):
 def mistyped(word: str, draw: np.random.Generator) -> str:
     """The word with two letters exchanged, or one hit beside its key, left out or doubled; never the same word.
 
+    A letter and the marks on it are one.
+
     Args:
         word: with at least two letters.
     """
-    letters = [i for i, character in enumerate(word) if character.isalpha()]
+    characters = marked_characters(word)
+    letters = [i for i, character in enumerate(characters) if character[0].isalpha()]
     for _ in range(TRIES):
         at = int(draw.choice(letters))
-        letter = word[at]
-        beside = _beside(letter)
-        slips = [word[:at] + word[at + 1 :], word[:at] + letter + word[at:]]
-        if at + 1 < len(word) and word[at + 1].isalpha():
-            slips.append(word[:at] + word[at + 1] + letter + word[at + 2 :])
-        if beside:
-            slips.append(word[:at] + _one(beside, draw) + word[at + 1 :])
+        before, letter, after = "".join(characters[:at]), characters[at], "".join(characters[at + 1 :])
+        slips = [before + after, before + 2 * letter + after]
+        if at + 1 in letters:
+            other = characters[at + 1]
+            slips.append(before + other + letter + after[len(other) :])
+        if beside := _beside(letter):
+            slips.append(before + _one(beside, draw) + after)
         made = _one(slips, draw)
         if made != word:
             return made
