@@ -276,10 +276,12 @@ def wordnet(folder: Path) -> Path:
     entry("noun", "n", "card2", ["card", "identity_card", "Pass"])
     entry("noun", "n", "many", ["thing", *(f"thing{i}" for i in range(16))])
     entry("noun", "n", "rare", ["late", "wrong"])
+    entry("noun", "n", "bill", ["bill", "invoice"])
     entry("adj", "s", "late", ["late(p)", "belated(a)"])
     index = {
         "noun": f"card n 2 1 @ 2 1 {at['card1']:08d} {at['card2']:08d}\nit n 1 0 1 0 {at['card2']:08d}\n"
-        f"thing n 1 1 @ 1 1 {at['many']:08d}\nlate n 1 0 1 0 {at['rare']:08d}\n",
+        f"thing n 1 1 @ 1 1 {at['many']:08d}\nlate n 1 0 1 0 {at['rare']:08d}\n"
+        f"bill n 1 1 @ 1 1 {at['bill']:08d}\n",
         "adj": f"late a 1 1 & 1 1 {at['late']:08d}\n",
     }
     for part in data:
@@ -294,6 +296,7 @@ def test_synonyms_of_wordnet(tmp_path: Path) -> None:
     assert lexicon.synonyms("Card") == ("identity card", "Pass")  # of the first meaning that has another word
     assert len(lexicon.synonyms("thing")) == 16  # the number of words is hexadecimal
     assert lexicon.synonyms("late") == ("belated",)
+    assert lexicon.synonyms("bill") == ("invoice",)  # on many lists of stop words
     assert lexicon.synonyms("it") == () and lexicon.synonyms("unknown") == ()
 
 

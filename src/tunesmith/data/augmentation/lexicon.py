@@ -19,6 +19,12 @@ from tunesmith.data.files import Lines, explained, local_path
 from tunesmith.errors import DataError
 
 PARTS = ("noun", "verb", "adj", "adv")
+# Those of the stop words of scikit-learn that have a meaning of their own.
+MEANINGFUL = (
+    "amount bill bottom call cry describe detail empty fill find fire front full interest mill move name part serious "
+    "show side sincere system thick thin top"
+)
+FUNCTION_WORDS = ENGLISH_STOP_WORDS - set(MEANINGFUL.split())
 _MARKER = re.compile(r"\((?:a|p|ip)\)$")  # where an adjective may stand
 _ENTRY = re.compile(rb"(\d{8}) \d\d [nvasr] ([0-9a-f]{2}) ")  # its own byte offset, ..., number of its words
 
@@ -127,7 +133,7 @@ class WordNet:
     def synonyms(self, word: str) -> tuple[str, ...]:
         """The other words of its most frequent meaning that has any."""
         word = word.lower()
-        if word in ENGLISH_STOP_WORDS or word not in self.senses:
+        if word in FUNCTION_WORDS or word not in self.senses:
             return ()
         part, offsets = self.senses[word]
         groups = (self._others(part, offset, word) for offset in offsets)
