@@ -85,7 +85,7 @@ def test_answers_stay_what_and_where_they_are(
     answers = tuple(Answer(start, context[start:end]) for start, end in ranges)
     record = TextRecord("1", "who was it ?", context, answers, 1)
     both = passages(record, [np.random.default_rng([seed, part]) for part in (0, 1)])
-    assert [each.text for each in both] == ["who was it ?", context] and not both[0].protected
+    assert [each.text for each in both] == ["who was it ?", context] and both[0].protected == ([], [])
     edits = [technique(materials()).edit(each) for each in both]
     new, label = apply(context, edits[1]), moved_label(answers, edits)
     assert isinstance(label, tuple)
@@ -106,7 +106,7 @@ def test_what_no_edit_touches_is_as_it_was(text: str, wanted: list[tuple[int, in
     edges = [0, *(edge for edit in edits for edge in edit[:2]), len(text)]
     for start, end in zip(edges[::2], edges[1::2], strict=True):
         if start < end:
-            first, after = moved(start, end, edits)
+            ((first, after),) = moved([(start, end)], edits)
             assert new[first:after] == text[start:end]
 
 
@@ -115,9 +115,9 @@ def test_edits_that_overlap_or_touch_what_is_protected_are_refused() -> None:
         apply("abcdef", [Edit(0, 3, ""), Edit(2, 4, "x")])
     for edit in (Edit(1, 3, ""), Edit(3, 3, "x"), Edit(2, 5, ""), Edit(3, 9, "")):
         with pytest.raises(ValueError, match="touches the protected 2 to 4"):
-            moved(2, 4, [edit])
-    assert moved(2, 4, [Edit(2, 2, "ab"), Edit(4, 4, "ab")]) == (4, 6)
-    assert moved(2, 4, [Edit(0, 1, ""), Edit(2, 4, "abc")]) == (1, 4)
+            moved([(2, 4)], [edit])
+    assert moved([(2, 4)], [Edit(2, 2, "ab"), Edit(4, 4, "ab")]) == [(4, 6)]
+    assert moved([(2, 4), (5, 7)], [Edit(0, 1, ""), Edit(2, 4, "abc")]) == [(1, 4), (5, 7)]
 
 
 def test_words_as_a_writer_counts_them() -> None:
@@ -125,6 +125,14 @@ def test_words_as_a_writer_counts_them() -> None:
     words = [text[start:end] for start, end in written_words(text)]
     wanted = ["I", "can't", "pay", "3.50", "e-mail", "a_b@c.org", "東", "京", "no"]
     assert words == [*wanted, "ok", "cafe\u0301s", "caf\u0301"]
+
+
+@given(st.lists(st.tuples(st.integers(0, 20), st.integers(1, 9)), max_size=6), st.integers(0, 20), st.integers(1, 9))
+def test_what_overlaps_nothing_protected_is_free(ranges: list[tuple[int, int]], start: int, length: int) -> None:
+    answers = tuple(Answer(first, "x" * size) for first, size in ranges)  # which may overlap
+    one = Passage("x" * 30, (), answers, np.random.default_rng(0))
+    taken = {at for first, size in ranges for at in range(first, first + size)}
+    assert one.is_free(start, start + length) == taken.isdisjoint(range(start, start + length))
 
 
 def test_protected_words_are_not_drawn() -> None:
