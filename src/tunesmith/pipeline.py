@@ -155,7 +155,11 @@ def _augmented(
         return splits
     with stages.bar("augment", augmenter.total) as bar:
         added = augmenter.rows(splits, bar.advance)
-    stages.say(added.note())
+    if added.facts["rows"]:
+        stages.say(added.note())
+    else:
+        stages.say(f"warning: {added.note()}")
+        record["warnings"].append(added.note())
     record["data"]["augmentation"] = added.facts | record["data"].get("augmentation", {})
     write_json_lines(folder / "augmented.jsonl", added.lines())
     return {**splits, "train": added.records}

@@ -156,6 +156,13 @@ def test_what_new_rows_are_made_with_is_not_overwritten(
             tunesmith.train("a.csv", config, augment="typo", out=str(tmp_path / "run"), overwrite=True)
 
 
+def test_a_run_without_any_new_row_says_so(tmp_path: Path, tiny_model_folder: Callable[[str], Path]) -> None:
+    data = write(tmp_path / "a.jsonl", "classification")
+    options = QUICK | {"model": str(tiny_model_folder("bert")), "method": "features", "out": str(tmp_path / "run")}
+    run = tunesmith.train(data, augment="typo", augment_factor=0.01, **options)
+    assert run.record["warnings"][-1].startswith("augmentation: no row could be added to 48; choose other techniques")
+
+
 def test_mixed_targets_are_weighted_rows() -> None:
     """With one unit vector a row, a mixed vector shows which rows were mixed, and in which shares."""
     rows, pairs = 12, 50

@@ -128,6 +128,8 @@ def test_rows_whose_entities_would_end_inside_words_are_dropped() -> None:
     train = records(["東京go now", "in Rome now"], spans, SPANS)
     found = augment(settings("entity", 5), "ner", train)
     assert found.new.texts == ["in 東京 now"]  # in "Romego now" no word ends where the entity does
+    dropped = "4 rows equal to others, 5 rows with entities that cut words"
+    assert found.note() == f"augmentation: 1 row added to 2 (1 entity); dropped: {dropped}"
     train = records(["the #1 Nike shoe"], [[{"start": 7, "end": 11, "label": "brand"}]], SPANS)
     found = augment(settings("delete", 20), "ner", train)
     assert set(found.new.texts) == {"#1 Nike shoe", "the #1 Nike"}  # "#Nike" is one word by the coarse rule
@@ -177,6 +179,8 @@ def test_no_new_row_equals_a_text_that_is_there() -> None:
     test = records(["blue red"], ["a"])
     found = augment(settings("swap", 5), "classification", train, test)
     assert len(found.new) == 0 and found.facts["dropped"] == 20 and found.records.texts == train.texts
+    advice = "choose other techniques, or a larger --augment-factor"
+    assert found.note() == f"augmentation: no row could be added to 4; dropped: 20 rows equal to others; {advice}"
     found = augment(settings("swap", 5), "classification", train)
     assert found.new.texts == ["blue red"]  # once
 

@@ -42,6 +42,7 @@ class Augmented:
         new: the new rows alone.
         techniques: of each new row.
         sources: identifier of the row that each was made from.
+        cut: how many were dropped because an entity would no longer begin and end at words.
         facts: what the run's record says.
     """
 
@@ -49,6 +50,7 @@ class Augmented:
     new: Records
     techniques: list[str]
     sources: list[str]
+    cut: int
     facts: dict[str, Any]
 
     def lines(self) -> Iterator[dict[str, Any]]:
@@ -60,11 +62,15 @@ class Augmented:
 
     def note(self) -> str:
         """One line for the user."""
+        rows, before = self.facts["rows"], len(self.records) - len(self.new)
+        reasons = {"equal to others": self.facts["dropped"] - self.cut, "with entities that cut words": self.cut}
+        lost = ", ".join(f"{counted(count, 'row')} {reason}" for reason, count in reasons.items() if count)
+        dropped = f"; dropped: {lost}" if lost else ""
+        if not rows:
+            advice = "choose other techniques, or a larger --augment-factor"
+            return f"augmentation: no row could be added to {before:,}{dropped}; {advice}"
         made = ", ".join(f"{count:,} {name}" for name, count in self.facts["by_technique"].items())
-        dropped = self.facts["dropped"]
-        left = f"; {counted(dropped, 'row')} dropped, no different from others" if dropped else ""
-        before = len(self.records) - len(self.new)
-        return f"augmentation: {counted(self.facts['rows'], 'row')} added to {before:,} ({made}){left}"
+        return f"augmentation: {counted(rows, 'row')} added to {before:,} ({made}){dropped}"
 
 
 @dataclass(frozen=True)
@@ -138,7 +144,8 @@ class Augmenter:
         together = Records(pa.concat_tables([self.train.table, new.table]), self.train.path, self.train.notes)
         techniques = [names[i] for i in kept]
         sources = [str(name) for name in take(self.train.table.select(["id"]), of[kept])["id"].to_pylist()]
-        return Augmented(together, new, techniques, sources, self._facts(new, techniques, len(of) - len(kept)))
+        facts = self._facts(new, techniques, len(of) - len(kept))
+        return Augmented(together, new, techniques, sources, sum(record is None for record in made), facts)
 
     @property
     def _for_any_row(self) -> list[str]:
