@@ -15,7 +15,7 @@ from tunesmith.data.augmentation.edits import Edit, Passage
 from tunesmith.data.augmentation.techniques import Materials, written_like
 from tunesmith.errors import ModelError
 from tunesmith.models.loading import Source, find_source, load_config, load_tokenizer, token_limit
-from tunesmith.models.masked import load_masked
+from tunesmith.models.masked import PREDICTED, head_at_predicted, load_masked
 from tunesmith.training.sampling import PaddingCollator, batches_by_tokens
 
 PROPOSALS = 10
@@ -116,14 +116,17 @@ class Masked:
         masked = np.array([i for i, masks in enumerate(own) if masks], dtype=np.int64)
         lengths = np.array([len(rows[i]) for i in masked], dtype=np.int64)
         tokens = LOGITS_PER_BATCH // len(self.tokenizer)
-        with torch.inference_mode():
+        with head_at_predicted(self.model) as spared, torch.inference_mode():
             for batch in batches_by_tokens(lengths, tokens, ROWS_PER_BATCH):
                 inputs = collate([{"input_ids": rows[masked[i]]} for i in batch])
-                scores = self.model(**{name: value.to(self.model.device) for name, value in inputs.items()}).logits
-                for row, i in zip(scores, masked[batch].tolist(), strict=True):
-                    top = row[own[i]][:, ids].float().topk(shape[1])
-                    words[first[i] : first[i + 1]] = top.indices.cpu().numpy()
-                    logits[first[i] : first[i + 1]] = top.values.cpu().numpy()
+                at = np.concatenate([np.arange(first[i], first[i + 1]) for i in masked[batch]])
+                predicted = torch.zeros_like(inputs["input_ids"], dtype=torch.bool)
+                for row, i in zip(predicted, masked[batch].tolist(), strict=True):
+                    row[own[i]] = True
+                inputs[PREDICTED] = predicted
+                found = self.model(**{name: value.to(self.model.device) for name, value in inputs.items()}).logits
+                top = (found[0] if spared else found[predicted])[:, ids].float().topk(shape[1])
+                words[at], logits[at] = top.indices.cpu().numpy(), top.values.cpu().numpy()
         return zip(words, logits, strict=True)
 
     @cached_property
