@@ -21,12 +21,13 @@ from tunesmith.data.augmentation.edits import Passage, apply
 from tunesmith.data.augmentation.techniques import Materials
 from tunesmith.data.records import Span, text_records
 from tunesmith.errors import ModelError, UsageError
+from tunesmith.methods.features import Features
 from tunesmith.models.loading import file_sha256
 from tunesmith.resolving import resolve
 from tunesmith.run import Run
 from tunesmith.training.mixup import mix
 from tunesmith.training.progress import Stages
-from tunesmith.training.proposals import Masked
+from tunesmith.training.proposals import PROPOSALS, Masked
 
 QUICK: dict[str, Any] = {"epochs": 1, "batch_size": 8, "precision": "float32", "stages": Stages(quiet=True)}
 WORDS = ["film", "book", "card", "bank", "money", "late", "lost", "new", "old", "fast", "cat"]
@@ -112,12 +113,22 @@ def test_an_interrupted_run_goes_on_with_the_same_rows(
 
 
 @pytest.mark.parametrize("kind", ["classification", "multilabel", "regression"])
-def test_mix_up_of_features(kind: str, tmp_path: Path, tiny_model_folder: Callable[[str], Path]) -> None:
-    data = write(tmp_path / "a.jsonl", kind)
+def test_mix_up_of_features(
+    kind: str, tmp_path: Path, tiny_model_folder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, solve, seen = write(tmp_path / "a.jsonl", kind), Features.solve, list[tuple[int, int]]()
+
+    def watched(self: Features, model: Any, vectors: np.ndarray, *others: Any) -> dict[str, float]:
+        seen.append((len(vectors), others[-1]))  # what was not made from others comes last
+        return solve(self, model, vectors, *others)
+
+    monkeypatch.setattr(Features, "solve", watched)
     options = QUICK | {"model": str(tiny_model_folder("bert")), "task": kind, "out": str(tmp_path / "run")}
     run = tunesmith.train(data, method="features", augment="mixup,typo", augment_factor=2, **options)
     facts = run.record["data"]["augmentation"]
     assert facts["by_technique"]["mixup"] == 48 and len(augmented(run)) == facts["by_technique"]["typo"] <= 48
+    mixed = 48 if kind == "regression" else 2 * 48  # a mixture of two labels is two rows
+    assert seen == [(48 + facts["by_technique"]["typo"] + mixed, 48)]
 
 
 def test_what_does_not_suit_is_refused_before_anything_is_written(
@@ -191,15 +202,15 @@ def test_mixed_numbers_and_labels() -> None:
 
 @pytest.fixture(scope="module")
 def masked_model(tmp_path_factory: pytest.TempPathFactory, tiny_model_folder: Callable[[str], Path]) -> Path:
-    """A masked-language model that reads "money" everywhere, or else "bank", or else a piece of a word."""
+    """A masked-language model whose words depend on the text, after a piece, the end and a number that never fit."""
     tokenizer = AutoTokenizer.from_pretrained(tiny_model_folder("bert"))
     sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    sizes |= {"vocab_size": len(tokenizer), "max_position_embeddings": 128}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = BertForMaskedLM(BertConfig(vocab_size=len(tokenizer), max_position_embeddings=128, **sizes))
+        model = BertForMaskedLM(BertConfig(initializer_range=1.0, **sizes))
     with torch.no_grad():
-        for word, bias in (("money", 400.0), ("bank", 200.0), ("##s", 600.0), ("[SEP]", 600.0), ("7", 600.0)):
-            model.cls.predictions.bias[tokenizer.convert_tokens_to_ids(word)] = bias
+        model.cls.predictions.bias[tokenizer.convert_tokens_to_ids(["##s", "[SEP]", "7"])] = 600.0
     folder = tmp_path_factory.mktemp("masked")
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -246,13 +257,12 @@ def passage(text: str, *spans: Span, seed: int = 0) -> Passage:
 def test_the_model_proposes_whole_words_that_differ(masked_model: Path) -> None:
     texts = ["the Card unknownword was LOST , [MASK] money", "money money", "", "12 , 3.5 !", "good zzz " * 200]
     passages = [passage(text, *([Span(0, 8, "a")] if number == 0 else [])) for number, text in enumerate(texts)]
-    found = [
-        apply(each.text, edits) for each, edits in zip(passages, masked(masked_model).edits(passages), strict=True)
-    ]
+    technique = masked(masked_model)
+    found = [apply(each.text, edits) for each, edits in zip(passages, technique.edits(passages), strict=True)]
     assert found[0].startswith("the Card ") and found[0] != texts[0]
     changed = {new.strip("[]") for old, new in zip(texts[0].split(), found[0].split(), strict=True) if old != new}
-    assert changed <= {"money", "MONEY", "bank"}  # never what stood there, a piece, a number or a special token
-    assert found[1] in ("bank money", "money bank")
+    assert {word.lower() for word in changed} <= set(technique.vocabulary[1])
+    assert all(word.isalpha() for word in changed) and sorted(found[1].split()) != ["money", "money"]
     assert found[2:4] == texts[2:4]
     assert found[4] != texts[4] and found[4].endswith(" zzz good zzz ")  # what the model cannot see stays
 
@@ -270,16 +280,30 @@ def test_pieces_inside_words_are_no_proposals() -> None:
     assert words == ["card"] and ids.tolist() == [pieces.index("Ġcard")]
 
 
-def test_batches_do_not_matter(masked_model: Path) -> None:
-    technique, texts = masked(masked_model), [" ".join(WORDS[: 2 + row % 7]) for row in range(20)]
+def test_words_give_way_to_what_the_model_reads_in_their_place(masked_model: Path) -> None:
+    technique, model = masked(masked_model), BertForMaskedLM.from_pretrained(masked_model).eval()
+    texts = [" ".join(np.random.default_rng(row).permutation(WORDS)[: 2 + row % 9].tolist()) for row in range(20)]
+    tokens = list[int]()  # that the head works on
+    technique.model.cls.register_forward_pre_hook(lambda _, inputs: tokens.append(inputs[0].shape[:2].numel()))
     together = list(technique.edits([passage(text, seed=row) for row, text in enumerate(texts)]))
+    assert sum(tokens[2:]) == sum(map(len, together))  # two more calls compare it with the whole head
     alone = [next(iter(technique.edits([passage(text, seed=row)]))) for row, text in enumerate(texts)]
-    assert together == alone and all(together)
+    assert together == alone and len({edit.replacement for edits in together for edit in edits}) > 10
+    ids, words = technique.vocabulary
+    for text, edits in zip(texts, together, strict=True):
+        row, places = technique.tokenizer(text)["input_ids"], [text[: edit.start].count(" ") + 1 for edit in edits]
+        for place in places:
+            row[place] = technique.tokenizer.mask_token_id
+        with torch.no_grad():
+            logits = model(torch.tensor([row])).logits[0, places][:, ids]
+        for edit, best in zip(edits, logits.topk(PROPOSALS + 1).indices.tolist(), strict=True):
+            assert edit.replacement in {words[i] for i in best} - {text[edit.start : edit.end]}
 
 
 def test_masked_words_on_the_whole_path(tmp_path: Path, masked_model: Path) -> None:
     data = write(tmp_path / "a.jsonl", "ner")
     options = QUICK | {"model": str(masked_model), "method": "full", "out": str(tmp_path / "run")}
     lines = augmented(tunesmith.train(data, augment="masked", **options))
-    assert len(lines) > 20 and all("money" in line["text"] or "bank" in line["text"] for line in lines)
+    read = {word for line in lines for word in line["text"].split() if word.isalpha()}
+    assert len(lines) > 20 and read > {*WORDS, "good", "bad"}
     assert {line["technique"] for line in lines} == {"masked"}
