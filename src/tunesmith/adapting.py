@@ -126,7 +126,7 @@ def adapt(texts: str, config: AdaptConfig, stages: Stages) -> AdaptedModel:
 
 def _begin(config: AdaptConfig, source: Source, data: DomainTexts, precision: Precision) -> dict[str, Any]:
     requested = config.model_dump(mode="json")
-    files = [records_of.file_facts(path, rows) for path, rows in data.files]
+    files = [{**records_of.file_facts(path), "rows": rows} for path, rows in data.files]
     sides = {"train": len(data.train), "held_out": len(data.held_out)}
     hashes = [sides, [file["sha256"] for file in files], weights_sha256(source)]
     return {
@@ -141,7 +141,7 @@ def _begin(config: AdaptConfig, source: Source, data: DomainTexts, precision: Pr
         "engine": {"precision": precision.to_dict()},
         "timing": {},
         "requested": requested,
-        "identity": records_of.identity(requested, hashes),
+        "identity": records_of.identity(requested, data=hashes),
     }
 
 

@@ -16,7 +16,7 @@ import torch
 
 from tunesmith import record as records_of
 from tunesmith.config import Config
-from tunesmith.data.augmentation.rows import Augmenter
+from tunesmith.data.augmentation.rows import Augmenter, chosen_techniques
 from tunesmith.data.checks import Finding, check
 from tunesmith.data.columns import load_splits
 from tunesmith.data.records import Records
@@ -54,9 +54,9 @@ def train(data: str, config: Config, stages: Stages) -> Run:
     folder = Path(config.output.out or default_folder(data, config))
     with ExitStack() as context:
         context.enter_context(locked(folder))
-        inputs = (data, config.data.valid, config.data.test, config.model.name)
-        check_folder(folder, config.output.overwrite, config.output.resume, inputs)
+        check_folder(folder, config.output.overwrite, config.output.resume, _inputs(data, config))
         require_tracker(config.training.tracker)
+        chosen_techniques(config, config.task.name)  # what the settings alone decide need not wait for the data
         torch.set_num_threads(config.training.threads or torch.get_num_threads())
         clock = records_of.Clock()
 
@@ -102,6 +102,12 @@ def train(data: str, config: Config, stages: Stages) -> Run:
     return Run.load(folder)
 
 
+def _inputs(data: str, config: Config) -> tuple[str | None, ...]:
+    """What the run reads, as the user named it."""
+    files, making = config.data, config.augmentation
+    return data, files.valid, files.test, config.model.name, making.lexicon, making.masked_model
+
+
 def read_splits(data: str, config: Config) -> tuple[dict[str, Records], str, list[dict[str, Any]]]:
     """Read every file and split off what was not given.
 
@@ -109,7 +115,7 @@ def read_splits(data: str, config: Config) -> tuple[dict[str, Records], str, lis
         {"train", "valid", "test"} → records; the task's name; facts of each file for the record.
     """
     splits, layout = load_splits(data, config.data, config.task.name, config.model.local)
-    files = [records_of.file_facts(records.path, len(records)) for records in splits.values()]
+    files = [{**records_of.file_facts(records.path), "rows": len(records)} for records in splits.values()]
     missing = tuple(name for name in SPLITS if name not in splits)
     if missing:
         splits |= split(splits["train"], layout.kind, config.data, config.training.seed, missing)
@@ -149,8 +155,12 @@ def _augmented(
         return splits
     with stages.bar("augment", augmenter.total) as bar:
         added = augmenter.rows(splits, bar.advance)
-    stages.say(added.note())
-    record["data"]["augmentation"] = added.facts
+    if added.facts["rows"]:
+        stages.say(added.note())
+    else:
+        stages.say(f"warning: {added.note()}")
+        record["warnings"].append(added.note())
+    record["data"]["augmentation"] = added.facts | record["data"].get("augmentation", {})
     write_json_lines(folder / "augmented.jsonl", added.lines())
     return {**splits, "train": added.records}
 

@@ -15,6 +15,8 @@ import numpy as np
 import torch
 
 from tunesmith.config import Config
+from tunesmith.data.augmentation import NONE
+from tunesmith.data.augmentation.rows import chosen_names
 from tunesmith.data.checks import Finding
 from tunesmith.data.keys import label_codes
 from tunesmith.data.records import Records
@@ -27,6 +29,7 @@ from tunesmith.predictor import Scored
 from tunesmith.resolving import dump
 from tunesmith.run import RECORD, VERSION, clear_folder, machine, read_record, versions, write_record, write_text
 from tunesmith.training.candidates import Candidate, StartingPoint
+from tunesmith.training.proposals import masked_source
 
 NOT_PART_OF_THE_RESULT = (
     "output",
@@ -83,13 +86,20 @@ def begin(
         }
         for name, part in splits.items()
     ]
+    sources = _augmentation_sources(config)
+    hashes = {"augmentation": [source["sha256"] for source in sources.values()]} if sources else {}
     return {
         "version": VERSION,
         "status": "stopped",
         "task": task.name,
         "method": config.method.name,
         "model": {"name": config.model.name, "revision": config.model.revision},
-        "data": {"files": list(files), "splits": facts, "labels": list(point.space.names)},
+        "data": {
+            "files": list(files),
+            "splits": facts,
+            "labels": list(point.space.names),
+            **({"augmentation": sources} if sources else {}),
+        },
         "config": requested,
         "seed": config.training.seed,
         "versions": versions(),
@@ -101,7 +111,7 @@ def begin(
         "best": {},
         "warnings": [finding.message for finding in findings if finding.level == "warning"],
         "requested": requested,
-        "identity": identity(requested, [facts, [file["sha256"] for file in files]]),
+        "identity": identity(requested, data=[facts, [file["sha256"] for file in files]], **hashes),
     }
 
 
@@ -193,17 +203,28 @@ def save_config(folder: Path, record: Mapping[str, Any]) -> None:
     write_text(folder / "config.yaml", dump(Config.model_validate(tree), comments=True))
 
 
-def file_facts(path: str, rows: int) -> dict[str, Any]:
-    """Path, SHA-256 and rows of a data file; a folder's hash is over the names and contents of its files."""
+def file_facts(path: str) -> dict[str, Any]:
+    """Path and SHA-256 of a file; a folder's hash is over the names and contents of its files."""
     root = Path(path)
     digest = hashlib.sha256()
     for file in [root] if root.is_file() else sorted(p for p in root.rglob("*") if p.is_file()):
         with file.open("rb") as stream:
             content = hashlib.file_digest(stream, "sha256").hexdigest()
         if root.is_file():
-            return {"path": path, "sha256": content, "rows": rows}
+            return {"path": path, "sha256": content}
         digest.update(f"{file.relative_to(root)}\0{content}\n".encode())
-    return {"path": path, "sha256": digest.hexdigest() if root.exists() else None, "rows": rows}
+    return {"path": path, "sha256": digest.hexdigest() if root.exists() else None}
+
+
+def _augmentation_sources(config: Config) -> dict[str, dict[str, Any]]:
+    """Facts of what new rows are made with besides the training rows."""
+    settings, found = config.augmentation, {}
+    if settings.lexicon is not None and settings.names != NONE:
+        found["lexicon"] = file_facts(settings.lexicon)
+    if settings.masked_model and "masked" in chosen_names(settings):
+        source = masked_source(config)
+        found["masked_model"] = {"name": source.name, "sha256": weights_sha256(source)}
+    return found
 
 
 def _label_counts(records: Records) -> dict[str, int]:
@@ -218,8 +239,9 @@ def _refuse_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
         for key in sorted(before.keys() | after.keys())
         if before.get(key) != after.get(key) and not key.startswith(NOT_PART_OF_THE_RESULT)
     ]
-    if old["identity"]["data"] != new["identity"]["data"]:
-        changed.append("--resume: the data changed since the run began; restore the files, or start a new run")
+    for part, what in {"data": "the data", "augmentation": "the lexicon or the masked model"}.items():
+        if old["identity"].get(part) != new["identity"].get(part):
+            changed.append(f"--resume: {what} changed since the run began; restore the files, or start a new run")
     if old["status"] == "done":
         changed.append("--resume: the run is finished; nothing is left to continue")
     if changed:
@@ -230,10 +252,10 @@ def _flat(tree: Mapping[str, Any]) -> dict[str, Any]:
     return {f"{section}.{name}": value for section, values in tree.items() for name, value in values.items()}
 
 
-def identity(requested: Mapping[str, Any], data: Any) -> dict[str, str]:
-    """What checkpoints of a run belong to: hashes of the settings that decide its result, and of facts of its data."""
+def identity(requested: Mapping[str, Any], **facts: Any) -> dict[str, str]:
+    """What checkpoints of a run belong to: hashes of the settings that decide its result, and of `facts` by name."""
     deciding = {k: v for k, v in _flat(requested).items() if not k.startswith(NOT_PART_OF_THE_RESULT)}
-    return {"config": _hash(deciding), "data": _hash(data)}
+    return {"config": _hash(deciding), **{name: _hash(value) for name, value in facts.items()}}
 
 
 def _hash(value: Any) -> str:

@@ -135,7 +135,8 @@ def check_folder(
         raise UsageError(
             f"--out {folder}: the folder is not empty and holds no run ({others[0].name}, …); give another --out"
         )
-    inside = [name for name in inputs if name and Path(name).resolve().is_relative_to(folder.resolve())]
+    own = folder.resolve()  # and the folder of a model may begin with ~
+    inside = [name for name in inputs if name and Path(os.path.expanduser(name)).resolve().is_relative_to(own)]
     if others and inside:
         raise UsageError(f"--out {folder}: the run would replace {inside[0]}, which it reads; give another --out")
     if others and not overwrite:

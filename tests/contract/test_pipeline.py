@@ -197,7 +197,12 @@ def test_a_bad_file_leaves_an_earlier_run_alone(tmp_path: Path, tiny_model_folde
     run = train(data, tmp_path / "run", tiny_model_folder("bert"), method="features")
     bad = write(tmp_path / "bad.csv", ["text", "label"], [("only", "one"), ("class", "one")])
     with pytest.raises(DataError):
-        train(bad, tmp_path / "run", tiny_model_folder("bert"), method="features", overwrite=True)
+        train(bad, run.folder, tiny_model_folder("bert"), method="features", overwrite=True)
+    words, settings = tmp_path / "words.txt", tmp_path / "settings.yaml"
+    words.write_bytes(b"caf\xe9, bar\n")
+    settings.write_text(f"augmentation:\n  lexicon: {words}\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"words\.txt"):
+        train(data, run.folder, tiny_model_folder("bert"), config=settings, augment="insert", overwrite=True)
     assert tunesmith.load(run.folder).predict(["good"])
 
 

@@ -10,27 +10,28 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tunesmith.data.augmentation import TECHNIQUES
 from tunesmith.data.augmentation.edits import Edit, Passage, apply, edges_inside_words, moved, moved_label, passages
 from tunesmith.data.augmentation.techniques import (
     Delete,
     Entity,
     Insert,
     Materials,
-    PassageByPassage,
     Punctuation,
     Swap,
-    Synonym,
-    Typo,
+    Technique,
     mistyped,
     written_like,
 )
 from tunesmith.data.records import Answer, Records, Span, TextRecord
 from tunesmith.data.spans import SPANS
 from tunesmith.data.words import written_words
+from tunesmith.registry import lookup
 from tunesmith.resolving import resolve
 
 TEXTS = st.text(st.sampled_from("abcdeABÉß .,'-!?\n\t東京ก\u0301\u200d😀12"), max_size=60)
-TECHNIQUES = [Delete, Swap, Insert, Synonym, Punctuation, Typo, Entity]
+REGISTERED = [lookup(TECHNIQUES, "augmentations", name) for name in TECHNIQUES if name != "masked"]  # needs a model
+EDITING = [technique for technique in REGISTERED if technique.edits_text]
 
 
 @st.composite
@@ -39,6 +40,11 @@ def texts_with_ranges(draw: st.DrawFn) -> tuple[str, list[tuple[int, int]]]:
     text = draw(TEXTS)
     edges = sorted(draw(st.sets(st.integers(0, len(text)), max_size=8)))
     return text, [pair for pair in pairwise(edges) if draw(st.booleans())]
+
+
+def edits_by(technique: type[Technique], one: Passage) -> list[Edit]:
+    (edits,) = technique(materials()).edits([one])
+    return edits
 
 
 class Everything:
@@ -52,23 +58,21 @@ def materials(share: float = 0.3) -> Materials:
     names = ["Rome", "New York", "東京"]
     spans = pa.array([[{"start": 0, "end": len(name), "label": "place"}] for name in names], SPANS)
     table = pa.table({"id": ["1", "2", "3"], "text": names, "label": spans, "row": pa.array([1, 2, 3], pa.int64())})
-    found = Materials(resolve(sets=(f"augmentation.share={share}",)), Records(table, "made.jsonl"))
-    found.__dict__["lexicon"] = Everything()
-    return found
+    return Materials(resolve(sets=(f"augmentation.share={share}",)), Records(table, "made.jsonl"), Everything())
 
 
 def passage(text: str, seed: int = 0, spans: tuple[Span, ...] = ()) -> Passage:
     return Passage(text, spans, (), np.random.default_rng(seed))
 
 
-@pytest.mark.parametrize("technique", TECHNIQUES)
+@pytest.mark.parametrize("technique", EDITING)
 @given(texts_with_ranges(), st.integers(0, 1000))
 def test_entities_stay_what_and_where_they_are(
-    technique: type[PassageByPassage], made: tuple[str, list[tuple[int, int]]], seed: int
+    technique: type[Technique], made: tuple[str, list[tuple[int, int]]], seed: int
 ) -> None:
     text, ranges = made
     spans = tuple(Span(start, end, "place") for start, end in ranges)
-    edits = technique(materials()).edit(passage(text, seed, spans))
+    edits = edits_by(technique, passage(text, seed, spans))
     new, label = apply(text, edits), moved_label(spans, [edits])
     assert isinstance(label, tuple) and len(label) == len(spans)
     for before, after in zip(spans, label, strict=True):
@@ -78,17 +82,17 @@ def test_entities_stay_what_and_where_they_are(
         assert here == text[before.start : before.end] or here in known
 
 
-@pytest.mark.parametrize("technique", [each for each in TECHNIQUES if each is not Entity])
+@pytest.mark.parametrize("technique", [each for each in EDITING if not each.needs_entity])
 @given(texts_with_ranges(), st.integers(0, 1000))
 def test_answers_stay_what_and_where_they_are(
-    technique: type[PassageByPassage], made: tuple[str, list[tuple[int, int]]], seed: int
+    technique: type[Technique], made: tuple[str, list[tuple[int, int]]], seed: int
 ) -> None:
     context, ranges = made
     answers = tuple(Answer(start, context[start:end]) for start, end in ranges)
     record = TextRecord("1", "who was it ?", context, answers, 1)
     both = passages(record, [np.random.default_rng([seed, part]) for part in (0, 1)])
-    assert [each.text for each in both] == ["who was it ?", context] and not both[0].protected
-    edits = [technique(materials()).edit(each) for each in both]
+    assert [each.text for each in both] == ["who was it ?", context] and both[0].protected == ([], [])
+    edits = [edits_by(technique, each) for each in both]
     new, label = apply(context, edits[1]), moved_label(answers, edits)
     assert isinstance(label, tuple)
     for before, after in zip(answers, label, strict=True):
@@ -108,7 +112,7 @@ def test_what_no_edit_touches_is_as_it_was(text: str, wanted: list[tuple[int, in
     edges = [0, *(edge for edit in edits for edge in edit[:2]), len(text)]
     for start, end in zip(edges[::2], edges[1::2], strict=True):
         if start < end:
-            first, after = moved(start, end, edits)
+            ((first, after),) = moved([(start, end)], edits)
             assert new[first:after] == text[start:end]
 
 
@@ -117,15 +121,24 @@ def test_edits_that_overlap_or_touch_what_is_protected_are_refused() -> None:
         apply("abcdef", [Edit(0, 3, ""), Edit(2, 4, "x")])
     for edit in (Edit(1, 3, ""), Edit(3, 3, "x"), Edit(2, 5, ""), Edit(3, 9, "")):
         with pytest.raises(ValueError, match="touches the protected 2 to 4"):
-            moved(2, 4, [edit])
-    assert moved(2, 4, [Edit(2, 2, "ab"), Edit(4, 4, "ab")]) == (4, 6)
-    assert moved(2, 4, [Edit(0, 1, ""), Edit(2, 4, "abc")]) == (1, 4)
+            moved([(2, 4)], [edit])
+    assert moved([(2, 4)], [Edit(2, 2, "ab"), Edit(4, 4, "ab")]) == [(4, 6)]
+    assert moved([(2, 4), (5, 7)], [Edit(0, 1, ""), Edit(2, 4, "abc")]) == [(1, 4), (5, 7)]
 
 
 def test_words_as_a_writer_counts_them() -> None:
-    text = "I can't pay $3.50 (e-mail: a_b@c.org)... 東京 no!"
+    text = "I can't pay $3.50 (e-mail: a_b@c.org)... 東京 no! ok👨‍👩‍👧 cafe\u0301s caf\u0301"
     words = [text[start:end] for start, end in written_words(text)]
-    assert words == ["I", "can't", "pay", "3.50", "e-mail", "a_b@c.org", "東", "京", "no"]
+    wanted = ["I", "can't", "pay", "3.50", "e-mail", "a_b@c.org", "東", "京", "no"]
+    assert words == [*wanted, "ok", "cafe\u0301s", "caf\u0301"]
+
+
+@given(st.lists(st.tuples(st.integers(0, 20), st.integers(1, 9)), max_size=6), st.integers(0, 20), st.integers(1, 9))
+def test_what_overlaps_nothing_protected_is_free(ranges: list[tuple[int, int]], start: int, length: int) -> None:
+    answers = tuple(Answer(first, "x" * size) for first, size in ranges)  # which may overlap
+    one = Passage("x" * 30, (), answers, np.random.default_rng(0))
+    taken = {at for first, size in ranges for at in range(first, first + size)}
+    assert one.is_free(start, start + length) == taken.isdisjoint(range(start, start + length))
 
 
 def test_protected_words_are_not_drawn() -> None:
@@ -181,6 +194,13 @@ def test_a_slip_changes_one_place(word: str, seed: int) -> None:
         assert found != word
 
 
+def test_marks_stay_on_their_letters() -> None:
+    found = {mistyped("e\u0301a\u0308b", np.random.default_rng(seed)) for seed in range(100)}
+    assert {"a\u0308b", "a\u0308e\u0301b", "e\u0301e\u0301a\u0308b", "e\u0301a\u0308v"} <= found
+    left = {word.replace("e\u0301", "").replace("a\u0308", "") for word in found}
+    assert left <= {"", "b", "bb", *"vnfgh"}
+
+
 def test_slips_are_of_every_kind() -> None:
     found = {mistyped("card", np.random.default_rng(seed)) for seed in range(300)}
     assert {"crad", "cadr", "crd", "caard", "vard", "csrd", "carf"} <= found and "card" not in found
@@ -205,6 +225,8 @@ def test_entities_give_way_to_others_of_their_type() -> None:
 
 def test_edges_inside_words_are_counted() -> None:
     spans = (Span(0, 4, "a"), Span(5, 8, "a"))
-    assert edges_inside_words("Rome New-York", spans) == 0 and edges_inside_words("Rome", ("label",)) == 0
-    assert edges_inside_words("Romes Newer", spans) == 2
-    assert edges_inside_words("Romes", spans[:1]) == 1 and edges_inside_words("Romes", None) == 0
+    for coarse in (False, True):
+        assert edges_inside_words("Rome New York", spans, coarse) == 0 == edges_inside_words("Rome", ("label",), coarse)
+        assert edges_inside_words("Romes Newer", spans, coarse) == 2
+        assert edges_inside_words("Romes", spans[:1], coarse) == 1 and edges_inside_words("Romes", None, coarse) == 0
+    assert [edges_inside_words("Rome New-York", spans, coarse) for coarse in (False, True)] == [0, 1]

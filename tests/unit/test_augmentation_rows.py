@@ -55,12 +55,14 @@ def test_amounts(strata: np.ndarray, factor: float, salt: int) -> None:
     assert copies.sum() == total and copies.min() >= 0
     assert copies.max() <= np.ceil(MAX_COPIES * total / len(strata))
     rows, after = np.bincount(strata), np.bincount(strata, weights=copies + 1)
+    bound = rows * np.ceil(MAX_COPIES * total / len(strata))
+    bound[0] = np.ceil(total * rows[0] / len(strata))
+    assert (after - rows <= bound).all()
     for a in np.flatnonzero(rows):
         own = copies[strata == a]
         assert own.max() - own.min() <= 1  # within a stratum all rows serve alike
-        bounded = after[a] - rows[a] >= rows[a] * np.ceil(MAX_COPIES * total / len(strata))
         for b in np.flatnonzero(rows):
-            if rows[a] < rows[b] and not bounded:
+            if rows[a] < rows[b] and after[a] - rows[a] < bound[a]:
                 assert after[a] >= after[b] - 1 or after[b] == rows[b]  # no commoner stratum is filled up first
 
 
@@ -91,6 +93,46 @@ def test_entities_are_judged_by_the_rarest_type() -> None:
     for record in found.new:
         assert isinstance(record.label, tuple)
         assert [record.text[span.start : span.end] for span in record.label] == ["rome", "bob"]  # type: ignore[union-attr]
+
+
+def named(rows: int, without: int) -> Records:
+    """Rows with one entity each, all different, then rows without any."""
+    texts = [f"see name{i} in place{i} again" for i in range(rows)] + sentences(without)
+    spans = [[{"start": 4, "end": text.index(" ", 4), "label": "PER"}] for text in texts[:rows]]
+    return records(texts, spans + [[]] * without, SPANS)
+
+
+@pytest.mark.parametrize("kind", ["ner", "multilabel"])
+def test_rows_without_a_label_are_never_rare(kind: str) -> None:
+    train = named(60, 20) if kind == "ner" else records(sentences(80), [["a"]] * 60 + [[]] * 20)
+    for factor in (0.5, 1, 2):
+        counts = Counter(augment(settings("punctuation", factor), kind, train).sources)
+        empty = sum(counts[f"r{i}"] for i in range(60, 80))
+        assert empty <= 20 * factor and counts.total() > 70 * factor
+
+
+def test_entities_are_replaced_only_where_there_are_any() -> None:
+    train = named(60, 20)
+    for factor in (0.5, 1):
+        facts = augment(settings("entity", factor), "ner", train).facts
+        assert facts["rows"] == facts["by_label"]["PER"] > 0.8 * factor * 80
+    found = augment(settings("entity,typo,swap"), "ner", train)
+    drawn = [name for source, name in zip(found.sources, found.techniques, strict=True) if int(source[1:]) >= 60]
+    assert set(drawn) == {"typo", "swap"}
+    assert all(record.label for record, name in zip(found.new, found.techniques, strict=True) if name == "entity")
+    assert found.facts["dropped"] < 5
+
+
+def test_rows_whose_entities_would_end_inside_words_are_dropped() -> None:
+    spans = [[{"start": 0, "end": 2, "label": "place"}], [{"start": 3, "end": 7, "label": "place"}]]
+    train = records(["東京go now", "in Rome now"], spans, SPANS)
+    found = augment(settings("entity", 5), "ner", train)
+    assert found.new.texts == ["in 東京 now"]  # in "Romego now" no word ends where the entity does
+    dropped = "4 rows equal to others, 5 rows with entities that cut words"
+    assert found.note() == f"augmentation: 1 row added to 2 (1 entity); dropped: {dropped}"
+    train = records(["the #1 Nike shoe"], [[{"start": 7, "end": 11, "label": "brand"}]], SPANS)
+    found = augment(settings("delete", 20), "ner", train)
+    assert set(found.new.texts) == {"#1 Nike shoe", "the #1 Nike"}  # "#Nike" is one word by the coarse rule
 
 
 @pytest.mark.parametrize("kind", ["regression", "qa"])
@@ -137,8 +179,22 @@ def test_no_new_row_equals_a_text_that_is_there() -> None:
     test = records(["blue red"], ["a"])
     found = augment(settings("swap", 5), "classification", train, test)
     assert len(found.new) == 0 and found.facts["dropped"] == 20 and found.records.texts == train.texts
+    advice = "choose other techniques, or a larger --augment-factor"
+    assert found.note() == f"augmentation: no row could be added to 4; dropped: 20 rows equal to others; {advice}"
     found = augment(settings("swap", 5), "classification", train)
     assert found.new.texts == ["blue red"]  # once
+
+
+def test_equal_new_texts_stay_once_and_only_with_one_label() -> None:
+    texts, config = ["red one two", "blue one two"], settings("delete", 20)
+    found = augment(config, "classification", records(texts, ["a", "b"]))
+    assert set(found.new.texts) == {"red one", "red two", "blue one", "blue two"}  # "one two" might be either
+    for kind, labels in (("classification", ["a", "a"]), ("regression", ["1", "2"])):
+        train = records(texts, labels)
+        found = augment(config, kind, train)
+        assert sorted(found.new.texts) == ["blue one", "blue two", "one two", "red one", "red two"]
+        turned = augment(config, kind, train.select([1, 0]))
+        assert {line["id"]: line for line in turned.lines()} == {line["id"]: line for line in found.lines()}
 
 
 def test_new_rows_follow_the_old_ones_and_say_what_they_are() -> None:
@@ -170,10 +226,12 @@ def test_everything_that_does_not_suit_is_said_at_once(tmp_path: Path) -> None:
         "--augment: unknown augmentation 'typos'; did you mean 'typo'?",
         "--augment entity: replaces named entities, and classification has none",
         "--augment mixup: mixes pooled features; use --method features, found full",
-        f"augmentation.lexicon: no such file or folder, found '{tmp_path}/none.txt'; check the path",
+        f"augmentation.lexicon: {tmp_path}/none.txt: no such file; check the path",
     ]
     with pytest.raises(UsageError, match=r"--augment synonym: needs synonyms; add --set augmentation\.lexicon=FILE"):
         Augmenter.of(settings("eda"), "classification", records(["a"], ["b"]))
+    with pytest.raises(UsageError, match=r"augmentation\.lexicon: .*cannot be read \(File name too long\)"):
+        Augmenter.of(settings("typo", 1, f"augmentation.lexicon={'x' * 300}"), "ner", records(["a"], ["b"]))
     with pytest.raises(UsageError, match="ner learns from every token"):
         Augmenter.of(settings("mixup", method="features"), "ner", records(["a"], ["b"]))
     assert Augmenter.of(settings("none"), "ner", records(["a"], ["b"])) is None
@@ -222,10 +280,12 @@ def wordnet(folder: Path) -> Path:
     entry("noun", "n", "card2", ["card", "identity_card", "Pass"])
     entry("noun", "n", "many", ["thing", *(f"thing{i}" for i in range(16))])
     entry("noun", "n", "rare", ["late", "wrong"])
+    entry("noun", "n", "bill", ["bill", "invoice"])
     entry("adj", "s", "late", ["late(p)", "belated(a)"])
     index = {
         "noun": f"card n 2 1 @ 2 1 {at['card1']:08d} {at['card2']:08d}\nit n 1 0 1 0 {at['card2']:08d}\n"
-        f"thing n 1 1 @ 1 1 {at['many']:08d}\nlate n 1 0 1 0 {at['rare']:08d}\n",
+        f"thing n 1 1 @ 1 1 {at['many']:08d}\nlate n 1 0 1 0 {at['rare']:08d}\n"
+        f"bill n 1 1 @ 1 1 {at['bill']:08d}\n",
         "adj": f"late a 1 1 & 1 1 {at['late']:08d}\n",
     }
     for part in data:
@@ -240,6 +300,7 @@ def test_synonyms_of_wordnet(tmp_path: Path) -> None:
     assert lexicon.synonyms("Card") == ("identity card", "Pass")  # of the first meaning that has another word
     assert len(lexicon.synonyms("thing")) == 16  # the number of words is hexadecimal
     assert lexicon.synonyms("late") == ("belated",)
+    assert lexicon.synonyms("bill") == ("invoice",)  # on many lists of stop words
     assert lexicon.synonyms("it") == () and lexicon.synonyms("unknown") == ()
 
 
@@ -247,11 +308,10 @@ def test_a_damaged_wordnet_is_noticed(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"expected a WordNet folder with index\.noun"):
         load_lexicon(str(tmp_path))
     index = wordnet(tmp_path) / "index.noun"
-    index.write_text("card n 1 0 1 0 00000007\nbird n 1 0 1 0 99999999\n", encoding="utf-8")
-    lexicon = load_lexicon(str(tmp_path))
-    for word in ("card", "bird"):
-        with pytest.raises(DataError, match=r"data\.noun: no entry at byte"):
-            lexicon.synonyms(word)
+    for offset in (7, 99999999):
+        index.write_text(f"card n 1 0 1 0 {offset:08d}\n", encoding="utf-8")
+        with pytest.raises(DataError, match=rf"{tmp_path}/data\.noun: no entry at byte {offset}"):
+            load_lexicon(str(tmp_path))
     index.write_text("card\n", encoding="utf-8")
     with pytest.raises(DataError, match=r"index\.noun: line 1 is not an entry"):
         load_lexicon(str(tmp_path))

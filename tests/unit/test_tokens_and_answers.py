@@ -352,6 +352,7 @@ def test_a_book_is_read_in_bounded_pieces(tiny_model_folder: Callable[[str], Pat
         ("see http://a.b/c?d=1 (now)", "see|http|:|/|/|a|.|b|/|c|?|d|=|1|(|now|)", "see|http://a.b/c?d=1|(|now|)"),
         ("@ada #x $5 a@b ...", "@|ada|#|x|$|5|a|@|b|.|.|.", "@ada|#x|$5|a@b|.|.|."),
         ("東京 is", "東|京|is", "東|京|is"),
+        ("ok👩\u200d👧", "ok|👩|\u200d|👧", "ok|👩|\u200d|👧"),
         ("  ", "", ""),
     ],
 )
@@ -361,7 +362,7 @@ def test_words_by_both_rules(text: str, fine: str, coarse: str) -> None:
         assert "|".join(found) == wanted
 
 
-@given(text=st.text("ab1.,'@#-/ \u0301東\n", max_size=30))
+@given(text=st.text("ab1.,'@#-/ \u0301\u200d👩\u0e31東\n", max_size=30))
 def test_coarse_words_are_made_of_whole_fine_words(text: str) -> None:
     starts, ends = word_bounds(text)
     coarse_starts, coarse_ends = word_bounds(text, coarse=True)

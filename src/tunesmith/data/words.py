@@ -19,11 +19,11 @@ _SPACELESS = (
 )
 _WORD = re.compile(rf"[{_SPACELESS}][{_MARKS}]*|(?:(?![{_SPACELESS}])\w)(?:(?![{_SPACELESS}])[\w{_MARKS}])*|[^\w\s]")
 _WRITTEN = re.compile(
-    rf"[{_SPACELESS}][{_MARKS}]*|(?![{_SPACELESS}])\w(?:(?:(?![{_SPACELESS}])\S)*(?![{_SPACELESS}])[\w{_MARKS}])?"
+    rf"[{_SPACELESS}][{_MARKS}]*|(?![{_SPACELESS}])\w"
+    rf"(?:(?:(?![{_SPACELESS}])\S)*(?![{_SPACELESS}])\w)?(?:(?![{_SPACELESS}])[{_MARKS}])*"
 )
-
-
 _COARSE = re.compile(rf"(?:[@#$€£](?=\w))?(?:{_WRITTEN.pattern})|\S")
+_CHARACTER = re.compile(rf"(?s:.)[{_MARKS}]*")
 
 
 def word_bounds(text: str, coarse: bool = False) -> tuple[np.ndarray, np.ndarray]:
@@ -39,6 +39,11 @@ def written_words(text: str) -> list[tuple[int, int]]:
     ``can't``, ``3.50`` and ``e-mail`` are one word each; a lone punctuation mark is none.
     """
     return [match.span() for match in _WRITTEN.finditer(text)]
+
+
+def marked_characters(text: str) -> list[str]:
+    """The characters of a text, each with the combining marks on it."""
+    return _CHARACTER.findall(text)
 
 
 def whole_words(starts: np.ndarray, ends: np.ndarray, start: int, end: int) -> tuple[int, int]:

@@ -18,6 +18,7 @@ class MixUp:
     """Works on vectors during training; edits no text."""
 
     edits_text: ClassVar[bool] = False
+    needs_entity: ClassVar[bool] = False
 
     def __init__(self, materials: Materials) -> None: ...
 
@@ -50,7 +51,8 @@ def mix(vectors: np.ndarray, targets: np.ndarray, pairs: int, seed: int) -> Mixe
     as the vectors are. The first of a pair comes from rare classes more often, as text edits do.
     """
     draw = np.random.default_rng([seed, pairs])
-    strata = targets if targets.ndim == 1 and np.issubdtype(targets.dtype, np.integer) else _rarest(targets)
+    classes = targets.ndim == 1 and np.issubdtype(targets.dtype, np.integer)
+    strata = targets + 1 if classes else _rarest(targets)
     keys = draw.permutation(len(vectors)).astype(np.uint64)
     first = np.repeat(np.arange(len(vectors)), amounts(strata, pairs, keys))
     second = draw.integers(len(vectors), size=pairs)
@@ -68,7 +70,7 @@ def mix(vectors: np.ndarray, targets: np.ndarray, pairs: int, seed: int) -> Mixe
 
 
 def _rarest(targets: np.ndarray) -> np.ndarray:
-    """For several labels a row the rarest of them, 0 for none; for numbers 0: int64 (n,)."""
+    """For several labels a row the rarest of them, from 1, 0 for none; for numbers 0: int64 (n,)."""
     if targets.ndim == 1:
         return np.zeros(len(targets), dtype=np.int64)
     rows = np.where(targets > 0.5, targets.sum(axis=0), np.inf)

@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from scipy.special import softmax
 
-from tunesmith.config import Config
+from tunesmith.config import Config, SourceSettings
 from tunesmith.data.augmentation.edits import Edit, Passage
 from tunesmith.data.augmentation.techniques import Materials, written_like
 from tunesmith.errors import ModelError
-from tunesmith.models.loading import find_source, load_config, load_tokenizer, token_limit
-from tunesmith.models.masked import load_masked
+from tunesmith.models.loading import Source, find_source, load_config, load_tokenizer, token_limit
+from tunesmith.models.masked import PREDICTED, head_at_predicted, load_masked
 from tunesmith.training.sampling import PaddingCollator, batches_by_tokens
 
 PROPOSALS = 10
@@ -27,16 +27,26 @@ Bounds = tuple[int, int]
 Best = tuple[np.ndarray, np.ndarray]
 
 
+def masked_source(config: Config) -> Source:
+    """The model that proposes words: the one that is named for it, else the one that is trained.
+
+    Raises:
+        ModelError: see `find_source`.
+    """
+    settings: SourceSettings = config.model
+    if other := config.augmentation.masked_model:
+        settings = settings.model_copy(update={"name": other, "revision": None})
+    return find_source(settings)
+
+
 class Masked:
     """Words replaced by what the model reads in their place: whole words of letters, never the one that stood there."""
 
     edits_text: ClassVar[bool] = True
+    needs_entity: ClassVar[bool] = False
 
     def __init__(self, materials: Materials) -> None:
-        settings = materials.config.model
-        if other := materials.config.augmentation.masked_model:
-            settings = settings.model_copy(update={"name": other, "revision": None})
-        source = find_source(settings)
+        source = masked_source(materials.config)
         self.materials = materials
         self.tokenizer: Any = load_tokenizer(source)
         if self.tokenizer.mask_token_id is None:
@@ -106,14 +116,17 @@ class Masked:
         masked = np.array([i for i, masks in enumerate(own) if masks], dtype=np.int64)
         lengths = np.array([len(rows[i]) for i in masked], dtype=np.int64)
         tokens = LOGITS_PER_BATCH // len(self.tokenizer)
-        with torch.inference_mode():
+        with head_at_predicted(self.model) as spared, torch.inference_mode():
             for batch in batches_by_tokens(lengths, tokens, ROWS_PER_BATCH):
                 inputs = collate([{"input_ids": rows[masked[i]]} for i in batch])
-                scores = self.model(**{name: value.to(self.model.device) for name, value in inputs.items()}).logits
-                for row, i in zip(scores, masked[batch].tolist(), strict=True):
-                    top = row[own[i]][:, ids].float().topk(shape[1])
-                    words[first[i] : first[i + 1]] = top.indices.cpu().numpy()
-                    logits[first[i] : first[i + 1]] = top.values.cpu().numpy()
+                at = np.concatenate([np.arange(first[i], first[i + 1]) for i in masked[batch]])
+                predicted = torch.zeros_like(inputs["input_ids"], dtype=torch.bool)
+                for row, i in zip(predicted, masked[batch].tolist(), strict=True):
+                    row[own[i]] = True
+                inputs[PREDICTED] = predicted
+                found = self.model(**{name: value.to(self.model.device) for name, value in inputs.items()}).logits
+                top = (found[0] if spared else found[predicted])[:, ids].float().topk(shape[1])
+                words[at], logits[at] = top.indices.cpu().numpy(), top.values.cpu().numpy()
         return zip(words, logits, strict=True)
 
     @cached_property

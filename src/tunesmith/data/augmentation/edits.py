@@ -6,9 +6,11 @@ range; so every span and answer either quotes the same characters as before, or 
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 from typing import NamedTuple
 
 import numpy as np
@@ -41,14 +43,18 @@ class Passage:
     draw: np.random.Generator
 
     @cached_property
-    def protected(self) -> list[tuple[int, int]]:
-        """Half-open ranges of characters, none of which an edit may touch."""
-        answers = [(answer.start, answer.start + len(answer.text)) for answer in self.answers]
-        return [(span.start, span.end) for span in self.spans] + answers
+    def protected(self) -> tuple[list[int], list[int]]:
+        """Where ranges begin that no edit may touch, in order, and how far those up to each of them reach."""
+        ranges = [(span.start, span.end) for span in self.spans]
+        ranges += [(answer.start, answer.start + len(answer.text)) for answer in self.answers]
+        ranges.sort()
+        return [start for start, _ in ranges], list(accumulate((end for _, end in ranges), max))
 
     def is_free(self, start: int, end: int) -> bool:
         """Whether no character from `start` up to `end` is protected."""
-        return all(end <= first or start >= after for first, after in self.protected)
+        starts, reach = self.protected
+        begun = bisect_left(starts, end)
+        return begun == 0 or reach[begun - 1] <= start
 
     @cached_property
     def words(self) -> list[tuple[int, int]]:
@@ -90,22 +96,24 @@ def apply(text: str, edits: Iterable[Edit]) -> str:
     return "".join([*pieces, text[at:]])
 
 
-def moved(start: int, end: int, edits: Iterable[Edit]) -> tuple[int, int]:
-    """Where the characters from `start` up to `end` are after the edits.
+def moved(ranges: Iterable[tuple[int, int]], edits: Iterable[Edit]) -> list[tuple[int, int]]:
+    """Where the characters of each half-open range, not an empty one, are after the edits.
 
     Raises:
-        ValueError: an edit touches a part of them.
+        ValueError: an edit touches a part of a range.
     """
-    before, inside = 0, 0
-    for edit in edits:
-        growth = len(edit.replacement) - (edit.end - edit.start)
-        if edit.end <= start:
-            before += growth
-        elif (edit.start, edit.end) == (start, end):
-            inside = growth
-        elif edit.start < end:
-            raise ValueError(f"an edit of {edit.start} to {edit.end} touches the protected {start} to {end}")
-    return start + before, end + before + inside
+    ordered = sorted(edits, key=lambda edit: edit[:2])
+    ends = [edit.end for edit in ordered]
+    growth = [0, *accumulate(len(edit.replacement) - (edit.end - edit.start) for edit in ordered)]
+    found = []
+    for start, end in ranges:
+        first = after = bisect_right(ends, start)  # edits before it
+        if first < len(ordered) and ordered[first].start < end:
+            if ordered[first][:2] != (start, end):
+                raise ValueError(f"{ordered[first]} touches the protected {start} to {end}")
+            after += 1
+        found.append((start + growth[first], end + growth[after]))
+    return found
 
 
 def moved_label(label: Label | None, edits: Sequence[Iterable[Edit]]) -> Label | None:
@@ -114,19 +122,21 @@ def moved_label(label: Label | None, edits: Sequence[Iterable[Edit]]) -> Label |
         return label
     if label and isinstance(label[0], Span):
         spans = [item for item in label if isinstance(item, Span)]
-        return tuple(Span(*moved(span.start, span.end, edits[0]), span.label) for span in spans)
+        places = moved(((span.start, span.end) for span in spans), edits[0])
+        return tuple(Span(*place, span.label) for place, span in zip(places, spans, strict=True))
     if label and isinstance(label[0], Answer):
         answers = [item for item in label if isinstance(item, Answer)]
-        return tuple(Answer(moved(a.start, a.start + len(a.text), edits[1])[0], a.text) for a in answers)
+        places = moved(((answer.start, answer.start + len(answer.text)) for answer in answers), edits[1])
+        return tuple(Answer(start, answer.text) for (start, _), answer in zip(places, answers, strict=True))
     return label
 
 
-def edges_inside_words(text: str, label: Label | None) -> int:
-    """How many edges of spans lie inside a word, where no tag of words can mark them."""
+def edges_inside_words(text: str, label: Label | None, coarse: bool) -> int:
+    """How many edges of spans lie inside a (fine or `coarse`) word, where no tag of words can mark them."""
     spans = [item for item in label if isinstance(item, Span)] if isinstance(label, tuple) else []
     if not spans:
         return 0
-    starts, ends = word_bounds(text)
+    starts, ends = word_bounds(text, coarse)
     edges = np.array([edge for span in spans for edge in (span.start, span.end)])
     word = np.searchsorted(starts, edges, side="left") - 1  # the last word that begins before the edge
     return int(((word >= 0) & (ends[word] > edges)).sum())

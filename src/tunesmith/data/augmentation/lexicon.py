@@ -15,12 +15,18 @@ from typing import Protocol
 
 from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 
-from tunesmith.data.files import Lines, explained
+from tunesmith.data.files import Lines, explained, local_path
 from tunesmith.errors import DataError
 
 PARTS = ("noun", "verb", "adj", "adv")
+# Those of the stop words of scikit-learn that have a meaning of their own.
+MEANINGFUL = (
+    "amount bill bottom call cry describe detail empty fill find fire front full interest mill move name part serious "
+    "show side sincere system thick thin top"
+)
+FUNCTION_WORDS = ENGLISH_STOP_WORDS - set(MEANINGFUL.split())
 _MARKER = re.compile(r"\((?:a|p|ip)\)$")  # where an adjective may stand
-_ENTRY = re.compile(r"\d{8} \d\d [nvasr] ([0-9a-f]{2}) ")
+_ENTRY = re.compile(rb"(\d{8}) \d\d [nvasr] ([0-9a-f]{2}) ")  # its own byte offset, ..., number of its words
 
 
 class Lexicon(Protocol):
@@ -32,12 +38,13 @@ class Lexicon(Protocol):
 
 
 def load_lexicon(path: str) -> Lexicon:
-    """The lexicon in a file or WordNet folder that exists.
+    """The lexicon in a file or WordNet folder.
 
     Raises:
-        DataError: it cannot be read, or holds no synonyms.
+        DataError: it does not exist, cannot be read, or holds no synonyms.
     """
-    return WordNet.load(Path(path)) if Path(path).is_dir() else Groups.load(Path(path))
+    found = local_path(path)
+    return WordNet.load(found) if found.is_dir() else Groups.load(found)
 
 
 @dataclass(frozen=True)
@@ -97,22 +104,28 @@ class WordNet:
 
     @classmethod
     def load(cls, folder: Path) -> WordNet:
-        """Read the index files; meanings are looked up as they are needed.
+        """Read the files; the words of a meaning are looked up as they are needed.
 
         Raises:
-            DataError: the files of no part of speech are there, or a line is not as documented.
+            DataError: there are files of no part of speech, one cannot be read, or a line is not as documented.
         """
         entries: dict[str, tuple[int, str, tuple[int, ...]]] = {}
         data = {}
         for part in PARTS:
             index, content = folder / f"index.{part}", folder / f"data.{part}"
-            if not (index.is_file() and content.is_file()):
-                continue
+            with explained(content, "utf-8"):
+                if not (index.is_file() and content.is_file()):
+                    continue
+                data[part] = content.read_bytes()
             for word, tagged, offsets in _index(index):
+                for offset in offsets:
+                    entry = _ENTRY.match(data[part], offset)
+                    if entry is None or int(entry[1]) != offset:
+                        raise DataError(
+                            f"{content}: no entry at byte {offset}, where its index says; restore the WordNet files"
+                        )
                 if tagged > entries.get(word, (-1,))[0]:
                     entries[word] = tagged, part, offsets
-            with explained(content, "utf-8"):
-                data[part] = content.read_bytes()
         if not data:
             raise DataError(f"{folder}: expected a WordNet folder with index.noun, data.noun and so on, found neither")
         return cls({word: (part, offsets) for word, (_, part, offsets) in entries.items()}, data)
@@ -120,7 +133,7 @@ class WordNet:
     def synonyms(self, word: str) -> tuple[str, ...]:
         """The other words of its most frequent meaning that has any."""
         word = word.lower()
-        if word in ENGLISH_STOP_WORDS or word not in self.senses:
+        if word in FUNCTION_WORDS or word not in self.senses:
             return ()
         part, offsets = self.senses[word]
         groups = (self._others(part, offset, word) for offset in offsets)
@@ -128,11 +141,10 @@ class WordNet:
 
     def _others(self, part: str, offset: int, word: str) -> tuple[str, ...]:
         data = self.data[part]
-        line = data[offset : data.find(b"\n", offset)].decode("utf-8", errors="replace")
-        entry = _ENTRY.match(line)
-        if entry is None or int(line[:8]) != offset:
-            raise DataError(f"data.{part}: no entry at byte {offset}, where its index says; restore the WordNet files")
-        words = line[entry.end() :].split(" ")[: 2 * int(entry[1], 16) : 2]
+        entry = _ENTRY.match(data, offset)
+        assert entry is not None
+        line = data[entry.end() : data.find(b"\n", offset)].decode("utf-8", errors="replace")
+        words = line.split(" ")[: 2 * int(entry[2], 16) : 2]
         plain = [_MARKER.sub("", name).replace("_", " ") for name in words]
         return tuple(dict.fromkeys(name for name in plain if name.lower() != word))
 

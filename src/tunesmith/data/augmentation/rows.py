@@ -6,7 +6,6 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,13 +14,16 @@ import pyarrow as pa
 from tunesmith.config import AugmentationSettings, Config
 from tunesmith.data.augmentation import NONE, SHORTHANDS, TECHNIQUES
 from tunesmith.data.augmentation.edits import Edit, Passage, apply, edges_inside_words, moved_label, passages
+from tunesmith.data.augmentation.lexicon import load_lexicon
 from tunesmith.data.augmentation.techniques import Materials, Technique
-from tunesmith.data.keys import column_keys, label_codes, mixed, text_keys
+from tunesmith.data.files import local_path
+from tunesmith.data.keys import column_keys, label_codes, label_keys, mixed, text_keys
 from tunesmith.data.records import Answer, Label, Records, Span, TextRecord
 from tunesmith.data.spool import take
 from tunesmith.data.wording import counted
-from tunesmith.errors import UsageError
-from tunesmith.registry import lookup
+from tunesmith.errors import DataError, UsageError
+from tunesmith.registry import did_you_mean, lookup
+from tunesmith.registry import names as registered
 
 CHUNK = 2_048
 """Rows made at once."""
@@ -40,6 +42,7 @@ class Augmented:
         new: the new rows alone.
         techniques: of each new row.
         sources: identifier of the row that each was made from.
+        cut: how many were dropped because an entity would no longer begin and end at words.
         facts: what the run's record says.
     """
 
@@ -47,6 +50,7 @@ class Augmented:
     new: Records
     techniques: list[str]
     sources: list[str]
+    cut: int
     facts: dict[str, Any]
 
     def lines(self) -> Iterator[dict[str, Any]]:
@@ -58,11 +62,15 @@ class Augmented:
 
     def note(self) -> str:
         """One line for the user."""
+        rows, before = self.facts["rows"], len(self.records) - len(self.new)
+        reasons = {"equal to others": self.facts["dropped"] - self.cut, "with entities that cut words": self.cut}
+        lost = ", ".join(f"{counted(count, 'row')} {reason}" for reason, count in reasons.items() if count)
+        dropped = f"; dropped: {lost}" if lost else ""
+        if not rows:
+            advice = "choose other techniques, or a larger --augment-factor"
+            return f"augmentation: no row could be added to {before:,}{dropped}; {advice}"
         made = ", ".join(f"{count:,} {name}" for name, count in self.facts["by_technique"].items())
-        dropped = self.facts["dropped"]
-        left = f"; {counted(dropped, 'row')} dropped, no different from others" if dropped else ""
-        before = len(self.records) - len(self.new)
-        return f"augmentation: {counted(self.facts['rows'], 'row')} added to {before:,} ({made}){left}"
+        return f"augmentation: {counted(rows, 'row')} added to {before:,} ({made}){dropped}"
 
 
 @dataclass(frozen=True)
@@ -89,27 +97,15 @@ class Augmenter:
             kind: name of the task.
 
         Raises:
-            UsageError: a technique is unknown or cannot be used here; all problems at once.
+            UsageError: see `chosen_techniques`.
             DataError: the lexicon cannot be read.
             ModelError: the masked-language model cannot be used.
         """
-        settings = config.augmentation
-        if settings.names == NONE:
+        settings, found = config.augmentation, chosen_techniques(config, kind)
+        if not found:
             return None
-        problems, found = [], {}
-        for name in chosen_names(settings):
-            try:
-                found[name] = lookup(TECHNIQUES, "augmentations", name)
-            except UsageError as error:
-                problems += [f"--augment: {problem}" for problem in error.problems]
-                continue
-            if objection := found[name].objection(config, kind):
-                problems.append(f"--augment {name}: {objection}")
-        if settings.lexicon is not None and not Path(settings.lexicon).exists():
-            problems.append(f"augmentation.lexicon: no such file or folder, found {settings.lexicon!r}; check the path")
-        if problems:
-            raise UsageError(problems)
-        materials = Materials(config, train)
+        lexicon = None if settings.lexicon is None else load_lexicon(settings.lexicon)
+        materials = Materials(config, train, lexicon)
         in_text = {name: technique(materials) for name, technique in found.items() if technique.edits_text}
         return cls(settings, kind, config.training.seed, train, in_text, mixture_count(settings, len(train)))
 
@@ -127,36 +123,49 @@ class Augmenter:
             splits: none of whose texts is made again.
             progress: called with the number of rows done since the last call.
         """
-        keys = mixed(column_keys(self.train.table["id"]), salt=self.seed)
-        copies = amounts(self._strata(), self.total, keys)
+        keys, strata = mixed(column_keys(self.train.table["id"]), salt=self.seed), self._strata()
+        usable = np.flatnonzero((strata > 0) | bool(self._for_any_row))
+        copies = np.zeros(len(self.train), dtype=np.int64)
+        copies[usable] = amounts(strata[usable], self.total, keys[usable])
         of = np.repeat(np.arange(len(self.train)), copies)
         number = np.arange(len(of)) - np.repeat(np.cumsum(copies) - copies, copies) + 1
-        names = list(self.techniques)
-        which = ((keys[of] + number.astype(np.uint64)) % np.uint64(len(names) or 1)).astype(np.int64)
+        names = self._drawn(keys[of] + number.astype(np.uint64), strata[of] > 0)
         made: list[TextRecord | None] = []
         for start in range(0, len(of), CHUNK):
             part = slice(start, start + CHUNK)
             records = list(self.train.select(of[part]))
-            made += self._made(records, number[part], [names[i] for i in which[part]], keys[of[part]])
+            made += self._made(records, number[part], names[part], keys[of[part]])
             progress(len(records))
         self.techniques.clear()  # a model among them makes room for the one that is trained
         kept = np.array([i for i, record in enumerate(made) if record is not None], dtype=np.int64)
         new = self._table(of[kept], [record for record in made if record is not None])
-        fresh = np.flatnonzero(_new_texts(new, splits))
-        kept, new = kept[fresh], new.select(fresh)
+        stay = _survivors(new, splits, self.kind in COUNTED)
+        kept, new = kept[stay], new.select(stay)
         together = Records(pa.concat_tables([self.train.table, new.table]), self.train.path, self.train.notes)
-        techniques = [names[i] for i in which[kept]]
+        techniques = [names[i] for i in kept]
         sources = [str(name) for name in take(self.train.table.select(["id"]), of[kept])["id"].to_pylist()]
-        return Augmented(together, new, techniques, sources, self._facts(new, techniques, len(of) - len(kept)))
+        facts = self._facts(new, techniques, len(of) - len(kept))
+        return Augmented(together, new, techniques, sources, sum(record is None for record in made), facts)
+
+    @property
+    def _for_any_row(self) -> list[str]:
+        """The techniques that can change a row without an entity."""
+        return [name for name, technique in self.techniques.items() if not technique.needs_entity]
+
+    def _drawn(self, numbers: np.ndarray, with_entity: np.ndarray) -> list[str]:
+        """The technique of each new row, by its number: uint64 (n,) and bool (n,)."""
+        choices = {True: list(self.techniques), False: self._for_any_row}
+        drawn = zip(map(choices.__getitem__, with_entity.tolist()), numbers.tolist(), strict=True)
+        return [choice[number % len(choice)] for choice, number in drawn]
 
     def _strata(self) -> np.ndarray:
-        """The rarest label of each row, int64 (n,): what its rarity is judged by; 0 for all where none can be rare."""
+        """Number, from 1, of the rarest label of each row, int64 (n,); 0 where a row has none, or none can be rare."""
         stratum = np.zeros(len(self.train), dtype=np.int64)
         if self.kind not in COUNTED:
             return stratum
         labels, rows, codes = label_codes(self.train)
         order = np.argsort(-np.bincount(codes, minlength=len(labels))[codes], kind="stable")  # the rarest comes last
-        stratum[rows[order]] = codes[order] + 1  # rows without a label are a stratum of their own
+        stratum[rows[order]] = codes[order] + 1
         return stratum
 
     def _made(
@@ -215,6 +224,37 @@ def chosen_names(settings: AugmentationSettings) -> list[str]:
     return list(dict.fromkeys(name for short in wanted for name in SHORTHANDS.get(short, (short,))))
 
 
+def chosen_techniques(config: Config, kind: str) -> dict[str, type[Technique]]:
+    """The techniques that were asked for, by name, before any of them is set up.
+
+    Args:
+        kind: name of the task; ``auto`` while only the settings are known, which are then judged by themselves.
+
+    Raises:
+        UsageError: a technique is unknown or cannot be used so, or the lexicon is missing; all problems at once.
+    """
+    settings = config.augmentation
+    if settings.names == NONE:
+        return {}
+    known, problems, found = registered(TECHNIQUES, "augmentations"), [], {}
+    for name in chosen_names(settings):
+        if name not in known:
+            hint = did_you_mean(name, [*known, *SHORTHANDS])
+            problems.append(f"--augment: unknown augmentation {name!r}; {hint}")
+            continue
+        found[name] = lookup(TECHNIQUES, "augmentations", name)
+        if objection := found[name].objection(config, kind):
+            problems.append(f"--augment {name}: {objection}")
+    if settings.lexicon is not None:
+        try:
+            local_path(settings.lexicon)
+        except DataError as error:
+            problems += [f"augmentation.lexicon: {problem}" for problem in error.problems]
+    if problems:
+        raise UsageError(problems)
+    return found
+
+
 def mixture_count(settings: AugmentationSettings, rows: int) -> int:
     """How many pairs of vectors are mixed: the equal share of ``mixup`` among the techniques; 0 without it."""
     names = chosen_names(settings)
@@ -225,12 +265,14 @@ def amounts(strata: np.ndarray, total: int, keys: np.ndarray) -> np.ndarray:
     """How many copies of each row are made, int64 (n,), so that rare strata catch up first.
 
     Args:
-        strata: (n,) the stratum of each row, small integers.
+        strata: (n,) the stratum of each row, small integers; rows of stratum 0 are never rare, and copied no more often
+            than the average row.
         total: copies in all.
         keys: (n,) decide which rows of a stratum get one copy more than others.
     """
-    rows = np.bincount(strata)
+    rows = np.bincount(strata, minlength=1)
     bound = rows * math.ceil(MAX_COPIES * total / max(1, len(strata)))
+    bound[0] = math.ceil(total * rows[0] / max(1, len(strata)))
     # The level up to which strata are filled, like water: the highest that takes no more than `total`.
     low, high = 0, int(rows.max(initial=0)) + total
     while low < high:
@@ -251,18 +293,26 @@ def _edited(record: TextRecord, identifier: str, edits: Sequence[Sequence[Edit]]
     text = apply(record.text, edits[0])
     pair = None if record.text_pair is None else apply(record.text_pair, edits[1])
     label = moved_label(record.label, edits)
-    if edges_inside_words(text, label) > edges_inside_words(record.text, record.label):
-        return None
+    for coarse in (False, True):  # training may use words of either rule
+        if edges_inside_words(text, label, coarse) > edges_inside_words(record.text, record.label, coarse):
+            return None
     return TextRecord(identifier, text, pair, label, record.row)
 
 
-def _new_texts(new: Records, splits: Mapping[str, Records]) -> np.ndarray:
-    """Bool (n,): the rows whose text is in no split, and in no earlier new row."""
+def _survivors(new: Records, splits: Mapping[str, Records], classes: bool) -> np.ndarray:
+    """Which new rows stay, int64 (m,), in their order: those whose text is in no split, and of equal texts one.
+
+    Args:
+        classes: labels are classes, so a text that was made with different labels does not stay at all.
+    """
     keys = text_keys(new)
-    first = np.zeros(len(keys), dtype=bool)
-    first[np.unique(keys, return_index=True)[1]] = True
-    known = np.concatenate([text_keys(part) for part in splits.values()])
-    return np.asarray(first & ~np.isin(keys, known))
+    order = np.lexsort((column_keys(new.table["id"]), keys))  # which one it is depends on identifiers, not on places
+    texts, first = np.unique(keys[order], return_index=True)
+    stay = ~np.isin(texts, np.concatenate([text_keys(part) for part in splits.values()]))
+    if classes:
+        labels = label_keys(new)[order]
+        stay &= np.minimum.reduceat(labels, first) == np.maximum.reduceat(labels, first)
+    return np.sort(order[first[stay]])
 
 
 def _plain(label: Label | None) -> Any:

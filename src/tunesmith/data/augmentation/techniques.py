@@ -7,15 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import ClassVar, Protocol
 
 import numpy as np
 
 from tunesmith.config import Config
 from tunesmith.data.augmentation.edits import Edit, Passage
-from tunesmith.data.augmentation.lexicon import Lexicon, load_lexicon
+from tunesmith.data.augmentation.lexicon import Lexicon
 from tunesmith.data.records import Records, Span
+from tunesmith.data.words import marked_characters
 
 PUNCTUATION = (".", ";", "?", ":", "!", ",")
 """The marks of AEDA (Karimi, Rossi and Prati 2021)."""
@@ -30,15 +30,12 @@ class Materials:
 
     Attributes:
         train: the rows that new ones are made from.
+        lexicon: that the settings name, if any.
     """
 
     config: Config
     train: Records
-
-    @cached_property
-    def lexicon(self) -> Lexicon | None:
-        path = self.config.augmentation.lexicon
-        return None if path is None else load_lexicon(path)
+    lexicon: Lexicon | None = None
 
     def count(self, passage: Passage) -> int:
         """How many words of a passage are changed: the share asked for, at least one."""
@@ -50,12 +47,17 @@ class Technique(Protocol):
 
     edits_text: ClassVar[bool]
     """Makes texts; one that does not works on their vectors, during training."""
+    needs_entity: ClassVar[bool]
+    """Changes nothing in a row without an entity, so it is given none."""
 
     def __init__(self, materials: Materials) -> None: ...
 
     @classmethod
     def objection(cls, config: Config, kind: str) -> str | None:
-        """Why this technique cannot be used with the settings and the task `kind`; None where it can."""
+        """Why this technique cannot be used with the settings and the task `kind`; None where it can.
+
+        A task ``auto`` is not known yet, and nothing is to be said about it.
+        """
         ...
 
     def edits(self, passages: Sequence[Passage]) -> Iterable[list[Edit]]:
@@ -67,6 +69,7 @@ class PassageByPassage:
     """Base of the techniques that look at one passage at a time, and suit every task and setting."""
 
     edits_text: ClassVar[bool] = True
+    needs_entity: ClassVar[bool] = False
 
     def __init__(self, materials: Materials) -> None:
         self.materials = materials
@@ -168,6 +171,8 @@ class Typo(PassageByPassage):
 class Entity(PassageByPassage):
     """Entities replaced by others of their type in the training rows ("mention replacement", Dai and Adel 2020)."""
 
+    needs_entity: ClassVar[bool] = True
+
     def __init__(self, materials: Materials) -> None:
         super().__init__(materials)
         known: dict[str, dict[str, None]] = {}
@@ -179,7 +184,7 @@ class Entity(PassageByPassage):
 
     @classmethod
     def objection(cls, config: Config, kind: str) -> str | None:
-        return None if kind == "ner" else f"replaces named entities, and {kind} has none"
+        return None if kind in ("ner", "auto") else f"replaces named entities, and {kind} has none"
 
     def edit(self, passage: Passage) -> list[Edit]:
         """About half of the entities, at least one."""
@@ -199,19 +204,22 @@ class Entity(PassageByPassage):
 def mistyped(word: str, draw: np.random.Generator) -> str:
     """The word with two letters exchanged, or one hit beside its key, left out or doubled; never the same word.
 
+    A letter and the marks on it are one.
+
     Args:
         word: with at least two letters.
     """
-    letters = [i for i, character in enumerate(word) if character.isalpha()]
+    characters = marked_characters(word)
+    letters = [i for i, character in enumerate(characters) if character[0].isalpha()]
     for _ in range(TRIES):
         at = int(draw.choice(letters))
-        letter = word[at]
-        beside = _beside(letter)
-        slips = [word[:at] + word[at + 1 :], word[:at] + letter + word[at:]]
-        if at + 1 < len(word) and word[at + 1].isalpha():
-            slips.append(word[:at] + word[at + 1] + letter + word[at + 2 :])
-        if beside:
-            slips.append(word[:at] + _one(beside, draw) + word[at + 1 :])
+        before, letter, after = "".join(characters[:at]), characters[at], "".join(characters[at + 1 :])
+        slips = [before + after, before + 2 * letter + after]
+        if at + 1 in letters:
+            other = characters[at + 1]
+            slips.append(before + other + letter + after[len(other) :])
+        if beside := _beside(letter):
+            slips.append(before + _one(beside, draw) + after)
         made = _one(slips, draw)
         if made != word:
             return made
