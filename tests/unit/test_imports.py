@@ -120,7 +120,10 @@ def test_light_parts_import_nothing_heavy(file: Path) -> None:
     assert not wrong, "\n".join(wrong)
 
 
-@pytest.mark.parametrize("module", ["tunesmith", "tunesmith.cli", "tunesmith.data", "tunesmith.evaluation"])
+@pytest.mark.parametrize(
+    "module",
+    ["tunesmith", "tunesmith.cli", "tunesmith.data", "tunesmith.evaluation", "tunesmith.tasks", "tunesmith.methods"],
+)
 def test_importing_a_light_part_loads_nothing_heavy(module: str) -> None:
     code = f"import {module}, sys; print(sorted({HEAVY!r} & sys.modules.keys()))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
