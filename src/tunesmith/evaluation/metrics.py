@@ -25,34 +25,48 @@ class Metric(NamedTuple):
     """What a metric's name stands for.
 
     Attributes:
-        higher_is_better: direction.
+        title: its name for people.
+        meaning: what it says, in a few words.
         tasks: names of the tasks it is defined for.
         is_proportion: a share of something, shown in percent.
+        higher_is_better: direction.
     """
 
-    higher_is_better: bool
+    title: str
+    meaning: str
     tasks: tuple[str, ...]
-    is_proportion: bool
+    is_proportion: bool = True
+    higher_is_better: bool = True
 
 
-_LABELS = ("classification", "multilabel")
+_LABEL, _LABELS, _NUMBER = ("classification",), ("classification", "multilabel"), ("regression",)
 METRICS = {
-    "accuracy": Metric(True, _LABELS, True),
-    "macro_f1": Metric(True, _LABELS, True),
-    "micro_f1": Metric(True, _LABELS, True),
-    "weighted_f1": Metric(True, _LABELS, True),
-    "mcc": Metric(True, ("classification",), False),
-    "roc_auc": Metric(True, _LABELS, False),
-    "ece": Metric(False, ("classification",), True),
-    "mae": Metric(False, ("regression",), False),
-    "rmse": Metric(False, ("regression",), False),
-    "pearson": Metric(True, ("regression",), False),
-    "spearman": Metric(True, ("regression",), False),
-    "span_precision": Metric(True, ("ner",), True),
-    "span_recall": Metric(True, ("ner",), True),
-    "span_f1": Metric(True, ("ner",), True),
-    "exact_match": Metric(True, ("qa",), True),
-    "answer_f1": Metric(True, ("qa",), True),
+    "accuracy": Metric("Accuracy", "rows answered entirely right", _LABELS),
+    "macro_f1": Metric("Macro F1", "mean F1 over labels, each counting the same", _LABELS),
+    "micro_f1": Metric("Micro F1", "F1 over all decisions, each counting the same", _LABELS),
+    "weighted_f1": Metric("Weighted F1", "mean F1 over labels, by their frequency", _LABELS),
+    "mcc": Metric("Matthews correlation", "agreement beyond chance, from −1 to 1", _LABEL, False),
+    "roc_auc": Metric("ROC AUC", "chance that a right label outranks a wrong one", _LABELS, False),
+    "ece": Metric(
+        "Calibration error", "mean gap between confidence and accuracy; lower is better", _LABEL, higher_is_better=False
+    ),
+    "mae": Metric(
+        "Mean absolute error", "mean distance from the target, in its unit; lower is better", _NUMBER, False, False
+    ),
+    "rmse": Metric(
+        "Root mean squared error",
+        "as the error above, large misses counting more; lower is better",
+        _NUMBER,
+        False,
+        False,
+    ),
+    "pearson": Metric("Pearson correlation", "linear agreement with the target", _NUMBER, False),
+    "spearman": Metric("Spearman correlation", "agreement in order with the target", _NUMBER, False),
+    "span_precision": Metric("Span precision", "found spans that are exactly right", ("ner",)),
+    "span_recall": Metric("Span recall", "true spans that are found exactly", ("ner",)),
+    "span_f1": Metric("Span F1", "harmonic mean of span precision and recall", ("ner",)),
+    "exact_match": Metric("Exact match", "answers that match word for word", ("qa",)),
+    "answer_f1": Metric("Answer F1", "word overlap of answers", ("qa",)),
 }
 
 

@@ -10,10 +10,11 @@ from huggingface_hub import EvalResult, ModelCardData
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from tunesmith.evaluation.intervals import Score
+from tunesmith.evaluation.metrics import METRICS
 from tunesmith.report import summary
 from tunesmith.report.evidence import read_lines
 from tunesmith.report.summary import Column, Run
-from tunesmith.report.text import MEANINGS, METHODS, TASKS, duration, markdown, plain, setting, title
+from tunesmith.report.text import METHODS, TASKS, duration, markdown, plain, setting, title
 
 PIPELINES = {"ner": "token-classification", "qa": "question-answering"}
 # The Hub's names of metrics, where they differ from ours.
@@ -127,7 +128,7 @@ def _public_name(name: str) -> str:
 
 def _row(name: str, columns: list[Column]) -> dict[str, Any]:
     cells = [column.scores[name].text(name) if name in column.scores else "–" for column in columns]
-    return {"title": title(name), "meaning": MEANINGS[name], "cells": cells}
+    return {"title": title(name), "meaning": METRICS[name].meaning, "cells": cells}
 
 
 def _by_label(run: Run, split: str | None) -> list[tuple[str, list[str]]]:

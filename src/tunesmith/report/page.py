@@ -16,7 +16,7 @@ from tunesmith.evaluation.metrics import METRICS
 from tunesmith.report import charts, summary
 from tunesmith.report.evidence import Evidence, gather, label_counts, read_lines
 from tunesmith.report.summary import Column, Run
-from tunesmith.report.text import MEANINGS, duration, interval_text, plain, setting, title, value_text, visible
+from tunesmith.report.text import duration, interval_text, plain, setting, title, value_text, visible
 
 MAX_MATRIX = 30
 MAX_BARS = 30
@@ -95,7 +95,7 @@ def _scores(run: Run, split: str | None) -> dict[str, Any]:
     rows = [
         {
             "title": title(name),
-            "meaning": MEANINGS[name],
+            "meaning": METRICS[name].meaning,
             "is_main": name == metric,
             "cells": [_cell(name, column.scores.get(name)) for column in columns],
         }
