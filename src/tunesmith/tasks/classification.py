@@ -14,7 +14,7 @@ from scipy.special import expit, logit, softmax
 
 from tunesmith.data.records import Records
 from tunesmith.errors import DataError
-from tunesmith.evaluation.baselines import Baseline, Kind, majority_baseline, tfidf_baseline
+from tunesmith.evaluation.baselines import majority_baseline, tfidf_baseline
 from tunesmith.evaluation.intervals import (
     Score,
     Statistics,
@@ -41,7 +41,7 @@ from tunesmith.tasks.windows import encode_windows
 class TextTask:
     """What the tasks with one output a text share; targets and outputs are arrays with a row for each record."""
 
-    name: ClassVar[Kind]
+    name: ClassVar[str]
     head: ClassVar[Head] = "sequence"
 
     def encode(
@@ -63,7 +63,7 @@ class TextTask:
     def targets(self, records: Records, space: LabelSpace) -> np.ndarray:
         raise NotImplementedError
 
-    def logits_of(self, answer: Baseline) -> np.ndarray:
+    def logits_of(self, answers: np.ndarray) -> np.ndarray:
         """Logits that stand for a baseline's answer: the inverse of what turns logits into probabilities."""
         raise NotImplementedError
 
@@ -81,10 +81,10 @@ class TextTask:
     def baselines(self, train: Records, test: Records, space: LabelSpace, seed: int) -> list[Answered]:
         targets = self.targets(train, space)
         answers = (
-            tfidf_baseline(train.joined_texts, targets, test.joined_texts, self.name, seed),
-            majority_baseline(targets, len(test), self.name),
+            tfidf_baseline(train.joined_texts, targets, test.joined_texts, seed),
+            majority_baseline(targets, len(test)),
         )
-        return [Answered(answer.name, self.logits_of(answer), answer.seconds) for answer in answers]
+        return [Answered(answer.name, self.logits_of(answer.answers), answer.seconds) for answer in answers]
 
     def score_labels(
         self, outputs: Any, targets: Any, space: LabelSpace, resamples: int, seed: int
@@ -98,7 +98,7 @@ class TextTask:
 class Classification(TextTask):
     """Exactly one label per text."""
 
-    name: ClassVar[Kind] = "classification"
+    name: ClassVar[str] = "classification"
     problem_type: ClassVar[str | None] = "single_label_classification"
     primary_metric: ClassVar[str] = "accuracy"
     counts_labels: ClassVar[bool] = True
@@ -135,9 +135,8 @@ class Classification(TextTask):
         a, b = self._arrays(first, targets), self._arrays(second, targets)
         return _paired(statistics, a, b, resamples, seed) | {"p_value": paired_test(a[1] == targets, b[1] == targets)}
 
-    def logits_of(self, answer: Baseline) -> np.ndarray:
-        assert answer.probabilities is not None
-        return np.log(np.maximum(answer.probabilities, 1e-12))
+    def logits_of(self, answers: np.ndarray) -> np.ndarray:
+        return np.asarray(np.log(np.maximum(answers, 1e-12)))
 
     def class_weights(self, targets: np.ndarray, space: LabelSpace) -> np.ndarray | None:
         return shares(np.bincount(targets, minlength=len(space.names)))
@@ -151,7 +150,7 @@ class Classification(TextTask):
 class MultiLabel(TextTask):
     """Any number of labels per text; a label is predicted when its probability is at least one half."""
 
-    name: ClassVar[Kind] = "multilabel"
+    name: ClassVar[str] = "multilabel"
     problem_type: ClassVar[str | None] = "multi_label_classification"
     primary_metric: ClassVar[str] = "micro_f1"
     counts_labels: ClassVar[bool] = True
@@ -192,9 +191,8 @@ class MultiLabel(TextTask):
         right = [(arrays[0] == arrays[1]).all(axis=1) for arrays in (a, b)]
         return _paired(multilabel_statistics, a, b, resamples, seed) | {"p_value": paired_test(right[0], right[1])}
 
-    def logits_of(self, answer: Baseline) -> np.ndarray:
-        assert answer.probabilities is not None
-        return np.asarray(logit(np.clip(answer.probabilities, 1e-9, 1 - 1e-9)))
+    def logits_of(self, answers: np.ndarray) -> np.ndarray:
+        return np.asarray(logit(np.clip(answers, 1e-9, 1 - 1e-9)))
 
     def class_weights(self, targets: np.ndarray, space: LabelSpace) -> np.ndarray | None:
         positive = np.maximum(targets.sum(axis=0), 1)
@@ -208,7 +206,7 @@ class MultiLabel(TextTask):
 class Regression(TextTask):
     """A number per text, trained on standardised targets."""
 
-    name: ClassVar[Kind] = "regression"
+    name: ClassVar[str] = "regression"
     problem_type: ClassVar[str | None] = "regression"
     primary_metric: ClassVar[str] = "pearson"
     counts_labels: ClassVar[bool] = False
@@ -242,8 +240,8 @@ class Regression(TextTask):
         a, b = (gold, self._values(first, space)), (gold, self._values(second, space))
         return _paired(regression_statistics, a, b, resamples, seed)
 
-    def logits_of(self, answer: Baseline) -> np.ndarray:
-        return answer.predicted
+    def logits_of(self, answers: np.ndarray) -> np.ndarray:
+        return answers
 
     def class_weights(self, targets: np.ndarray, space: LabelSpace) -> np.ndarray | None:
         return None
