@@ -19,6 +19,7 @@ from tunesmith.data.checks import Finding
 from tunesmith.data.keys import label_codes
 from tunesmith.data.records import Records
 from tunesmith.data.splits import fingerprint
+from tunesmith.disk import file_sha256
 from tunesmith.engine.precision import Precision, choose_precision
 from tunesmith.errors import Interrupted, ResourceError, UsageError, is_disk_full
 from tunesmith.evaluation.intervals import Score
@@ -198,8 +199,7 @@ def file_facts(path: str, rows: int) -> dict[str, Any]:
     root = Path(path)
     digest = hashlib.sha256()
     for file in [root] if root.is_file() else sorted(p for p in root.rglob("*") if p.is_file()):
-        with file.open("rb") as stream:
-            content = hashlib.file_digest(stream, "sha256").hexdigest()
+        content = file_sha256(file)
         if root.is_file():
             return {"path": path, "sha256": content, "rows": rows}
         digest.update(f"{file.relative_to(root)}\0{content}\n".encode())

@@ -15,7 +15,7 @@ SOURCE = Path(__file__).parents[2] / "src" / "tunesmith"
 
 # From low to high; names in one row may import each other.
 LAYERS = [
-    {"errors", "registry", "yamltext", "memory", "config", "adaptconfig", "resolving"},
+    {"errors", "registry", "yamltext", "memory", "disk", "config", "adaptconfig", "resolving"},
     {"data"},
     {"evaluation"},
     {"tasks"},
