@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,13 +17,28 @@ from tunesmith.errors import DataError, DivergedError
 from tunesmith.evaluation.calibration import reliability_bins
 from tunesmith.evaluation.metrics import (
     METRICS,
-    classification_scores,
+    classification_statistics,
     confusion_matrix,
     label_scores,
-    multilabel_scores,
+    multilabel_statistics,
     one_hot,
-    regression_scores,
+    regression_statistics,
+    unweighted,
 )
+
+
+def classification_scores(
+    gold: np.ndarray, predicted: np.ndarray, probabilities: np.ndarray | None, num_labels: int
+) -> dict[str, float]:
+    return unweighted(partial(classification_statistics, num_labels=num_labels), (gold, predicted, probabilities))
+
+
+def multilabel_scores(*arrays: np.ndarray | None) -> dict[str, float]:
+    return unweighted(multilabel_statistics, arrays)
+
+
+def regression_scores(*arrays: np.ndarray) -> dict[str, float]:
+    return unweighted(regression_statistics, arrays)
 
 
 def make_classification(seed: int, n: int, num_labels: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

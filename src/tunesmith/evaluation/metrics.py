@@ -7,6 +7,7 @@ from the same lines of code. The sums are sparse products, so a thousand resampl
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -19,6 +20,8 @@ from tunesmith.evaluation.calibration import NUM_BINS, assign_bins, confidence_a
 
 Floats = NDArray[np.float64]
 Scores = dict[str, Floats]
+Statistics = Callable[..., Scores]
+Arrays = tuple[NDArray[Any] | None, ...]
 
 
 class Metric(NamedTuple):
@@ -70,69 +73,6 @@ METRICS = {
 }
 
 
-def classification_scores(
-    gold: NDArray[np.integer],
-    predicted: NDArray[np.integer],
-    probabilities: NDArray[np.floating] | None,
-    num_labels: int,
-) -> dict[str, float]:
-    """Scores of single-label classification.
-
-    Args:
-        gold: class ids (n,) in [0, num_labels).
-        predicted: class ids (n,).
-        probabilities: float (n, num_labels), rows summing to 1; without them `roc_auc` and `ece` are left out.
-        num_labels: number of classes C.
-
-    Returns:
-        `accuracy`; `macro_f1` and `weighted_f1` over the classes that occur in gold or predicted; `micro_f1` (equal to
-        accuracy here); `mcc` (the multi-class R_K of Gorodkin 2004; 0 where one side is constant); `roc_auc` (of class
-        1 for two classes, else the mean over one-vs-rest; left out unless gold has every class); `ece` (15 bins).
-
-    Raises:
-        DataError: there are no rows.
-        DivergedError: a probability is not finite.
-        ValueError: shapes or class ids do not fit together.
-    """
-    return _unweighted(classification_statistics, gold, predicted, probabilities, num_labels=num_labels)
-
-
-def multilabel_scores(
-    gold: NDArray[np.bool_], predicted: NDArray[np.bool_], probabilities: NDArray[np.floating] | None
-) -> dict[str, float]:
-    """Scores of multi-label classification.
-
-    Args:
-        gold: bool (n, C), whether row i has label c.
-        predicted: bool (n, C).
-        probabilities: float (n, C), each in [0, 1]; without them `roc_auc` is left out.
-
-    Returns:
-        `accuracy` (the whole set is right); `macro_f1` and `weighted_f1` over the labels that occur in gold or
-        predicted; `micro_f1`; all F1 scores are 0 where nothing occurs; `roc_auc`, the mean over labels that some
-        rows have and some have not, left out where there is none.
-
-    Raises:
-        DataError: there are no rows.
-        DivergedError: a probability is not finite.
-        ValueError: shapes do not fit together.
-    """
-    return _unweighted(multilabel_statistics, gold, predicted, probabilities)
-
-
-def regression_scores(gold: NDArray[np.floating], predicted: NDArray[np.floating]) -> dict[str, float]:
-    """Scores of regression on floats (n,): `mae` and `rmse` in the unit of the target, `pearson`, `spearman`.
-
-    A correlation with a constant is undefined and reported as 0.
-
-    Raises:
-        DataError: there are no rows.
-        DivergedError: a prediction is not finite.
-        ValueError: shapes do not fit together.
-    """
-    return _unweighted(regression_statistics, gold, predicted)
-
-
 @dataclass(frozen=True)
 class LabelScores:
     """Scores of one label; `support` is its number of rows in gold. An undefined ratio is 0."""
@@ -162,6 +102,17 @@ def confusion_matrix(gold: NDArray[np.integer], predicted: NDArray[np.integer], 
     return np.bincount(pairs, minlength=num_labels**2).reshape(num_labels, num_labels)
 
 
+def unweighted(statistics: Statistics, arrays: Arrays) -> dict[str, float]:
+    """Every score on the rows as they are.
+
+    Args:
+        statistics: ``(*arrays, weights) -> {name: (B,)}``, as the functions below.
+        arrays: what is scored, with equal first axis; None is passed through.
+    """
+    rows = next(len(array) for array in arrays if array is not None)
+    return {name: float(value[0]) for name, value in statistics(*arrays, np.ones((rows, 1))).items()}
+
+
 def classification_statistics(
     gold: NDArray[np.integer],
     predicted: NDArray[np.integer],
@@ -170,7 +121,24 @@ def classification_statistics(
     *,
     num_labels: int,
 ) -> Scores:
-    """As `classification_scores`, for each column of `weights` (n, B); values are (B,), NaN where undefined."""
+    """Scores of single-label classification, for each column of `weights` (n, B): (B,), NaN where undefined.
+
+    Args:
+        gold: class ids (n,) in [0, num_labels).
+        predicted: class ids (n,).
+        probabilities: float (n, num_labels), rows summing to 1; without them `roc_auc` and `ece` are left out.
+        num_labels: number of classes C.
+
+    Returns:
+        `accuracy`; `macro_f1` and `weighted_f1` over the classes that occur in gold or predicted; `micro_f1` (equal to
+        accuracy here); `mcc` (the multi-class R_K of Gorodkin 2004; 0 where one side is constant); `roc_auc` (of class
+        1 for two classes, else the mean over one-vs-rest; left out unless gold has every class); `ece` (15 bins).
+
+    Raises:
+        DataError: there are no rows.
+        DivergedError: a probability is not finite.
+        ValueError: shapes or class ids do not fit together.
+    """
     shapes = (gold.shape, (gold.size, num_labels) if probabilities is not None else None)
     _validate((gold, predicted), probabilities, expected=shapes)
     if min(gold.min(), predicted.min()) < 0 or max(gold.max(), predicted.max()) >= num_labels:
@@ -195,7 +163,21 @@ def classification_statistics(
 def multilabel_statistics(
     gold: NDArray[np.bool_], predicted: NDArray[np.bool_], probabilities: NDArray[np.floating] | None, weights: Floats
 ) -> Scores:
-    """As `multilabel_scores`, for each column of `weights` (n, B); values are (B,), NaN where undefined."""
+    """Scores of multi-label classification, for each column of `weights` (n, B): (B,), NaN where undefined.
+
+    Args:
+        gold: bool (n, C), whether row i has label c.
+        predicted: bool (n, C).
+        probabilities: float (n, C), each in [0, 1]; without them `roc_auc` is left out.
+
+    Returns:
+        `accuracy` (the whole set is right); `macro_f1` and `weighted_f1` over the labels that occur in gold or
+        predicted; `micro_f1`; all F1 scores are 0 where nothing occurs; `roc_auc`, the mean over labels that some
+        rows have and some have not, left out where there is none.
+
+    Raises:
+        DataError, DivergedError, ValueError: as `classification_statistics`.
+    """
     _validate((gold, predicted), probabilities, expected=(gold.shape, gold.shape))
     exact = (gold == predicted).all(axis=1)
     counts = [sparse.csr_array(matrix.T, dtype=np.float64) @ weights for matrix in (gold & predicted, gold, predicted)]
@@ -207,7 +189,14 @@ def multilabel_statistics(
 
 
 def regression_statistics(gold: NDArray[np.floating], predicted: NDArray[np.floating], weights: Floats) -> Scores:
-    """As `regression_scores`, for each column of `weights` (n, B); values are (B,)."""
+    """Scores of regression on floats (n,), for each column of `weights` (n, B): (B,).
+
+    `mae` and `rmse` in the unit of the target, `pearson`, `spearman`; a correlation with a constant is undefined and
+    reported as 0.
+
+    Raises:
+        DataError, DivergedError, ValueError: as `classification_statistics`.
+    """
     _validate((gold, predicted), predicted, expected=(gold.shape, gold.shape))
     error, total = predicted - gold, weights.sum(axis=0)
     return {
@@ -216,13 +205,6 @@ def regression_statistics(gold: NDArray[np.floating], predicted: NDArray[np.floa
         "pearson": _correlation(gold[:, None].astype(np.float64), predicted[:, None].astype(np.float64), weights),
         "spearman": _correlation(_midranks(gold, weights), _midranks(predicted, weights), weights),
     }
-
-
-def _unweighted(statistics: Any, *arrays: NDArray[Any] | None, **options: int) -> dict[str, float]:
-    first = arrays[0]
-    assert first is not None
-    scores = statistics(*arrays, np.ones((len(first), 1)), **options)
-    return {name: float(value[0]) for name, value in scores.items()}
 
 
 def _validate(

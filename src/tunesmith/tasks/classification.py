@@ -15,22 +15,13 @@ from scipy.special import expit, logit, softmax
 from tunesmith.data.records import Records
 from tunesmith.errors import DataError
 from tunesmith.evaluation.baselines import majority_baseline, tfidf_baseline
-from tunesmith.evaluation.intervals import (
-    Score,
-    Statistics,
-    paired_bootstrap,
-    paired_test,
-    score_classification,
-    score_multilabel,
-    score_regression,
-)
+from tunesmith.evaluation.intervals import Score, bootstrap, paired_bootstrap, paired_test
 from tunesmith.evaluation.metrics import (
-    classification_scores,
+    Statistics,
     classification_statistics,
-    multilabel_scores,
     multilabel_statistics,
-    regression_scores,
     regression_statistics,
+    unweighted,
 )
 from tunesmith.tasks.base import Answered, Head, LabelSpace, Prediction, shares
 from tunesmith.tasks.encoding import Features, Length, encode
@@ -123,10 +114,12 @@ class Classification(TextTask):
     def score(
         self, logits: np.ndarray, targets: np.ndarray, space: LabelSpace, resamples: int, seed: int
     ) -> dict[str, Score]:
-        return score_classification(*self._arrays(logits, targets), len(space.names), resamples, seed)
+        statistics = partial(classification_statistics, num_labels=len(space.names))
+        return bootstrap(statistics, self._arrays(logits, targets), resamples, seed)
 
     def quick_score(self, logits: np.ndarray, targets: np.ndarray, space: LabelSpace) -> dict[str, float]:
-        return classification_scores(*self._arrays(logits, targets), len(space.names))
+        statistics = partial(classification_statistics, num_labels=len(space.names))
+        return unweighted(statistics, self._arrays(logits, targets))
 
     def compare(
         self, first: np.ndarray, second: np.ndarray, targets: np.ndarray, space: LabelSpace, resamples: int, seed: int
@@ -179,10 +172,10 @@ class MultiLabel(TextTask):
     def score(
         self, logits: np.ndarray, targets: np.ndarray, space: LabelSpace, resamples: int, seed: int
     ) -> dict[str, Score]:
-        return score_multilabel(*self._arrays(logits, targets), resamples, seed)
+        return bootstrap(multilabel_statistics, self._arrays(logits, targets), resamples, seed)
 
     def quick_score(self, logits: np.ndarray, targets: np.ndarray, space: LabelSpace) -> dict[str, float]:
-        return multilabel_scores(*self._arrays(logits, targets))
+        return unweighted(multilabel_statistics, self._arrays(logits, targets))
 
     def compare(
         self, first: np.ndarray, second: np.ndarray, targets: np.ndarray, space: LabelSpace, resamples: int, seed: int
@@ -228,10 +221,11 @@ class Regression(TextTask):
     def score(
         self, logits: np.ndarray, targets: np.ndarray, space: LabelSpace, resamples: int, seed: int
     ) -> dict[str, Score]:
-        return score_regression(self._values(targets, space), self._values(logits, space), resamples, seed)
+        arrays = self._values(targets, space), self._values(logits, space)
+        return bootstrap(regression_statistics, arrays, resamples, seed)
 
     def quick_score(self, logits: np.ndarray, targets: np.ndarray, space: LabelSpace) -> dict[str, float]:
-        return regression_scores(self._values(targets, space), self._values(logits, space))
+        return unweighted(regression_statistics, (self._values(targets, space), self._values(logits, space)))
 
     def compare(
         self, first: np.ndarray, second: np.ndarray, targets: np.ndarray, space: LabelSpace, resamples: int, seed: int

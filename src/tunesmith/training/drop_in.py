@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,12 @@ from scipy.special import expit
 from torch import nn
 from transformers import DataCollatorForTokenClassification, DataCollatorWithPadding, default_data_collator
 
-from tunesmith.evaluation.metrics import classification_scores, multilabel_scores, regression_scores
+from tunesmith.evaluation.metrics import (
+    classification_statistics,
+    multilabel_statistics,
+    regression_statistics,
+    unweighted,
+)
 from tunesmith.models.heads import head_modules
 from tunesmith.tasks.losses import BinaryCrossEntropy, CrossEntropy, Loss, SquaredError
 
@@ -84,10 +90,11 @@ def head_metrics(loss: Loss | None, evaluation: Any) -> dict[str, float]:
     logits = evaluation.predictions[0] if isinstance(evaluation.predictions, tuple) else evaluation.predictions
     labels = np.asarray(evaluation.label_ids)
     if isinstance(loss, SquaredError):
-        return regression_scores(labels.reshape(-1), logits.reshape(-1))
+        return unweighted(regression_statistics, (labels.reshape(-1), logits.reshape(-1)))
     if isinstance(loss, BinaryCrossEntropy):
-        return multilabel_scores(labels > 0.5, logits >= 0, expit(logits))
-    return classification_scores(labels, logits.argmax(axis=-1), None, logits.shape[-1])
+        return unweighted(multilabel_statistics, (labels > 0.5, logits >= 0, expit(logits)))
+    statistics = partial(classification_statistics, num_labels=logits.shape[-1])
+    return unweighted(statistics, (labels, logits.argmax(axis=-1), None))
 
 
 def is_sequence_classifier(model: nn.Module) -> bool:
