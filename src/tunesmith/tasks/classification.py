@@ -15,24 +15,21 @@ from scipy.special import expit, logit, softmax
 from tunesmith.data.records import Records
 from tunesmith.errors import DataError
 from tunesmith.evaluation.baselines import majority_baseline, tfidf_baseline
-from tunesmith.evaluation.intervals import Score, bootstrap, paired_bootstrap, paired_test
 from tunesmith.evaluation.metrics import (
     Statistics,
     classification_statistics,
     multilabel_statistics,
     regression_statistics,
-    unweighted,
 )
-from tunesmith.tasks.base import Answered, Head, LabelSpace, Prediction, shares
+from tunesmith.tasks.base import Answered, Head, LabelSpace, Prediction, Task
 from tunesmith.tasks.encoding import Features, Length, encode
 from tunesmith.tasks.losses import BinaryCrossEntropy, CrossEntropy, Loss, SquaredError
 from tunesmith.tasks.windows import encode_windows
 
 
-class TextTask:
+class TextTask(Task):
     """What the tasks with one output a text share; targets and outputs are arrays with a row for each record."""
 
-    name: ClassVar[str]
     head: ClassVar[Head] = "sequence"
 
     def encode(
@@ -51,15 +48,9 @@ class TextTask:
         features = encode_windows(records, tokenizer, length.max_tokens, file, None, targets, progress)
         return features if targets is None else replace(features, targets=targets[features.of])
 
-    def targets(self, records: Records, space: LabelSpace) -> np.ndarray:
-        raise NotImplementedError
-
     def logits_of(self, answers: np.ndarray) -> np.ndarray:
         """Logits that stand for a baseline's answer: the inverse of what turns logits into probabilities."""
         raise NotImplementedError
-
-    def model_logits(self, outputs: Any, attention_mask: torch.Tensor) -> torch.Tensor:
-        return outputs["logits"]  # type: ignore[no-any-return]
 
     def outputs(self, logits: np.ndarray, features: Features, space: LabelSpace) -> np.ndarray:
         """The logits; of a text in several windows their mean."""
@@ -77,13 +68,9 @@ class TextTask:
         )
         return [Answered(answer.name, self.logits_of(answer.answers), answer.seconds) for answer in answers]
 
-    def score_labels(
-        self, outputs: Any, targets: Any, space: LabelSpace, resamples: int, seed: int
-    ) -> dict[str, dict[str, Score]]:
-        return {}
-
-    def tuned(self, space: LabelSpace, outputs: np.ndarray, targets: np.ndarray) -> LabelSpace:
-        return space
+    def right(self, outputs: np.ndarray, targets: np.ndarray, space: LabelSpace) -> np.ndarray | None:
+        gold, predicted, *_ = self.arrays(outputs, targets, space)
+        return np.asarray((gold == predicted).reshape(len(targets), -1).all(axis=1))
 
 
 class Classification(TextTask):
@@ -103,41 +90,28 @@ class Classification(TextTask):
     def loss(self, label_smoothing: float, class_weights: torch.Tensor | None) -> Loss:
         return CrossEntropy(label_smoothing, class_weights)
 
-    def decode(self, logits: np.ndarray, space: LabelSpace) -> list[Prediction]:
-        probabilities = softmax(logits.astype(np.float64), axis=1)
+    def decode(self, outputs: np.ndarray, space: LabelSpace) -> list[Prediction]:
+        probabilities = softmax(outputs.astype(np.float64), axis=1)
         best = probabilities.argmax(axis=1)
         return [
             Prediction(space.names[i], float(row[i]), dict(zip(space.names, row.tolist(), strict=True)))
             for i, row in zip(best, probabilities, strict=True)
         ]
 
-    def score(
-        self, logits: np.ndarray, targets: np.ndarray, space: LabelSpace, resamples: int, seed: int
-    ) -> dict[str, Score]:
-        statistics = partial(classification_statistics, num_labels=len(space.names))
-        return bootstrap(statistics, self._arrays(logits, targets), resamples, seed)
+    def statistics(self, space: LabelSpace) -> Statistics:
+        return partial(classification_statistics, num_labels=len(space.names))
 
-    def quick_score(self, logits: np.ndarray, targets: np.ndarray, space: LabelSpace) -> dict[str, float]:
-        statistics = partial(classification_statistics, num_labels=len(space.names))
-        return unweighted(statistics, self._arrays(logits, targets))
-
-    def compare(
-        self, first: np.ndarray, second: np.ndarray, targets: np.ndarray, space: LabelSpace, resamples: int, seed: int
-    ) -> dict[str, Any]:
-        statistics = partial(classification_statistics, num_labels=len(space.names))
-        a, b = self._arrays(first, targets), self._arrays(second, targets)
-        return _paired(statistics, a, b, resamples, seed) | {"p_value": paired_test(a[1] == targets, b[1] == targets)}
+    def arrays(self, outputs: np.ndarray, targets: np.ndarray, space: LabelSpace) -> tuple[np.ndarray, ...]:
+        probabilities = softmax(outputs.astype(np.float64), axis=1)
+        return targets, probabilities.argmax(axis=1), probabilities
 
     def logits_of(self, answers: np.ndarray) -> np.ndarray:
         return np.asarray(np.log(np.maximum(answers, 1e-12)))
 
     def class_weights(self, targets: np.ndarray, space: LabelSpace) -> np.ndarray | None:
-        return shares(np.bincount(targets, minlength=len(space.names)))
-
-    @staticmethod
-    def _arrays(logits: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        probabilities = softmax(logits.astype(np.float64), axis=1)
-        return targets, probabilities.argmax(axis=1), probabilities
+        """``n / (labels · count)`` per label, 1.0 on average over the rows (the "balanced" rule of scikit-learn)."""
+        counts = np.maximum(np.bincount(targets, minlength=len(space.names)), 1)
+        return np.asarray(counts.sum() / (len(counts) * counts), dtype=np.float32)
 
 
 class MultiLabel(TextTask):
@@ -160,29 +134,20 @@ class MultiLabel(TextTask):
     def loss(self, label_smoothing: float, class_weights: torch.Tensor | None) -> Loss:
         return BinaryCrossEntropy(label_smoothing, class_weights)
 
-    def decode(self, logits: np.ndarray, space: LabelSpace) -> list[Prediction]:
+    def decode(self, outputs: np.ndarray, space: LabelSpace) -> list[Prediction]:
         predictions = []
-        for row in expit(logits.astype(np.float64)):
+        for row in expit(outputs.astype(np.float64)):
             labels = tuple(name for name, p in zip(space.names, row, strict=True) if p >= 0.5)
             chosen = row[row >= 0.5]
             score = float(chosen.min()) if len(chosen) else float(1 - row.max())
             predictions.append(Prediction(labels, score, dict(zip(space.names, row.tolist(), strict=True))))
         return predictions
 
-    def score(
-        self, logits: np.ndarray, targets: np.ndarray, space: LabelSpace, resamples: int, seed: int
-    ) -> dict[str, Score]:
-        return bootstrap(multilabel_statistics, self._arrays(logits, targets), resamples, seed)
+    def statistics(self, space: LabelSpace) -> Statistics:
+        return multilabel_statistics
 
-    def quick_score(self, logits: np.ndarray, targets: np.ndarray, space: LabelSpace) -> dict[str, float]:
-        return unweighted(multilabel_statistics, self._arrays(logits, targets))
-
-    def compare(
-        self, first: np.ndarray, second: np.ndarray, targets: np.ndarray, space: LabelSpace, resamples: int, seed: int
-    ) -> dict[str, Any]:
-        a, b = self._arrays(first, targets), self._arrays(second, targets)
-        right = [(arrays[0] == arrays[1]).all(axis=1) for arrays in (a, b)]
-        return _paired(multilabel_statistics, a, b, resamples, seed) | {"p_value": paired_test(right[0], right[1])}
+    def arrays(self, outputs: np.ndarray, targets: np.ndarray, space: LabelSpace) -> tuple[np.ndarray, ...]:
+        return targets > 0.5, outputs >= 0, expit(outputs.astype(np.float64))
 
     def logits_of(self, answers: np.ndarray) -> np.ndarray:
         return np.asarray(logit(np.clip(answers, 1e-9, 1 - 1e-9)))
@@ -190,10 +155,6 @@ class MultiLabel(TextTask):
     def class_weights(self, targets: np.ndarray, space: LabelSpace) -> np.ndarray | None:
         positive = np.maximum(targets.sum(axis=0), 1)
         return np.asarray((len(targets) - positive).clip(min=1) / positive, dtype=np.float32)
-
-    @staticmethod
-    def _arrays(logits: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        return targets > 0.5, logits >= 0, expit(logits.astype(np.float64))
 
 
 class Regression(TextTask):
@@ -214,42 +175,25 @@ class Regression(TextTask):
     def loss(self, label_smoothing: float, class_weights: torch.Tensor | None) -> Loss:
         return SquaredError()
 
-    def decode(self, logits: np.ndarray, space: LabelSpace) -> list[Prediction]:
-        values = self._values(logits, space)
+    def decode(self, outputs: np.ndarray, space: LabelSpace) -> list[Prediction]:
+        values = self._values(outputs, space)
         return [Prediction(f"{value:.6g}", float(value), {space.names[0]: float(value)}) for value in values]
 
-    def score(
-        self, logits: np.ndarray, targets: np.ndarray, space: LabelSpace, resamples: int, seed: int
-    ) -> dict[str, Score]:
-        arrays = self._values(targets, space), self._values(logits, space)
-        return bootstrap(regression_statistics, arrays, resamples, seed)
+    def statistics(self, space: LabelSpace) -> Statistics:
+        return regression_statistics
 
-    def quick_score(self, logits: np.ndarray, targets: np.ndarray, space: LabelSpace) -> dict[str, float]:
-        return unweighted(regression_statistics, (self._values(targets, space), self._values(logits, space)))
+    def arrays(self, outputs: np.ndarray, targets: np.ndarray, space: LabelSpace) -> tuple[np.ndarray, ...]:
+        return self._values(targets, space), self._values(outputs, space)
 
-    def compare(
-        self, first: np.ndarray, second: np.ndarray, targets: np.ndarray, space: LabelSpace, resamples: int, seed: int
-    ) -> dict[str, Any]:
-        gold = self._values(targets, space)
-        a, b = (gold, self._values(first, space)), (gold, self._values(second, space))
-        return _paired(regression_statistics, a, b, resamples, seed)
+    def right(self, outputs: np.ndarray, targets: np.ndarray, space: LabelSpace) -> np.ndarray | None:
+        return None
 
     def logits_of(self, answers: np.ndarray) -> np.ndarray:
         return answers
 
-    def class_weights(self, targets: np.ndarray, space: LabelSpace) -> np.ndarray | None:
-        return None
-
     @staticmethod
     def _values(standardised: np.ndarray, space: LabelSpace) -> np.ndarray:
         return standardised.reshape(-1).astype(np.float64) * space.scale + space.mean
-
-
-def _paired(
-    statistics: Statistics, first: tuple[Any, ...], second: tuple[Any, ...], resamples: int, seed: int
-) -> dict[str, Any]:
-    difference = paired_bootstrap(statistics, first, second, resamples, seed)
-    return {"difference": {name: score.to_dict() for name, score in difference.items()}}
 
 
 def _in_order(names: set[str]) -> tuple[str, ...]:
