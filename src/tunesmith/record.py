@@ -11,7 +11,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from tunesmith.config import Config
@@ -80,7 +79,7 @@ def begin(
             "name": name,
             "rows": len(part),
             "sha256": fingerprint(part),
-            "label_counts": _label_counts(part) if task.counts_labels else {},
+            "label_counts": label_codes(part).counts if task.counts_labels else {},
         }
         for name, part in splits.items()
     ]
@@ -204,11 +203,6 @@ def file_facts(path: str, rows: int) -> dict[str, Any]:
             return {"path": path, "sha256": content, "rows": rows}
         digest.update(f"{file.relative_to(root)}\0{content}\n".encode())
     return {"path": path, "sha256": digest.hexdigest() if root.exists() else None, "rows": rows}
-
-
-def _label_counts(records: Records) -> dict[str, int]:
-    names, _, codes = label_codes(records)
-    return dict(zip(names, np.bincount(codes, minlength=len(names)).tolist(), strict=True))
 
 
 def _refuse_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> None:

@@ -159,7 +159,8 @@ def test_label_scores_and_confusion_matrix_equal_scikit_learn() -> None:
     gold, predicted, _ = make_classification(5, 80, 5)
     predicted[predicted == 4] = 0
     expected = reference.precision_recall_fscore_support(gold, predicted, labels=range(5), zero_division=0)
-    found = label_scores(one_hot(gold, 5), one_hot(predicted, 5))
+    actual, claimed = one_hot(gold, 5), one_hot(predicted, 5)
+    found = label_scores(actual & claimed, claimed, actual)
     np.testing.assert_allclose([[s.precision, s.recall, s.f1, s.support] for s in found], np.transpose(expected))
     np.testing.assert_array_equal(
         confusion_matrix(gold, predicted, 5), reference.confusion_matrix(gold, predicted, labels=range(5))

@@ -83,10 +83,15 @@ class LabelScores:
     support: int
 
 
-def label_scores(gold: NDArray[np.bool_], predicted: NDArray[np.bool_]) -> list[LabelScores]:
-    """Precision, recall and F1 of each of C labels, from bool matrices (n, C) (class ids: see `one_hot`)."""
-    hits, actual, claimed = (matrix.sum(axis=0) for matrix in (gold & predicted, gold, predicted))
-    columns = (ratio(hits, claimed), ratio(hits, actual), ratio(2 * hits, actual + claimed), actual)
+def label_scores(right: NDArray[Any], claimed: NDArray[Any], actual: NDArray[Any]) -> list[LabelScores]:
+    """Precision, recall and F1 of each of C labels.
+
+    Args:
+        right, claimed, actual: (n, C), of each row the answers that are right, that were given, and that are true; bool
+            (for class ids see `one_hot`), or how many.
+    """
+    hits, found, wanted = (part.sum(axis=0) for part in (right, claimed, actual))
+    columns = (ratio(hits, found), ratio(hits, wanted), ratio(2 * hits, found + wanted), wanted)
     return [LabelScores(float(p), float(r), float(f), int(s)) for p, r, f, s in zip(*columns, strict=True)]
 
 

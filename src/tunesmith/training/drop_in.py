@@ -14,6 +14,7 @@ from scipy.special import expit
 from torch import nn
 from transformers import DataCollatorForTokenClassification, DataCollatorWithPadding, default_data_collator
 
+from tunesmith.engine.core import plain_model
 from tunesmith.evaluation.metrics import (
     classification_statistics,
     multilabel_statistics,
@@ -70,7 +71,7 @@ def head_loss(model: nn.Module, args: Any) -> Loss | None:
     Args:
         args: training arguments, for their `label_smoothing_factor`.
     """
-    plain = _plain(model)
+    plain = plain_model(model)
     smoothing = float(args.label_smoothing_factor)
     if type(plain).__name__.endswith("ForTokenClassification"):
         return CrossEntropy(smoothing)
@@ -99,7 +100,7 @@ def head_metrics(loss: Loss | None, evaluation: Any) -> dict[str, float]:
 
 def is_sequence_classifier(model: nn.Module) -> bool:
     """Whether it is one of transformers' ``…ForSequenceClassification``, with or without an adapter."""
-    return type(_plain(model)).__name__.endswith("ForSequenceClassification")
+    return type(plain_model(model)).__name__.endswith("ForSequenceClassification")
 
 
 def warn_of_frozen_new_head(model: nn.Module) -> None:
@@ -107,14 +108,10 @@ def warn_of_frozen_new_head(model: nn.Module) -> None:
     if not isinstance(model, PeftModel) or not is_sequence_classifier(model):
         return
     if not any(p.requires_grad for name, p in model.named_parameters() if "lora_" not in name):
+        head = head_modules(plain_model(model))
         warnings.warn(
-            f"the adapter leaves the classification head frozen; pass modules_to_save={head_modules(_plain(model))} to "
+            f"the adapter leaves the classification head frozen; pass modules_to_save={head} to "
             "LoraConfig unless the head was trained before",
             UserWarning,
             stacklevel=3,
         )
-
-
-def _plain(model: Any) -> nn.Module:
-    found: nn.Module = model.get_base_model() if isinstance(model, PeftModel) else model
-    return found
