@@ -7,9 +7,13 @@ means "chosen for the method, model and data"; the value chosen is written into 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, ValidationInfo, field_validator
+from pydantic_core import CoreSchema, core_schema
+
+from tunesmith.registry import names, table_of
 
 
 def option(default: Any, help: str, flag: str | None = None, **limits: Any) -> Any:
@@ -21,6 +25,25 @@ def option(default: Any, help: str, flag: str | None = None, **limits: Any) -> A
 Switch = Literal["auto", "on", "off"]
 PrecisionName = Literal["auto", "float32", "bfloat16", "float16"]
 LongName = Literal["keep-start", "keep-ends", "windows"]
+
+
+@dataclass(frozen=True)
+class Registered:
+    """Marks a setting that is ``auto``, or a name of a registry's group, those of installed extensions included."""
+
+    group: str
+
+    def choices(self) -> list[str]:
+        return ["auto", *names(table_of(self.group), self.group)]
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self._known, handler(source))
+
+    def _known(self, name: str) -> str:
+        if name not in ("auto", *table_of(self.group)) and name not in self.choices():
+            *others, last = map(repr, self.choices())
+            raise ValueError(f"should be {', '.join(others)} or {last}")
+        return name
 
 
 class Section(BaseModel):
@@ -59,9 +82,7 @@ class DataSettings(Section):
 class TaskSettings(Section):
     """What is learned."""
 
-    name: Literal["auto", "classification", "multilabel", "regression", "ner", "qa"] = option(
-        "auto", "The task; auto reads it off the labels.", "--task"
-    )
+    name: Annotated[str, Registered("tasks")] = option("auto", "The task; auto reads it off the labels.", "--task")
 
 
 class SourceSettings(Section):
@@ -85,7 +106,7 @@ class ModelSettings(SourceSettings):
 class MethodSettings(Section):
     """How much of the model is trained, and how."""
 
-    name: Literal["auto", "full", "features", "freeze", "gradual", "lora"] = option(
+    name: Annotated[str, Registered("methods")] = option(
         "auto", "auto trains features, then the method recommended for the data, and keeps the better.", "--method"
     )
     trainable_layers: int = option(2, "freeze: number of last layers that are trained.", "--trainable-layers", ge=1)

@@ -11,7 +11,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from tunesmith.config import Config
@@ -21,6 +20,7 @@ from tunesmith.data.checks import Finding
 from tunesmith.data.keys import label_codes
 from tunesmith.data.records import Records
 from tunesmith.data.splits import fingerprint
+from tunesmith.disk import file_sha256
 from tunesmith.engine.precision import Precision, choose_precision
 from tunesmith.errors import Interrupted, ResourceError, UsageError, is_disk_full
 from tunesmith.evaluation.intervals import Score
@@ -82,7 +82,7 @@ def begin(
             "name": name,
             "rows": len(part),
             "sha256": fingerprint(part),
-            "label_counts": _label_counts(part) if task.counts_labels else {},
+            "label_counts": label_codes(part).counts if task.counts_labels else {},
         }
         for name, part in splits.items()
     ]
@@ -208,8 +208,7 @@ def file_facts(path: str) -> dict[str, Any]:
     root = Path(path)
     digest = hashlib.sha256()
     for file in [root] if root.is_file() else sorted(p for p in root.rglob("*") if p.is_file()):
-        with file.open("rb") as stream:
-            content = hashlib.file_digest(stream, "sha256").hexdigest()
+        content = file_sha256(file)
         if root.is_file():
             return {"path": path, "sha256": content}
         digest.update(f"{file.relative_to(root)}\0{content}\n".encode())
@@ -225,11 +224,6 @@ def _augmentation_sources(config: Config) -> dict[str, dict[str, Any]]:
         source = masked_source(config)
         found["masked_model"] = {"name": source.name, "sha256": weights_sha256(source)}
     return found
-
-
-def _label_counts(records: Records) -> dict[str, int]:
-    names, _, codes = label_codes(records)
-    return dict(zip(names, np.bincount(codes, minlength=len(names)).tolist(), strict=True))
 
 
 def _refuse_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> None:

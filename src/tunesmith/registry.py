@@ -14,12 +14,21 @@ from typing import Any
 
 from tunesmith.errors import UsageError
 
+TABLES = {"tasks": "tunesmith.tasks:TASKS", "methods": "tunesmith.methods:METHODS"}
+"""The tables whose names are settings, which are checked before any part is imported."""
+
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """A hint with the nearest known names, or all of them when none is near."""
     known = sorted(known)
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
     return f"did you mean {' or '.join(repr(n) for n in near)}?" if near else f"known: {', '.join(known)}"
+
+
+def table_of(group: str) -> Mapping[str, str]:
+    """The table of a group in `TABLES`."""
+    table: Mapping[str, str] = _imported(TABLES[group])
+    return table
 
 
 def names(table: Mapping[str, str], group: str) -> list[str]:
@@ -40,9 +49,13 @@ def lookup(table: Mapping[str, str], group: str, name: str) -> Any:
         UsageError: the name is unknown; the message offers the nearest ones.
     """
     if name in table:
-        module, _, attribute = table[name].partition(":")
-        return getattr(import_module(module), attribute)
+        return _imported(table[name])
     for point in entry_points(group=f"tunesmith.{group}"):
         if point.name == name:
             return point.load()
     raise UsageError(f"unknown {group.removesuffix('s')} {name!r}; {did_you_mean(name, names(table, group))}")
+
+
+def _imported(part: str) -> Any:
+    module, _, attribute = part.partition(":")
+    return getattr(import_module(module), attribute)

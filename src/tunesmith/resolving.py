@@ -11,7 +11,7 @@ from typing import Any, TypeVar, get_args
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
-from tunesmith.config import Config, Section
+from tunesmith.config import Config, Registered, Section
 from tunesmith.errors import UsageError
 from tunesmith.registry import did_you_mean
 from tunesmith.yamltext import parse, read_sections, to_yaml
@@ -111,7 +111,8 @@ def dump(config: Section, comments: bool = False) -> str:
 
 
 def _choices(field: FieldInfo) -> str:
-    values = [
+    values = [name for mark in field.metadata if isinstance(mark, Registered) for name in mark.choices()]
+    values += [
         v for part in (field.annotation, *get_args(field.annotation)) for v in get_args(part) if isinstance(v, str)
     ]
     return f" [{' | '.join(dict.fromkeys(values))}]" if values else ""

@@ -29,7 +29,6 @@ from tunesmith.training.candidates import StartingPoint
 from tunesmith.training.fit import Assignment, Fit, fit, resolve_training
 from tunesmith.training.inference import predict_logits
 from tunesmith.training.progress import Stages
-from tunesmith.training.sampling import PaddingCollator
 from tunesmith.training.signals import StopRequest
 from tunesmith.training.stepping import Workplace
 
@@ -88,9 +87,7 @@ class Problem:
     def logits(self, model: nn.Module) -> np.ndarray:
         """What a model says of the encoded data."""
         point = self.point
-        return predict_logits(
-            model, self.features, PaddingCollator.of(point.tokenizer, point.task.head), task=point.task
-        )
+        return predict_logits(model, self.features, point.tokenizer, point.task)
 
     def fit(self, folder: Path | None = None, stop: StopRequest | None = None, resume: bool = False) -> Fit:
         place = Workplace(

@@ -21,7 +21,7 @@ from tunesmith.models.blocks import find_blocks
 from tunesmith.models.heads import final_linear, head_parameter_names
 from tunesmith.predictor import Predictor
 from tunesmith.tasks import TASKS
-from tunesmith.training.inference import pooled_vectors, predict_logits
+from tunesmith.training.inference import pooled_vectors
 from tunesmith.training.sampling import PaddingCollator
 from tunesmith.training.trainer import Trainer
 
@@ -133,7 +133,7 @@ def test_the_solved_head_is_the_regularised_optimum(make_problem: Any, family: s
     x = StandardScaler(with_mean=bias).fit_transform(vectors)
     solver = LogisticRegression(C=fitted.details["inverse_regularisation"], fit_intercept=bias, max_iter=200, tol=1e-3)
     expected = solver.fit(x, problem.features.targets).predict_proba(x)
-    logits = predict_logits(fitted.model, problem.features, collate)
+    logits = problem.logits(fitted.model)
     found = np.exp(logits - logits.max(axis=1, keepdims=True))
     np.testing.assert_allclose(found / found.sum(axis=1, keepdims=True), expected, atol=0.02)
 

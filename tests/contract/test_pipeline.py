@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable, Sequence
+from importlib.metadata import EntryPoint, EntryPoints
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import tunesmith
+from tunesmith import registry
 from tunesmith.errors import DataError, ModelError, UsageError
 from tunesmith.run import Run
 from tunesmith.training.progress import Stages
@@ -216,3 +218,28 @@ def test_lower_precision_is_asked_for_by_name_and_answers_nearly_the_same(
     assert 0 < max(differences) < 0.02
     with pytest.raises(UsageError, match="expected one of auto, float32, bfloat16, float16, found 'half'"):
         tunesmith.load(run, "half")
+
+
+def test_a_package_adds_a_task_and_a_method(
+    tmp_path: Path, tiny_model_folder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "elsewhere.py").write_text(
+        "from tunesmith.methods.full import Full\n"
+        "from tunesmith.tasks.classification import Classification\n"
+        "class Topics(Classification):\n    name = 'topics'\n"
+        "class Everything(Full):\n    name = 'everything'\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    points = EntryPoints(
+        [
+            EntryPoint("topics", "elsewhere:Topics", "tunesmith.tasks"),
+            EntryPoint("everything", "elsewhere:Everything", "tunesmith.methods"),
+        ]
+    )
+    monkeypatch.setattr(registry, "entry_points", points.select)
+    data = write(tmp_path / "a.csv", ["text", "label"], [(t, "xyz"[i % 3]) for i, t in enumerate(texts(60))])
+    run = train(data, tmp_path / "run", tiny_model_folder("bert"), task="topics", method="everything")
+    assert (run.record["task"], run.record["method"]) == ("topics", "everything")
+    answers = tunesmith.load(run.folder).predict(["good", "bad"])
+    assert {answer.label for answer in answers} <= set("xyz")
+    assert tunesmith.evaluate(run, data).rows == 60

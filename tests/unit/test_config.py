@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tunesmith import registry
 from tunesmith.config import Config
 from tunesmith.errors import UsageError
 from tunesmith.resolving import dump, fields, flags, resolve
@@ -174,6 +176,22 @@ def test_any_file_is_read_or_refused_in_order(tmp_path_factory: pytest.TempPathF
         assert isinstance(resolve(file), Config)
     except UsageError as error:
         assert error.problems
+
+
+def test_names_of_tasks_and_methods_are_those_of_the_registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    point = EntryPoint("adapters", "collections:deque", "tunesmith.methods")
+    monkeypatch.setattr(registry, "entry_points", lambda group: [point] if group == point.group else [])
+    config = resolve(options={"method": "adapters", "task": "ner"})
+    assert (config.method.name, config.task.name) == ("adapters", "ner")
+    text = dump(config, comments=True)
+    assert "[auto | classification | multilabel | regression | ner | qa]" in text
+    assert "[auto | full | features | freeze | gradual | lora | adapters]" in text
+    assert problems(options={"method": "lroa", "task": "adapters"}) == [
+        "--task (task.name): should be 'auto', 'classification', 'multilabel', 'regression', 'ner' or 'qa', "
+        "found 'adapters'",
+        "--method (method.name): should be 'auto', 'full', 'features', 'freeze', 'gradual', 'lora' or 'adapters', "
+        "found 'lroa'",
+    ]
 
 
 def test_assignments_are_validated_too() -> None:

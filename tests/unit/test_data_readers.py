@@ -94,7 +94,7 @@ def test_header_notes(tmp_path: Path) -> None:
 
 
 def test_columns_that_come_later_are_null_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tunesmith.data.readers.jsonlines.BATCH_ROWS", 1)
+    monkeypatch.setattr("tunesmith.data.spool.BATCH_ROWS", 1)
     path = tmp_path / "a.jsonl"
     path.write_text('{"a": 1}\n{"b": 2.0}\n{"a": "x", "b": false}', encoding="utf-8")
     assert read(str(path), PLAIN).table.to_pydict() == {"a": ["1", None, "x"], "b": [None, "2.0", "false"]}
@@ -280,7 +280,7 @@ def test_missing_file_names_a_near_one(tmp_path: Path) -> None:
 
 def test_large_tables_are_kept_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spool, "SPOOL_BYTES", 1000)
-    monkeypatch.setattr("tunesmith.data.readers.jsonlines.BATCH_ROWS", 10)
+    monkeypatch.setattr("tunesmith.data.spool.BATCH_ROWS", 10)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     rows = [{"text": f"text number {i}", "label": "ab"[i % 2], **({"more": "x"} if i > 70 else {})} for i in range(100)]
     path = tmp_path / "a.jsonl"
@@ -297,10 +297,31 @@ def test_large_tables_are_kept_on_disk(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_a_failed_read_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spool, "SPOOL_BYTES", 10)
-    monkeypatch.setattr("tunesmith.data.readers.jsonlines.BATCH_ROWS", 1)
+    monkeypatch.setattr("tunesmith.data.spool.BATCH_ROWS", 1)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     path = tmp_path / "a.jsonl"
     path.write_text('{"a": "long enough to be kept on disk"}\n{"a": "again"}\n[', encoding="utf-8")
     with pytest.raises(DataError, match="line 3"):
         read(str(path), PLAIN)
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.jsonl"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.csv", "text,label\n" + "alone\n" * 5),
+        ("a.jsonl", '{"text": "a", "label": "b"}\n' + "[]\n" * 5),
+        ("a.conll", "EU B-ORG\n" + "alone\n" * 5),
+    ],
+)
+def test_faults_are_told_together_up_to_a_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, content: str
+) -> None:
+    path = tmp_path / name
+    path.write_text(content, encoding="utf-8")
+    for limit, told in ((1000, 5), (3, 3)):
+        monkeypatch.setattr(spool, "MAX_FAULTS", limit)
+        with pytest.raises(DataError) as caught:
+            read(str(path), PLAIN)
+        places = [problem.split(": ")[1] for problem in caught.value.problems]
+        assert places == [f"line {number}" for number in range(2, 2 + told)]

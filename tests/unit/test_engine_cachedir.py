@@ -58,9 +58,9 @@ def test_the_budget_covers_the_whole_folder(tmp_path: Path) -> None:
     store = make(tmp_path, budget=3 * size)
     keys, states = fill(store, [40] * 6)
     store.commit()
-    assert 0 < store.stored < 6 and store.stored + store.refused == 6
+    assert 0 < len(store) < 6 and len(store) + store.refused == 6
     assert total_bytes(tmp_path) <= 3 * size
-    assert same(make(tmp_path).get(keys[: store.stored]), states[: 40 * store.stored])
+    assert same(make(tmp_path).get(keys[: len(store)]), states[: 40 * len(store)])
     assert "budget" in str(store.reason) and "\n" not in str(store.reason)
 
 
@@ -71,7 +71,7 @@ def test_no_budget_is_exceeded(tmp_path_factory: pytest.TempPathFactory, lengths
         store = make(folder, layers, budget)
         fill(store, lengths)
         store.commit()
-        assert total_bytes(folder) <= budget and store.stored + store.refused == len(lengths)
+        assert total_bytes(folder) <= budget and len(store) + store.refused == len(lengths)
 
 
 def test_what_was_used_longest_ago_makes_room(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ SOURCE = Path(__file__).parents[2] / "src" / "tunesmith"
 
 # From low to high; names in one row may import each other.
 LAYERS = [
-    {"errors", "registry", "yamltext", "memory", "config", "adaptconfig", "resolving"},
+    {"errors", "registry", "yamltext", "memory", "disk", "config", "adaptconfig", "resolving"},
     {"data"},
     {"evaluation"},
     {"tasks"},
@@ -120,7 +120,10 @@ def test_light_parts_import_nothing_heavy(file: Path) -> None:
     assert not wrong, "\n".join(wrong)
 
 
-@pytest.mark.parametrize("module", ["tunesmith", "tunesmith.cli", "tunesmith.data", "tunesmith.evaluation"])
+@pytest.mark.parametrize(
+    "module",
+    ["tunesmith", "tunesmith.cli", "tunesmith.data", "tunesmith.evaluation", "tunesmith.tasks", "tunesmith.methods"],
+)
 def test_importing_a_light_part_loads_nothing_heavy(module: str) -> None:
     code = f"import {module}, sys; print(sorted({HEAVY!r} & sys.modules.keys()))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

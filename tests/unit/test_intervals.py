@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 from scipy import stats
 
 from tunesmith.evaluation import intervals
-from tunesmith.evaluation.intervals import (
-    Score,
-    bootstrap,
-    paired_bootstrap,
-    paired_test,
-    score_classification,
-    score_multilabel,
-    score_regression,
+from tunesmith.evaluation.intervals import Score, bootstrap, paired_bootstrap, paired_test
+from tunesmith.evaluation.metrics import (
+    Statistics,
+    classification_statistics,
+    multilabel_statistics,
+    regression_statistics,
+    unweighted,
 )
-from tunesmith.evaluation.metrics import classification_scores, classification_statistics, regression_scores
+
+
+def classes(num_labels: int) -> Statistics:
+    return partial(classification_statistics, num_labels=num_labels)
 
 
 def make_rows(n: int = 200, num_labels: int = 3) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -37,8 +41,8 @@ def test_score_as_text_and_dictionary() -> None:
 
 def test_values_are_those_of_the_plain_metrics_and_lie_in_the_interval() -> None:
     gold, predicted, probabilities = make_rows()
-    scores = score_classification(gold, predicted, probabilities, 3, resamples=300, seed=1)
-    plain = classification_scores(gold, predicted, probabilities, 3)
+    scores = bootstrap(classes(3), (gold, predicted, probabilities), resamples=300, seed=1)
+    plain = unweighted(classes(3), (gold, predicted, probabilities))
     assert {name: score.value for name, score in scores.items()} == pytest.approx(plain)
     for name, score in scores.items():
         assert score.n == 200
@@ -51,8 +55,8 @@ def test_weighted_statistics_equal_those_of_the_resampled_rows() -> None:
     gold, predicted, probabilities = make_rows(60)
     drawn = np.random.default_rng(4).integers(60, size=60)
     weights = np.bincount(drawn, minlength=60).astype(float)[:, None]
-    weighted = classification_statistics(gold, predicted, probabilities, weights, num_labels=3)
-    plain = classification_scores(gold[drawn], predicted[drawn], probabilities[drawn], 3)
+    weighted = classes(3)(gold, predicted, probabilities, weights)
+    plain = unweighted(classes(3), (gold[drawn], predicted[drawn], probabilities[drawn]))
     assert {name: float(value[0]) for name, value in weighted.items()} == pytest.approx(plain)
 
 
@@ -61,15 +65,15 @@ def test_weighted_regression_equals_that_of_the_resampled_rows() -> None:
     gold, predicted = rng.normal(size=40).round(1), rng.normal(size=40).round(1)
     drawn = rng.integers(40, size=40)
     weights = np.bincount(drawn, minlength=40).astype(float)[:, None]
-    weighted = intervals.regression_statistics(gold, predicted, weights)
-    plain = regression_scores(gold[drawn], predicted[drawn])
+    weighted = regression_statistics(gold, predicted, weights)
+    plain = unweighted(regression_statistics, (gold[drawn], predicted[drawn]))
     assert {name: float(value[0]) for name, value in weighted.items()} == pytest.approx(plain)
 
 
 def test_accuracy_interval_has_the_binomial_width() -> None:
     gold = np.zeros(1000, int)
     predicted = np.repeat([0, 1], [900, 100])
-    score = score_classification(gold, predicted, None, 2, resamples=4000, seed=3)["accuracy"]
+    score = bootstrap(classes(2), (gold, predicted, None), resamples=4000, seed=3)["accuracy"]
     low, high = stats.binom.interval(0.95, 1000, 0.9)
     assert score.low == pytest.approx(low / 1000, abs=0.003)
     assert score.high == pytest.approx(high / 1000, abs=0.003)
@@ -77,18 +81,18 @@ def test_accuracy_interval_has_the_binomial_width() -> None:
 
 def test_intervals_depend_on_the_seed_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = make_rows()
-    first = score_classification(*rows, 3, resamples=150, seed=1)
+    first = bootstrap(classes(3), rows, resamples=150, seed=1)
     monkeypatch.setattr(intervals, "BLOCK_VALUES", 200)  # 16 resamples a block instead of 327
-    again = score_classification(*rows, 3, resamples=150, seed=1)
+    again = bootstrap(classes(3), rows, resamples=150, seed=1)
     for name, score in first.items():
         assert again[name].to_dict() == pytest.approx(score.to_dict(), rel=1e-12)
-    assert score_classification(*rows, 3, resamples=150, seed=2) != first
+    assert bootstrap(classes(3), rows, resamples=150, seed=2) != first
 
 
 def test_a_rare_class_does_not_spoil_the_interval() -> None:
     gold = np.array([0] * 30 + [1])
     probabilities = np.column_stack([np.linspace(0.9, 0.1, 31), np.linspace(0.1, 0.9, 31)])
-    scores = score_classification(gold, probabilities.argmax(axis=1), probabilities, 2, resamples=100, seed=0)
+    scores = bootstrap(classes(2), (gold, probabilities.argmax(axis=1), probabilities), resamples=100, seed=0)
     assert (scores["roc_auc"].low, scores["roc_auc"].value, scores["roc_auc"].high) == (1.0, 1.0, 1.0)
 
 
@@ -96,27 +100,26 @@ def test_a_rare_class_does_not_spoil_the_interval() -> None:
 def test_a_perfect_score_is_not_certain(n: int) -> None:
     gold = np.arange(n) % 2
     limits = stats.binomtest(n, n).proportion_ci(0.95, method="exact")
-    right = score_classification(gold, gold, None, 2, resamples=100, seed=0)["accuracy"]
+    right = bootstrap(classes(2), (gold, gold, None), resamples=100, seed=0)["accuracy"]
     assert (right.value, right.low, right.high) == (1.0, pytest.approx(limits.low), 1.0)
-    wrong = score_classification(gold, 1 - gold, None, 2, resamples=100, seed=0)["accuracy"]
+    wrong = bootstrap(classes(2), (gold, 1 - gold, None), resamples=100, seed=0)["accuracy"]
     assert (wrong.value, wrong.low, wrong.high) == (0.0, 0.0, pytest.approx(1 - limits.low))
-    same = paired_bootstrap(
-        intervals.multilabel_statistics, *[(gold[:, None] > 0, gold[:, None] > 0, None)] * 2, 100, 0
-    )
+    same = paired_bootstrap(multilabel_statistics, *[(gold[:, None] > 0, gold[:, None] > 0, None)] * 2, 100, 0)
     assert (same["accuracy"].low, same["accuracy"].high) == (0.0, 0.0)
 
 
 def test_multilabel_and_regression_are_scored() -> None:
     gold, _, probabilities = make_rows()
     sets = gold[:, None] == np.arange(3)
-    assert set(score_multilabel(sets, probabilities > 0.5, probabilities, resamples=100, seed=0)) == {
+    assert set(bootstrap(multilabel_statistics, (sets, probabilities > 0.5, probabilities), resamples=100, seed=0)) == {
         "accuracy",
         "macro_f1",
         "micro_f1",
         "weighted_f1",
         "roc_auc",
     }
-    assert set(score_regression(gold * 1.0, probabilities[:, 1], 100, 0)) == {"mae", "rmse", "pearson", "spearman"}
+    scores = bootstrap(regression_statistics, (gold * 1.0, probabilities[:, 1]), 100, 0)
+    assert set(scores) == {"mae", "rmse", "pearson", "spearman"}
 
 
 def test_own_statistic() -> None:

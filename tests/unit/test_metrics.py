@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,13 +17,28 @@ from tunesmith.errors import DataError, DivergedError
 from tunesmith.evaluation.calibration import reliability_bins
 from tunesmith.evaluation.metrics import (
     METRICS,
-    classification_scores,
+    classification_statistics,
     confusion_matrix,
     label_scores,
-    multilabel_scores,
+    multilabel_statistics,
     one_hot,
-    regression_scores,
+    regression_statistics,
+    unweighted,
 )
+
+
+def classification_scores(
+    gold: np.ndarray, predicted: np.ndarray, probabilities: np.ndarray | None, num_labels: int
+) -> dict[str, float]:
+    return unweighted(partial(classification_statistics, num_labels=num_labels), (gold, predicted, probabilities))
+
+
+def multilabel_scores(*arrays: np.ndarray | None) -> dict[str, float]:
+    return unweighted(multilabel_statistics, arrays)
+
+
+def regression_scores(*arrays: np.ndarray) -> dict[str, float]:
+    return unweighted(regression_statistics, arrays)
 
 
 def make_classification(seed: int, n: int, num_labels: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -143,7 +159,8 @@ def test_label_scores_and_confusion_matrix_equal_scikit_learn() -> None:
     gold, predicted, _ = make_classification(5, 80, 5)
     predicted[predicted == 4] = 0
     expected = reference.precision_recall_fscore_support(gold, predicted, labels=range(5), zero_division=0)
-    found = label_scores(one_hot(gold, 5), one_hot(predicted, 5))
+    actual, claimed = one_hot(gold, 5), one_hot(predicted, 5)
+    found = label_scores(actual & claimed, claimed, actual)
     np.testing.assert_allclose([[s.precision, s.recall, s.f1, s.support] for s in found], np.transpose(expected))
     np.testing.assert_array_equal(
         confusion_matrix(gold, predicted, 5), reference.confusion_matrix(gold, predicted, labels=range(5))

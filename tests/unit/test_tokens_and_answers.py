@@ -21,7 +21,8 @@ from tunesmith.data.spans import ANSWERS, SPANS
 from tunesmith.data.tags import entities
 from tunesmith.data.words import word_bounds
 from tunesmith.evaluation.answers import answer_scores, best_threshold
-from tunesmith.evaluation.spans import span_counts, span_statistics, type_scores
+from tunesmith.evaluation.metrics import label_scores
+from tunesmith.evaluation.spans import span_counts, span_statistics
 from tunesmith.predictor import Predictor
 from tunesmith.registry import lookup
 from tunesmith.tasks import TASKS
@@ -155,7 +156,7 @@ def test_span_scores_by_hand() -> None:
     counts = span_counts(gold, found, ["A", "B"])
     scores = {name: float(value[0]) for name, value in span_statistics(*counts, np.ones((3, 1))).items()}
     assert scores == pytest.approx({"span_precision": 1 / 3, "span_recall": 1 / 3, "span_f1": 1 / 3})
-    assert [(s.precision, s.recall, s.support) for s in type_scores(counts)] == [(0.5, 0.5, 2), (0.0, 0.0, 1)]
+    assert [(s.precision, s.recall, s.support) for s in label_scores(*counts)] == [(0.5, 0.5, 2), (0.0, 0.0, 1)]
 
 
 @given(data=st.data())
@@ -172,7 +173,7 @@ def test_span_scores_are_those_of_seqeval(data: Any) -> None:
         assert found[f"span_{name}"][0] == pytest.approx(judge(*sides, zero_division=0)), name
     if not counts[1].any() and not counts[2].any():
         return  # seqeval's report has no types to show
-    per_type = dict(zip(types, type_scores(counts), strict=True))
+    per_type = dict(zip(types, label_scores(*counts), strict=True))
     for name, wanted in classification_report(*sides, output_dict=True, zero_division=0).items():
         if name in per_type:
             one = per_type[name]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -11,10 +10,14 @@ import pyarrow.compute as pc
 
 from tunesmith.config import DataSettings
 from tunesmith.data import spans as cells
+from tunesmith.data.finder import Finder
 from tunesmith.data.records import RawTable
 from tunesmith.data.spool import TEXT
 from tunesmith.data.wording import counted
 from tunesmith.errors import DataError
+
+if TYPE_CHECKING:
+    from tunesmith.data.columns import Layout
 
 QUESTION, CONTEXT, ANSWERS = ("question", "query"), ("context", "passage", "paragraph"), ("answers", "answer")
 TOKENS, TAGS = ("tokens", "words"), ("ner_tags", "tags", "labels", "label", "ner")
@@ -23,29 +26,6 @@ GROUPS = ("title", "document", "doc_id")
 SAMPLE = 100
 
 Columns = tuple[dict[str, pa.Array | pa.ChunkedArray], list[str]]
-
-
-class Finder(Protocol):
-    """Looks for columns by name; see `tunesmith.data.columns`."""
-
-    def named(self, names: Iterable[str]) -> str | None: ...
-    def flagged(self, name: str | None, flag: str) -> str | None: ...
-    def text(self, flag: str | None) -> str | None: ...
-
-
-class Annotated(Protocol):
-    """The part of a layout that `annotated_columns` reads."""
-
-    @property
-    def text(self) -> str: ...
-    @property
-    def text_pair(self) -> str | None: ...
-    @property
-    def labels(self) -> tuple[str, ...]: ...
-    @property
-    def separator(self) -> str | None: ...
-
-
 Place = tuple[str, str, str | None, str | None, str]
 """Kind, text, second text, labels and form of an annotated table."""
 
@@ -115,11 +95,8 @@ def _holds_spans(raw: RawTable, column: str) -> bool:
     return any(cell.strip() != "[]" for cell in filled) and all(map(cells.looks_like_spans, filled))
 
 
-def annotated_columns(raw: RawTable, layout: Annotated, key: str | None) -> tuple[RawTable, Columns]:
+def annotated_columns(raw: RawTable, layout: Layout) -> tuple[RawTable, Columns]:
     """Columns ``text``, ``label`` and, for questions, ``text_pair`` of the rows that count, and notes.
-
-    Args:
-        key: name of the text inside a Label Studio task, or None.
 
     Returns:
         The table without rows that an annotator rejected or skipped (all of them where no labels are read), and its
@@ -145,7 +122,7 @@ def annotated_columns(raw: RawTable, layout: Annotated, key: str | None) -> tupl
         if label is not None:
             open_tasks = pa.array(cells.not_annotated(raw, label))
             raw, notes = _without(raw, open_tasks, "without an annotation, or skipped by the annotator,")
-        columns["text"], columns["label"], found = cells.studio_columns(raw, layout.text, label, key)
+        columns["text"], columns["label"], found = cells.studio_columns(raw, layout.text, label, layout.key)
     else:
         columns["text"] = pc.fill_null(raw.table[layout.text], "")
         columns["label"], found = (

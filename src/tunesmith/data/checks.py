@@ -11,7 +11,7 @@ from typing import Any, Literal, cast
 import numpy as np
 import pyarrow.compute as pc
 
-from tunesmith.data.keys import column_keys, label_codes, label_keys, text_keys
+from tunesmith.data.keys import LabelCodes, column_keys, label_codes, label_keys, text_keys
 from tunesmith.data.records import Records, Span
 from tunesmith.data.wording import SHOWN_ROWS, counted, name_list
 
@@ -82,14 +82,12 @@ class _Split:
         return np.asarray(self.records.table["label"].is_valid())
 
     @cached_property
-    def codes(self) -> tuple[list[str], np.ndarray, np.ndarray]:
+    def codes(self) -> LabelCodes:
         return label_codes(self.records)
 
     @cached_property
     def counts(self) -> dict[str, int]:
-        """Rows of each label, in the labels' order."""
-        names, _, codes = self.codes
-        return dict(zip(names, np.bincount(codes, minlength=len(names)).tolist(), strict=True))
+        return self.codes.counts
 
     def find(self, level: Level, code: str, message: str, advice: str, where: np.ndarray) -> Finding:
         """A finding about the rows `where` a bool array (n,) is true."""

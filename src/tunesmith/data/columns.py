@@ -147,7 +147,7 @@ def to_records(raw: RawTable, layout: Layout) -> Records:
     notes: list[str] = []
     columns: dict[str, pa.Array | pa.ChunkedArray]
     if layout.kind in ("ner", "qa"):
-        raw, (columns, notes) = annotated_columns(raw, layout, layout.key)
+        raw, (columns, notes) = annotated_columns(raw, layout)
     else:
         columns = {"text": pc.fill_null(raw.table[layout.text], "")}
         if layout.text_pair:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hashlib import blake2b
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -58,13 +59,28 @@ def is_list(column: pa.ChunkedArray) -> bool:
     return bool(pa.types.is_list(column.type) or pa.types.is_large_list(column.type))
 
 
-def label_codes(records: Records) -> tuple[list[str], np.ndarray, np.ndarray]:
+class LabelCodes(NamedTuple):
     """Every label of every row.
 
-    Returns:
-        The distinct labels in their sort order (C), and for each occurrence its row and the position of its label
-        in that order (two int64 arrays of one length). Rows without a label have no occurrence. Of spans the labels
-        are their types; rows with answers have the one label ``"answered"``.
+    Attributes:
+        names: the distinct labels in their sort order (C).
+        rows, codes: for each occurrence its row, and the position of its label in that order (int64).
+    """
+
+    names: list[str]
+    rows: np.ndarray
+    codes: np.ndarray
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Occurrences of each label, in their order."""
+        return dict(zip(self.names, np.bincount(self.codes, minlength=len(self.names)).tolist(), strict=True))
+
+
+def label_codes(records: Records) -> LabelCodes:
+    """Every label of every row; rows without a label have none.
+
+    Of spans the labels are their types; rows with answers have the one label ``"answered"``.
     """
     column = records.table["label"]
     if is_list(column):
@@ -85,4 +101,4 @@ def label_codes(records: Records) -> tuple[list[str], np.ndarray, np.ndarray]:
     order = sorted(range(len(names)), key=names.__getitem__)
     rank = np.empty(len(names), dtype=np.int64)
     rank[order] = np.arange(len(names))
-    return [names[i] for i in order], rows.astype(np.int64), rank[np.asarray(encoded.indices)]
+    return LabelCodes([names[i] for i in order], rows.astype(np.int64), rank[np.asarray(encoded.indices)])

@@ -7,11 +7,13 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tunesmith.data.jsontext import as_text
 from tunesmith.data.records import RawTable
 from tunesmith.data.wording import counted
 from tunesmith.errors import DataError, ResourceError
@@ -21,6 +23,7 @@ BATCH_ROWS = 16_384
 BATCH_CHARACTERS = 32 * 2**20
 FIELD_LIMIT = 10 * 2**20
 MAX_COLUMNS = 10_000
+MAX_FAULTS = 1000
 SURROGATE = re.compile("[\ud800-\udfff]")
 TEXT = pa.large_string()  # 64-bit offsets: a column may hold more than 2 GiB
 
@@ -98,6 +101,10 @@ class TableBuilder(Spool):
         self._path, self._unit = path, unit
         self._columns: dict[str, None] = {}
         self._rows: list[np.ndarray] = []
+        self._waiting: list[Mapping[str, Any]] = []
+        self._waiting_numbers: list[int] = []
+        self._waiting_characters = 0
+        self._faults: list[str] = []
 
     def __enter__(self) -> TableBuilder:
         return self
@@ -121,15 +128,52 @@ class TableBuilder(Spool):
         self._rows.append(numbers)
         self.add(pa.RecordBatch.from_arrays(arrays, names=list(self._columns)))
 
+    def append(self, number: int, row: Mapping[str, Any], characters: int = 0) -> None:
+        """Adds one row, when enough of them have come together.
+
+        Args:
+            number: the line or position at which it begins.
+            row: its values by name, nested ones as JSON holds them; of names that only other rows have it is null.
+            characters: its size, by which long rows are passed on sooner.
+
+        Raises:
+            DataError: as `extend`.
+        """
+        self._waiting.append(row)
+        self._waiting_numbers.append(number)
+        self._waiting_characters += characters
+        if len(self._waiting) == BATCH_ROWS or self._waiting_characters > BATCH_CHARACTERS:
+            self._pass_on()
+
+    def fault(self, number: int, message: str) -> None:
+        """Keeps what is wrong with a row, so that all is told at once when the table is finished.
+
+        Raises:
+            DataError: so much is wrong that reading on would tell nothing new.
+        """
+        self._faults.append(f"{self._path}: {self._unit} {number}: {message}")
+        if len(self._faults) == MAX_FAULTS:
+            raise DataError(self._faults)
+
     def finish(self, format: str, notes: Iterable[str] = ()) -> RawTable:
         """The table.
 
         Raises:
-            DataError: no rows were added.
+            DataError: there are faults, or no rows were added.
         """
+        if self._faults:
+            raise DataError(self._faults)
+        if self._waiting:
+            self._pass_on()
         if not any(len(rows) for rows in self._rows):
             raise DataError(f"{self._path}: no rows; expected a header or keys and at least one example")
         return RawTable(self.table(), np.concatenate(self._rows), self._path, format, tuple(notes))
+
+    def _pass_on(self) -> None:
+        rows, numbers = self._waiting, self._waiting_numbers
+        names = dict.fromkeys(name for row in rows for name in row)
+        self.extend({name: [as_text(row.get(name)) for row in rows] for name in names}, numbers)
+        self._waiting, self._waiting_numbers, self._waiting_characters = [], [], 0
 
     def _array(self, name: str, values: Iterable[str | None] | pa.Array, rows: np.ndarray) -> pa.Array:
         if isinstance(values, pa.Array):

@@ -29,6 +29,8 @@ from pathlib import Path
 
 import numpy as np
 
+from tunesmith.disk import sync
+
 MAGIC, SEALED, VERSION = b"TSSTATES", b"TSSEALED", 1
 HEADER = struct.Struct("<8sI32s")
 FOOTER = struct.Struct("<QQ8s8s")
@@ -159,7 +161,7 @@ class Writer:
         os.rename(self._unsealed, self.path)
         self.discard.detach()
         with suppress(OSError):  # it has its name; only whether that outlives a power cut is open
-            _sync_folder(os.path.dirname(self.path))
+            sync(os.path.dirname(self.path))
 
     def _write(self, data: bytes | memoryview) -> None:
         view, written = memoryview(data), 0
@@ -233,11 +235,3 @@ def _remove(path: str, descriptor: int) -> None:
 
 def _seal(header: bytes, index: bytes, end: int, rows: int) -> bytes:
     return hashlib.blake2b(header + index + struct.pack("<QQ", end, rows), digest_size=8).digest()
-
-
-def _sync_folder(folder: str) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

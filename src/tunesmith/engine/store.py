@@ -53,8 +53,7 @@ class StateStore:
 
     Attributes:
         folder: of this identity.
-        hits, misses: rows that were found when asked for, and rows that were not.
-        stored, refused: rows that were put and kept, and rows that were put and not kept.
+        refused: how many rows were put and not kept.
         damaged: name of a file → what is wrong with it; none of its rows, or not all, are used.
         reason: why nothing is stored (any more), or None.
 
@@ -73,7 +72,7 @@ class StateStore:
         self._identity = hashlib.sha256(self._facts).digest()
         self._root = folder or cachedir.cache_folder()
         self.folder = self._root / self._identity.hex()
-        self.hits = self.misses = self.stored = self.refused = 0
+        self.refused = 0
         self.damaged: dict[str, str] = {}
         self._rows: dict[bytes, Row] = {}
         self._writer: Writer | None = None
@@ -87,9 +86,6 @@ class StateStore:
     def __len__(self) -> int:
         return len(self._rows)
 
-    def __contains__(self, key: bytes) -> bool:
-        return key in self._rows
-
     @property
     def size(self) -> int:
         """Bytes of the states of all rows that can be read."""
@@ -102,8 +98,6 @@ class StateStore:
             (total tokens, width) in the store's dtype; None when a row is absent or damaged.
         """
         rows = [row for key in keys if (row := self._rows.get(key)) is not None]
-        self.hits += len(rows)
-        self.misses += len(keys) - len(rows)
         if len(rows) < len(keys):
             return None
         states = torch.empty((sum(row.length for row in rows), self.width), dtype=self.dtype)
@@ -194,7 +188,6 @@ class StateStore:
             problem = str(error.strerror)
         self._rows.pop(key, None)
         self._note_damage(row.path, problem)
-        self.hits, self.misses = self.hits - 1, self.misses + 1
         return False
 
     def _descriptor(self, path: str) -> int:
@@ -216,7 +209,6 @@ class StateStore:
             self.refused += 1
         else:
             self._rows[key] = Row(self._writer.path, offset, length, checksum)
-            self.stored += 1
 
     def _admits(self, size: int) -> bool:
         """Whether that many bytes may be written; evicts other identities where it must."""

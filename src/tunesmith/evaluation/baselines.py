@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +14,6 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression, Ridge
 
 from tunesmith.evaluation.metrics import one_hot
-
-Kind = Literal["classification", "multilabel", "regression"]
-Text = str | tuple[str, str | None]
 
 # The commonest n-grams are kept, so that long documents by the hundred thousand still fit in memory.
 MAX_FEATURES = 200_000
@@ -27,89 +24,71 @@ RIDGE_STRENGTH = 1.0
 
 @dataclass(frozen=True)
 class Baseline:
-    """What a baseline predicts for the test rows.
+    """What a baseline says of the test rows.
 
     Attributes:
         name: short name for tables.
-        description: what it is, in a sentence.
-        predicted: class ids int64 (n,), bool (n, C) for multi-label, float64 (n,) for regression.
-        probabilities: float64 (n, C), or None for regression.
+        answers: float (n, C), the probability of each label; of targets that are numbers (n,), the values.
         seconds: fitting and predicting, wall time.
     """
 
     name: str
-    description: str
-    predicted: NDArray[Any]
-    probabilities: NDArray[np.float64] | None
+    answers: NDArray[np.floating]
     seconds: float
 
 
-def tfidf_baseline(
-    train_texts: Sequence[Text], train_labels: NDArray[Any], test_texts: Sequence[Text], kind: Kind, seed: int
-) -> Baseline:
+def tfidf_baseline(train_texts: Sequence[str], targets: NDArray[Any], test_texts: Sequence[str], seed: int) -> Baseline:
     """TF-IDF of word 1- and 2-grams with a linear model: one-vs-rest logistic regression, or ridge regression.
 
     Where the training texts have no words, or all the same label, it is the majority baseline under its own name.
 
     Args:
-        train_texts: texts, or (text, text_pair) which are joined.
-        train_labels: class ids int (n,), bool (n, C) for multi-label, floats (n,) for regression.
+        train_texts: texts to learn from.
+        targets: class ids int (n,), 0 and 1 (n, C) where a text may have several labels, or numbers float (n,).
         test_texts: what is predicted.
-        kind: the task.
         seed: of the solver, where it uses one.
     """
     start = time.perf_counter()
-    linear = "ridge regression" if kind == "regression" else "logistic regression"
-    name, description = f"TF-IDF + {linear}", f"TF-IDF of word 1- and 2-grams (sublinear) with {linear}"
+    name = f"TF-IDF + {'ridge' if _are_numbers(targets) else 'logistic'} regression"
     vectorizer = TfidfVectorizer(
         ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"(?u)\w+", max_features=MAX_FEATURES, dtype=np.float64
     )
     try:
-        train = vectorizer.fit_transform([_joined(text) for text in train_texts])
+        train = vectorizer.fit_transform(train_texts)
     except ValueError:  # no word in any text
-        majority = majority_baseline(train_labels, len(test_texts), kind)
-        return Baseline(name, description, majority.predicted, majority.probabilities, time.perf_counter() - start)
-    test = vectorizer.transform([_joined(text) for text in test_texts])
-    probabilities = None
-    if kind == "regression":
-        predicted = Ridge(RIDGE_STRENGTH, random_state=seed).fit(train, train_labels).predict(test)
-    elif kind == "multilabel":
-        probabilities = _one_vs_rest(train, train_labels, test, seed)
-        predicted = probabilities >= 0.5
+        return Baseline(name, majority_baseline(targets, len(test_texts)).answers, time.perf_counter() - start)
+    test = vectorizer.transform(test_texts)
+    if _are_numbers(targets):
+        answers = Ridge(RIDGE_STRENGTH, random_state=seed).fit(train, targets).predict(test)
     else:
-        probabilities = _one_vs_rest(train, _indicators(train_labels), test, seed)
-        probabilities /= probabilities.sum(axis=1, keepdims=True)
-        predicted = probabilities.argmax(axis=1)
-    return Baseline(name, description, predicted, probabilities, time.perf_counter() - start)
+        answers = _one_vs_rest(train, _indicators(targets), test, seed)
+        if targets.ndim == 1:
+            answers /= answers.sum(axis=1, keepdims=True)
+    return Baseline(name, answers, time.perf_counter() - start)
 
 
-def majority_baseline(train_labels: NDArray[Any], num_rows: int, kind: Kind) -> Baseline:
-    """The commonest class (or the labels that at least half the rows have, or the mean) for every one of `num_rows`.
+def majority_baseline(targets: NDArray[Any], num_rows: int) -> Baseline:
+    """The frequency of each label in training, or the mean of numbers, for every one of `num_rows`.
 
-    Probabilities are the frequencies in training; labels as in `tfidf_baseline`.
+    Args:
+        targets: as in `tfidf_baseline`.
     """
     start = time.perf_counter()
-    if kind == "regression":
-        predicted, probabilities = np.full(num_rows, np.mean(train_labels)), None
-        description = "the mean of the training targets for every row"
-    else:
-        indicators = train_labels if kind == "multilabel" else _indicators(train_labels)
-        probabilities = np.tile(indicators.mean(axis=0), (num_rows, 1))
-        predicted = probabilities >= 0.5 if kind == "multilabel" else probabilities.argmax(axis=1)
-        description = "the commonest training label for every row"
-    return Baseline("majority", description, predicted, probabilities, time.perf_counter() - start)
+    values = targets if _are_numbers(targets) else _indicators(targets)
+    answers = np.repeat(values.mean(axis=0)[None], num_rows, axis=0)
+    return Baseline("majority", answers, time.perf_counter() - start)
 
 
-def _joined(text: Text) -> str:
-    return text if isinstance(text, str) else "\n".join(part for part in text if part)
+def _are_numbers(targets: NDArray[Any]) -> bool:
+    return targets.ndim == 1 and np.issubdtype(targets.dtype, np.floating)
 
 
-def _indicators(ids: NDArray[np.integer]) -> NDArray[np.bool_]:
-    return one_hot(ids, int(ids.max()) + 1)
+def _indicators(targets: NDArray[Any]) -> NDArray[Any]:
+    return targets if targets.ndim == 2 else one_hot(targets, int(targets.max()) + 1)
 
 
 def _one_vs_rest(
-    train: sparse.csr_matrix, labels: NDArray[np.bool_], test: sparse.csr_matrix, seed: int
+    train: sparse.csr_matrix, labels: NDArray[Any], test: sparse.csr_matrix, seed: int
 ) -> NDArray[np.float64]:
     """Probability (m, C) of each label on its own; a label that all or no training rows have keeps that share.
 

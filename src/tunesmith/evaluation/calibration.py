@@ -28,9 +28,9 @@ class ReliabilityBin:
     accuracy: float
 
 
-def assign_bins(confidence: NDArray[np.floating], num_bins: int = NUM_BINS) -> NDArray[np.int64]:
+def assign_bins(confidence: NDArray[np.floating]) -> NDArray[np.int64]:
     """Index (n,) of the equal-width, right-closed bin of each confidence (n,) in [0, 1]; 0 falls into the first."""
-    bins: NDArray[np.int64] = np.clip(np.ceil(confidence * num_bins).astype(np.int64) - 1, 0, num_bins - 1)
+    bins: NDArray[np.int64] = np.clip(np.ceil(confidence * NUM_BINS).astype(np.int64) - 1, 0, NUM_BINS - 1)
     return bins
 
 
@@ -46,25 +46,22 @@ def confidence_and_correctness(
     return probabilities.max(axis=1).astype(np.float64), probabilities.argmax(axis=1) == gold
 
 
-def reliability_bins(
-    probabilities: NDArray[np.floating], gold: NDArray[np.integer], num_bins: int = NUM_BINS
-) -> list[ReliabilityBin]:
-    """The bins of a reliability diagram (Guo et al. 2017, "On Calibration of Modern Neural Networks").
+def reliability_bins(probabilities: NDArray[np.floating], gold: NDArray[np.integer]) -> list[ReliabilityBin]:
+    """The equal-width bins of a reliability diagram (Guo et al. 2017, "On Calibration of Modern Neural Networks").
 
     The expected calibration error `ece` is the mean of ``|accuracy - confidence|`` over the bins, weighted by `count`.
 
     Args:
         probabilities: float (n, C), rows summing to 1.
         gold: class ids (n,).
-        num_bins: equal-width bins of [0, 1].
     """
     confidence, correct = confidence_and_correctness(probabilities, gold)
-    bins = assign_bins(confidence, num_bins)
-    counts = np.bincount(bins, minlength=num_bins)
+    bins = assign_bins(confidence)
+    counts = np.bincount(bins, minlength=NUM_BINS)
     with np.errstate(invalid="ignore"):
-        mean_confidence = np.bincount(bins, confidence, num_bins) / counts
-        accuracy = np.bincount(bins, correct, num_bins) / counts
+        mean_confidence = np.bincount(bins, confidence, NUM_BINS) / counts
+        accuracy = np.bincount(bins, correct, NUM_BINS) / counts
     return [
-        ReliabilityBin(i / num_bins, (i + 1) / num_bins, int(counts[i]), float(mean_confidence[i]), float(accuracy[i]))
-        for i in range(num_bins)
+        ReliabilityBin(i / NUM_BINS, (i + 1) / NUM_BINS, int(counts[i]), float(mean_confidence[i]), float(accuracy[i]))
+        for i in range(NUM_BINS)
     ]

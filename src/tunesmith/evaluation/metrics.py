@@ -7,6 +7,7 @@ from the same lines of code. The sums are sparse products, so a thousand resampl
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -19,50 +20,113 @@ from tunesmith.evaluation.calibration import NUM_BINS, assign_bins, confidence_a
 
 Floats = NDArray[np.float64]
 Scores = dict[str, Floats]
+Statistics = Callable[..., Scores]
+Arrays = tuple[NDArray[Any] | None, ...]
 
 
 class Metric(NamedTuple):
     """What a metric's name stands for.
 
     Attributes:
-        higher_is_better: direction.
+        title: its name for people.
+        meaning: what it says, in a few words.
         tasks: names of the tasks it is defined for.
         is_proportion: a share of something, shown in percent.
+        higher_is_better: direction.
     """
 
-    higher_is_better: bool
+    title: str
+    meaning: str
     tasks: tuple[str, ...]
-    is_proportion: bool
+    is_proportion: bool = True
+    higher_is_better: bool = True
 
 
-_LABELS = ("classification", "multilabel")
+_LABEL, _LABELS, _NUMBER = ("classification",), ("classification", "multilabel"), ("regression",)
 METRICS = {
-    "accuracy": Metric(True, _LABELS, True),
-    "macro_f1": Metric(True, _LABELS, True),
-    "micro_f1": Metric(True, _LABELS, True),
-    "weighted_f1": Metric(True, _LABELS, True),
-    "mcc": Metric(True, ("classification",), False),
-    "roc_auc": Metric(True, _LABELS, False),
-    "ece": Metric(False, ("classification",), True),
-    "mae": Metric(False, ("regression",), False),
-    "rmse": Metric(False, ("regression",), False),
-    "pearson": Metric(True, ("regression",), False),
-    "spearman": Metric(True, ("regression",), False),
-    "span_precision": Metric(True, ("ner",), True),
-    "span_recall": Metric(True, ("ner",), True),
-    "span_f1": Metric(True, ("ner",), True),
-    "exact_match": Metric(True, ("qa",), True),
-    "answer_f1": Metric(True, ("qa",), True),
+    "accuracy": Metric("Accuracy", "rows answered entirely right", _LABELS),
+    "macro_f1": Metric("Macro F1", "mean F1 over labels, each counting the same", _LABELS),
+    "micro_f1": Metric("Micro F1", "F1 over all decisions, each counting the same", _LABELS),
+    "weighted_f1": Metric("Weighted F1", "mean F1 over labels, by their frequency", _LABELS),
+    "mcc": Metric("Matthews correlation", "agreement beyond chance, from −1 to 1", _LABEL, False),
+    "roc_auc": Metric("ROC AUC", "chance that a right label outranks a wrong one", _LABELS, False),
+    "ece": Metric(
+        "Calibration error", "mean gap between confidence and accuracy; lower is better", _LABEL, higher_is_better=False
+    ),
+    "mae": Metric(
+        "Mean absolute error", "mean distance from the target, in its unit; lower is better", _NUMBER, False, False
+    ),
+    "rmse": Metric(
+        "Root mean squared error",
+        "as the error above, large misses counting more; lower is better",
+        _NUMBER,
+        False,
+        False,
+    ),
+    "pearson": Metric("Pearson correlation", "linear agreement with the target", _NUMBER, False),
+    "spearman": Metric("Spearman correlation", "agreement in order with the target", _NUMBER, False),
+    "span_precision": Metric("Span precision", "found spans that are exactly right", ("ner",)),
+    "span_recall": Metric("Span recall", "true spans that are found exactly", ("ner",)),
+    "span_f1": Metric("Span F1", "harmonic mean of span precision and recall", ("ner",)),
+    "exact_match": Metric("Exact match", "answers that match word for word", ("qa",)),
+    "answer_f1": Metric("Answer F1", "word overlap of answers", ("qa",)),
 }
 
 
-def classification_scores(
+@dataclass(frozen=True)
+class LabelScores:
+    """Scores of one label; `support` is its number of rows in gold. An undefined ratio is 0."""
+
+    precision: float
+    recall: float
+    f1: float
+    support: int
+
+
+def label_scores(right: NDArray[Any], claimed: NDArray[Any], actual: NDArray[Any]) -> list[LabelScores]:
+    """Precision, recall and F1 of each of C labels.
+
+    Args:
+        right, claimed, actual: (n, C), of each row the answers that are right, that were given, and that are true; bool
+            (for class ids see `one_hot`), or how many.
+    """
+    hits, found, wanted = (part.sum(axis=0) for part in (right, claimed, actual))
+    columns = (ratio(hits, found), ratio(hits, wanted), ratio(2 * hits, found + wanted), wanted)
+    return [LabelScores(float(p), float(r), float(f), int(s)) for p, r, f, s in zip(*columns, strict=True)]
+
+
+def one_hot(ids: NDArray[np.integer], num_labels: int) -> NDArray[np.bool_]:
+    """Class ids (n,) as a bool matrix (n, num_labels)."""
+    matrix: NDArray[np.bool_] = np.equal.outer(ids, np.arange(num_labels))
+    return matrix
+
+
+def confusion_matrix(gold: NDArray[np.integer], predicted: NDArray[np.integer], num_labels: int) -> NDArray[np.int64]:
+    """Counts (C, C): rows of class i that were predicted as class j."""
+    pairs = np.asarray(gold, np.int64) * num_labels + predicted
+    return np.bincount(pairs, minlength=num_labels**2).reshape(num_labels, num_labels)
+
+
+def unweighted(statistics: Statistics, arrays: Arrays) -> dict[str, float]:
+    """Every score on the rows as they are.
+
+    Args:
+        statistics: ``(*arrays, weights) -> {name: (B,)}``, as the functions below.
+        arrays: what is scored, with equal first axis; None is passed through.
+    """
+    rows = next(len(array) for array in arrays if array is not None)
+    return {name: float(value[0]) for name, value in statistics(*arrays, np.ones((rows, 1))).items()}
+
+
+def classification_statistics(
     gold: NDArray[np.integer],
     predicted: NDArray[np.integer],
     probabilities: NDArray[np.floating] | None,
+    weights: Floats,
+    *,
     num_labels: int,
-) -> dict[str, float]:
-    """Scores of single-label classification.
+) -> Scores:
+    """Scores of single-label classification, for each column of `weights` (n, B): (B,), NaN where undefined.
 
     Args:
         gold: class ids (n,) in [0, num_labels).
@@ -80,83 +144,6 @@ def classification_scores(
         DivergedError: a probability is not finite.
         ValueError: shapes or class ids do not fit together.
     """
-    return _unweighted(classification_statistics, gold, predicted, probabilities, num_labels=num_labels)
-
-
-def multilabel_scores(
-    gold: NDArray[np.bool_], predicted: NDArray[np.bool_], probabilities: NDArray[np.floating] | None
-) -> dict[str, float]:
-    """Scores of multi-label classification.
-
-    Args:
-        gold: bool (n, C), whether row i has label c.
-        predicted: bool (n, C).
-        probabilities: float (n, C), each in [0, 1]; without them `roc_auc` is left out.
-
-    Returns:
-        `accuracy` (the whole set is right); `macro_f1` and `weighted_f1` over the labels that occur in gold or
-        predicted; `micro_f1`; all F1 scores are 0 where nothing occurs; `roc_auc`, the mean over labels that some
-        rows have and some have not, left out where there is none.
-
-    Raises:
-        DataError: there are no rows.
-        DivergedError: a probability is not finite.
-        ValueError: shapes do not fit together.
-    """
-    return _unweighted(multilabel_statistics, gold, predicted, probabilities)
-
-
-def regression_scores(gold: NDArray[np.floating], predicted: NDArray[np.floating]) -> dict[str, float]:
-    """Scores of regression on floats (n,): `mae` and `rmse` in the unit of the target, `pearson`, `spearman`.
-
-    A correlation with a constant is undefined and reported as 0.
-
-    Raises:
-        DataError: there are no rows.
-        DivergedError: a prediction is not finite.
-        ValueError: shapes do not fit together.
-    """
-    return _unweighted(regression_statistics, gold, predicted)
-
-
-@dataclass(frozen=True)
-class LabelScores:
-    """Scores of one label; `support` is its number of rows in gold. An undefined ratio is 0."""
-
-    precision: float
-    recall: float
-    f1: float
-    support: int
-
-
-def label_scores(gold: NDArray[np.bool_], predicted: NDArray[np.bool_]) -> list[LabelScores]:
-    """Precision, recall and F1 of each of C labels, from bool matrices (n, C) (class ids: see `one_hot`)."""
-    hits, actual, claimed = (matrix.sum(axis=0) for matrix in (gold & predicted, gold, predicted))
-    columns = (ratio(hits, claimed), ratio(hits, actual), ratio(2 * hits, actual + claimed), actual)
-    return [LabelScores(float(p), float(r), float(f), int(s)) for p, r, f, s in zip(*columns, strict=True)]
-
-
-def one_hot(ids: NDArray[np.integer], num_labels: int) -> NDArray[np.bool_]:
-    """Class ids (n,) as a bool matrix (n, num_labels)."""
-    matrix: NDArray[np.bool_] = np.equal.outer(ids, np.arange(num_labels))
-    return matrix
-
-
-def confusion_matrix(gold: NDArray[np.integer], predicted: NDArray[np.integer], num_labels: int) -> NDArray[np.int64]:
-    """Counts (C, C): rows of class i that were predicted as class j."""
-    pairs = np.asarray(gold, np.int64) * num_labels + predicted
-    return np.bincount(pairs, minlength=num_labels**2).reshape(num_labels, num_labels)
-
-
-def classification_statistics(
-    gold: NDArray[np.integer],
-    predicted: NDArray[np.integer],
-    probabilities: NDArray[np.floating] | None,
-    weights: Floats,
-    *,
-    num_labels: int,
-) -> Scores:
-    """As `classification_scores`, for each column of `weights` (n, B); values are (B,), NaN where undefined."""
     shapes = (gold.shape, (gold.size, num_labels) if probabilities is not None else None)
     _validate((gold, predicted), probabilities, expected=shapes)
     if min(gold.min(), predicted.min()) < 0 or max(gold.max(), predicted.max()) >= num_labels:
@@ -181,7 +168,21 @@ def classification_statistics(
 def multilabel_statistics(
     gold: NDArray[np.bool_], predicted: NDArray[np.bool_], probabilities: NDArray[np.floating] | None, weights: Floats
 ) -> Scores:
-    """As `multilabel_scores`, for each column of `weights` (n, B); values are (B,), NaN where undefined."""
+    """Scores of multi-label classification, for each column of `weights` (n, B): (B,), NaN where undefined.
+
+    Args:
+        gold: bool (n, C), whether row i has label c.
+        predicted: bool (n, C).
+        probabilities: float (n, C), each in [0, 1]; without them `roc_auc` is left out.
+
+    Returns:
+        `accuracy` (the whole set is right); `macro_f1` and `weighted_f1` over the labels that occur in gold or
+        predicted; `micro_f1`; all F1 scores are 0 where nothing occurs; `roc_auc`, the mean over labels that some
+        rows have and some have not, left out where there is none.
+
+    Raises:
+        DataError, DivergedError, ValueError: as `classification_statistics`.
+    """
     _validate((gold, predicted), probabilities, expected=(gold.shape, gold.shape))
     exact = (gold == predicted).all(axis=1)
     counts = [sparse.csr_array(matrix.T, dtype=np.float64) @ weights for matrix in (gold & predicted, gold, predicted)]
@@ -193,7 +194,14 @@ def multilabel_statistics(
 
 
 def regression_statistics(gold: NDArray[np.floating], predicted: NDArray[np.floating], weights: Floats) -> Scores:
-    """As `regression_scores`, for each column of `weights` (n, B); values are (B,)."""
+    """Scores of regression on floats (n,), for each column of `weights` (n, B): (B,).
+
+    `mae` and `rmse` in the unit of the target, `pearson`, `spearman`; a correlation with a constant is undefined and
+    reported as 0.
+
+    Raises:
+        DataError, DivergedError, ValueError: as `classification_statistics`.
+    """
     _validate((gold, predicted), predicted, expected=(gold.shape, gold.shape))
     error, total = predicted - gold, weights.sum(axis=0)
     return {
@@ -202,13 +210,6 @@ def regression_statistics(gold: NDArray[np.floating], predicted: NDArray[np.floa
         "pearson": _correlation(gold[:, None].astype(np.float64), predicted[:, None].astype(np.float64), weights),
         "spearman": _correlation(_midranks(gold, weights), _midranks(predicted, weights), weights),
     }
-
-
-def _unweighted(statistics: Any, *arrays: NDArray[Any] | None, **options: int) -> dict[str, float]:
-    first = arrays[0]
-    assert first is not None
-    scores = statistics(*arrays, np.ones((len(first), 1)), **options)
-    return {name: float(value[0]) for name, value in scores.items()}
 
 
 def _validate(

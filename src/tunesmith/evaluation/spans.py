@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from tunesmith.evaluation.metrics import Floats, LabelScores, Scores, ratio
+from tunesmith.evaluation.metrics import Floats, Scores, ratio
 
 Entity = tuple[int, int, str]
 Counts = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
@@ -60,10 +60,3 @@ def by_document(counts: Counts, document: NDArray[np.int64]) -> Counts:
     for total, part in zip(sums, counts, strict=True):
         np.add.at(total, document, part)
     return sums[0], sums[1], sums[2]
-
-
-def type_scores(counts: Counts) -> list[LabelScores]:
-    """Precision, recall, F1 and number of annotated entities of each type."""
-    hits, found, wanted = (part.sum(axis=0) for part in counts)
-    columns = (ratio(hits, found), ratio(hits, wanted), ratio(2 * hits, found + wanted), wanted)
-    return [LabelScores(float(p), float(r), float(f), int(n)) for p, r, f, n in zip(*columns, strict=True)]

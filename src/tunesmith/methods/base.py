@@ -37,17 +37,22 @@ class Defaults:
 
 
 class Method(Protocol):
-    """A way of adapting a model. `apply` is called once, before the optimizer is made."""
+    """A way of adapting a model; what has a body suits one that trains a fixed set of the model's own parameters.
+
+    `apply` is called once, before the optimizer is made.
+    """
 
     name: ClassVar[str]
-    solves_head: ClassVar[bool]
-    """The head is solved for directly from pooled vectors (`HeadSolver`); no steps are taken."""
+    solves_head: ClassVar[bool] = False
+    """The head is solved for directly from pooled vectors, by `solve`; no steps are taken."""
+    settings: MethodSettings
 
-    def __init__(self, settings: MethodSettings) -> None: ...
+    def __init__(self, settings: MethodSettings) -> None:
+        self.settings = settings
 
     def defaults(self, model: nn.Module, rows: int) -> Defaults:
         """Hyperparameters for this model and this number of training rows."""
-        ...
+        return usual_defaults(model, rows)
 
     def apply(self, model: nn.Module) -> nn.Module:
         """Choose what is trained (`requires_grad`), or wrap the model.
@@ -59,19 +64,14 @@ class Method(Protocol):
 
     def parameter_groups(self, model: nn.Module, training: TrainingSettings) -> list[dict[str, Any]]:
         """Optimizer groups over every parameter that is trained at any time of the run."""
-        ...
+        return grouped_parameters(model, training, (n for n, p in model.named_parameters() if p.requires_grad))
 
     def begin_epoch(self, model: nn.Module, epoch: int, epochs: int) -> None:
         """Change what is trained as the run goes on; must depend on its arguments alone, so that a run can resume."""
-        ...
 
     def finish(self, model: nn.Module) -> nn.Module:
         """The plain model, adapters merged; calling it twice changes nothing."""
-        ...
-
-
-class HeadSolver(Protocol):
-    """A method with `solves_head`."""
+        return model
 
     def solve(
         self,
@@ -84,6 +84,8 @@ class HeadSolver(Protocol):
     ) -> dict[str, float]:
         """Set the final linear layer to the optimum for pooled vectors (n, hidden) float32 and their targets.
 
+        Only methods with `solves_head` are asked to.
+
         Args:
             targets: (n,) int64 class ids, (n, labels) float32 for multi-label, or (n,) float32 for regression.
             weights: (n,) how much each row counts; None for all the same.
@@ -93,25 +95,7 @@ class HeadSolver(Protocol):
         Returns:
             What was chosen, for the run's record (the regularisation strength).
         """
-        ...
-
-
-class InPlaceMethod:
-    """Base of the methods that train the model's own parameters for a fixed set of them."""
-
-    solves_head: ClassVar[bool] = False
-
-    def __init__(self, settings: MethodSettings) -> None:
-        self.settings = settings
-
-    def parameter_groups(self, model: nn.Module, training: TrainingSettings) -> list[dict[str, Any]]:
-        return grouped_parameters(model, training, (n for n, p in model.named_parameters() if p.requires_grad))
-
-    def begin_epoch(self, model: nn.Module, epoch: int, epochs: int) -> None:
-        """Nothing changes between epochs."""
-
-    def finish(self, model: nn.Module) -> nn.Module:
-        return model
+        raise NotImplementedError
 
 
 def backbone_parameters(model: nn.Module) -> int:

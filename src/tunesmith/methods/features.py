@@ -21,7 +21,7 @@ from torch import nn
 
 from tunesmith.config import TrainingSettings
 from tunesmith.errors import DataError
-from tunesmith.methods.base import Defaults, InPlaceMethod, train_only, usual_defaults
+from tunesmith.methods.base import Defaults, Method, train_only, usual_defaults
 from tunesmith.models.heads import final_linear
 
 STRENGTHS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
@@ -36,7 +36,7 @@ Solution = tuple[np.ndarray, np.ndarray, float]
 """Weights (labels, hidden), biases (labels,), inverse regularisation strength."""
 
 
-class Features(InPlaceMethod):
+class Features(Method):
     """Freeze the backbone and solve for the last linear layer."""
 
     name: ClassVar[str] = "features"

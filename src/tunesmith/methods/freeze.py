@@ -8,11 +8,11 @@ from typing import ClassVar
 from torch import nn
 
 from tunesmith.errors import ModelError
-from tunesmith.methods.base import Defaults, InPlaceMethod, train_only, usual_defaults
+from tunesmith.methods.base import Defaults, Method, train_only, usual_defaults
 from tunesmith.models.blocks import find_blocks
 
 
-class Freeze(InPlaceMethod):
+class Freeze(Method):
     """Train the head, what is above the layers, and the last `trainable_layers` layers."""
 
     name: ClassVar[str] = "freeze"

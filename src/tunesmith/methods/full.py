@@ -6,16 +6,13 @@ from typing import ClassVar
 
 from torch import nn
 
-from tunesmith.methods.base import Defaults, InPlaceMethod, train_only, usual_defaults
+from tunesmith.methods.base import Method, train_only
 
 
-class Full(InPlaceMethod):
+class Full(Method):
     """Train every parameter of the model."""
 
     name: ClassVar[str] = "full"
-
-    def defaults(self, model: nn.Module, rows: int) -> Defaults:
-        return usual_defaults(model, rows)
 
     def apply(self, model: nn.Module) -> nn.Module:
         train_only(model, (name for name, _ in model.named_parameters()))

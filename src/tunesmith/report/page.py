@@ -9,14 +9,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from tunesmith.evaluation.intervals import Score
 from tunesmith.evaluation.metrics import METRICS
 from tunesmith.report import charts, summary
 from tunesmith.report.evidence import Evidence, gather, label_counts, read_lines
 from tunesmith.report.summary import Column, Run
-from tunesmith.report.text import MEANINGS, duration, interval_text, plain, setting, title, value_text, visible
+from tunesmith.report.text import interval_text, template, title, value_text, visible
 
 MAX_MATRIX = 30
 MAX_BARS = 30
@@ -54,21 +52,8 @@ def write_report(folder: Path, run: Run) -> Path:
         "commands": _commands(folder, run),
     }
     path = folder / "report.html"
-    _write(path, environment().get_template("report.html.j2").render(content))
+    _write(path, template("report.html.j2").render(content))
     return path
-
-
-def environment() -> Environment:
-    """Jinja with every value escaped, and undefined names refused."""
-    found = Environment(
-        loader=PackageLoader("tunesmith.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    found.filters |= {"visible": visible, "plain": plain, "setting": setting, "duration": duration}
-    return found
 
 
 def _write(path: Path, text: str) -> None:
@@ -95,7 +80,7 @@ def _scores(run: Run, split: str | None) -> dict[str, Any]:
     rows = [
         {
             "title": title(name),
-            "meaning": MEANINGS[name],
+            "meaning": METRICS[name].meaning,
             "is_main": name == metric,
             "cells": [_cell(name, column.scores.get(name)) for column in columns],
         }

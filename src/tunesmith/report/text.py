@@ -7,48 +7,14 @@ import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+
 from tunesmith.evaluation.intervals import Score
 from tunesmith.evaluation.metrics import METRICS
 
 JOINERS = "\u200c\u200d"  # needed inside words of some scripts and inside emoji
 SHOWN_CHARACTERS = 300
 
-TITLES = {
-    "accuracy": "Accuracy",
-    "macro_f1": "Macro F1",
-    "micro_f1": "Micro F1",
-    "weighted_f1": "Weighted F1",
-    "mcc": "Matthews correlation",
-    "roc_auc": "ROC AUC",
-    "ece": "Calibration error",
-    "mae": "Mean absolute error",
-    "rmse": "Root mean squared error",
-    "pearson": "Pearson correlation",
-    "spearman": "Spearman correlation",
-    "span_precision": "Span precision",
-    "span_recall": "Span recall",
-    "span_f1": "Span F1",
-    "exact_match": "Exact match",
-    "answer_f1": "Answer F1",
-}
-MEANINGS = {
-    "accuracy": "rows answered entirely right",
-    "macro_f1": "mean F1 over labels, each counting the same",
-    "micro_f1": "F1 over all decisions, each counting the same",
-    "weighted_f1": "mean F1 over labels, by their frequency",
-    "mcc": "agreement beyond chance, from −1 to 1",
-    "roc_auc": "chance that a right label outranks a wrong one",
-    "ece": "mean gap between confidence and accuracy; lower is better",
-    "mae": "mean distance from the target, in its unit; lower is better",
-    "rmse": "as the error above, large misses counting more; lower is better",
-    "pearson": "linear agreement with the target",
-    "spearman": "agreement in order with the target",
-    "span_precision": "found spans that are exactly right",
-    "span_recall": "true spans that are found exactly",
-    "span_f1": "harmonic mean of span precision and recall",
-    "exact_match": "answers that match word for word",
-    "answer_f1": "word overlap of answers",
-}
 METHODS = {
     "full": "full fine-tuning",
     "features": "frozen features, linear head",
@@ -87,7 +53,7 @@ def markdown(value: Any, limit: int | None = None) -> str:
 
 def title(metric: str) -> str:
     """A metric's name for people."""
-    return TITLES.get(metric, visible(metric))
+    return METRICS[metric].title if metric in METRICS else visible(metric)
 
 
 def value_text(metric: str, value: float) -> str:
@@ -128,6 +94,22 @@ def plain(value: Any) -> str:
 def setting(value: Any) -> str:
     """A value of the configuration, integers (seeds, sizes) as they are typed."""
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else plain(value)
+
+
+def template(name: str) -> Template:
+    """A template of this folder; undefined names are refused, and in HTML every value is escaped.
+
+    In Markdown every untrusted value goes through the filter `md` instead.
+    """
+    found = Environment(
+        loader=PackageLoader("tunesmith.report"),
+        autoescape=name.endswith(".html.j2"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    found.filters |= {"visible": visible, "md": markdown, "plain": plain, "setting": setting, "duration": duration}
+    return found.get_template(name)
 
 
 def _shown(character: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
@@ -11,7 +11,8 @@ import numpy as np
 import torch
 
 from tunesmith.data.records import Label, Records
-from tunesmith.evaluation.intervals import Score
+from tunesmith.evaluation.intervals import Score, bootstrap, paired_bootstrap, paired_test
+from tunesmith.evaluation.metrics import Statistics, unweighted
 from tunesmith.tasks.encoding import Features, Length
 from tunesmith.tasks.losses import Loss
 
@@ -131,7 +132,7 @@ class Answered:
 
 
 class Task(Protocol):
-    """One kind of learning problem over texts.
+    """One kind of learning problem over texts; what has a body is the same for most.
 
     What a model says of the records is called `outputs`, and what they are scored against `targets`; their form is the
     task's own. Targets of single labels are int64 (n,), of multi-label float32 (n, labels), of regression float32 (n,).
@@ -187,7 +188,7 @@ class Task(Protocol):
 
     def model_logits(self, outputs: Any, attention_mask: torch.Tensor) -> torch.Tensor:
         """What the loss and `outputs` read, from what the model returns: (n, labels) or (n, length, labels)."""
-        ...
+        return outputs["logits"]  # type: ignore[no-any-return]
 
     def outputs(self, logits: np.ndarray, features: Features, space: LabelSpace) -> Any:
         """What the model says of each record.
@@ -202,9 +203,22 @@ class Task(Protocol):
         """Predictions in the order of the records."""
         ...
 
+    def statistics(self, space: LabelSpace) -> Statistics:
+        """The metrics of the task as a function of `arrays` and the weights of their rows."""
+        ...
+
+    def arrays(self, outputs: Any, targets: Any, space: LabelSpace) -> tuple[np.ndarray, ...]:
+        """What `statistics` reads, with a row for each record, or for records that are resampled together."""
+        ...
+
+    def right(self, outputs: Any, targets: Any, space: LabelSpace) -> np.ndarray | None:
+        """Whether each record is answered entirely right, bool (n,); None where answers are only near or far."""
+        ...
+
     def score(self, outputs: Any, targets: Any, space: LabelSpace, resamples: int, seed: int) -> dict[str, Score]:
         """Every metric of the task with its 95 % interval."""
-        ...
+        found = bootstrap(self.statistics(space), self.arrays(outputs, targets, space), resamples, seed)
+        return _of_records(found, targets)
 
     def score_labels(
         self, outputs: Any, targets: Any, space: LabelSpace, resamples: int, seed: int
@@ -213,11 +227,11 @@ class Task(Protocol):
 
         Labels that no text has, or was given, are left out; so are all for tasks that are not scored by label.
         """
-        ...
+        return {}
 
     def quick_score(self, outputs: Any, targets: Any, space: LabelSpace) -> dict[str, float]:
         """Every metric of the task, without intervals: what is watched during training."""
-        ...
+        return unweighted(self.statistics(space), self.arrays(outputs, targets, space))
 
     def compare(
         self, first: Any, second: Any, targets: Any, space: LabelSpace, resamples: int, seed: int
@@ -228,7 +242,13 @@ class Task(Protocol):
             ``difference``: metric → first minus second with its interval; ``p_value`` of McNemar's exact test where
             rows are right or wrong.
         """
-        ...
+        a, b = (self.arrays(outputs, targets, space) for outputs in (first, second))
+        difference = _of_records(paired_bootstrap(self.statistics(space), a, b, resamples, seed), targets)
+        found: dict[str, Any] = {"difference": {name: score.to_dict() for name, score in difference.items()}}
+        right, also_right = (self.right(outputs, targets, space) for outputs in (first, second))
+        if right is not None and also_right is not None:
+            found["p_value"] = paired_test(right, also_right)
+        return found
 
     def baselines(self, train: Records, test: Records, space: LabelSpace, seed: int) -> list[Answered]:
         """What models that take seconds say of the test rows, the strongest first."""
@@ -236,15 +256,13 @@ class Task(Protocol):
 
     def class_weights(self, targets: Any, space: LabelSpace) -> np.ndarray | None:
         """Weights inversely proportional to the frequency of each label in the targets; None without classes."""
-        ...
+        return None
 
     def tuned(self, space: LabelSpace, outputs: Any, targets: Any) -> LabelSpace:
         """The space with what is chosen on validation rows once the model is fitted."""
-        ...
+        return space
 
 
-def shares(counts: Sequence[int] | np.ndarray) -> np.ndarray:
-    """``n / (labels · count)`` per label, 1.0 on average over the rows (the "balanced" rule of scikit-learn)."""
-    counts = np.maximum(np.asarray(counts, dtype=np.float64), 1)
-    weights: np.ndarray = counts.sum() / (len(counts) * counts)
-    return weights.astype(np.float32)
+def _of_records(scores: dict[str, Score], targets: Any) -> dict[str, Score]:
+    """Scores that say of how many records they are, however these were resampled."""
+    return {name: replace(score, n=len(targets)) for name, score in scores.items()}

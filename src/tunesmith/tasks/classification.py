@@ -14,34 +14,22 @@ from scipy.special import expit, logit, softmax
 
 from tunesmith.data.records import Records
 from tunesmith.errors import DataError
-from tunesmith.evaluation.baselines import Baseline, Kind, majority_baseline, tfidf_baseline
-from tunesmith.evaluation.intervals import (
-    Score,
-    Statistics,
-    paired_bootstrap,
-    paired_test,
-    score_classification,
-    score_multilabel,
-    score_regression,
-)
+from tunesmith.evaluation.baselines import majority_baseline, tfidf_baseline
 from tunesmith.evaluation.metrics import (
-    classification_scores,
+    Statistics,
     classification_statistics,
-    multilabel_scores,
     multilabel_statistics,
-    regression_scores,
     regression_statistics,
 )
-from tunesmith.tasks.base import Answered, Head, LabelSpace, Prediction, shares
+from tunesmith.tasks.base import Answered, Head, LabelSpace, Prediction, Task
 from tunesmith.tasks.encoding import Features, Length, encode
 from tunesmith.tasks.losses import BinaryCrossEntropy, CrossEntropy, Loss, SquaredError
 from tunesmith.tasks.windows import encode_windows
 
 
-class TextTask:
+class TextTask(Task):
     """What the tasks with one output a text share; targets and outputs are arrays with a row for each record."""
 
-    name: ClassVar[Kind]
     head: ClassVar[Head] = "sequence"
 
     def encode(
@@ -60,15 +48,9 @@ class TextTask:
         features = encode_windows(records, tokenizer, length.max_tokens, file, None, targets, progress)
         return features if targets is None else replace(features, targets=targets[features.of])
 
-    def targets(self, records: Records, space: LabelSpace) -> np.ndarray:
-        raise NotImplementedError
-
-    def logits_of(self, answer: Baseline) -> np.ndarray:
+    def logits_of(self, answers: np.ndarray) -> np.ndarray:
         """Logits that stand for a baseline's answer: the inverse of what turns logits into probabilities."""
         raise NotImplementedError
-
-    def model_logits(self, outputs: Any, attention_mask: torch.Tensor) -> torch.Tensor:
-        return outputs["logits"]  # type: ignore[no-any-return]
 
     def outputs(self, logits: np.ndarray, features: Features, space: LabelSpace) -> np.ndarray:
         """The logits; of a text in several windows their mean."""
@@ -81,24 +63,20 @@ class TextTask:
     def baselines(self, train: Records, test: Records, space: LabelSpace, seed: int) -> list[Answered]:
         targets = self.targets(train, space)
         answers = (
-            tfidf_baseline(train.joined_texts, targets, test.joined_texts, self.name, seed),
-            majority_baseline(targets, len(test), self.name),
+            tfidf_baseline(train.joined_texts, targets, test.joined_texts, seed),
+            majority_baseline(targets, len(test)),
         )
-        return [Answered(answer.name, self.logits_of(answer), answer.seconds) for answer in answers]
+        return [Answered(answer.name, self.logits_of(answer.answers), answer.seconds) for answer in answers]
 
-    def score_labels(
-        self, outputs: Any, targets: Any, space: LabelSpace, resamples: int, seed: int
-    ) -> dict[str, dict[str, Score]]:
-        return {}
-
-    def tuned(self, space: LabelSpace, outputs: np.ndarray, targets: np.ndarray) -> LabelSpace:
-        return space
+    def right(self, outputs: np.ndarray, targets: np.ndarray, space: LabelSpace) -> np.ndarray | None:
+        gold, predicted, *_ = self.arrays(outputs, targets, space)
+        return np.asarray((gold == predicted).reshape(len(targets), -1).all(axis=1))
 
 
 class Classification(TextTask):
     """Exactly one label per text."""
 
-    name: ClassVar[Kind] = "classification"
+    name: ClassVar[str] = "classification"
     problem_type: ClassVar[str | None] = "single_label_classification"
     primary_metric: ClassVar[str] = "accuracy"
     counts_labels: ClassVar[bool] = True
@@ -112,46 +90,34 @@ class Classification(TextTask):
     def loss(self, label_smoothing: float, class_weights: torch.Tensor | None) -> Loss:
         return CrossEntropy(label_smoothing, class_weights)
 
-    def decode(self, logits: np.ndarray, space: LabelSpace) -> list[Prediction]:
-        probabilities = softmax(logits.astype(np.float64), axis=1)
+    def decode(self, outputs: np.ndarray, space: LabelSpace) -> list[Prediction]:
+        probabilities = softmax(outputs.astype(np.float64), axis=1)
         best = probabilities.argmax(axis=1)
         return [
             Prediction(space.names[i], float(row[i]), dict(zip(space.names, row.tolist(), strict=True)))
             for i, row in zip(best, probabilities, strict=True)
         ]
 
-    def score(
-        self, logits: np.ndarray, targets: np.ndarray, space: LabelSpace, resamples: int, seed: int
-    ) -> dict[str, Score]:
-        return score_classification(*self._arrays(logits, targets), len(space.names), resamples, seed)
+    def statistics(self, space: LabelSpace) -> Statistics:
+        return partial(classification_statistics, num_labels=len(space.names))
 
-    def quick_score(self, logits: np.ndarray, targets: np.ndarray, space: LabelSpace) -> dict[str, float]:
-        return classification_scores(*self._arrays(logits, targets), len(space.names))
+    def arrays(self, outputs: np.ndarray, targets: np.ndarray, space: LabelSpace) -> tuple[np.ndarray, ...]:
+        probabilities = softmax(outputs.astype(np.float64), axis=1)
+        return targets, probabilities.argmax(axis=1), probabilities
 
-    def compare(
-        self, first: np.ndarray, second: np.ndarray, targets: np.ndarray, space: LabelSpace, resamples: int, seed: int
-    ) -> dict[str, Any]:
-        statistics = partial(classification_statistics, num_labels=len(space.names))
-        a, b = self._arrays(first, targets), self._arrays(second, targets)
-        return _paired(statistics, a, b, resamples, seed) | {"p_value": paired_test(a[1] == targets, b[1] == targets)}
-
-    def logits_of(self, answer: Baseline) -> np.ndarray:
-        assert answer.probabilities is not None
-        return np.log(np.maximum(answer.probabilities, 1e-12))
+    def logits_of(self, answers: np.ndarray) -> np.ndarray:
+        return np.asarray(np.log(np.maximum(answers, 1e-12)))
 
     def class_weights(self, targets: np.ndarray, space: LabelSpace) -> np.ndarray | None:
-        return shares(np.bincount(targets, minlength=len(space.names)))
-
-    @staticmethod
-    def _arrays(logits: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        probabilities = softmax(logits.astype(np.float64), axis=1)
-        return targets, probabilities.argmax(axis=1), probabilities
+        """``n / (labels · count)`` per label, 1.0 on average over the rows (the "balanced" rule of scikit-learn)."""
+        counts = np.maximum(np.bincount(targets, minlength=len(space.names)), 1)
+        return np.asarray(counts.sum() / (len(counts) * counts), dtype=np.float32)
 
 
 class MultiLabel(TextTask):
     """Any number of labels per text; a label is predicted when its probability is at least one half."""
 
-    name: ClassVar[Kind] = "multilabel"
+    name: ClassVar[str] = "multilabel"
     problem_type: ClassVar[str | None] = "multi_label_classification"
     primary_metric: ClassVar[str] = "micro_f1"
     counts_labels: ClassVar[bool] = True
@@ -168,47 +134,33 @@ class MultiLabel(TextTask):
     def loss(self, label_smoothing: float, class_weights: torch.Tensor | None) -> Loss:
         return BinaryCrossEntropy(label_smoothing, class_weights)
 
-    def decode(self, logits: np.ndarray, space: LabelSpace) -> list[Prediction]:
+    def decode(self, outputs: np.ndarray, space: LabelSpace) -> list[Prediction]:
         predictions = []
-        for row in expit(logits.astype(np.float64)):
+        for row in expit(outputs.astype(np.float64)):
             labels = tuple(name for name, p in zip(space.names, row, strict=True) if p >= 0.5)
             chosen = row[row >= 0.5]
             score = float(chosen.min()) if len(chosen) else float(1 - row.max())
             predictions.append(Prediction(labels, score, dict(zip(space.names, row.tolist(), strict=True))))
         return predictions
 
-    def score(
-        self, logits: np.ndarray, targets: np.ndarray, space: LabelSpace, resamples: int, seed: int
-    ) -> dict[str, Score]:
-        return score_multilabel(*self._arrays(logits, targets), resamples, seed)
+    def statistics(self, space: LabelSpace) -> Statistics:
+        return multilabel_statistics
 
-    def quick_score(self, logits: np.ndarray, targets: np.ndarray, space: LabelSpace) -> dict[str, float]:
-        return multilabel_scores(*self._arrays(logits, targets))
+    def arrays(self, outputs: np.ndarray, targets: np.ndarray, space: LabelSpace) -> tuple[np.ndarray, ...]:
+        return targets > 0.5, outputs >= 0, expit(outputs.astype(np.float64))
 
-    def compare(
-        self, first: np.ndarray, second: np.ndarray, targets: np.ndarray, space: LabelSpace, resamples: int, seed: int
-    ) -> dict[str, Any]:
-        a, b = self._arrays(first, targets), self._arrays(second, targets)
-        right = [(arrays[0] == arrays[1]).all(axis=1) for arrays in (a, b)]
-        return _paired(multilabel_statistics, a, b, resamples, seed) | {"p_value": paired_test(right[0], right[1])}
-
-    def logits_of(self, answer: Baseline) -> np.ndarray:
-        assert answer.probabilities is not None
-        return np.asarray(logit(np.clip(answer.probabilities, 1e-9, 1 - 1e-9)))
+    def logits_of(self, answers: np.ndarray) -> np.ndarray:
+        return np.asarray(logit(np.clip(answers, 1e-9, 1 - 1e-9)))
 
     def class_weights(self, targets: np.ndarray, space: LabelSpace) -> np.ndarray | None:
         positive = np.maximum(targets.sum(axis=0), 1)
         return np.asarray((len(targets) - positive).clip(min=1) / positive, dtype=np.float32)
 
-    @staticmethod
-    def _arrays(logits: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        return targets > 0.5, logits >= 0, expit(logits.astype(np.float64))
-
 
 class Regression(TextTask):
     """A number per text, trained on standardised targets."""
 
-    name: ClassVar[Kind] = "regression"
+    name: ClassVar[str] = "regression"
     problem_type: ClassVar[str | None] = "regression"
     primary_metric: ClassVar[str] = "pearson"
     counts_labels: ClassVar[bool] = False
@@ -223,41 +175,25 @@ class Regression(TextTask):
     def loss(self, label_smoothing: float, class_weights: torch.Tensor | None) -> Loss:
         return SquaredError()
 
-    def decode(self, logits: np.ndarray, space: LabelSpace) -> list[Prediction]:
-        values = self._values(logits, space)
+    def decode(self, outputs: np.ndarray, space: LabelSpace) -> list[Prediction]:
+        values = self._values(outputs, space)
         return [Prediction(f"{value:.6g}", float(value), {space.names[0]: float(value)}) for value in values]
 
-    def score(
-        self, logits: np.ndarray, targets: np.ndarray, space: LabelSpace, resamples: int, seed: int
-    ) -> dict[str, Score]:
-        return score_regression(self._values(targets, space), self._values(logits, space), resamples, seed)
+    def statistics(self, space: LabelSpace) -> Statistics:
+        return regression_statistics
 
-    def quick_score(self, logits: np.ndarray, targets: np.ndarray, space: LabelSpace) -> dict[str, float]:
-        return regression_scores(self._values(targets, space), self._values(logits, space))
+    def arrays(self, outputs: np.ndarray, targets: np.ndarray, space: LabelSpace) -> tuple[np.ndarray, ...]:
+        return self._values(targets, space), self._values(outputs, space)
 
-    def compare(
-        self, first: np.ndarray, second: np.ndarray, targets: np.ndarray, space: LabelSpace, resamples: int, seed: int
-    ) -> dict[str, Any]:
-        gold = self._values(targets, space)
-        a, b = (gold, self._values(first, space)), (gold, self._values(second, space))
-        return _paired(regression_statistics, a, b, resamples, seed)
-
-    def logits_of(self, answer: Baseline) -> np.ndarray:
-        return answer.predicted
-
-    def class_weights(self, targets: np.ndarray, space: LabelSpace) -> np.ndarray | None:
+    def right(self, outputs: np.ndarray, targets: np.ndarray, space: LabelSpace) -> np.ndarray | None:
         return None
+
+    def logits_of(self, answers: np.ndarray) -> np.ndarray:
+        return answers
 
     @staticmethod
     def _values(standardised: np.ndarray, space: LabelSpace) -> np.ndarray:
         return standardised.reshape(-1).astype(np.float64) * space.scale + space.mean
-
-
-def _paired(
-    statistics: Statistics, first: tuple[Any, ...], second: tuple[Any, ...], resamples: int, seed: int
-) -> dict[str, Any]:
-    difference = paired_bootstrap(statistics, first, second, resamples, seed)
-    return {"difference": {name: score.to_dict() for name, score in difference.items()}}
 
 
 def _in_order(names: set[str]) -> tuple[str, ...]:

@@ -24,12 +24,12 @@ class Loss(Protocol):
         ...
 
     def weight(self, targets: torch.Tensor) -> torch.Tensor:
-        """What the sum over these targets is divided by (scalar float32)."""
-        ...
+        """What the sum over these targets is divided by (scalar float32); if not said otherwise, their number."""
+        return torch.tensor(float(targets.numel()), device=targets.device)
 
 
 @dataclass(frozen=True)
-class CrossEntropy:
+class CrossEntropy(Loss):
     """Softmax cross-entropy of logits (..., labels) against int64 targets (...).
 
     Attributes:
@@ -58,7 +58,7 @@ class CrossEntropy:
 
 
 @dataclass(frozen=True)
-class BinaryCrossEntropy:
+class BinaryCrossEntropy(Loss):
     """Sigmoid cross-entropy of logits (n, labels) against targets (n, labels) of 0 and 1; divided by n · labels.
 
     Attributes:
@@ -74,23 +74,17 @@ class BinaryCrossEntropy:
         weights = None if self.class_weights is None else self.class_weights.to(logits.device)
         return functional.binary_cross_entropy_with_logits(logits.float(), smooth, pos_weight=weights, reduction="sum")
 
-    def weight(self, targets: torch.Tensor) -> torch.Tensor:
-        return torch.tensor(float(targets.numel()), device=targets.device)
-
 
 @dataclass(frozen=True)
-class SquaredError:
+class SquaredError(Loss):
     """Squared difference between logits and targets with as many elements; divided by their number."""
 
     def total(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         return functional.mse_loss(logits.float().reshape(-1), targets.float().reshape(-1), reduction="sum")
 
-    def weight(self, targets: torch.Tensor) -> torch.Tensor:
-        return torch.tensor(float(targets.numel()), device=targets.device)
-
 
 @dataclass(frozen=True)
-class SpanCrossEntropy:
+class SpanCrossEntropy(Loss):
     """Softmax cross-entropy over the positions of a text, of its answer's first and last token; their mean.
 
     Logits are (n, length, 2), targets int64 (n, 2); divided by the number of texts.
@@ -115,7 +109,7 @@ class SpanCrossEntropy:
 
 
 @dataclass(frozen=True)
-class MaskedCrossEntropy:
+class MaskedCrossEntropy(Loss):
     """Softmax cross-entropy of the tokens that are predicted, int64 targets (n, length) with `IGNORED` elsewhere.
 
     Logits are of every token (n, length, vocabulary), or of the predicted ones alone, in their order.

@@ -27,8 +27,8 @@ from tunesmith.data.wording import row_list
 from tunesmith.data.words import word_bounds
 from tunesmith.errors import DataError
 from tunesmith.evaluation.answers import answer_scores, answer_statistics, best_threshold
-from tunesmith.evaluation.intervals import Score, bootstrap, paired_bootstrap, paired_test
-from tunesmith.tasks.base import Answered, FoundAnswer, Head, LabelSpace, Prediction
+from tunesmith.evaluation.metrics import Statistics
+from tunesmith.tasks.base import Answered, FoundAnswer, Head, LabelSpace, Prediction, Task
 from tunesmith.tasks.encoding import Features, Length
 from tunesmith.tasks.losses import Loss, SpanCrossEntropy
 from tunesmith.tasks.windows import NOTHING, Columns, Window, encode_windows
@@ -69,7 +69,7 @@ class Candidates:
 Outputs = list[Candidates]
 
 
-class QuestionAnswering:
+class QuestionAnswering(Task):
     """Questions on contexts; the text is the question, the second text the context."""
 
     name: ClassVar[str] = "qa"
@@ -138,27 +138,15 @@ class QuestionAnswering:
     def decode(self, outputs: Outputs, space: LabelSpace) -> list[Prediction]:
         return [_prediction(candidates, space.threshold) for candidates in outputs]
 
-    def score(self, outputs: Outputs, targets: Gold, space: LabelSpace, resamples: int, seed: int) -> dict[str, Score]:
-        return bootstrap(answer_statistics, _scored(outputs, targets, space), resamples, seed)
+    def statistics(self, space: LabelSpace) -> Statistics:
+        return answer_statistics
 
-    def score_labels(
-        self, outputs: Any, targets: Any, space: LabelSpace, resamples: int, seed: int
-    ) -> dict[str, dict[str, Score]]:
-        return {}
+    def arrays(self, outputs: Outputs, targets: Gold, space: LabelSpace) -> tuple[np.ndarray, ...]:
+        return answer_scores([candidates.text(space.threshold) for candidates in outputs], targets)
 
-    def quick_score(self, outputs: Outputs, targets: Gold, space: LabelSpace) -> dict[str, float]:
-        exact, overlap = _scored(outputs, targets, space)
-        return {"exact_match": float(exact.mean()), "answer_f1": float(overlap.mean())}
-
-    def compare(
-        self, first: Outputs, second: Outputs, targets: Gold, space: LabelSpace, resamples: int, seed: int
-    ) -> dict[str, Any]:
-        a, b = _scored(first, targets, space), _scored(second, targets, space)
-        difference = paired_bootstrap(answer_statistics, a, b, resamples, seed)
-        return {
-            "difference": {name: score.to_dict() for name, score in difference.items()},
-            "p_value": paired_test(a[0] > 0, b[0] > 0),
-        }
+    def right(self, outputs: Outputs, targets: Gold, space: LabelSpace) -> np.ndarray | None:
+        exact, _ = self.arrays(outputs, targets, space)
+        return np.asarray(exact > 0)
 
     def baselines(self, train: Records, test: Records, space: LabelSpace, seed: int) -> list[Answered]:
         """The sentence of the context that shares most with the question, by TF-IDF of the test contexts' words."""
@@ -178,9 +166,6 @@ class QuestionAnswering:
             start, text = pieces[int(likeness.argmax())]
             outputs.append(Candidates(((start, text, 1.0),) if text else (), 0.0))
         return [Answered("nearest sentence", outputs, time.perf_counter() - begin)]
-
-    def class_weights(self, targets: Gold, space: LabelSpace) -> np.ndarray | None:
-        return None
 
     def tuned(self, space: LabelSpace, outputs: Outputs, targets: Gold) -> LabelSpace:
         if space.threshold is None:
@@ -261,10 +246,6 @@ def _prediction(candidates: Candidates, threshold: float | None) -> Prediction:
     nothing = float(shares[-1]) if threshold is not None or not scores else None
     score = answers[0].score if text else float(nothing or 0.0)
     return Prediction(text, score, {}, answer=answers[0] if text else None, answers=answers, no_answer=nothing)
-
-
-def _scored(outputs: Outputs, targets: Gold, space: LabelSpace) -> tuple[np.ndarray, np.ndarray]:
-    return answer_scores([candidates.text(space.threshold) for candidates in outputs], targets)
 
 
 def _sentences(context: str) -> list[tuple[int, str]]:

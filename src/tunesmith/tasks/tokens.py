@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -27,9 +27,10 @@ from tunesmith.data.records import Records, Span, TextRecord
 from tunesmith.data.tags import tag_names
 from tunesmith.data.words import whole_words, word_bounds
 from tunesmith.errors import DataError
-from tunesmith.evaluation.intervals import Score, bootstrap, paired_bootstrap, paired_test
+from tunesmith.evaluation.intervals import Score, bootstrap
+from tunesmith.evaluation.metrics import Statistics
 from tunesmith.evaluation.spans import Counts, by_document, span_counts, span_statistics
-from tunesmith.tasks.base import Answered, FoundSpan, Head, LabelSpace, Prediction
+from tunesmith.tasks.base import Answered, FoundSpan, Head, LabelSpace, Prediction, Task
 from tunesmith.tasks.encoding import Features, Length
 from tunesmith.tasks.losses import IGNORED, CrossEntropy, Loss
 from tunesmith.tasks.viterbi import best_paths
@@ -54,7 +55,7 @@ class Gold:
         return len(self.spans)
 
 
-class NamedEntities:
+class NamedEntities(Task):
     """Spans with types, learned as IOB2 tags of words."""
 
     name: ClassVar[str] = "ner"
@@ -104,9 +105,6 @@ class NamedEntities:
     def loss(self, label_smoothing: float, class_weights: torch.Tensor | None) -> Loss:
         return CrossEntropy(label_smoothing)
 
-    def model_logits(self, outputs: Any, attention_mask: torch.Tensor) -> torch.Tensor:
-        return outputs["logits"]  # type: ignore[no-any-return]
-
     def outputs(self, logits: np.ndarray, features: Features, space: LabelSpace) -> Outputs:
         starts, ends, scores, bounds = _words(logits, features)
         log_probabilities = log_softmax(scores.astype(np.float64), axis=1)
@@ -129,36 +127,26 @@ class NamedEntities:
             for spans in outputs
         ]
 
-    def score(self, outputs: Outputs, targets: Gold, space: LabelSpace, resamples: int, seed: int) -> dict[str, Score]:
-        counts = by_document(_counts(outputs, targets, space), targets.document)
-        return _over_texts(bootstrap(span_statistics, counts, resamples, seed), targets)
+    def statistics(self, space: LabelSpace) -> Statistics:
+        return span_statistics
+
+    def arrays(self, outputs: Outputs, targets: Gold, space: LabelSpace) -> tuple[np.ndarray, ...]:
+        return by_document(_counts(outputs, targets, space), targets.document)
+
+    def right(self, outputs: Outputs, targets: Gold, space: LabelSpace) -> np.ndarray | None:
+        right, claimed, actual = _counts(outputs, targets, space)
+        return np.asarray(((right == claimed) & (right == actual)).all(axis=1))
 
     def score_labels(
         self, outputs: Outputs, targets: Gold, space: LabelSpace, resamples: int, seed: int
     ) -> dict[str, dict[str, Score]]:
-        counts, scores = by_document(_counts(outputs, targets, space), targets.document), {}
+        counts, scores = self.arrays(outputs, targets, space), {}
         for at, name in enumerate(_types(space)):
             one = [part[:, at] for part in counts]
             rows = (one[1] > 0) | (one[2] > 0)  # documents without the type say nothing about it
             if rows.any():
                 scores[name] = bootstrap(span_statistics, tuple(part[rows] for part in one), resamples, seed)
         return scores
-
-    def quick_score(self, outputs: Outputs, targets: Gold, space: LabelSpace) -> dict[str, float]:
-        counts = _counts(outputs, targets, space)
-        return {name: float(value[0]) for name, value in span_statistics(*counts, np.ones((len(targets), 1))).items()}
-
-    def compare(
-        self, first: Outputs, second: Outputs, targets: Gold, space: LabelSpace, resamples: int, seed: int
-    ) -> dict[str, Any]:
-        a, b = _counts(first, targets, space), _counts(second, targets, space)
-        first_side, second_side = (by_document(side, targets.document) for side in (a, b))
-        difference = _over_texts(paired_bootstrap(span_statistics, first_side, second_side, resamples, seed), targets)
-        all_right = [((part[0] == part[1]) & (part[0] == part[2])).all(axis=1) for part in (a, b)]
-        return {
-            "difference": {name: score.to_dict() for name, score in difference.items()},
-            "p_value": paired_test(all_right[0], all_right[1]),
-        }
 
     def baselines(self, train: Records, test: Records, space: LabelSpace, seed: int) -> list[Answered]:
         """Names of the training texts found again, longest first, with their commonest type."""
@@ -172,12 +160,6 @@ class NamedEntities:
         found = [_looked_up(text, types, longest, space.coarse_words) for text in test.texts]
         return [Answered("names of the training texts", found, time.perf_counter() - start)]
 
-    def class_weights(self, targets: Gold, space: LabelSpace) -> np.ndarray | None:
-        return None
-
-    def tuned(self, space: LabelSpace, outputs: Outputs, targets: Gold) -> LabelSpace:
-        return space
-
 
 def _spans(records: Records) -> list[tuple[Span, ...]]:
     return [cast(tuple[Span, ...], label or ()) for label in records.labels]
@@ -190,11 +172,6 @@ def _cuts_coarse_words(records: Records) -> bool:
         if any(whole_words(*bounds, span.start, span.end) != (span.start, span.end) for span in spans):
             return True
     return False
-
-
-def _over_texts(scores: dict[str, Score], targets: Gold) -> dict[str, Score]:
-    """Scores that say of how many texts they are, not of how many documents."""
-    return {name: replace(score, n=len(targets)) for name, score in scores.items()}
 
 
 def _types(space: LabelSpace) -> list[str]:

@@ -6,7 +6,6 @@ pickle), ``trainer_state.json``, and ``manifest.json`` with the size and hash of
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -19,6 +18,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
+from tunesmith.disk import file_sha256, sync
 from tunesmith.errors import ModelError, ResourceError, is_disk_full
 
 MANIFEST = "manifest.json"
@@ -46,7 +46,7 @@ def commit(folder: Path, identity: dict[str, Any]) -> Iterator[Path]:
         if folder.exists():
             shutil.rmtree(folder)
         aside.rename(folder)
-        _sync(folder.parent)
+        sync(folder.parent)
     except BaseException as error:
         shutil.rmtree(aside, ignore_errors=True)
         if not is_disk_full(error):
@@ -76,7 +76,7 @@ def verify(folder: Path, identity: dict[str, Any] | None = None) -> str | None:
         path = folder / name
         if not path.is_file() or path.stat().st_size != facts["bytes"]:
             return f"{name} is missing or has the wrong size"
-        if _sha256(path) != facts["sha256"]:
+        if file_sha256(path) != facts["sha256"]:
             return f"{name} is damaged (its hash differs from the manifest)"
     return None
 
@@ -154,27 +154,14 @@ def load_optimizer(folder: Path, optimizer: torch.optim.Optimizer, scheduler: An
 def _write_manifest(folder: Path, identity: dict[str, Any]) -> None:
     files = {}
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        _sync(path)
-        files[str(path.relative_to(folder))] = {"bytes": path.stat().st_size, "sha256": _sha256(path)}
+        sync(path)
+        files[str(path.relative_to(folder))] = {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
     manifest = folder / MANIFEST
     manifest.write_text(json.dumps({"version": 1, "identity": identity, "files": files}, indent=1), encoding="utf-8")
-    _sync(manifest)
-    _sync(folder)
+    sync(manifest)
+    sync(folder)
 
 
 def _remove_leftovers(folder: Path) -> None:
     for path in folder.parent.glob(f".{folder.name}.tmp-*"):
         shutil.rmtree(path, ignore_errors=True)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,13 @@ from scipy.special import expit
 from torch import nn
 from transformers import DataCollatorForTokenClassification, DataCollatorWithPadding, default_data_collator
 
-from tunesmith.evaluation.metrics import classification_scores, multilabel_scores, regression_scores
+from tunesmith.engine.core import plain_model
+from tunesmith.evaluation.metrics import (
+    classification_statistics,
+    multilabel_statistics,
+    regression_statistics,
+    unweighted,
+)
 from tunesmith.models.heads import head_modules
 from tunesmith.tasks.losses import BinaryCrossEntropy, CrossEntropy, Loss, SquaredError
 
@@ -64,7 +71,7 @@ def head_loss(model: nn.Module, args: Any) -> Loss | None:
     Args:
         args: training arguments, for their `label_smoothing_factor`.
     """
-    plain = _plain(model)
+    plain = plain_model(model)
     smoothing = float(args.label_smoothing_factor)
     if type(plain).__name__.endswith("ForTokenClassification"):
         return CrossEntropy(smoothing)
@@ -84,15 +91,16 @@ def head_metrics(loss: Loss | None, evaluation: Any) -> dict[str, float]:
     logits = evaluation.predictions[0] if isinstance(evaluation.predictions, tuple) else evaluation.predictions
     labels = np.asarray(evaluation.label_ids)
     if isinstance(loss, SquaredError):
-        return regression_scores(labels.reshape(-1), logits.reshape(-1))
+        return unweighted(regression_statistics, (labels.reshape(-1), logits.reshape(-1)))
     if isinstance(loss, BinaryCrossEntropy):
-        return multilabel_scores(labels > 0.5, logits >= 0, expit(logits))
-    return classification_scores(labels, logits.argmax(axis=-1), None, logits.shape[-1])
+        return unweighted(multilabel_statistics, (labels > 0.5, logits >= 0, expit(logits)))
+    statistics = partial(classification_statistics, num_labels=logits.shape[-1])
+    return unweighted(statistics, (labels, logits.argmax(axis=-1), None))
 
 
 def is_sequence_classifier(model: nn.Module) -> bool:
     """Whether it is one of transformers' ``…ForSequenceClassification``, with or without an adapter."""
-    return type(_plain(model)).__name__.endswith("ForSequenceClassification")
+    return type(plain_model(model)).__name__.endswith("ForSequenceClassification")
 
 
 def warn_of_frozen_new_head(model: nn.Module) -> None:
@@ -100,14 +108,10 @@ def warn_of_frozen_new_head(model: nn.Module) -> None:
     if not isinstance(model, PeftModel) or not is_sequence_classifier(model):
         return
     if not any(p.requires_grad for name, p in model.named_parameters() if "lora_" not in name):
+        head = head_modules(plain_model(model))
         warnings.warn(
-            f"the adapter leaves the classification head frozen; pass modules_to_save={head_modules(_plain(model))} to "
+            f"the adapter leaves the classification head frozen; pass modules_to_save={head} to "
             "LoraConfig unless the head was trained before",
             UserWarning,
             stacklevel=3,
         )
-
-
-def _plain(model: Any) -> nn.Module:
-    found: nn.Module = model.get_base_model() if isinstance(model, PeftModel) else model
-    return found

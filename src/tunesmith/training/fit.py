@@ -6,7 +6,7 @@ import functools
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from tunesmith.engine import Engine, attached
 from tunesmith.engine.vectors import VectorCache
 from tunesmith.errors import ModelError, UsageError
 from tunesmith.evaluation.metrics import METRICS
-from tunesmith.methods.base import HeadSolver, Method, parameter_summary
+from tunesmith.methods.base import Method, parameter_summary
 from tunesmith.models.heads import final_linear, quiet_library
 from tunesmith.tasks.base import LabelSpace, Task
 from tunesmith.tasks.encoding import Features
@@ -153,7 +153,7 @@ def _require_metric(job: Assignment) -> None:
 
 
 def _solve(model: nn.Module, job: Assignment, engine: Engine) -> tuple[dict[str, Any], dict[str, Any], int]:
-    train, valid, method = job.train, job.valid, cast(HeadSolver, job.method)
+    train, valid, method = job.train, job.valid, job.method
     assert train.targets is not None
     collate = PaddingCollator.of(job.place.tokenizer)
     precision = job.settings.precision

@@ -25,33 +25,28 @@ def predict_outputs(
     model: nn.Module, features: Features, tokenizer: Any, task: Task, space: LabelSpace, precision: str = "float32"
 ) -> Any:
     """What a model says of the records of `features`; arguments and errors as `predict_logits`."""
-    logits = predict_logits(model, features, PaddingCollator.of(tokenizer, task.head), precision, task)
+    logits = predict_logits(model, features, tokenizer, task, precision)
     return task.outputs(logits, features, space)
 
 
 def predict_logits(
-    model: nn.Module,
-    features: Features,
-    collate: PaddingCollator,
-    precision: str = "float32",
-    task: Task | None = None,
+    model: nn.Module, features: Features, tokenizer: Any, task: Task, precision: str = "float32"
 ) -> np.ndarray:
     """Logits float32: (n, labels) in the order of `features`; of heads on tokens see `Task.outputs`.
 
     Args:
+        task: says where the logits are in what the model returns.
         precision: of the matrix products, ``float32``, ``bfloat16`` or ``float16``.
-        task: says where the logits are in what the model returns; without one they are its ``logits``.
 
     Raises:
         ModelError: a logit is not finite.
     """
 
     def compute(batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        found = model(**batch)
-        return found.logits if task is None else task.model_logits(found, batch["attention_mask"])
+        return task.model_logits(model(**batch), batch["attention_mask"])
 
-    on_tokens = task is not None and task.head != "sequence"
-    logits = _run(model, features, collate, compute, precision, on_tokens=on_tokens)
+    collate = PaddingCollator.of(tokenizer, task.head)
+    logits = _run(model, features, collate, compute, precision, on_tokens=task.head != "sequence")
     if not np.isfinite(logits).all():
         raise ModelError("the model's outputs are not finite; its weights are damaged or its training diverged")
     return logits

@@ -15,18 +15,15 @@ from transformers import TrainerCallback
 
 from tunesmith.errors import UsageError
 
-TRACKERS = {"tensorboard": "tensorboard", "trackio": "trackio", "mlflow": "mlflow", "wandb": "wandb"}
-"""Name of a tracker → the package that it needs."""
-
 
 def require_tracker(name: str) -> None:
-    """Make sure, before slow work, that a tracker can be used.
+    """Make sure, before slow work, that a tracker, which is called like its package, can be used.
 
     Raises:
         UsageError: its package is not installed.
     """
-    if name in TRACKERS and find_spec(TRACKERS[name]) is None:
-        raise UsageError(f"--tracker {name}: its package is not installed; run `pip install {TRACKERS[name]}`")
+    if name != "none" and find_spec(name) is None:
+        raise UsageError(f"--tracker {name}: its package is not installed; run `pip install {name}`")
 
 
 class Stages:

@@ -12,11 +12,9 @@ from tunesmith.data.files import Lines
 from tunesmith.data.jsontext import as_text
 from tunesmith.data.records import RawTable
 from tunesmith.data.spool import BATCH_ROWS, TableBuilder
-from tunesmith.errors import DataError
 
 TAG = re.compile(r"O|[BIESLU][-_]\S+")
 DOCUMENT = "-DOCSTART-"
-MAX_COLLECTED = 1000
 
 Sentence = tuple[int, list[str], list[str], int]
 """Line, tokens, tags, number of the document."""
@@ -31,9 +29,8 @@ def read(path: str, settings: DataSettings) -> RawTable:
     Raises:
         DataError: lines that have no tag, with their numbers; see also `tunesmith.data.read`.
     """
-    problems: list[str] = []
     with Lines(Path(path), settings.encoding) as lines, TableBuilder(path, "line") as builder:
-        sentences = _sentences(path, lines, problems)
+        sentences = _sentences(lines, builder)
         documents = 0
         while batch := list(islice(sentences, BATCH_ROWS)):
             numbers, tokens, tags, of = zip(*batch, strict=True)
@@ -42,8 +39,6 @@ def read(path: str, settings: DataSettings) -> RawTable:
             if documents:
                 columns["document"] = [str(number) for number in of]
             builder.extend(columns, numbers)
-        if problems:
-            raise DataError(problems)
         return builder.finish("conll")
 
 
@@ -64,7 +59,7 @@ def _is_comment(line: str, columns: list[str]) -> bool:
     return line.startswith("# ") and ("=" in line or not TAG.fullmatch(columns[-1]))
 
 
-def _sentences(path: str, lines: Lines, problems: list[str]) -> Iterator[Sentence]:
+def _sentences(lines: Lines, builder: TableBuilder) -> Iterator[Sentence]:
     start, document = 1, 0
     tokens: list[str] = []
     tags: list[str] = []
@@ -77,9 +72,7 @@ def _sentences(path: str, lines: Lines, problems: list[str]) -> Iterator[Sentenc
             continue
         if columns:
             if len(columns) < 2 or not columns[-1]:
-                problems.append(f"{path}: line {lines.number}: expected a token and a tag, found {line.strip()!r:.80}")
-                if len(problems) == MAX_COLLECTED:
-                    return
+                builder.fault(lines.number, f"expected a token and a tag, found {line.strip()!r:.80}")
                 continue
             if not tokens:
                 start = lines.number

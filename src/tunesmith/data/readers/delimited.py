@@ -16,7 +16,6 @@ from tunesmith.errors import DataError, UsageError
 
 DELIMITER_NAMES = {"tab": "\t", "\\t": "\t"}
 LIKELY_DELIMITERS = ";\t|,"
-MAX_COLLECTED = 1000
 
 
 def read(path: str, settings: DataSettings) -> RawTable:
@@ -39,11 +38,8 @@ def _read(path: str, settings: DataSettings, format: str, delimiter: str) -> Raw
     with Lines(Path(path), settings.encoding) as lines, TableBuilder(path, "line") as builder:
         rows = _rows(path, lines, delimiter, settings.encoding)
         header = _header(path, next(rows, None), delimiter, notes)
-        problems: list[str] = []
-        for values, numbers in _batches(path, rows, lines, header, problems):
+        for values, numbers in _batches(rows, lines, header, builder):
             builder.extend(dict(zip(header, zip(*values, strict=True), strict=True)), numbers)
-        if problems:
-            raise DataError(problems)
         return builder.finish(format, notes)
 
 
@@ -116,9 +112,9 @@ def _header(path: str, first: tuple[int, list[str]] | None, delimiter: str, note
 
 
 def _batches(
-    path: str, rows: Iterator[tuple[int, list[str]]], lines: Lines, header: list[str], problems: list[str]
+    rows: Iterator[tuple[int, list[str]]], lines: Lines, header: list[str], builder: TableBuilder
 ) -> Iterator[tuple[list[list[str]], list[int]]]:
-    """Rows of the right length in batches; the others as messages in `problems`."""
+    """Rows of the right length in batches; the others are faults."""
     values: list[list[str]] = []
     numbers: list[int] = []
     width, mark = len(header), lines.characters
@@ -127,9 +123,7 @@ def _batches(
             values.append(row)
             numbers.append(line)
         else:
-            problems.append(_wrong_width(path, line, row, header))
-            if len(problems) == MAX_COLLECTED:
-                return
+            builder.fault(line, _wrong_width(row, header))
         if len(values) == BATCH_ROWS or lines.characters - mark > BATCH_CHARACTERS:
             yield values, numbers
             values, numbers, mark = [], [], lines.characters
@@ -137,8 +131,8 @@ def _batches(
         yield values, numbers
 
 
-def _wrong_width(path: str, line: int, row: list[str], header: list[str]) -> str:
-    found = f"{path}: line {line}: {counted(len(row), 'value')} for {counted(len(header), 'column')}"
+def _wrong_width(row: list[str], header: list[str]) -> str:
+    found = f"{counted(len(row), 'value')} for {counted(len(header), 'column')}"
     if len(row) < len(header):
         return f"{found}; {name_list(header[len(row) :])} missing (an empty value still needs its separator)"
     return f"{found}, too many from {row[len(header)][:40]!r}; put quotes around a value that contains the separator"

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from itertools import islice
 from pathlib import Path
 
 from tunesmith.config import DataSettings
 from tunesmith.data.files import Lines
-from tunesmith.data.jsontext import as_text
 from tunesmith.data.records import RawTable
-from tunesmith.data.spool import BATCH_ROWS, TableBuilder
+from tunesmith.data.spool import TableBuilder
 from tunesmith.errors import DataError
 
 PREFIX = "__label__"
@@ -26,14 +24,11 @@ def read(path: str, settings: DataSettings) -> RawTable:
     if most == 0:
         raise DataError(f"{path}: no rows that begin with {PREFIX}; expected lines such as '{PREFIX}sport The match …'")
     with Lines(Path(path), settings.encoding) as lines, TableBuilder(path, "line") as builder:
-        rows = ((lines.number, *_labels(line)) for line in lines if line.strip())
-        while batch := list(islice(rows, BATCH_ROWS)):
-            numbers, labels, texts = zip(*batch, strict=True)
-            if most == 1:
-                cells = [found[0] if found else None for found in labels]
-            else:
-                cells = [as_text(found) for found in labels]
-            builder.extend({"text": texts, "label": cells}, numbers)
+        for line in lines:
+            if line.strip():
+                labels, text = _labels(line)
+                cell = labels if most > 1 else next(iter(labels), None)
+                builder.append(lines.number, {"text": text, "label": cell}, len(line))
         return builder.finish("fasttext")
 
 

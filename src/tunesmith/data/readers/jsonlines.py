@@ -8,13 +8,12 @@ from typing import Any
 
 from tunesmith.config import DataSettings
 from tunesmith.data.files import Lines, codec_name, explained
-from tunesmith.data.jsontext import as_text, parse, parse_at
+from tunesmith.data.jsontext import parse, parse_at
 from tunesmith.data.records import RawTable
-from tunesmith.data.spool import BATCH_CHARACTERS, BATCH_ROWS, TableBuilder
+from tunesmith.data.spool import TableBuilder
 from tunesmith.errors import DataError
 
 ARRAY_LIMIT = 2**30  # characters; an array is parsed from one string
-MAX_COLLECTED = 1000
 SPACE = " \t\r\n"
 
 
@@ -36,13 +35,13 @@ def read_array(path: str, settings: DataSettings) -> RawTable:
             pieces.append(line)
             if lines.characters > ARRAY_LIMIT:
                 raise DataError(f"{path}: too large for a JSON array; write JSON lines (one object a line, .jsonl)")
-        _collect(path, _elements(path, "".join(pieces)), builder)
+        _collect(_elements(path, "".join(pieces)), builder)
         return builder.finish("json")
 
 
 def _read_lines(path: str, settings: DataSettings, format: str, notes: tuple[str, ...]) -> RawTable:
     with Lines(Path(path), settings.encoding) as lines, TableBuilder(path, "line") as builder:
-        _collect(path, _objects(lines), builder)
+        _collect(_objects(lines), builder)
         return builder.finish(format, notes)
 
 
@@ -87,38 +86,11 @@ def _skip(text: str, position: int) -> int:
     return position
 
 
-def _collect(path: str, items: Iterator[Item], builder: TableBuilder) -> None:
-    """Objects into the table, batch by batch; all faults at once.
-
-    Raises:
-        DataError: values that are not JSON objects, with their lines.
-    """
-    problems: list[str] = []
-    objects: list[dict[str, Any]] = []
-    numbers: list[int] = []
-    size = 0
-
-    def flush() -> None:
-        names = dict.fromkeys(name for item in objects for name in item)
-        builder.extend({name: [as_text(item.get(name)) for item in objects] for name in names}, numbers)
-        objects.clear()
-        numbers.clear()
-
+def _collect(items: Iterator[Item], builder: TableBuilder) -> None:
     for line, characters, value, fault in items:
         if fault is None and not isinstance(value, dict):
             fault = f'expected an object such as {{"text": …}}, found {type(value).__name__}'
-        if fault is not None:
-            problems.append(f"{path}: line {line}: not a valid row: {fault}; write one complete object per example")
-            if len(problems) == MAX_COLLECTED:
-                break
-            continue
-        objects.append(value)
-        numbers.append(line)
-        size += characters
-        if len(objects) == BATCH_ROWS or size > BATCH_CHARACTERS:
-            flush()
-            size = 0
-    if problems:
-        raise DataError(problems)
-    if objects:
-        flush()
+        if fault is None:
+            builder.append(line, value, characters)
+        else:
+            builder.fault(line, f"not a valid row: {fault}; write one complete object per example")

@@ -8,10 +8,10 @@ from typing import Any
 
 from tunesmith.config import DataSettings
 from tunesmith.data.files import Lines
-from tunesmith.data.jsontext import as_text, parse
+from tunesmith.data.jsontext import parse
 from tunesmith.data.readers.jsonlines import ARRAY_LIMIT
 from tunesmith.data.records import RawTable
-from tunesmith.data.spool import BATCH_ROWS, TableBuilder
+from tunesmith.data.spool import TableBuilder
 from tunesmith.errors import DataError
 
 
@@ -32,15 +32,12 @@ def read(path: str, settings: DataSettings) -> RawTable:
             content = parse("".join(pieces))
         except ValueError as error:
             raise DataError(f"{path}: not valid JSON: {error}; write the file again") from None
-        rows = list(_questions(path, content))
-        for start in range(0, len(rows), BATCH_ROWS):
-            part = rows[start : start + BATCH_ROWS]
-            columns = {name: [row[name] for row in part] for name in part[0]}
-            builder.extend(columns, range(start + 1, start + 1 + len(part)))
+        for number, row in enumerate(list(_questions(path, content)), start=1):
+            builder.append(number, row)
         return builder.finish("squad")
 
 
-def _questions(path: str, content: Any) -> Iterator[dict[str, str | None]]:
+def _questions(path: str, content: Any) -> Iterator[dict[str, Any]]:
     place = "the top"
     try:
         for number, article in enumerate(content["data"]):
@@ -52,11 +49,11 @@ def _questions(path: str, content: Any) -> Iterator[dict[str, str | None]]:
                     if not (isinstance(paragraph["context"], str) and isinstance(question["question"], str)):
                         raise TypeError("context and question are not text")
                     yield {
-                        "id": as_text(question.get("id")),
+                        "id": question.get("id"),
                         "title": title,
                         "context": paragraph["context"],
                         "question": question["question"],
-                        "answers": as_text(answers),
+                        "answers": answers,
                     }
     except (KeyError, TypeError, AttributeError) as error:
         raise DataError(
