@@ -29,6 +29,7 @@ from tunesmith.tasks import TASKS
 from tunesmith.tasks.base import FoundSpan, LabelSpace
 from tunesmith.tasks.encoding import Length
 from tunesmith.tasks.qa import Candidates, QuestionAnswering
+from tunesmith.tasks.qa import Gold as AnswerGold
 from tunesmith.tasks.tokens import Gold, NamedEntities
 from tunesmith.tasks.viterbi import best_paths
 from tunesmith.training.inference import TOKENS_PER_BATCH
@@ -313,6 +314,17 @@ def test_intervals_are_over_documents() -> None:
     of_type = task.score_labels(found, whole, space, 500, 0)["A"]["span_recall"]
     assert (of_type.value, of_type.low, of_type.high, of_type.n) == (0.5, 0.0, 1.0, 2)
     assert task.score_labels(found, whole, LabelSpace((*space.names, "B-B", "I-B")), 9, 0).keys() == {"A"}
+
+
+def test_questions_on_one_context_are_resampled_together() -> None:
+    task, space = QuestionAnswering(), LabelSpace(("start", "end"))
+    found = [Candidates(((0, "yes" if i < 20 else "no", 1.0),), 0.0) for i in range(40)]
+    apart = AnswerGold([("yes",)] * 40, np.arange(40))
+    together = AnswerGold([("yes",)] * 40, np.repeat([0, 1], 20))
+    one, other = (task.score(found, targets, space, 500, 0)["exact_match"] for targets in (apart, together))
+    assert one.value == other.value == 0.5 and one.n == other.n == 40
+    assert one.low > 0.3 and one.high < 0.7 and (other.low, other.high) == (0.0, 1.0)
+    assert task.right(found, together, space).tolist() == [True] * 20 + [False] * 20  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("kind", ["ner", "qa"])

@@ -46,6 +46,13 @@ def text_keys(records: Records) -> np.ndarray:
     return keys
 
 
+def group_numbers(records: Records) -> np.ndarray:
+    """The number of each row's group, from 0 and none left out: int64 (n,). Without groups each row is one."""
+    if not records.has("group"):
+        return np.arange(len(records))
+    return np.unique(column_keys(records.table["group"]), return_inverse=True)[1]
+
+
 def label_keys(records: Records) -> np.ndarray:
     """A key per label; several labels make the same key in any order: uint64 (n,)."""
     column = records.table["label"]

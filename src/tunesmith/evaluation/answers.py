@@ -47,9 +47,15 @@ def answer_scores(
     return np.array(exact, dtype=np.float64), np.array(overlap, dtype=np.float64)
 
 
-def answer_statistics(exact: NDArray[np.float64], overlap: NDArray[np.float64], weights: Floats) -> Scores:
-    """`exact_match` and `answer_f1` for each column of `weights` (n, B): (B,)."""
-    total = weights.sum(axis=0)
+def answer_statistics(
+    exact: NDArray[np.float64], overlap: NDArray[np.float64], questions: NDArray[np.float64], weights: Floats
+) -> Scores:
+    """`exact_match` and `answer_f1` for each column of `weights` (n, B): (B,).
+
+    Args:
+        exact, overlap, questions: (n,) sums over the questions of each document, and their number.
+    """
+    total = questions @ weights
     return {"exact_match": exact @ weights / total, "answer_f1": overlap @ weights / total}
 
 

@@ -22,6 +22,7 @@ import torch
 from scipy.special import softmax
 from sklearn.feature_extraction.text import TfidfVectorizer
 
+from tunesmith.data.keys import group_numbers
 from tunesmith.data.records import Answer, Records, TextRecord
 from tunesmith.data.wording import row_list
 from tunesmith.data.words import word_bounds
@@ -39,7 +40,21 @@ SHOWN = 5
 """Answers that a prediction lists."""
 MAX_ANSWER_TOKENS = 30
 
-Gold = list[tuple[str, ...]]
+
+@dataclass(frozen=True)
+class Gold:
+    """The accepted answers.
+
+    Attributes:
+        answers: texts of each question; none for a question without answer.
+        document: (n,) int64, number of the context or article of each question; those of one are resampled together.
+    """
+
+    answers: list[tuple[str, ...]]
+    document: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.answers)
 
 
 @dataclass(frozen=True)
@@ -79,7 +94,7 @@ class QuestionAnswering(Task):
     counts_labels: ClassVar[bool] = False
 
     def labels(self, train: Records) -> LabelSpace:
-        some_unanswered = not all(self.targets(train, LabelSpace(())))
+        some_unanswered = not all(self.targets(train, LabelSpace(())).answers)
         return LabelSpace(("start", "end"), threshold=0.0 if some_unanswered else None)
 
     def targets(self, records: Records, space: LabelSpace) -> Gold:
@@ -88,7 +103,8 @@ class QuestionAnswering(Task):
         if len(missing):
             rows = row_list(np.asarray(records.table["row"])[missing].tolist())
             raise DataError(f"{records.path}: {rows}: no answers; write [] for a question without one")
-        return [tuple(answer.text for answer in _answers(label)) for label in labels]
+        answers = [tuple(answer.text for answer in _answers(label)) for label in labels]
+        return Gold(answers, group_numbers(records))
 
     def encode(
         self,
@@ -142,11 +158,12 @@ class QuestionAnswering(Task):
         return answer_statistics
 
     def arrays(self, outputs: Outputs, targets: Gold, space: LabelSpace) -> tuple[np.ndarray, ...]:
-        return answer_scores([candidates.text(space.threshold) for candidates in outputs], targets)
+        exact, overlap = answer_scores(_texts(outputs, space.threshold), targets.answers)
+        sums = (np.bincount(targets.document, one) for one in (exact, overlap, np.ones(len(targets))))
+        return tuple(sums)
 
     def right(self, outputs: Outputs, targets: Gold, space: LabelSpace) -> np.ndarray | None:
-        exact, _ = self.arrays(outputs, targets, space)
-        return np.asarray(exact > 0)
+        return np.asarray(answer_scores(_texts(outputs, space.threshold), targets.answers)[0] > 0)
 
     def baselines(self, train: Records, test: Records, space: LabelSpace, seed: int) -> list[Answered]:
         """The sentence of the context that shares most with the question, by TF-IDF of the test contexts' words."""
@@ -170,11 +187,13 @@ class QuestionAnswering(Task):
     def tuned(self, space: LabelSpace, outputs: Outputs, targets: Gold) -> LabelSpace:
         if space.threshold is None:
             return space
-        answered, silent = (
-            answer_scores([candidates.text(limit) for candidates in outputs], targets)[1] for limit in (np.inf, -np.inf)
-        )
+        answered, silent = (answer_scores(_texts(outputs, limit), targets.answers)[1] for limit in (np.inf, -np.inf))
         margins = np.array([min(candidates.margin, 1e6) for candidates in outputs])
         return replace(space, threshold=best_threshold(margins, answered, silent))
+
+
+def _texts(outputs: Outputs, threshold: float | None) -> list[str]:
+    return [candidates.text(threshold) for candidates in outputs]
 
 
 def _answers(label: Any) -> tuple[Answer, ...]:

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from scipy.special import log_softmax
 
-from tunesmith.data.keys import column_keys
+from tunesmith.data.keys import group_numbers
 from tunesmith.data.records import Records, Span, TextRecord
 from tunesmith.data.tags import tag_names
 from tunesmith.data.words import whole_words, word_bounds
@@ -83,8 +83,7 @@ class NamedEntities(Task):
                 "correct the type, or add examples of it to the training file"
                 for name, rows in unknown.items()
             )
-        documents = column_keys(records.table["group"]) if records.has("group") else np.arange(len(gold))
-        return Gold(gold, np.unique(documents, return_inverse=True)[1])
+        return Gold(gold, group_numbers(records))
 
     def encode(
         self,

@@ -34,7 +34,7 @@ class Mixed(NamedTuple):
 
     Attributes:
         vectors: (n, hidden) float32.
-        targets: as in `HeadSolver.solve`.
+        targets: as in `Method.solve`.
         weights: (n,) how much each row counts, or None for all the same.
     """
 
