@@ -145,6 +145,25 @@ def test_unusual_batches_get_the_models_own_answer(
     assert packed.config._attn_implementation == attention
 
 
+def test_layers_that_run_again_in_the_backward_pass_are_not_packed(tiny_model_folder: Callable[[str], Path]) -> None:
+    plain, checkpointed = pair(tiny_model_folder("bert"), "sequence")
+    engine, inputs = Engine(checkpointed), batch()
+    checkpointed.activation_checkpointing_enable()
+    for model in (plain, checkpointed):
+        model.train()
+        for module in model.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
+        model.config.attention_probs_dropout_prob = 0.0
+        model(**inputs).logits.sum().backward()
+    assert engine.real_tokens == 0
+    for one, other in zip(plain.parameters(), checkpointed.parameters(), strict=True):
+        assert (one.grad is None) == (other.grad is None) and (one.grad is None or close(other.grad, one.grad))
+    checkpointed.activation_checkpointing_disable()
+    checkpointed(**inputs)
+    assert engine.real_tokens == sum(LENGTHS)
+
+
 def test_vectors_in_place_of_tokens_get_the_models_own_answer(tiny_model_folder: Callable[[str], Path]) -> None:
     plain, packed = pair(tiny_model_folder("bert"), "sequence")
     Engine(packed)

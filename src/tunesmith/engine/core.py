@@ -74,6 +74,7 @@ class Engine:
             self.prefix = Prefix(plain_model(model), self.backbone, packed, prefix_bytes, expected)
         self._dropouts = replace_dropout(model, noise) if self.packing is not None else []
         self._noise = noise
+        self._rerun: list[Any] = [m for m in self.backbone.modules() if hasattr(m, "gradient_checkpointing")]
         self._forward = self.backbone.forward
         self._signature = inspect.signature(self._forward)
         self.backbone.forward = self._run
@@ -178,9 +179,7 @@ class Engine:
     def _wants_more(self) -> bool:
         """Whether the model must return the states of every layer, or runs layers again in its backward pass."""
         config: Any = self.backbone.config
-        checkpointing = self.backbone.training and any(
-            getattr(module, "gradient_checkpointing", False) for module in self.backbone.modules()
-        )
+        checkpointing = self.backbone.training and any(module.gradient_checkpointing for module in self._rerun)
         return bool(config.output_hidden_states or config.output_attentions or checkpointing)
 
     @contextmanager

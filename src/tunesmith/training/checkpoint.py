@@ -53,7 +53,7 @@ def commit(folder: Path, identity: dict[str, Any]) -> Iterator[Path]:
             raise
         free = shutil.disk_usage(folder.parent).free
         raise ResourceError(
-            f"{folder}: the checkpoint cannot be written, the disk is full ({free:,} bytes are free); "
+            f"{folder}: the checkpoint cannot be written, the disk is full ({free:,} bytes are free without it); "
             "free some space and continue with --resume; earlier checkpoints are intact"
         ) from error
 
