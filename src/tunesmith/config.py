@@ -189,7 +189,7 @@ class EngineSettings(Section):
     """Work that cannot change the result is not done; each part has a switch: on refuses where auto would fall back."""
 
     use: Literal["auto", "off"] = option("auto", "off computes everything, as stock code does.", "--engine")
-    packing: Switch = option("auto", "No layer works on padding.")
+    packing: Switch = option("auto", "Padding is left out.")
     prefix: Switch = option("auto", "Frozen layers are run once per text, and their states kept on disk.")
     cache_gigabytes: float = option(4.0, "Disk space for the states of frozen layers, of all runs together.", gt=0)
     vocabulary: Switch = option("auto", "Only embedding rows of tokens that occur are trained.")
