@@ -185,9 +185,7 @@ def _require_known(train: Stream, held_out: Stream, texts: str, model: str, stag
 
 
 def _resolve(settings: AdaptationSettings, model: Any, train: Blocks, precision: Precision) -> AdaptationSettings:
-    defaults = usual_defaults(model, len(train))
-    names = ("lr", "head_lr", "batch_size")
-    chosen = {name: getattr(defaults, name) for name in names if getattr(settings, name) is None}
+    chosen = usual_defaults(model, len(train)).missing_in(settings)
     return settings.model_copy(update={**chosen, "max_length": train.length, "precision": precision.state})
 
 

@@ -176,3 +176,8 @@ def test_a_part_that_is_insisted_on_is_not_left_out_in_silence(
 def test_a_part_that_is_insisted_on_works(make_problem: Any, method: str, part: str) -> None:
     options = {"trainable_layers": 1, "epochs": 3, "batch_size": 8, "sets": {f"engine.{part}": "on"}}
     assert make_problem(method=method, **options).fit().engine[part]["state"] == "on"
+
+
+def test_states_are_kept_once_when_they_are_insisted_on(make_problem: Any) -> None:
+    options = {"trainable_layers": 1, "epochs": 2, "batch_size": 8, "sets": {"engine.prefix": "on"}}
+    assert make_problem(rows=24, method="freeze", **options).fit().engine["prefix"]["rows_computed"] == 24

@@ -55,6 +55,11 @@ def test_a_step_is_the_same_however_it_is_accumulated(
                 torch.testing.assert_close(other[name], value, rtol=1e-5, atol=1e-6, msg=name)
 
 
+def test_a_batch_size_by_default_can_be_accumulated(make_problem: Any, tmp_path: Path) -> None:
+    problem = make_problem("classification", rows=18, method="full", epochs=1, sets={"training.accumulation": 3})
+    assert problem.fit(tmp_path).details["steps"] == 2  # of 9 rows, where 8 would be taken
+
+
 @pytest.mark.parametrize("method", ["full", "freeze", "gradual", "lora"])
 @pytest.mark.parametrize(
     ("kind", "stop_at"), [*(("classification", at) for at in (1, 2, 3, 5)), *((kind, 3) for kind in ON_TOKENS)]

@@ -82,8 +82,8 @@ def read_texts(path: str, settings: DataSettings, task: str, seed: int, local: b
 
 def _sides(path: str, parts: dict[str, Records], files: tuple[tuple[str, int], ...], notes: list[str]) -> DomainTexts:
     (train, keys), (held_out, held_out_keys) = _different(parts["train"]), _different(parts["valid"])
-    unseen = np.concatenate([held_out_keys, *(_different(parts[name])[1] for name in ("test",) if name in parts)])
-    kept = np.flatnonzero(~np.isin(keys, unseen))
+    tested = _different(parts["test"])[1] if "test" in parts else held_out_keys
+    kept = np.flatnonzero(~(np.isin(keys, held_out_keys) | np.isin(keys, tested)))
     if len(kept) < len(train):
         notes.append(f"{path}: left out {counted(len(train) - len(kept), 'text')} that are held out or tested on, too")
     for name, texts in (("to learn from", kept), ("to hold out", held_out)):

@@ -64,6 +64,7 @@ class Prefix:
         self._frozen: list[nn.Module] = []
         self._call: _Call | None = None
         config: Any = backbone.config
+        self._configuration = config.to_json_string(use_diff=False)  # now: a trainer may write into it later
         try:
             self._blocks = find_blocks(model)
             self._stack = list(layer_stack(backbone)[1])
@@ -145,7 +146,7 @@ class Prefix:
         if not count or not trained:
             return
         below = sorted(self._blocks.embeddings.union(*self._blocks.layers[:count]))
-        self._digest = content_hash(self.backbone.config, {name: parameters[name] for name in below})
+        self._digest = content_hash(self._configuration, {name: parameters[name] for name in below})
         frozen = [
             m for m in self.backbone.modules() if (p := list(m.parameters())) and not any(q.requires_grad for q in p)
         ]
@@ -200,9 +201,9 @@ class Prefix:
         return found[0]
 
 
-def content_hash(config: Any, parameters: Mapping[str, torch.Tensor]) -> str:
+def content_hash(configuration: str, parameters: Mapping[str, torch.Tensor]) -> str:
     """Hash of what a part of a model computes with besides its input: configuration, names, shapes and values."""
-    digest = hashlib.sha256(config.to_json_string(use_diff=False).encode())
+    digest = hashlib.sha256(configuration.encode())
     for name, parameter in sorted(parameters.items()):
         values = parameter.detach().cpu().contiguous().view(-1).view(torch.uint8)
         digest.update(f"{name}\0{tuple(parameter.shape)}\0".encode())

@@ -30,11 +30,12 @@ class VectorCache:
     """
 
     def __init__(self, model: nn.Module, last: nn.Linear, precision: str, budget_bytes: int) -> None:
+        config: Any = model.config
         own = {id(parameter) for parameter in last.parameters()}
         others = {name: value for name, value in model.named_parameters() if id(value) not in own}
         identity = {
             "vectors_of": type(model).__qualname__,
-            "weights": content_hash(model.config, others),
+            "weights": content_hash(config.to_json_string(use_diff=False), others),
             "precision": precision,
             "device": last.weight.device.type,
             "code": CODE_VERSION,

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 from torch import nn
 
-from tunesmith.config import MethodSettings, TrainingSettings
+from tunesmith.config import MethodSettings, OptimisationSettings, TrainingSettings
 from tunesmith.errors import ModelError
 from tunesmith.models.blocks import find_blocks
 from tunesmith.models.heads import base_model, head_parameter_names
@@ -34,6 +34,13 @@ class Defaults:
     epochs: int
     batch_size: int
     layer_decay: float = 1.0
+
+    def missing_in(self, settings: OptimisationSettings) -> dict[str, Any]:
+        """The values that `settings` leave open; the batch size is raised to what `accumulation` divides."""
+        missing = {name: value for name, value in vars(self).items() if getattr(settings, name, value) is None}
+        if "batch_size" in missing:
+            missing["batch_size"] += -self.batch_size % settings.accumulation
+        return missing
 
 
 class Method(Protocol):

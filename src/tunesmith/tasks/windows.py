@@ -59,7 +59,10 @@ def encode_windows(
         ModelError: the tokenizer does not know which characters its pieces stand for.
     """
     if not tokenizer.is_fast:
-        raise ModelError("its tokenizer does not say where in the text its pieces stand; give a model with a fast one")
+        raise ModelError(
+            f"model {tokenizer.name_or_path}: its tokenizer does not say where in the text its pieces stand, which "
+            "windows need; give a model with a fast one"
+        )
     lengths: list[int] = []
     of: list[int] = []
     number = 0

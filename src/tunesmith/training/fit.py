@@ -134,9 +134,7 @@ def resolve_training(
     settings: TrainingSettings, method: Method, model: nn.Module, rows: int, metric: str
 ) -> TrainingSettings:
     """The settings with every ``None`` replaced by the method's default for this model and number of rows."""
-    defaults = method.defaults(model, rows)
-    names = ("lr", "head_lr", "epochs", "batch_size", "layer_decay")
-    chosen = {name: getattr(defaults, name) for name in names if getattr(settings, name) is None}
+    chosen = method.defaults(model, rows).missing_in(settings)
     return settings.model_copy(update={**chosen, "metric": settings.metric or metric})
 
 

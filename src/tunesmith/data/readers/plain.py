@@ -70,7 +70,7 @@ def _files(root: Path, encoding: str, notes: list[str]) -> Iterator[Item]:
         number += 1
         if file.suffix.lower() == ".gz":
             with Lines(file, encoding) as lines:
-                yield str(name), "".join(_bounded(lines, f"{root}: {name}")), number
+                yield str(name), "".join(_bounded(lines, f"{root}: {name}", "into several files")), number
         else:
             yield str(name), file_text(file, codec, odd), number
     notes += fallback_notes(str(root), encoding, odd, number)
@@ -90,7 +90,7 @@ def _paragraphs(path: Path, encoding: str, notes: list[str]) -> Iterator[Item]:
                 yield from ((str(lines.number), line.strip(), lines.number) for line in group)
             elif filled:
                 start = lines.number
-                yield str(start), "".join(_bounded(group, f"{path}: line {start}")).strip(), start
+                yield str(start), "".join(_bounded(group, f"{path}: line {start}", "by empty lines")).strip(), start
 
 
 def _lines_are_texts(path: Path, encoding: str) -> bool:
@@ -104,8 +104,11 @@ def _lines_are_texts(path: Path, encoding: str) -> bool:
     return paragraphs < 2 or filled > LINES_A_PARAGRAPH * paragraphs
 
 
-def _bounded(lines: Iterable[str], place: str) -> Iterator[str]:
+def _bounded(lines: Iterable[str], place: str, how: str) -> Iterator[str]:
     """The lines of one text.
+
+    Args:
+        how: a text that is too long can be parted.
 
     Raises:
         DataError: they are too many, before all are in memory.
@@ -114,5 +117,5 @@ def _bounded(lines: Iterable[str], place: str) -> Iterator[str]:
     for line in lines:
         size += len(line)
         if size > FIELD_LIMIT:
-            raise DataError(f"{place}: a text of more than {FIELD_LIMIT:,} characters; part it by empty lines")
+            raise DataError(f"{place}: a text of more than {FIELD_LIMIT:,} characters; part it {how}")
         yield line
