@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -77,7 +77,9 @@ def load_splits(path: str, settings: DataSettings, task: str, local: bool = Fals
     splits = {"train": records}
     for name, given in (("valid", settings.valid), ("test", settings.test)):
         if given is not None:
-            splits[name] = to_records(read(given, settings), layout)
+            raw = read(given, settings)
+            grouped = layout.group in (None, settings.group, *raw.table.column_names)
+            splits[name] = to_records(raw, layout if grouped else replace(layout, group=None))
     return splits, layout
 
 

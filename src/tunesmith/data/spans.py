@@ -134,7 +134,7 @@ def studio_columns(
 ) -> tuple[pa.Array, pa.Array, list[str]]:
     """Texts, spans and notes from a Label Studio export: ``data`` with the text, ``annotations`` with results.
 
-    Of several annotations of a text the first that was not cancelled counts.
+    Of several annotations of a text that were not cancelled the one marked as ground truth counts, else the first.
 
     Args:
         key: name of the text inside `data`, or None for ``text``, or the only text there.
@@ -177,14 +177,20 @@ def answer_columns(raw: RawTable, context: str, answers: str) -> tuple[pa.Array,
     return pa.array(made, ANSWERS), found.notes()
 
 
-def looks_like_spans(cell: str | None) -> bool:
-    """Whether a cell is a JSON list of spans, or an empty one."""
-    if not (cell or "").lstrip().startswith("["):
-        return False
+def looks_like_spans(cell: str) -> bool:
+    """Whether a cell is a JSON list of spans."""
+    return _is_list(cell, lambda item: _offsets(item) is not None)
+
+
+def looks_like_tokens(cell: str) -> bool:
+    """Whether a cell is a JSON list of texts."""
+    return _is_list(cell, lambda item: isinstance(item, str))
+
+
+def _is_list(cell: str, of: Callable[[Any], bool]) -> bool:
     try:
-        items = parse(cell or "")
-        return all(_offsets(item) is not None for item in items)
-    except (ValueError, TypeError, KeyError, AttributeError):
+        return cell.lstrip().startswith("[") and all(map(of, parse(cell)))
+    except ValueError:
         return False
 
 
@@ -302,9 +308,10 @@ def _quoted(cell: str) -> list[tuple[str, int | None]]:
 
 def _results(cell: str | None, mended: Callable[[str], None]) -> list[Any]:
     """The labelled spans of a Label Studio task."""
-    kept = _annotations(cell)
+    kept = sorted(_annotations(cell), key=lambda one: not one.get("ground_truth"))
     if len(kept) > 1:
-        mended("several annotations; the first was read")
+        which = "one marked as ground truth" if kept[0].get("ground_truth") else "first"
+        mended(f"several annotations; the {which} was read")
     try:
         results = (kept[0].get("result") or []) if kept else []
         if any(one.get("type") == "hypertextlabels" for one in results):
