@@ -235,10 +235,15 @@ def test_spans_that_cannot_be_used_are_refused_with_their_row(tmp_path: Path, sp
 def test_what_is_mended_is_said(tmp_path: Path) -> None:
     padded = {"text": TEXT, "spans": [{"start": 0, "end": 4, "label": "A"}, {"start": 0, "end": 3, "label": "A"}]}
     moved = {"text": TEXT, "spans": [{"start": 20, "end": 25, "label": "A", "text": "Paris"}]}
-    units = {"text": "😀😀 Ada Ada", "spans": [{"start": 5, "end": 8, "label": "A", "text": "Ada"}]}
+    spaced = {"text": "Ada  met\r\nEve", "spans": [{"start": 0, "end": 13, "label": "A", "text": "Ada met Eve"}]}
+    units = {
+        "text": "😀😀 Ada Ada",
+        "spans": [{"start": at, "end": at + 3, "label": "A", "text": "Ada"} for at in (5, 9)],
+    }
     cut = {"text": TEXT, "spans": [{"start": 9.0, "end": 18.0, "label": "A"}]}
-    records = load(tmp_path / "a.jsonl", lines(padded, moved, units, cut))
-    assert records.labels == [(Span(0, 3, "A"),), (Span(23, 28, "A"),), (Span(3, 6, "A"),), (Span(8, 19, "A"),)]
+    records = load(tmp_path / "a.jsonl", lines(padded, moved, units, cut, spaced))
+    assert records.labels[:2] == [(Span(0, 3, "A"),), (Span(23, 28, "A"),)]
+    assert records.labels[2:] == [(Span(3, 6, "A"), Span(7, 10, "A")), (Span(8, 19, "A"),), (Span(0, 13, "A"),)]
     notes = " ".join(records.notes)
     for part in (
         "row 1: white space",

@@ -74,7 +74,7 @@ class Found:
         self.mended.setdefault(what, []).append(number)
 
     def notes(self) -> list[str]:
-        return [f"{row_list(rows)}: {what}" for what, rows in self.mended.items()]
+        return [f"{row_list(list(dict.fromkeys(rows)))}: {what}" for what, rows in self.mended.items()]
 
 
 def tagged_columns(raw: RawTable, tokens: str, tags: str | None) -> tuple[pa.Array, pa.Array, list[str]]:
@@ -201,7 +201,7 @@ def _spans(text: str, items: list[Any], mended: Callable[[str], None]) -> list[S
         if offsets is None:
             raise Fault('is not a list of spans of one label each; write {"start": 0, "end": 4, "label": "NAME"}')
         start, end, label, quoted = offsets
-        if quoted is not None and text[start:end] != quoted:
+        if quoted is not None and text[start:end].split() != quoted.split():  # a browser joins spaces and line ends
             start, what = _found_again(text, start, quoted)
             end = start + len(quoted)
             mended(what)
