@@ -70,6 +70,8 @@ def test_entities(tmp_path: Path, tiny_model_folder: Callable[[str], Path]) -> N
     spans = predictor.predict(["the card is bad", "lost"])[0].spans
     assert spans is not None
     assert [(s.start, s.end, s.label, s.text) for s in spans] == [(12, 15, "blame", "bad")]
+    with pytest.raises(DataError, match="expected a list of texts, found one text"):
+        predictor.predict("the card is bad")
     line = json.loads((run.folder / "predictions" / "test.jsonl").read_text().splitlines()[0])
     assert set(line["gold"][0]) == {"start", "end", "label"}
     assert "praise" in (run.folder / "report.html").read_text(encoding="utf-8")
