@@ -203,7 +203,8 @@ def _read_like(trained: DataSettings, source: str, task: str, need_label: bool =
     there = raw.table.column_names
     identifier = trained.id if trained.id in there else None
     group = trained.group if need_label and trained.group in there else None
-    settings = trained.model_copy(update={"group": group, "id": identifier})
+    label = trained.label if need_label or trained.label in there else None
+    settings = trained.model_copy(update={"group": group, "id": identifier, "label": label})
     return to_records(raw, find_layout(raw, settings, task, need_label))
 
 

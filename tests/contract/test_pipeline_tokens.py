@@ -92,8 +92,9 @@ def test_entities(tmp_path: Path, tiny_model_folder: Callable[[str], Path]) -> N
 def test_entities_are_found_in_what_holds_only_texts(
     tmp_path: Path, tiny_model_folder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    data = write(tmp_path / "a.jsonl", sentences(30)).rename(tmp_path / "a.lines")
-    options = QUICK | {"epochs": 1, "batch_size": 8, "format": "jsonl", "out": str(tmp_path / "run")}
+    rows = [{"text": one["text"], "names": one["spans"]} for one in sentences(30)]
+    data = write(tmp_path / "a.jsonl", rows).rename(tmp_path / "a.lines")
+    options = QUICK | {"epochs": 1, "batch_size": 8, "format": "jsonl", "label": "names", "out": str(tmp_path / "run")}
     run = tunesmith.train(data, model=str(tiny_model_folder("bert")), method="features", **options)
     assert tunesmith.evaluate(run, data).rows == 30  # as the training file was read
     (tmp_path / "b.csv").write_text("remark\nthe card is bad\n")

@@ -265,6 +265,9 @@ def test_one_bad_cell_or_many_empty_ones_do_not_hide_the_spans(tmp_path: Path) -
 def test_tokens_and_tags_under_other_names(tmp_path: Path) -> None:
     content = lines({"pieces": TOKENS, "marks": IOB2})
     assert load(tmp_path / "a.jsonl", content, text="pieces", label="marks").labels == [tuple(SPANS)]
+    (tmp_path / "b.jsonl").write_text(lines({"pieces": TOKENS}))
+    records, _ = load_records(str(tmp_path / "b.jsonl"), DataSettings(text="pieces"), "ner", need_label=False)
+    assert records.texts == [TEXT]
 
 
 def test_rejected_texts_of_prodigy_are_left_out(tmp_path: Path) -> None:

@@ -78,9 +78,9 @@ def _entities(raw: RawTable, settings: DataSettings, finder: Finder, task: str) 
     data, results = finder.named(("data",)), finder.named(("annotations", "completions"))
     if data is not None and (results is not None or (asked and not column)):
         return "ner", data, None, results, "studio"
-    if settings.text and label and _holds_tokens(raw, settings.text) and _holds_tokens(raw, label):
-        return "ner", settings.text, None, label, "tags"
     tokens, tags = finder.named(TOKENS), label or finder.named(TAGS)
+    if _holds_tokens(raw, settings.text) and (asked or _holds_tokens(raw, tags)):
+        return "ner", str(settings.text), None, tags, "tags"
     beside = finder.text(settings.text) if label is None else None
     if finder.named(("spans",)) and beside:  # Prodigy's tokens are not those of tags
         tokens = None
@@ -97,8 +97,8 @@ def _holds_spans(raw: RawTable, column: str) -> bool:
     return any(map(cells.looks_like_spans, _first_filled(raw, column)))
 
 
-def _holds_tokens(raw: RawTable, column: str) -> bool:
-    filled = _first_filled(raw, column) if column in raw.table.column_names else []
+def _holds_tokens(raw: RawTable, column: str | None) -> bool:
+    filled = _first_filled(raw, column) if column and column in raw.table.column_names else []
     return bool(filled) and all(map(cells.looks_like_tokens, filled))
 
 
