@@ -123,7 +123,7 @@ def test_tags_with_names_in_parquet(tmp_path: Path) -> None:
     pq.write_table(pa.table(columns), tmp_path / "b.parquet")
     for number in (-1, len(names)):
         pq.write_table(table.set_column(1, "ner_tags", pa.array([[number] * len(TOKENS)])), tmp_path / "c.parquet")
-        with pytest.raises(DataError, match="row 1: column 'ner_tags': is not a list of tags"):
+        with pytest.raises(DataError, match="row 1: column 'ner_tags': the tags are not a list of texts"):
             load_records(str(tmp_path / "c.parquet"), DataSettings(), "auto")
     with pytest.raises(DataError, match="class numbers instead of tags"):
         load_records(str(tmp_path / "b.parquet"), DataSettings(), "ner")
@@ -235,21 +235,24 @@ def test_spans_that_cannot_be_used_are_refused_with_their_row(tmp_path: Path, sp
 def test_what_is_mended_is_said(tmp_path: Path) -> None:
     padded = {"text": TEXT, "spans": [{"start": 0, "end": 4, "label": "A"}, {"start": 0, "end": 3, "label": "A"}]}
     moved = {"text": TEXT, "spans": [{"start": 20, "end": 25, "label": "A", "text": "Paris"}]}
+    inclusive = {"text": TEXT, "spans": [{"start": 0, "end": 2, "label": "A", "text": "Ada"}]}
     spaced = {"text": "Ada  met\r\nEve", "spans": [{"start": 0, "end": 13, "label": "A", "text": "Ada met Eve"}]}
     units = {
         "text": "😀😀 Ada Ada",
         "spans": [{"start": at, "end": at + 3, "label": "A", "text": "Ada"} for at in (5, 9)],
     }
     cut = {"text": TEXT, "spans": [{"start": 9.0, "end": 18.0, "label": "A"}]}
-    records = load(tmp_path / "a.jsonl", lines(padded, moved, units, cut, spaced))
+    records = load(tmp_path / "a.jsonl", lines(padded, moved, units, cut, spaced, inclusive))
     assert records.labels[:2] == [(Span(0, 3, "A"),), (Span(23, 28, "A"),)]
-    assert records.labels[2:] == [(Span(3, 6, "A"), Span(7, 10, "A")), (Span(8, 19, "A"),), (Span(0, 13, "A"),)]
+    assert records.labels[2:4] == [(Span(3, 6, "A"), Span(7, 10, "A")), (Span(8, 19, "A"),)]
+    assert records.labels[4:] == [(Span(0, 13, "A"),), (Span(0, 3, "A"),)]
     notes = " ".join(records.notes)
     for part in (
         "row 1: white space",
         "row 1: a span that stands twice",
         "row 2: an offset was wrong",
         "row 3: offsets",
+        "row 6: an end was wrong",
         "row 4: a span that began or ended inside a word",
     ):
         assert part in notes, notes
@@ -260,6 +263,11 @@ def test_one_bad_cell_or_many_empty_ones_do_not_hide_the_spans(tmp_path: Path) -
     assert load(tmp_path / "a.jsonl", lines(*empty, {"text": TEXT, "label": [[0, 3, "PER"]]})).labels[120]
     with pytest.raises(DataError, match="row 2: column 'spans': is not a list of spans"):
         load(tmp_path / "a.jsonl", lines({"text": TEXT, "spans": OBJECTS}, {"text": TEXT, "spans": [{"start": 0}]}))
+
+
+def test_an_empty_tag_is_none(tmp_path: Path) -> None:
+    records = load(tmp_path / "a.jsonl", lines({"tokens": ["Ada", "", "sings"], "ner_tags": ["B-PER", "", "O"]}))
+    assert records.texts == ["Ada _ sings"] and records.labels == [(Span(0, 3, "PER"),)]
 
 
 def test_tokens_and_tags_under_other_names(tmp_path: Path) -> None:

@@ -94,12 +94,12 @@ def _entities(raw: RawTable, settings: DataSettings, finder: Finder, task: str) 
 
 def _holds_spans(raw: RawTable, column: str) -> bool:
     """Whether one of the first cells with something in it is a list of spans; others may have faults to be told."""
-    return any(map(cells.looks_like_spans, _first_filled(raw, column)))
+    return any(cells.looks_like(cell, tokens=False) for cell in _first_filled(raw, column))
 
 
 def _holds_tokens(raw: RawTable, column: str | None) -> bool:
     filled = _first_filled(raw, column) if column and column in raw.table.column_names else []
-    return bool(filled) and all(map(cells.looks_like_tokens, filled))
+    return bool(filled) and all(cells.looks_like(cell, tokens=True) for cell in filled)
 
 
 def _first_filled(raw: RawTable, column: str) -> list[str]:

@@ -87,7 +87,7 @@ def tagged_columns(raw: RawTable, tokens: str, tags: str | None) -> tuple[pa.Arr
     found = Found(raw, tags or tokens)
 
     def make(row: tuple[str, str | None], mended: Callable[[str], None]) -> tuple[str, list[Span] | None]:
-        words = _texts(row[0], "tokens")
+        words = [word or "_" for word in _texts(row[0], "tokens")]
         starts = np.concatenate([[0], np.cumsum([len(word) + 1 for word in words])]).tolist()
         text = " ".join(words)
         if row[1] is None:
@@ -177,21 +177,13 @@ def answer_columns(raw: RawTable, context: str, answers: str) -> tuple[pa.Array,
     return pa.array(made, ANSWERS), found.notes()
 
 
-def looks_like_spans(cell: str) -> bool:
-    """Whether a cell is a JSON list of spans."""
-    return _is_list(cell, lambda item: _offsets(item) is not None)
-
-
-def looks_like_tokens(cell: str) -> bool:
-    """Whether a cell is a JSON list of texts."""
-    return _is_list(cell, lambda item: isinstance(item, str))
-
-
-def _is_list(cell: str, of: Callable[[Any], bool]) -> bool:
+def looks_like(cell: str, tokens: bool) -> bool:
+    """Whether a cell is a JSON list of tokens, or one of spans."""
     try:
-        return cell.lstrip().startswith("[") and all(map(of, parse(cell)))
+        items = parse(cell) if cell.lstrip().startswith("[") else [None]
     except ValueError:
         return False
+    return all(isinstance(item, str) if tokens else _offsets(item) is not None for item in items)
 
 
 def _spans(text: str, items: list[Any], mended: Callable[[str], None]) -> list[Span]:
@@ -259,7 +251,8 @@ def _found_again(text: str, start: int, quoted: str) -> tuple[int, str]:
     """
     before = text.encode("utf-16-le")[: 2 * max(0, start)].decode("utf-16-le", errors="replace")
     if start >= 0 and quoted and text.startswith(quoted, len(before)):
-        return len(before), "offsets that count UTF-16 units were turned into characters"
+        units = "offsets that count UTF-16 units were turned into characters"
+        return len(before), units if len(before) < start else "an end was wrong and was put where the quoted text ends"
     if not quoted or text.count(quoted) == 0:
         raise Fault("quotes a text that does not stand beside it; correct the text or the quote")
     if text.count(quoted) > 1 or quoted in text[text.find(quoted) + 1 :]:
@@ -346,5 +339,5 @@ def _list(cell: str | None) -> list[Any]:
 def _texts(cell: str | None, what: str) -> list[str]:
     values = _list(cell)
     if not all(isinstance(value, str) for value in values):
-        raise Fault(f'is not a list of {what}; write a JSON list such as ["one", "two"]')
-    return [" ".join(str(value).split()) or "_" for value in values]
+        raise Fault(f'the {what} are not a list of texts; write a JSON list such as ["one", "two"]')
+    return [" ".join(str(value).split()) for value in values]
