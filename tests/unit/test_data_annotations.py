@@ -185,6 +185,10 @@ def test_documents_need_not_be_marked_in_every_file(tmp_path: Path) -> None:
     (tmp_path / "a.conll").write_text("-DOCSTART- O\n\nAda B-PER\n\n-DOCSTART- O\n\nParis B-LOC\n")
     splits, _ = load_splits(str(tmp_path / "a.conll"), DataSettings(valid=str(tmp_path / "dev.conll")), "auto")
     assert splits["train"].has("group") and not splits["valid"].has("group")
+    for layout, (name, content) in FILES.items():
+        (tmp_path / name).write_text(content)
+        splits, _ = load_splits(str(tmp_path / "dev.conll"), DataSettings(test=str(tmp_path / name)), "auto")
+        assert splits["test"].labels == [tuple(SPANS)], layout
 
 
 def test_white_space_beside_tabs_and_spaces_is_a_token(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -62,7 +62,9 @@ def load_records(path: str, settings: DataSettings, task: str, need_label: bool 
 
 
 def load_splits(path: str, settings: DataSettings, task: str, local: bool = False) -> tuple[dict[str, Records], Layout]:
-    """``"train"`` from a file, and ``"valid"`` and ``"test"`` where the settings name files; all in the first's layout.
+    """``"train"`` from a file, and ``"valid"`` and ``"test"`` where the settings name files.
+
+    They are read in the layout of the first, of entities and questions each in its own.
 
     Args:
         local: refuse names that need the network.
@@ -78,8 +80,8 @@ def load_splits(path: str, settings: DataSettings, task: str, local: bool = Fals
     for name, given in (("valid", settings.valid), ("test", settings.test)):
         if given is not None:
             raw = read(given, settings)
-            grouped = layout.group in (None, settings.group, *raw.table.column_names)
-            splits[name] = to_records(raw, layout if grouped else replace(layout, group=None))
+            annotated = layout.kind in ("ner", "qa")  # each file in its own form
+            splits[name] = to_records(raw, find_layout(raw, settings, layout.kind) if annotated else layout)
     return splits, layout
 
 
