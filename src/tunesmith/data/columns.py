@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -64,7 +64,8 @@ def load_records(path: str, settings: DataSettings, task: str, need_label: bool 
 def load_splits(path: str, settings: DataSettings, task: str, local: bool = False) -> tuple[dict[str, Records], Layout]:
     """``"train"`` from a file, and ``"valid"`` and ``"test"`` where the settings name files.
 
-    They are read in the layout of the first, of entities and questions each in its own.
+    They are read in the layout of the first, but identifiers that no flag names may be missing; those of entities
+    and questions each in its own.
 
     Args:
         local: refuse names that need the network.
@@ -80,9 +81,18 @@ def load_splits(path: str, settings: DataSettings, task: str, local: bool = Fals
     for name, given in (("valid", settings.valid), ("test", settings.test)):
         if given is not None:
             raw = read(given, settings)
-            annotated = layout.kind in ("ner", "qa")  # each file in its own form
-            splits[name] = to_records(raw, find_layout(raw, settings, layout.kind) if annotated else layout)
+            splits[name] = to_records(raw, _layout_of_other(raw, layout, settings))
     return splits, layout
+
+
+def _layout_of_other(raw: RawTable, first: Layout, settings: DataSettings) -> Layout:
+    """The layout of a validation or test file, given that of the training file."""
+    if first.kind in ("ner", "qa"):
+        return find_layout(raw, settings, first.kind)
+    if settings.id is not None or first.id is None:
+        return first
+    taken = {first.text, first.text_pair, first.group, *first.labels}
+    return replace(first, id=Finder(raw).identifier(taken))  # no flag asks for identifiers
 
 
 def find_layout(raw: RawTable, settings: DataSettings, task: str, need_label: bool = True) -> Layout:
