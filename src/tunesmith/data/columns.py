@@ -64,8 +64,8 @@ def load_records(path: str, settings: DataSettings, task: str, need_label: bool 
 def load_splits(path: str, settings: DataSettings, task: str, local: bool = False) -> tuple[dict[str, Records], Layout]:
     """``"train"`` from a file, and ``"valid"`` and ``"test"`` where the settings name files.
 
-    They are read in the layout of the first, but identifiers that no flag names may be missing; those of entities
-    and questions each in its own.
+    All are read in the layout of the first, though identifiers that no flag names may be missing; files of entities
+    or questions are read each in its own.
 
     Args:
         local: refuse names that need the network.
