@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from tunesmith.adaptconfig import AdaptConfig
 from tunesmith.config import Config, DataSettings
-from tunesmith.data import read
+from tunesmith.data import detect, read
 from tunesmith.data.checks import Finding
 from tunesmith.data.checks import check as check_records
 from tunesmith.data.columns import find_layout, load_splits, to_records
+from tunesmith.data.files import local_path
 from tunesmith.data.records import Records, text_records
 from tunesmith.data.texts import read_any
 from tunesmith.errors import DataError, ModelError, UsageError
@@ -194,11 +195,16 @@ def predict(
 
 def _read_like(trained: DataSettings, source: str, task: str, need_label: bool = True) -> Records:
     """Read a new file as the training file was read; identifiers are used if they are there, and groups to score."""
-    raw = read(source, DataSettings(encoding=trained.encoding, delimiter=trained.delimiter))
+    told = source.startswith("hub:") or detect(local_path(source)) is not None
+    settings = DataSettings(
+        encoding=trained.encoding, delimiter=trained.delimiter, format=None if told else trained.format
+    )
+    raw = read(source, settings)
     there = raw.table.column_names
     identifier = trained.id if trained.id in there else None
     group = trained.group if need_label and trained.group in there else None
-    settings = trained.model_copy(update={"group": group, "id": identifier})
+    label = trained.label if need_label or trained.label in there else None
+    settings = trained.model_copy(update={"group": group, "id": identifier, "label": label})
     return to_records(raw, find_layout(raw, settings, task, need_label))
 
 
@@ -213,7 +219,7 @@ def _lines_as_records() -> Iterator[Records]:
 def _text(line: bytes, number: int) -> str | tuple[str, str]:
     """One line as a text; one that begins with a brace as JSON: ``text`` and ``text_pair``, or a question."""
     try:
-        text = line.decode("utf-8").rstrip("\r\n")
+        text = line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
         if not text.startswith("{"):
             return text
         value = json.loads(text)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +14,7 @@ import pytest
 from transformers import AutoModelForQuestionAnswering, AutoModelForTokenClassification
 
 import tunesmith
+from tunesmith.api import predict
 from tunesmith.config import DataSettings
 from tunesmith.data.columns import load_records
 from tunesmith.errors import DataError, UsageError
@@ -67,6 +70,8 @@ def test_entities(tmp_path: Path, tiny_model_folder: Callable[[str], Path]) -> N
     spans = predictor.predict(["the card is bad", "lost"])[0].spans
     assert spans is not None
     assert [(s.start, s.end, s.label, s.text) for s in spans] == [(12, 15, "blame", "bad")]
+    with pytest.raises(DataError, match="expected a list of texts, found one text"):
+        predictor.predict("the card is bad")
     line = json.loads((run.folder / "predictions" / "test.jsonl").read_text().splitlines()[0])
     assert set(line["gold"][0]) == {"start", "end", "label"}
     assert "praise" in (run.folder / "report.html").read_text(encoding="utf-8")
@@ -82,6 +87,24 @@ def test_entities(tmp_path: Path, tiny_model_folder: Callable[[str], Path]) -> N
     again = tunesmith.evaluate(run, data)
     assert again.metrics["span_f1"].value > 0.8 and again.rows == 120
     assert set(again.to_dict()["by_label"]["blame"]) == {"span_precision", "span_recall", "span_f1"}
+
+
+def test_entities_are_found_in_what_holds_only_texts(
+    tmp_path: Path, tiny_model_folder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [{"text": one["text"], "names": one["spans"]} for one in sentences(30)]
+    data = write(tmp_path / "a.jsonl", rows).rename(tmp_path / "a.lines")
+    options = QUICK | {"epochs": 1, "batch_size": 8, "format": "jsonl", "label": "names", "out": str(tmp_path / "run")}
+    run = tunesmith.train(data, model=str(tiny_model_folder("bert")), method="features", **options)
+    assert tunesmith.evaluate(run, data).rows == 30  # as the training file was read
+    (tmp_path / "b.csv").write_text("remark\nthe card is bad\n")
+    assert [found["id"] for found in predict(run, str(tmp_path / "b.csv"))] == ["2"]
+    texts = ["the card is bad", "good book"]
+    marked = codecs.BOM_UTF8 + "\n".join(texts).encode() + b"\n"
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(marked)))
+    expected = [prediction.spans for prediction in tunesmith.load(run).predict(texts)]
+    places = [[(span["start"], span["end"]) for span in found["spans"]] for found in predict(run, "-")]
+    assert places == [[(span.start, span.end) for span in spans or ()] for spans in expected]
 
 
 @pytest.mark.parametrize("kind", ["ner", "qa"])

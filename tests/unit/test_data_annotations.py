@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tunesmith.config import DataSettings
-from tunesmith.data.columns import load_records
+from tunesmith.data.columns import load_records, load_splits
 from tunesmith.data.records import Answer, Records, Span
 from tunesmith.data.splits import split
 from tunesmith.data.tags import entities, scheme, tag_names
@@ -121,6 +121,10 @@ def test_tags_with_names_in_parquet(tmp_path: Path) -> None:
     records, layout = load_records(str(tmp_path / "a.parquet"), DataSettings(), "auto")
     assert layout.kind == "ner" and records.labels == [tuple(SPANS)]
     pq.write_table(pa.table(columns), tmp_path / "b.parquet")
+    for number in (-1, len(names)):
+        pq.write_table(table.set_column(1, "ner_tags", pa.array([[number] * len(TOKENS)])), tmp_path / "c.parquet")
+        with pytest.raises(DataError, match="row 1: column 'ner_tags': the tags are not a list of texts"):
+            load_records(str(tmp_path / "c.parquet"), DataSettings(), "auto")
     with pytest.raises(DataError, match="class numbers instead of tags"):
         load_records(str(tmp_path / "b.parquet"), DataSettings(), "ner")
 
@@ -133,6 +137,7 @@ def test_tags_with_names_in_parquet(tmp_path: Path) -> None:
         ("B-A I-B I-B", [(0, 1, "A"), (1, 3, "B")], "IOB2", 1),
         ("B-A B-A I-A", [(0, 1, "A"), (1, 3, "A")], "IOB2", 0),
         ("B-A E-A S-B", [(0, 2, "A"), (2, 3, "B")], "BIOES", 0),
+        ("B-A M-A E-A O", [(0, 3, "A")], "BIOES", 0),
         ("B-A O E-A S-B", [(0, 1, "A"), (2, 3, "A"), (3, 4, "B")], "BIOES", 2),
         ("S-A I-A", [(0, 1, "A"), (1, 2, "A")], "BIOES", 2),
         ("A A O B", [(0, 2, "A"), (3, 4, "B")], "types without prefix", 0),
@@ -168,6 +173,39 @@ def test_documents_and_comments_of_columns(tmp_path: Path) -> None:
     assert [record.row for record in records] == [4, 10]
 
 
+def test_one_document_is_no_group(tmp_path: Path) -> None:
+    content = "-DOCSTART- -X- O\n" + "".join(f"Ada{i} -X- _ B-PER\nsings -X- _ O\n\n" for i in range(20))
+    records = load(tmp_path / "a.conll", content)
+    assert not records.has("group")
+    assert len(split(records, "ner", DataSettings(), seed=1)["valid"])
+
+
+def test_documents_need_not_be_marked_in_every_file(tmp_path: Path) -> None:
+    (tmp_path / "dev.conll").write_text("Ada B-PER\n\nParis B-LOC\n")
+    (tmp_path / "a.conll").write_text("-DOCSTART- O\n\nAda B-PER\n\n-DOCSTART- O\n\nParis B-LOC\n")
+    splits, _ = load_splits(str(tmp_path / "a.conll"), DataSettings(valid=str(tmp_path / "dev.conll")), "auto")
+    assert splits["train"].has("group") and not splits["valid"].has("group")
+    for layout, (name, content) in FILES.items():
+        (tmp_path / name).write_text(content)
+        splits, _ = load_splits(str(tmp_path / "dev.conll"), DataSettings(test=str(tmp_path / name)), "auto")
+        assert splits["test"].labels == [tuple(SPANS)], layout
+
+
+def test_white_space_beside_tabs_and_spaces_is_a_token(tmp_path: Path) -> None:
+    for space in ("\u3000", "\xa0"):
+        for between in (" ", "\t"):
+            content = f"Ada B-PER\n{space} O\n10{space}000 B-NUM\nx O{space}\n".replace(" ", between)
+            records = load(tmp_path / "a.conll", content)
+            assert records.texts == ["Ada _ 10 000 x"]
+            assert records.labels == [(Span(0, 3, "PER"), Span(6, 12, "NUM"))]
+
+
+def test_columns_that_count_the_tokens_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="line 2: expected the token in the first column"):
+        load(tmp_path / "a.conll", "#\thttp://a [2009]\n1\tAda\tB-PER\tO\n2\tsings\tO\tO\n\n1\tNo\tO\tO\n")
+    assert load(tmp_path / "a.conll", "1 O\n\n1 O\n").texts == ["1", "1"]
+
+
 def test_columns_without_a_tag_are_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"line 2: expected a token and a tag, found 'sings'"):
         load(tmp_path / "a.conll", "Ada B-PER\nsings\nhere O\n")
@@ -201,19 +239,47 @@ def test_spans_that_cannot_be_used_are_refused_with_their_row(tmp_path: Path, sp
 def test_what_is_mended_is_said(tmp_path: Path) -> None:
     padded = {"text": TEXT, "spans": [{"start": 0, "end": 4, "label": "A"}, {"start": 0, "end": 3, "label": "A"}]}
     moved = {"text": TEXT, "spans": [{"start": 20, "end": 25, "label": "A", "text": "Paris"}]}
-    units = {"text": "😀😀 Ada Ada", "spans": [{"start": 5, "end": 8, "label": "A", "text": "Ada"}]}
+    inclusive = {"text": TEXT, "spans": [{"start": 0, "end": 2, "label": "A", "text": "Ada"}]}
+    spaced = {"text": "Ada  met\r\nEve", "spans": [{"start": 0, "end": 13, "label": "A", "text": "Ada met Eve"}]}
+    units = {
+        "text": "😀😀 Ada Ada",
+        "spans": [{"start": at, "end": at + 3, "label": "A", "text": "Ada"} for at in (5, 9)],
+    }
     cut = {"text": TEXT, "spans": [{"start": 9.0, "end": 18.0, "label": "A"}]}
-    records = load(tmp_path / "a.jsonl", lines(padded, moved, units, cut))
-    assert records.labels == [(Span(0, 3, "A"),), (Span(23, 28, "A"),), (Span(3, 6, "A"),), (Span(8, 19, "A"),)]
+    records = load(tmp_path / "a.jsonl", lines(padded, moved, units, cut, spaced, inclusive))
+    assert records.labels[:2] == [(Span(0, 3, "A"),), (Span(23, 28, "A"),)]
+    assert records.labels[2:4] == [(Span(3, 6, "A"), Span(7, 10, "A")), (Span(8, 19, "A"),)]
+    assert records.labels[4:] == [(Span(0, 13, "A"),), (Span(0, 3, "A"),)]
     notes = " ".join(records.notes)
     for part in (
         "row 1: white space",
         "row 1: a span that stands twice",
         "row 2: an offset was wrong",
         "row 3: offsets",
+        "row 6: an end was wrong",
         "row 4: a span that began or ended inside a word",
     ):
         assert part in notes, notes
+
+
+def test_one_bad_cell_or_many_empty_ones_do_not_hide_the_spans(tmp_path: Path) -> None:
+    empty = [{"text": TEXT, "label": []}] * 120
+    assert load(tmp_path / "a.jsonl", lines(*empty, {"text": TEXT, "label": [[0, 3, "PER"]]})).labels[120]
+    with pytest.raises(DataError, match="row 2: column 'spans': is not a list of spans"):
+        load(tmp_path / "a.jsonl", lines({"text": TEXT, "spans": OBJECTS}, {"text": TEXT, "spans": [{"start": 0}]}))
+
+
+def test_an_empty_tag_is_none(tmp_path: Path) -> None:
+    records = load(tmp_path / "a.jsonl", lines({"tokens": ["Ada", "", "sings"], "ner_tags": ["B-PER", "", "O"]}))
+    assert records.texts == ["Ada _ sings"] and records.labels == [(Span(0, 3, "PER"),)]
+
+
+def test_tokens_and_tags_under_other_names(tmp_path: Path) -> None:
+    content = lines({"pieces": TOKENS, "marks": IOB2})
+    assert load(tmp_path / "a.jsonl", content, text="pieces", label="marks").labels == [tuple(SPANS)]
+    (tmp_path / "b.jsonl").write_text(lines({"pieces": TOKENS}))
+    records, _ = load_records(str(tmp_path / "b.jsonl"), DataSettings(text="pieces"), "ner", need_label=False)
+    assert records.texts == [TEXT]
 
 
 def test_rejected_texts_of_prodigy_are_left_out(tmp_path: Path) -> None:
@@ -226,13 +292,29 @@ def test_texts_that_nobody_judged_are_left_out_of_training_but_predicted(tmp_pat
     tasks = json.dumps([STUDIO, STUDIO | {"annotations": []}, skipped, STUDIO | {"annotations": [{"result": []}]}])
     records = load(tmp_path / "a.json", tasks)
     assert records.labels == [tuple(SPANS), ()]
-    assert [record.row for record in records] == [1, 1] and "2 rows without an annotation" in " ".join(records.notes)
+    assert [record.row for record in records] == [1, 4] and "2 rows without an annotation" in " ".join(records.notes)
     for name, kind in (("a.json", tasks), ("b.jsonl", lines(PRODIGY, PRODIGY | {"answer": "reject"}))):
         (tmp_path / name).write_text(kind)
         unlabelled = load_records(str(tmp_path / name), DataSettings(), "ner", need_label=False)[0]
         assert len(unlabelled) == (4 if name == "a.json" else 2) and set(unlabelled.labels) == {None}
     with pytest.raises(DataError, match="no rows: 1 row rejected or ignored by the annotator left out"):
         load(tmp_path / "b.jsonl", lines(PRODIGY | {"answer": "reject"}))
+
+
+def test_objects_on_one_line_are_numbered_by_their_position(tmp_path: Path) -> None:
+    row, bad = {"text": TEXT, "spans": OBJECTS}, {"text": TEXT, "spans": [{"start": 0, "end": 99, "label": "A"}]}
+    assert load(tmp_path / "a.json", json.dumps([row, row, row])).ids == ["1", "2", "3"]
+    with pytest.raises(DataError, match="row 3: column 'spans'"):
+        load(tmp_path / "a.json", json.dumps([row, row, bad]))
+    assert load(tmp_path / "a.json", json.dumps([row, row], indent=0))[0].row == 2
+
+
+def test_which_annotation_and_which_text_of_label_studio(tmp_path: Path) -> None:
+    task = STUDIO | {"annotations": [{"result": []}, STUDIO["annotations"][1] | {"ground_truth": True}]}
+    records = load(tmp_path / "a.json", json.dumps([task]))
+    assert records.labels == [tuple(SPANS)] and "the one marked as ground truth was read" in " ".join(records.notes)
+    task = STUDIO | {"data": {"title": "A", "body": TEXT}}
+    assert load(tmp_path / "a.json", json.dumps([task]), text="body").labels == [tuple(SPANS)]
 
 
 @pytest.mark.parametrize(
@@ -277,7 +359,10 @@ def test_squad(tmp_path: Path) -> None:
     assert records.ids == ["q1", "q2"]
     assert records.labels == [(Answer(29, "Ada"),), ()]
     assert records.table["text_pair"].to_pylist() == [CONTEXT] * 2
-    assert records.table["group"].to_pylist() == ["Ada", "Ada"]
+    assert records.table["group"].to_pylist() == [CONTEXT] * 2  # all there is on one article stays on one context
+    articles = [SQUAD["data"][0], {"title": "Eve", "paragraphs": []}, SQUAD["data"][0] | {"title": "Bob"}]
+    content = json.dumps({"data": articles}).replace("q1", "q3", 1).replace("q2", "q4", 1)
+    assert load(tmp_path / "b.json", content).table["group"].to_pylist() == ["Ada", "Ada", "Bob", "Bob"]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from tunesmith.config import DataSettings
-from tunesmith.data.columns import Layout, find_layout, to_records
+from tunesmith.data.columns import Layout, find_layout, load_splits, to_records
 from tunesmith.data.records import RawTable
 from tunesmith.errors import DataError
 
@@ -100,6 +101,17 @@ def test_usual_id_columns() -> None:
     assert layout(raw(ID=["1", "2"], text=["a", "b"], label=["x", "y"])).id == "ID"
     found = layout(raw(id=["1", "1"], text=["a", "b"], label=["x", "y"]))
     assert found.id is None and "rows are named by their number" in found.notes[0]
+
+
+def test_identifiers_that_no_flag_names_need_not_be_in_every_file(tmp_path: Path) -> None:
+    train, bare, repeated = (tmp_path / f"{name}.csv" for name in ("train", "bare", "repeated"))
+    train.write_text("id,text,label\n7,a,x\n8,b,y\n")
+    bare.write_text("text,label\nc,x\n")
+    repeated.write_text("id,text,label\n1,c,x\n1,d,y\n")
+    splits, _ = load_splits(str(train), DataSettings(valid=str(bare), test=str(repeated)), "auto")
+    assert [records.ids for records in splits.values()] == [["7", "8"], ["2"], ["2", "3"]]
+    with pytest.raises(DataError, match="repeats an identifier"):
+        load_splits(str(train), DataSettings(id="id", test=str(repeated)), "auto")
 
 
 def test_rows_without_id_are_named_by_their_line() -> None:

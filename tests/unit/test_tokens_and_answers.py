@@ -316,6 +316,14 @@ def test_intervals_are_over_documents() -> None:
     assert task.score_labels(found, whole, LabelSpace((*space.names, "B-B", "I-B")), 9, 0).keys() == {"A"}
 
 
+def test_one_document_alone_is_resampled_by_its_texts() -> None:
+    """Its interval would be a point: every resample of one document is that document."""
+    task, records = NamedEntities(), ner_records([("the cat", [(0, 3, "A")])] * 3)
+    for groups, expected in ((["a"] * 3, [0, 1, 2]), (["a", "b", "a"], [0, 1, 0])):
+        grouped = Records(records.table.append_column("group", pa.array(groups)), "made")
+        assert task.targets(grouped, LabelSpace(("O", "B-A", "I-A"))).document.tolist() == expected
+
+
 def test_questions_on_one_context_are_resampled_together() -> None:
     task, space = QuestionAnswering(), LabelSpace(("start", "end"))
     found = [Candidates(((0, "yes" if i < 20 else "no", 1.0),), 0.0) for i in range(40)]

@@ -75,7 +75,10 @@ def read(path: str, settings: DataSettings) -> RawTable:
         if format is None:
             known = ", ".join(names(FORMATS, "formats"))
             ending = ([e.lower() for e in found.suffixes if e.lower() != ".gz"] or [""])[-1]
-            raise DataError(f"{path}: the ending {ending!r} does not tell the format; give --format ({known})")
+            raise DataError(
+                f"{path}: the ending {ending!r} does not tell the format; rename it, as in data.csv, or train with "
+                f"--format ({known})"
+            )
         if format in FORMATS and format != "text" and found.is_dir() != (format in FOLDERS):
             wanted, other = ("folder", "file") if format in FOLDERS else ("file", "folder")
             raise DataError(f"{path}: format {format} needs a {wanted}, found a {other}; check the path and --format")

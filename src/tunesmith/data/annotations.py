@@ -49,7 +49,7 @@ def find_place(raw: RawTable, settings: DataSettings, task: str, finder: Finder,
             f"{raw.path}: no questions; expected columns question, context and answers (or name them with --text, "
             "--text-pair and --label)"
         )
-    if task == "ner":
+    if task == "ner" and need_label:
         raise DataError(
             f"{raw.path}: no entities; expected a text with a column of spans, or tokens with tags (--text, --label)"
         )
@@ -74,16 +74,18 @@ def _entities(raw: RawTable, settings: DataSettings, finder: Finder, task: str) 
     label = finder.flagged(settings.label, "--label") if asked else settings.label
     if label is not None and label not in raw.table.column_names:
         return None
+    column = label or finder.named(SPAN_COLUMNS)
+    data, results = finder.named(("data",)), finder.named(("annotations", "completions"))
+    if data is not None and (results is not None or (asked and not column)):
+        return "ner", data, None, results, "studio"
     tokens, tags = finder.named(TOKENS), label or finder.named(TAGS)
+    if _holds_tokens(raw, settings.text) and (asked or _holds_tokens(raw, tags)):
+        return "ner", str(settings.text), None, tags, "tags"
     beside = finder.text(settings.text) if label is None else None
     if finder.named(("spans",)) and beside:  # Prodigy's tokens are not those of tags
         tokens = None
     if tokens is not None and settings.text in (None, tokens) and (tags is not None or (asked and not beside)):
         return "ner", tokens, None, tags, "tags"
-    data, results = finder.named(("data",)), finder.named(("annotations", "completions"))
-    column = label or finder.named(SPAN_COLUMNS)
-    if data is not None and (results is not None or (asked and not column)):
-        return "ner", data, None, results, "studio"
     if not asked and not (column and _holds_spans(raw, column)):
         return None
     text = finder.text(settings.text) or data  # as some versions of doccano call it
@@ -91,8 +93,18 @@ def _entities(raw: RawTable, settings: DataSettings, finder: Finder, task: str) 
 
 
 def _holds_spans(raw: RawTable, column: str) -> bool:
-    filled = [cell for cell in raw.table[column].slice(0, SAMPLE).to_pylist() if cell]
-    return any(cell.strip() != "[]" for cell in filled) and all(map(cells.looks_like_spans, filled))
+    """Whether one of the first cells with something in it is a list of spans; others may have faults to be told."""
+    return any(cells.looks_like(cell, tokens=False) for cell in _first_filled(raw, column))
+
+
+def _holds_tokens(raw: RawTable, column: str | None) -> bool:
+    filled = _first_filled(raw, column) if column and column in raw.table.column_names else []
+    return bool(filled) and all(cells.looks_like(cell, tokens=True) for cell in filled)
+
+
+def _first_filled(raw: RawTable, column: str) -> list[str]:
+    empty = pc.is_in(pc.fill_null(raw.table[column], ""), value_set=pa.array(["", "[]"], TEXT))
+    return [str(cell) for cell in raw.table[column].filter(pc.invert(empty)).slice(0, SAMPLE).to_pylist()]
 
 
 def annotated_columns(raw: RawTable, layout: Layout) -> tuple[RawTable, Columns]:

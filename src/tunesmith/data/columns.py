@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -62,7 +62,10 @@ def load_records(path: str, settings: DataSettings, task: str, need_label: bool 
 
 
 def load_splits(path: str, settings: DataSettings, task: str, local: bool = False) -> tuple[dict[str, Records], Layout]:
-    """``"train"`` from a file, and ``"valid"`` and ``"test"`` where the settings name files; all in the first's layout.
+    """``"train"`` from a file, and ``"valid"`` and ``"test"`` where the settings name files.
+
+    All are read in the layout of the first, though identifiers that no flag names may be missing; files of entities
+    or questions are read each in its own.
 
     Args:
         local: refuse names that need the network.
@@ -77,8 +80,19 @@ def load_splits(path: str, settings: DataSettings, task: str, local: bool = Fals
     splits = {"train": records}
     for name, given in (("valid", settings.valid), ("test", settings.test)):
         if given is not None:
-            splits[name] = to_records(read(given, settings), layout)
+            raw = read(given, settings)
+            splits[name] = to_records(raw, _layout_of_other(raw, layout, settings))
     return splits, layout
+
+
+def _layout_of_other(raw: RawTable, first: Layout, settings: DataSettings) -> Layout:
+    """The layout of a validation or test file, given that of the training file."""
+    if first.kind in ("ner", "qa"):
+        return find_layout(raw, settings, first.kind)
+    if settings.id is not None or first.id is None:
+        return first
+    taken = {first.text, first.text_pair, first.group, *first.labels}
+    return replace(first, id=Finder(raw).identifier(taken))  # no flag asks for identifiers
 
 
 def find_layout(raw: RawTable, settings: DataSettings, task: str, need_label: bool = True) -> Layout:

@@ -50,9 +50,11 @@ class Finder:
         return next((c for c in map(self._by_name.get, names) if c is not None and c not in but), None)
 
     def filled(self, names: Iterable[str]) -> str | None:
-        """As `named`, if every row has a value there."""
+        """As `named`, if every row has a value there, and not all the same one."""
         found = self.named(names)
-        return found if found and not pc.any(is_empty(self.raw.table[found])).as_py() else None
+        if found is None or pc.any(is_empty(self.raw.table[found])).as_py():
+            return None
+        return found if pc.count_distinct(self.raw.table[found]).as_py() > 1 else None
 
     def labels(self, flag: str | None, need: bool) -> tuple[str, ...]:
         if flag is not None:

@@ -47,10 +47,12 @@ def text_keys(records: Records) -> np.ndarray:
 
 
 def group_numbers(records: Records) -> np.ndarray:
-    """The number of each row's group, from 0 and none left out: int64 (n,). Without groups each row is one."""
-    if not records.has("group"):
-        return np.arange(len(records))
-    return np.unique(column_keys(records.table["group"]), return_inverse=True)[1]
+    """The number of each row's group, from 0 and none left out: int64 (n,). Without groups each row is one.
+
+    So it is where all rows are of one group, which alone says nothing of how groups differ.
+    """
+    numbers = np.unique(column_keys(records.table["group"]), return_inverse=True)[1] if records.has("group") else None
+    return numbers if numbers is not None and numbers.any() else np.arange(len(records))
 
 
 def label_keys(records: Records) -> np.ndarray:

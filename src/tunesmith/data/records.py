@@ -158,8 +158,10 @@ def text_records(texts: Sequence[str | tuple[str, str]], source: str, start: int
         start: number of the first one.
 
     Raises:
-        DataError: something else than text is among them; all such items are named.
+        DataError: something else than text is among them; all such items are named. Or it is one text, no list.
     """
+    if isinstance(texts, str):
+        raise DataError(f"{source}: expected a list of texts, found one text; put it into a list: [text]")
     wrong = [
         f"{source}: item {number} is {type(text).__name__}, expected text or a pair of texts"
         for number, text in enumerate(texts, start)

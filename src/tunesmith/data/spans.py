@@ -74,7 +74,7 @@ class Found:
         self.mended.setdefault(what, []).append(number)
 
     def notes(self) -> list[str]:
-        return [f"{row_list(rows)}: {what}" for what, rows in self.mended.items()]
+        return [f"{row_list(list(dict.fromkeys(rows)))}: {what}" for what, rows in self.mended.items()]
 
 
 def tagged_columns(raw: RawTable, tokens: str, tags: str | None) -> tuple[pa.Array, pa.Array, list[str]]:
@@ -87,7 +87,7 @@ def tagged_columns(raw: RawTable, tokens: str, tags: str | None) -> tuple[pa.Arr
     found = Found(raw, tags or tokens)
 
     def make(row: tuple[str, str | None], mended: Callable[[str], None]) -> tuple[str, list[Span] | None]:
-        words = _texts(row[0], "tokens")
+        words = [word or "_" for word in _texts(row[0], "tokens")]
         starts = np.concatenate([[0], np.cumsum([len(word) + 1 for word in words])]).tolist()
         text = " ".join(words)
         if row[1] is None:
@@ -134,7 +134,7 @@ def studio_columns(
 ) -> tuple[pa.Array, pa.Array, list[str]]:
     """Texts, spans and notes from a Label Studio export: ``data`` with the text, ``annotations`` with results.
 
-    Of several annotations of a text the first that was not cancelled counts.
+    Of several annotations of a text that were not cancelled the one marked as ground truth counts, else the first.
 
     Args:
         key: name of the text inside `data`, or None for ``text``, or the only text there.
@@ -177,15 +177,13 @@ def answer_columns(raw: RawTable, context: str, answers: str) -> tuple[pa.Array,
     return pa.array(made, ANSWERS), found.notes()
 
 
-def looks_like_spans(cell: str | None) -> bool:
-    """Whether a cell is a JSON list of spans, or an empty one."""
-    if not (cell or "").lstrip().startswith("["):
-        return False
+def looks_like(cell: str, tokens: bool) -> bool:
+    """Whether a cell is a JSON list of tokens, or one of spans."""
     try:
-        items = parse(cell or "")
-        return all(_offsets(item) is not None for item in items)
-    except (ValueError, TypeError, KeyError, AttributeError):
+        items = parse(cell) if cell.lstrip().startswith("[") else [None]
+    except ValueError:
         return False
+    return all(isinstance(item, str) if tokens else _offsets(item) is not None for item in items)
 
 
 def _spans(text: str, items: list[Any], mended: Callable[[str], None]) -> list[Span]:
@@ -195,7 +193,7 @@ def _spans(text: str, items: list[Any], mended: Callable[[str], None]) -> list[S
         if offsets is None:
             raise Fault('is not a list of spans of one label each; write {"start": 0, "end": 4, "label": "NAME"}')
         start, end, label, quoted = offsets
-        if quoted is not None and text[start:end] != quoted:
+        if quoted is not None and text[start:end].split() != quoted.split():  # a browser joins spaces and line ends
             start, what = _found_again(text, start, quoted)
             end = start + len(quoted)
             mended(what)
@@ -253,7 +251,8 @@ def _found_again(text: str, start: int, quoted: str) -> tuple[int, str]:
     """
     before = text.encode("utf-16-le")[: 2 * max(0, start)].decode("utf-16-le", errors="replace")
     if start >= 0 and quoted and text.startswith(quoted, len(before)):
-        return len(before), "offsets that count UTF-16 units were turned into characters"
+        units = "offsets that count UTF-16 units were turned into characters"
+        return len(before), units if len(before) < start else "an end was wrong and was put where the quoted text ends"
     if not quoted or text.count(quoted) == 0:
         raise Fault("quotes a text that does not stand beside it; correct the text or the quote")
     if text.count(quoted) > 1 or quoted in text[text.find(quoted) + 1 :]:
@@ -302,9 +301,10 @@ def _quoted(cell: str) -> list[tuple[str, int | None]]:
 
 def _results(cell: str | None, mended: Callable[[str], None]) -> list[Any]:
     """The labelled spans of a Label Studio task."""
-    kept = _annotations(cell)
+    kept = sorted(_annotations(cell), key=lambda one: not one.get("ground_truth"))
     if len(kept) > 1:
-        mended("several annotations; the first was read")
+        which = "one marked as ground truth" if kept[0].get("ground_truth") else "first"
+        mended(f"several annotations; the {which} was read")
     try:
         results = (kept[0].get("result") or []) if kept else []
         if any(one.get("type") == "hypertextlabels" for one in results):
@@ -339,5 +339,5 @@ def _list(cell: str | None) -> list[Any]:
 def _texts(cell: str | None, what: str) -> list[str]:
     values = _list(cell)
     if not all(isinstance(value, str) for value in values):
-        raise Fault(f'is not a list of {what}; write a JSON list such as ["one", "two"]')
-    return [" ".join(str(value).split()) or "_" for value in values]
+        raise Fault(f'the {what} are not a list of texts; write a JSON list such as ["one", "two"]')
+    return [" ".join(str(value).split()) for value in values]

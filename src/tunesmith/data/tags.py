@@ -1,4 +1,4 @@
-"""Tag sequences of tokens to entities: IOB1, IOB2, BIOES, BILOU, and tags without a prefix, read by one rule.
+"""Tag sequences of tokens to entities: IOB1, IOB2, BIOES, BILOU, BMES, and tags without a prefix, read by one rule.
 
 A tag is ``O`` or a prefix and a type, as in ``B-LOC``. Reading follows the script of the CoNLL shared tasks: an inside
 tag goes on with the entity before it where that has its type and has not ended, and begins one otherwise. So IOB1 and
@@ -12,8 +12,8 @@ from collections.abc import Iterable, Sequence
 
 OUTSIDE = "O"
 BEGIN, INSIDE, END, SINGLE = "BIES"
-PREFIXES = {"B": BEGIN, "I": INSIDE, "E": END, "S": SINGLE, "L": END, "U": SINGLE}
-"""BILOU's last and unit are the end and single of BIOES."""
+PREFIXES = {"B": BEGIN, "I": INSIDE, "E": END, "S": SINGLE, "M": INSIDE, "L": END, "U": SINGLE}
+"""BILOU's last and unit are the end and single of BIOES, the middle of BMES is its inside."""
 
 Entity = tuple[int, int, str]
 """First token, token after the last, type."""

@@ -150,7 +150,8 @@ def _class_names(path: str, name: str, array: pa.Array, feature: dict[str, Any],
     inner = feature.get("feature")
     if isinstance(inner, dict) and inner.get("_type") == "ClassLabel" and pa.types.is_nested(array.type):
         names = inner["names"]
-        return pa.array([None if cell is None else [names[i] for i in cell] for cell in array.to_pylist()])
+        named = dict(enumerate(names))  # -1 and other numbers without a name become null
+        return pa.array([None if cell is None else [named.get(i) for i in cell] for cell in array.to_pylist()])
     if feature.get("_type") != "ClassLabel" or not pa.types.is_integer(array.type):
         return array
     names = pa.array(feature["names"], TEXT)

@@ -12,8 +12,9 @@ from tunesmith.data.files import Lines
 from tunesmith.data.jsontext import as_text
 from tunesmith.data.records import RawTable
 from tunesmith.data.spool import BATCH_ROWS, TableBuilder
+from tunesmith.errors import DataError
 
-TAG = re.compile(r"O|[BIESLU][-_]\S+")
+TAG = re.compile(r"O|[BIMESLU][-_]\S+")
 DOCUMENT = "-DOCSTART-"
 
 Sentence = tuple[int, list[str], list[str], int]
@@ -27,13 +28,19 @@ def read(path: str, settings: DataSettings) -> RawTable:
     any, else by spaces; lines such as ``# id = 3`` before a sentence are left out, unless they end with a tag.
 
     Raises:
-        DataError: lines that have no tag, with their numbers; see also `tunesmith.data.read`.
+        DataError: lines that have no tag, with their numbers; the first column counts the tokens; see also
+            `tunesmith.data.read`.
     """
     with Lines(Path(path), settings.encoding) as lines, TableBuilder(path, "line") as builder:
         sentences = _sentences(lines, builder)
         documents = 0
         while batch := list(islice(sentences, BATCH_ROWS)):
             numbers, tokens, tags, of = zip(*batch, strict=True)
+            if max(map(len, tokens)) > 1 and all(words == list(map(str, range(1, len(words) + 1))) for words in tokens):
+                raise DataError(
+                    f"{path}: line {numbers[0]}: expected the token in the first column and its tag in the last, found "
+                    "numbers that count the tokens; remove that column, and those after the tags"
+                )
             documents = max(documents, of[-1])
             columns = {"tokens": [as_text(words) for words in tokens], "tags": [as_text(names) for names in tags]}
             if documents:
@@ -50,13 +57,16 @@ def looks_like(head: str) -> bool:
 
 
 def _columns(line: str) -> list[str]:
+    """The values of a line; white space other than tabs and plain spaces is text, as a token of it alone may be."""
     line = line.rstrip("\r\n")
-    return [part.strip() for part in line.split("\t")] if "\t" in line else line.split()
+    if "\t" in line:
+        return [part.strip(" ") for part in line.split("\t")]
+    return [part for part in line.split(" ") if part]
 
 
 def _is_comment(line: str, columns: list[str]) -> bool:
     """Whether a line is a remark such as ``# id = 3``, and not the token ``#`` with its tag."""
-    return line.startswith("# ") and ("=" in line or not TAG.fullmatch(columns[-1]))
+    return line.startswith(("# ", "#\t")) and ("=" in line or not TAG.fullmatch(columns[-1]))
 
 
 def _sentences(lines: Lines, builder: TableBuilder) -> Iterator[Sentence]:
@@ -77,7 +87,7 @@ def _sentences(lines: Lines, builder: TableBuilder) -> Iterator[Sentence]:
             if not tokens:
                 start = lines.number
             tokens.append(columns[0])
-            tags.append(columns[-1])
+            tags.append(columns[-1].strip())
         elif tokens:
             yield start, tokens, tags, document
             tokens, tags = [], []

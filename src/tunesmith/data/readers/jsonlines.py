@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from tunesmith.config import DataSettings
 from tunesmith.data.files import Lines, codec_name, explained
@@ -23,7 +26,10 @@ def read(path: str, settings: DataSettings) -> RawTable:
 
 
 def read_array(path: str, settings: DataSettings) -> RawTable:
-    """A JSON array of objects; a file that begins with an object is read as JSON lines, with a note."""
+    """A JSON array of objects; a file that begins with an object is read as JSON lines, with a note.
+
+    Where several objects begin on one line, rows have the positions of the objects.
+    """
     codec = codec_name(settings.encoding)
     with Lines(Path(path), settings.encoding) as lines, explained(Path(path), codec):
         first = next((line.strip(SPACE) for line in lines if line.strip(SPACE)), "")
@@ -36,7 +42,9 @@ def read_array(path: str, settings: DataSettings) -> RawTable:
             if lines.characters > ARRAY_LIMIT:
                 raise DataError(f"{path}: too large for a JSON array; write JSON lines (one object a line, .jsonl)")
         _collect(_elements(path, "".join(pieces)), builder)
-        return builder.finish("json")
+        raw = builder.finish("json")
+    on_one_line = len(np.unique(raw.rows)) < len(raw.rows)
+    return replace(raw, rows=np.arange(1, len(raw.rows) + 1)) if on_one_line else raw
 
 
 def _read_lines(path: str, settings: DataSettings, format: str, notes: tuple[str, ...]) -> RawTable:
