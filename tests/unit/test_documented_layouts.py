@@ -1,0 +1,38 @@
+"""Every example of docs/annotations.md is read as the page says."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tunesmith.config import DataSettings
+from tunesmith.data.columns import load_records
+
+PAGE = (Path(__file__).parents[2] / "docs" / "annotations.md").read_text(encoding="utf-8")
+ENTITIES, QUESTIONS = (re.findall(r"^```(\w+)\n(.*?)^```", part, re.M | re.S) for part in PAGE.split("## Questions"))
+
+
+@pytest.mark.parametrize(("ending", "content"), ENTITIES)
+def test_entities(ending: str, content: str, tmp_path: Path) -> None:
+    (tmp_path / f"a.{ending}").write_text(content, encoding="utf-8")
+    records, layout = load_records(str(tmp_path / f"a.{ending}"), DataSettings(), "auto")
+    (record,) = records
+    assert layout.kind == "ner"
+    assert [(record.text[span.start : span.end], span.label) for span in record.label] == [
+        ("Ada", "PER"), ("Alan Turing", "PER"), ("Paris", "LOC"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("ending", "content"), QUESTIONS)
+def test_questions(ending: str, content: str, tmp_path: Path) -> None:
+    (tmp_path / f"a.{ending}").write_text(content, encoding="utf-8")
+    records, layout = load_records(str(tmp_path / f"a.{ending}"), DataSettings(), "auto")
+    (record,) = records
+    assert layout.kind == "qa" and record.text == "Who met Ada?"
+    assert [(answer.start, answer.text) for answer in record.label] == [(8, "Alan Turing")]
+
+
+def test_the_page_has_every_layout() -> None:
+    assert len(ENTITIES) == 7 and len(QUESTIONS) == 4
