@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import codecs
 import itertools
 import json
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -171,7 +173,8 @@ def predict(
     """Predictions for a file of texts, or for standard input when `source` is ``-``.
 
     Args:
-        source: any format that is read for training; standard input has one text, or one JSON object, a line.
+        source: any format that is read for training; standard input and files ``.txt`` have one text, or one JSON
+            object, a line.
         text, text_pair: columns, if they are not those of training.
         precision: of the matrix products; see `Predictor.load`.
 
@@ -182,8 +185,8 @@ def predict(
     known = isinstance(run, Run) or Path(run, RECORD).exists()
     trained = _config(run).data if known else DataSettings()
     predictor = load(run, precision)
-    if source == "-":
-        chunks = _lines_as_records()
+    if source == "-" or (source.endswith(".txt") and not _tells_format(source) and trained.format is None):
+        chunks = _lines_as_records(source)
     else:
         columns = {"text": text or trained.text, "text_pair": text_pair or trained.text_pair}
         records = _read_like(trained.model_copy(update=columns), source, predictor.task.name, need_label=False)
@@ -195,11 +198,8 @@ def predict(
 
 def _read_like(trained: DataSettings, source: str, task: str, need_label: bool = True) -> Records:
     """Read a new file as the training file was read; identifiers are used if they are there, and groups to score."""
-    told = source.startswith("hub:") or detect(local_path(source)) is not None
-    settings = DataSettings(
-        encoding=trained.encoding, delimiter=trained.delimiter, format=None if told else trained.format
-    )
-    raw = read(source, settings)
+    format = None if _tells_format(source) else trained.format
+    raw = read(source, DataSettings(encoding=trained.encoding, delimiter=trained.delimiter, format=format))
     there = raw.table.column_names
     identifier = trained.id if trained.id in there else None
     group = trained.group if need_label and trained.group in there else None
@@ -208,18 +208,26 @@ def _read_like(trained: DataSettings, source: str, task: str, need_label: bool =
     return to_records(raw, find_layout(raw, settings, task, need_label))
 
 
-def _lines_as_records() -> Iterator[Records]:
-    """Standard input, answered a block at a time."""
-    start = 1
-    while lines := list(itertools.islice(sys.stdin.buffer, PREDICT_ROWS)):
-        yield text_records([_text(line, number) for number, line in enumerate(lines, start)], "standard input", start)
-        start += len(lines)
+def _tells_format(source: str) -> bool:
+    return source.startswith("hub:") or detect(local_path(source)) is not None
 
 
-def _text(line: bytes, number: int) -> str | tuple[str, str]:
+def _lines_as_records(source: str) -> Iterator[Records]:
+    """Standard input or a file of lines, answered a block at a time."""
+    name, start = "standard input" if source == "-" else source, 1
+    with nullcontext(sys.stdin.buffer) if source == "-" else local_path(source).open("rb") as stream:
+        while lines := list(itertools.islice(stream, PREDICT_ROWS)):
+            if start == 1:
+                lines[0] = lines[0].removeprefix(codecs.BOM_UTF8)
+            texts = [_text(line, f"{name}, line {number}") for number, line in enumerate(lines, start)]
+            yield text_records(texts, name, start)
+            start += len(lines)
+
+
+def _text(line: bytes, place: str) -> str | tuple[str, str]:
     """One line as a text; one that begins with a brace as JSON: ``text`` and ``text_pair``, or a question."""
     try:
-        text = line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
+        text = line.decode("utf-8").rstrip("\r\n")
         if not text.startswith("{"):
             return text
         value = json.loads(text)
@@ -228,9 +236,9 @@ def _text(line: bytes, number: int) -> str | tuple[str, str]:
         if not all(isinstance(part, str) for part in parts):
             raise ValueError("not text")
     except UnicodeDecodeError:
-        raise DataError(f"standard input, line {number}: not UTF-8; convert it, for example with iconv") from None
+        raise DataError(f"{place}: not UTF-8; convert it, for example with iconv") from None
     except (ValueError, KeyError, RecursionError):
-        raise DataError(f'standard input, line {number}: expected a text, or JSON such as {{"text": "…"}}') from None
+        raise DataError(f'{place}: expected a text, or JSON such as {{"text": "…"}}') from None
     return parts[0] if len(parts) == 1 else (parts[0], parts[1])
 
 

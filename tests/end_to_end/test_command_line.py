@@ -83,6 +83,11 @@ def test_predictions_are_in_input_order_with_label_names(run: Path, tmp_path: Pa
     file.write_text("id,text\nb,{}\na,{}\n".format(*texts))
     from_file = [json.loads(line) for line in tunesmith("predict", run, file).stdout.splitlines()]
     assert [answer["label"] for answer in from_file] == ["sports", "business"]
+    lines = tmp_path / "new.txt"
+    lines.write_text("\n".join(texts), encoding="utf-8-sig")
+    from_lines = [json.loads(line) for line in tunesmith("predict", run, lines).stdout.splitlines()]
+    assert [answer["id"] for answer in from_lines] == ["1", "2"]
+    assert [answer["scores"] for answer in from_lines] == [answer["scores"] for answer in answers]
     one = json.loads(tunesmith("predict", run, file, "--json").stdout)
     assert one["predictions"] == from_file
 
