@@ -430,3 +430,16 @@ def test_a_task_without_its_columns_says_what_it_needs(tmp_path: Path) -> None:
         load(tmp_path / "a.jsonl", content, task="qa")
     with pytest.raises(DataError, match="no entities; expected a text with a column of spans"):
         load(tmp_path / "a.jsonl", content, task="ner")
+
+
+def test_answers_without_offsets_and_empty_contexts(tmp_path: Path) -> None:
+    file = tmp_path / "q.jsonl"
+    lines = [
+        {"question": "Who?", "context": "Ada met Alan.", "answers": ["Ada", "Alan"]},
+        {"question": "Who?", "context": None, "answers": []},
+    ]
+    file.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    records, _ = load_records(str(file), DataSettings(), "auto")
+    assert records.table["text_pair"].to_pylist() == ["Ada met Alan.", ""]
+    note = "row 1: an answer without an offset was put where its text stands, its only place"
+    assert [note in found for found in records.notes] == [True]

@@ -176,3 +176,14 @@ def test_the_split_of_these_rows_is_fixed() -> None:
     """A split is part of a published result: the same rows and seed give it again with any version of the libraries."""
     parts = split(make([f"text {i}" for i in range(30)], list("abc") * 10), "classification", TENTH, 7)
     assert (parts["valid"].ids, parts["test"].ids) == (["10", "12", "26"], ["5", "9", "25"])
+
+
+def test_questions_on_one_context_stay_together_across_groups() -> None:
+    rows = range(1, 81)
+    contexts = [f"context {row // 2}" for row in rows]
+    columns = {"text": [f"question {row}" for row in rows], "text_pair": contexts, "group": [f"g{row}" for row in rows]}
+    answers = pa.array([[]] * 80, pa.large_list(pa.struct([("start", pa.int64()), ("text", pa.large_string())])))
+    table = pa.table({"id": list(map(str, rows)), **columns, "label": answers, "row": pa.array(rows, pa.int64())})
+    parts = split(Records(table, "made"), "qa", DataSettings(), 1)
+    found = [set(part.table["text_pair"].to_pylist()) for part in parts.values()]
+    assert sum(map(len, found)) == len(set(contexts))

@@ -11,11 +11,12 @@ import pytest
 from transformers import AutoTokenizer
 
 import tunesmith
-from tunesmith.data.records import Records, text_records
+from tunesmith.data.records import Records, TextRecord, text_records
 from tunesmith.errors import UsageError
 from tunesmith.tasks.base import LabelSpace
 from tunesmith.tasks.classification import Classification, Regression
 from tunesmith.tasks.encoding import Length, encode
+from tunesmith.tasks.windows import Columns, Window, encode_windows
 from tunesmith.training.progress import Stages
 
 WORDS = ["film", "book", "card", "bank", "money", "late", "lost", "new", "old", "fast", "cat"]
@@ -110,3 +111,23 @@ def test_what_cannot_be_is_refused(tmp_path: Path, tiny_model_folder: Callable[[
         tunesmith.train(data, long="keep-ends", **options)
     with pytest.raises(UsageError, match=r"--long .*keep-start"):
         tunesmith.train(data, long="middle", **options)
+
+
+@pytest.mark.parametrize("pairs", [False, True])
+def test_any_length_is_read_or_refused(pairs: bool, tiny_model_folder: Callable[[str], Path], tmp_path: Path) -> None:
+    tokenizer, text = AutoTokenizer.from_pretrained(tiny_model_folder("bert")), "film book card bank money late"
+    records = text_records([(text, text) if pairs else text], "made")
+    special, read = tokenizer.num_special_tokens_to_add(pair=pairs), []
+    for length in range(2, 20):
+        first = length // 2 if pairs else 0
+        if length - first - special < 1:
+            with pytest.raises(UsageError, match=f"--max-length {length}: .* no room"):
+                encode_windows(records, tokenizer, length, tmp_path / "f.arrow", _no_columns, None)
+        else:
+            read.append(encode_windows(records, tokenizer, length, tmp_path / "f.arrow", _no_columns, None))
+            assert read[-1].lengths.max() <= length
+    assert len(read) > 10
+
+
+def _no_columns(record: TextRecord) -> Callable[[Window], Columns]:
+    return lambda window: {}

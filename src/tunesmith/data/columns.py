@@ -169,7 +169,8 @@ def to_records(raw: RawTable, layout: Layout) -> Records:
         columns["label"] = _labels(raw, layout)
     rows = pa.array(raw.rows)
     if layout.group:
-        columns["group"] = raw.table[layout.group]
+        columns["group"] = pc.fill_null(raw.table[layout.group], "")
+    if layout.group and layout.group != layout.text_pair:  # an empty context is for the checks to report
         _refuse(raw, layout.group, is_empty(columns["group"]), "is empty; every row needs a group")
     columns["id"] = _identifiers(raw, layout.id) if layout.id else pc.cast(rows, TEXT)
     columns["row"] = rows

@@ -71,7 +71,9 @@ class Found:
         return made
 
     def _mend(self, number: int, what: str) -> None:
-        self.mended.setdefault(what, []).append(number)
+        rows = self.mended.setdefault(what, [])
+        if number not in rows[-1:]:  # a row is listed once, however many of its spans were mended
+            rows.append(number)
 
     def notes(self) -> list[str]:
         return [f"{row_list(list(dict.fromkeys(rows)))}: {what}" for what, rows in self.mended.items()]
@@ -270,8 +272,9 @@ def _answers(context: str, cell: str, mended: Callable[[str], None]) -> list[dic
             start = None if start is None else start + len(quoted) - len(quoted.lstrip())
             quoted = quoted.strip()
         if start is None or start < 0 or not context.startswith(quoted, start):
+            given = start is not None
             start, what = _found_again(context, -1 if start is None else start, quoted)
-            mended(what)
+            mended(what if given else "an answer without an offset was put where its text stands, its only place")
         found.append({"start": start, "text": quoted})
     return found
 

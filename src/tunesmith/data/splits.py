@@ -47,7 +47,7 @@ def split(
     """
     fractions = {"valid": settings.valid_fraction, "test": settings.test_fraction}
     shares = [fractions[name] for name in which]
-    units = _units(records, seed)
+    units = _units(records, kind, seed)
     counts, sizes = _strata(records, kind, units), np.bincount(units)
     things = "group" if records.has("group") else "different text"
     if counts.shape[0] < 1 + len(shares):
@@ -79,10 +79,12 @@ def fingerprint(records: Records) -> str:
     return digest.hexdigest()
 
 
-def _units(records: Records, seed: int) -> np.ndarray:
+def _units(records: Records, kind: str, seed: int) -> np.ndarray:
     """The unit of each row, int64 (n,); units are numbered in their random order."""
     texts = text_keys(records)
-    unit = np.unique(texts, return_inverse=True)[1]
+    # Questions on one context stay together, whatever article or group each is in.
+    whole = column_keys(records.table["text_pair"]) if kind == "qa" else texts
+    unit = np.unique(whole, return_inverse=True)[1]
     if records.has("group"):
         group = np.unique(column_keys(records.table["group"]), return_inverse=True)[1]
         size = unit.max(initial=-1) + 1 + group.max(initial=-1) + 1

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from tunesmith.data.records import Records, TextRecord
-from tunesmith.errors import ModelError
+from tunesmith.errors import ModelError, UsageError
 from tunesmith.tasks.encoding import Features, chunks
 
 OVERLAP = 3
@@ -57,6 +57,7 @@ def encode_windows(
 
     Raises:
         ModelError: the tokenizer does not know which characters its pieces stand for.
+        UsageError: special tokens leave no room for the text in `max_length`.
     """
     if not tokenizer.is_fast:
         raise ModelError(
@@ -103,14 +104,18 @@ def _nothing(window: Window) -> Columns:
 def _tokenised(chunk: Records, tokenizer: Any, max_length: int, overlap: bool) -> list[list[Window]]:
     texts: list[str] = chunk.texts
     pairs = chunk.table["text_pair"].to_pylist() if chunk.has("text_pair") else None
+    first = 0 if pairs is None else max_length // 2  # at most so much of a window is the first of two texts
+    room = max_length - first - tokenizer.num_special_tokens_to_add(pair=pairs is not None)
+    if room < 1:
+        raise UsageError(f"--max-length {max_length}: special tokens leave no room for the text; give a larger one")
     if pairs is not None:
-        texts = _shortened(texts, tokenizer, max_length // 2)
+        texts = _shortened(texts, tokenizer, first)
     encoded = tokenizer(
         texts,
         pairs,
         truncation=True if pairs is None else "only_second",
         max_length=max_length,
-        stride=max_length // OVERLAP // (1 if pairs is None else 2) * overlap,
+        stride=min(max_length // OVERLAP // (1 if pairs is None else 2), room - 1) * overlap,
         return_overflowing_tokens=True,
         return_offsets_mapping=True,
         verbose=False,
