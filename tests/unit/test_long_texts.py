@@ -129,5 +129,22 @@ def test_any_length_is_read_or_refused(pairs: bool, tiny_model_folder: Callable[
     assert len(read) > 10
 
 
+@pytest.mark.parametrize("family", ["bert", "roberta", "xlm-roberta"])
+def test_the_first_of_two_texts_is_cut_only_where_both_do_not_fit(
+    family: str, tiny_model_folder: Callable[[str], Path], tmp_path: Path
+) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model_folder(family))
+    long, short = " ".join(WORDS * 3), "late cat"
+    records = text_records([(long, short), (short, long), (long, long)], "made")
+    whole = [tokenizer(first, second, verbose=False)["input_ids"] for first, second in [(long, short), (short, long)]]
+    length = len(whole[0])
+    fits = encode_windows(records, tokenizer, length, tmp_path / "f.arrow", None, None)
+    assert fits.of is not None and fits.of[:3].tolist() == [0, 1, 2]
+    assert [fits[row]["input_ids"].tolist() for row in (0, 1)] == whole
+    tight = encode_windows(records, tokenizer, length - 2, tmp_path / "g.arrow", None, None)
+    assert tight.of is not None and tight.of[:2].tolist() == [0, 1] and tight.lengths[0] == length - 2
+    assert tight[0]["input_ids"].tolist()[-4:] == whole[0][-4:], "the second text is whole"
+
+
 def _no_columns(record: TextRecord) -> Callable[[Window], Columns]:
     return lambda window: {}

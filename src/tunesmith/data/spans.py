@@ -76,7 +76,7 @@ class Found:
             rows.append(number)
 
     def notes(self) -> list[str]:
-        return [f"{row_list(list(dict.fromkeys(rows)))}: {what}" for what, rows in self.mended.items()]
+        return [f"{row_list(rows)}: {what}" for what, rows in self.mended.items()]
 
 
 def tagged_columns(raw: RawTable, tokens: str, tags: str | None) -> tuple[pa.Array, pa.Array, list[str]]:

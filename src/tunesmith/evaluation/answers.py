@@ -71,8 +71,9 @@ def best_threshold(
     order = np.argsort(margins, kind="stable")
     gain = (with_answer - without)[order]
     totals = without.sum() + np.concatenate([[0.0], np.cumsum(gain)])  # the first k are answered
-    best = int(totals.argmax())
     edges = margins[order]
+    totals[1:-1][np.diff(edges) == 0] = -np.inf  # no threshold lies between equal margins
+    best = int(totals.argmax())
     if best == 0:
         return float(edges[0] - 1.0)
     return float(edges[-1] + 1.0) if best == len(edges) else float((edges[best - 1] + edges[best]) / 2)

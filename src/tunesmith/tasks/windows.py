@@ -104,18 +104,18 @@ def _nothing(window: Window) -> Columns:
 def _tokenised(chunk: Records, tokenizer: Any, max_length: int, overlap: bool) -> list[list[Window]]:
     texts: list[str] = chunk.texts
     pairs = chunk.table["text_pair"].to_pylist() if chunk.has("text_pair") else None
-    first = 0 if pairs is None else max_length // 2  # at most so much of a window is the first of two texts
-    room = max_length - first - tokenizer.num_special_tokens_to_add(pair=pairs is not None)
-    if room < 1:
+    first = 0 if pairs is None else max_length // 2  # where both do not fit, so much is for the first of two texts
+    room = max_length - tokenizer.num_special_tokens_to_add(pair=pairs is not None)
+    if room - first < 1:
         raise UsageError(f"--max-length {max_length}: special tokens leave no room for the text; give a larger one")
     if pairs is not None:
-        texts = _shortened(texts, tokenizer, first)
+        texts = _shortened(texts, pairs, tokenizer, first, room)
     encoded = tokenizer(
         texts,
         pairs,
         truncation=True if pairs is None else "only_second",
         max_length=max_length,
-        stride=min(max_length // OVERLAP // (1 if pairs is None else 2), room - 1) * overlap,
+        stride=min(max_length // OVERLAP // (1 if pairs is None else 2), room - first - 1) * overlap,
         return_overflowing_tokens=True,
         return_offsets_mapping=True,
         verbose=False,
@@ -129,10 +129,19 @@ def _tokenised(chunk: Records, tokenizer: Any, max_length: int, overlap: bool) -
     return windows
 
 
-def _shortened(texts: list[str], tokenizer: Any, limit: int) -> list[str]:
-    """Questions cut after `limit` tokens, so that room is left for the context."""
-    offsets = tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True, verbose=False)["offset_mapping"]
-    return [
-        text if len(bounds) <= limit else text[: bounds[limit - 1][1]]
-        for text, bounds in zip(texts, offsets, strict=True)
-    ]
+def _shortened(texts: list[str], beside: list[str], tokenizer: Any, share: int, room: int) -> list[str]:
+    """The first texts of pairs, each cut to the room that the second leaves, but never to fewer tokens than `share`."""
+
+    def pieces(some: list[str]) -> list[list[tuple[int, int]]]:
+        if not some:
+            return []
+        encoded = tokenizer(some, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+        return list(encoded["offset_mapping"])
+
+    shortened = list(texts)
+    rows = [row for row, bounds in enumerate(pieces(texts)) if len(bounds) > share]
+    limits = [max(share, room - len(bounds)) for bounds in pieces([beside[row] for row in rows])]
+    for row, limit in zip(rows, limits, strict=True):
+        while len(bounds := pieces([shortened[row]])[0]) > limit:  # what is left may come in other pieces than before
+            shortened[row] = shortened[row][: min(bounds[limit - 1][1], len(shortened[row]) - 1)]
+    return shortened
