@@ -238,7 +238,8 @@ def _text(line: bytes, place: str) -> str | tuple[str, str]:
     except UnicodeDecodeError:
         raise DataError(f"{place}: not UTF-8; convert it, for example with iconv") from None
     except (ValueError, KeyError, RecursionError):
-        raise DataError(f'{place}: expected a text, or JSON such as {{"text": "…"}}') from None
+        forms = '{"text": "…"} or {"question": "…", "context": "…"}'
+        raise DataError(f"{place}: expected a text, or JSON such as {forms}") from None
     return parts[0] if len(parts) == 1 else (parts[0], parts[1])
 
 

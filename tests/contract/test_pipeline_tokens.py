@@ -146,6 +146,14 @@ def test_questions(tmp_path: Path, tiny_model_folder: Callable[[str], Path], una
     page = (run.folder / "report.html").read_text(encoding="utf-8")
     assert "of each label by split" not in page and "word overlap (F1)" in page
     assert "It knows" not in card and 'predict([("a question", ' in card
+    parts = run.record["by_label"].get("test", {})
+    assert set(parts) == ({"answerable", "unanswerable"} if unanswered else set())
+    assert ("\n| unanswerable | " in card) is unanswered
+    for name, whole in run.metrics["test"].items():
+        values = [(scores[name]["value"], scores[name]["n"]) for scores in parts.values()]
+        if values:
+            assert sum(n for _, n in values) == whole.n
+            assert sum(value * n for value, n in values) / whole.n == pytest.approx(whole.value)
     predictor = tunesmith.load(run)
     context = "the new film was bad today"
     answer = predictor.predict([("good or bad ?", context)])[0]

@@ -428,6 +428,8 @@ def test_a_task_without_its_columns_says_what_it_needs(tmp_path: Path) -> None:
     content = lines({"body": "a", "kind": "b"})
     with pytest.raises(DataError, match="no questions; expected columns question, context and answers"):
         load(tmp_path / "a.jsonl", content, task="qa")
+    with pytest.raises(DataError, match="no answers; expected a column answers"):
+        load(tmp_path / "a.jsonl", lines({"question": "a", "context": "b"}), task="qa")
     with pytest.raises(DataError, match="no entities; expected a text with a column of spans"):
         load(tmp_path / "a.jsonl", content, task="ner")
 

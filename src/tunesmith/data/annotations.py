@@ -44,6 +44,8 @@ def find_place(raw: RawTable, settings: DataSettings, task: str, finder: Finder,
         found = _entities(raw, settings, finder, task)
     if found is not None and (found[3] is not None or not need_label):
         return found
+    if found is not None and task == "qa":
+        raise DataError(f"{raw.path}: no answers; expected a column answers (or name it with --label)")
     if task == "qa":
         raise DataError(
             f"{raw.path}: no questions; expected columns question, context and answers (or name them with --text, "

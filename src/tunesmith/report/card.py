@@ -120,11 +120,11 @@ def _row(name: str, columns: list[Column]) -> dict[str, Any]:
     return {"title": title(name), "meaning": METRICS[name].meaning, "cells": cells}
 
 
-def _by_label(run: Run, split: str | None) -> list[tuple[str, list[str]]]:
-    """Each label with its precision, recall and F1 as texts; nothing for tasks that are not scored by label."""
+def _by_label(run: Run, split: str | None) -> dict[str, Any]:
+    """Titles of the metrics, and each label with its scores as texts; nothing for tasks not scored by label."""
     found = (run.get("by_label") or {}).get(split, {})
-    names = ("span_precision", "span_recall", "span_f1")
-    return [(label, [Score(**scores[name]).text(name) for name in names]) for label, scores in found.items()]
+    rows = {label: [Score(**score).text(name) for name, score in scores.items()] for label, scores in found.items()}
+    return {"columns": [title(name) for name in next(iter(found.values()), {})], "rows": rows}
 
 
 def _limits(folder: Path, run: Run, split: str | None) -> list[str]:

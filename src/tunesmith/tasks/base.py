@@ -225,7 +225,8 @@ class Task(Protocol):
     ) -> dict[str, dict[str, Score]]:
         """Label → metrics of that label alone, with their intervals over the texts (documents) that have it.
 
-        Labels that no text has, or was given, are left out; so are all for tasks that are not scored by label.
+        Labels that no text has, or was given, are left out; so are all for tasks that are not scored by label. For
+        questions the labels are ``answerable`` and ``unanswerable``.
         """
         return {}
 

@@ -28,6 +28,7 @@ from tunesmith.data.wording import row_list
 from tunesmith.data.words import word_bounds
 from tunesmith.errors import DataError
 from tunesmith.evaluation.answers import answer_scores, answer_statistics, best_threshold
+from tunesmith.evaluation.intervals import Score
 from tunesmith.evaluation.metrics import Statistics
 from tunesmith.tasks.base import Answered, FoundAnswer, Head, LabelSpace, Prediction, Task
 from tunesmith.tasks.encoding import Features, Length
@@ -55,6 +56,11 @@ class Gold:
 
     def __len__(self) -> int:
         return len(self.answers)
+
+    def part(self, rows: np.ndarray) -> Gold:
+        """The answers of some questions."""
+        document = np.unique(self.document[rows], return_inverse=True)[1]
+        return Gold([self.answers[row] for row in rows], document)
 
 
 @dataclass(frozen=True)
@@ -161,6 +167,20 @@ class QuestionAnswering(Task):
         exact, overlap = answer_scores(_texts(outputs, space.threshold), targets.answers)
         sums = (np.bincount(targets.document, one) for one in (exact, overlap, np.ones(len(targets))))
         return tuple(sums)
+
+    def score_labels(
+        self, outputs: Outputs, targets: Gold, space: LabelSpace, resamples: int, seed: int
+    ) -> dict[str, dict[str, Score]]:
+        """Questions with and without an answer apart, as the script of SQuAD 2.0 does; nothing where all have one."""
+        has = np.array([bool(answers) for answers in targets.answers])
+        parts = {"answerable": np.flatnonzero(has), "unanswerable": np.flatnonzero(~has)}
+        if has.all():
+            return {}
+        return {
+            name: self.score([outputs[row] for row in rows], targets.part(rows), space, resamples, seed)
+            for name, rows in parts.items()
+            if len(rows)
+        }
 
     def right(self, outputs: Outputs, targets: Gold, space: LabelSpace) -> np.ndarray | None:
         return np.asarray(answer_scores(_texts(outputs, space.threshold), targets.answers)[0] > 0)
