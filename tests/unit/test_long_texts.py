@@ -13,6 +13,7 @@ from transformers import AutoTokenizer
 import tunesmith
 from tunesmith.data.records import Records, TextRecord, text_records
 from tunesmith.errors import UsageError
+from tunesmith.methods.features import STRENGTHS
 from tunesmith.tasks.base import LabelSpace
 from tunesmith.tasks.classification import Classification, Regression
 from tunesmith.tasks.encoding import Length, encode
@@ -99,6 +100,24 @@ def test_what_stands_at_the_end_of_a_text_counts(
     predictor = tunesmith.load(run)
     answers = predictor.predict([" ".join(WORDS * 2) + " good", " ".join(WORDS * 2) + " bad"])
     assert ([answer.label for answer in answers] == ["x", "y"]) is enough
+
+
+def test_windows_of_one_text_do_not_vouch_for_each_other(
+    tmp_path: Path, tiny_model_folder: Callable[[str], Path]
+) -> None:
+    """Labels that follow from nothing want the strongest regularisation, however alike the windows of a text are."""
+    draw = np.random.default_rng(0)
+    rows = ["text,label"]
+    for row in range(90):
+        words = " ".join(str(word) for word in draw.choice(WORDS, 14))
+        rows.append(f"{' '.join([words] * 6)},{'xy'[row % 2]}")
+    data = tmp_path / "a.csv"
+    data.write_text("\n".join(rows), encoding="utf-8")
+    run = tunesmith.train(
+        data, model=str(tiny_model_folder("bert")), method="features", long="windows", max_length=16,
+        out=str(tmp_path / "run"), stages=Stages(quiet=True),
+    )  # fmt: skip
+    assert run.record["best"]["inverse_regularisation"] == min(STRENGTHS)
 
 
 def test_what_cannot_be_is_refused(tmp_path: Path, tiny_model_folder: Callable[[str], Path]) -> None:

@@ -159,14 +159,26 @@ def _solve(model: nn.Module, job: Assignment, engine: Engine) -> tuple[dict[str,
         engine.vectors = VectorCache(model, final_linear(model), precision, budget)
     with job.place.stages.bar("features", len(train)) as bar:
         vectors = pooled_vectors(model, train, collate, precision, bar.advance, engine.vectors)
-    rows = Mixed(vectors, train.targets, None)
+    order, originals = _one_window_first(train, job.originals)
+    rows = Mixed(vectors[order], train.targets[order], None)
     if job.mixtures:
-        rows = mix(vectors, train.targets, job.mixtures, job.settings.seed)
-    details = method.solve(model, rows.vectors, rows.targets, job.settings, rows.weights, job.originals)
+        rows = mix(rows.vectors, rows.targets, job.mixtures, job.settings.seed)
+    details = method.solve(model, rows.vectors, rows.targets, job.settings, rows.weights, originals)
     outputs = predict_outputs(model, valid, job.place.tokenizer, job.task, job.space)
     metrics = job.task.quick_score(outputs, valid.gold, job.space)
     best = {"step": 1, "metric": job.settings.metric, "value": metrics[str(job.settings.metric)]}
     return best, dict(details), int(train.lengths.sum())
+
+
+def _one_window_first(train: Features, originals: int | None) -> tuple[np.ndarray, int | None]:
+    """An order of the rows, and how many of its first ones may choose the regularisation: a window of each text.
+
+    The others resemble the windows of their text that would be held out.
+    """
+    if train.of is None:
+        return np.arange(len(train)), originals
+    first = np.unique(train.of[:originals], return_index=True)[1]
+    return np.concatenate([first, np.setdiff1d(np.arange(len(train)), first)]), len(first)
 
 
 def _train(model: nn.Module, job: Assignment) -> tuple[dict[str, Any], dict[str, Any], int]:
