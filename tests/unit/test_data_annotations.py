@@ -387,7 +387,7 @@ def test_answers_in_every_form(tmp_path: Path, answers: Any) -> None:
     ("answers", "message"),
     [
         (["Eve"], "does not stand beside it"),
-        (["Ada"], "several times"),
+        (["Ada"], "has no offset and stands in its context several times"),
         ([{"text": "Ada", "answer_start": 3}], "several times"),
         ([{"text": ""}], "empty answer"),
         ([3], "is not a list of answers"),
@@ -395,6 +395,8 @@ def test_answers_in_every_form(tmp_path: Path, answers: Any) -> None:
         ([{"text": "Ada", "answer_start": -46}], "several times"),
         ({"text": ["Ada", "Charles"], "answer_start": [0]}, "not as many starts as texts"),
         ("[Eve]", "does not stand beside it"),
+        ("{'text': ['Charles'], 'answer_start': [38]}", "write JSON"),
+        ("[{'text': 'Charles', 'answer_start': 38}]", "write JSON"),
     ],
 )
 def test_answers_that_cannot_be_placed_are_refused(tmp_path: Path, answers: Any, message: str) -> None:

@@ -273,6 +273,8 @@ def _answers(context: str, cell: str, mended: Callable[[str], None]) -> list[dic
             quoted = quoted.strip()
         if start is None or start < 0 or not context.startswith(quoted, start):
             given = start is not None
+            if not given and context.find(quoted) != context.rfind(quoted):
+                raise Fault("has no offset and stands in its context several times; write its answer_start")
             start, what = _found_again(context, -1 if start is None else start, quoted)
             mended(what if given else "an answer without an offset was put where its text stands, its only place")
         found.append({"start": start, "text": quoted})
@@ -284,8 +286,10 @@ def _quoted(cell: str) -> list[tuple[str, int | None]]:
     text = cell.strip()
     try:
         value = parse(text) if text.startswith(("[", "{")) else [text] if text else []
-    except ValueError:  # an answer that begins with a bracket
-        value = [text]
+    except ValueError:
+        if text.startswith(("{'", "[{'")):
+            raise Fault('is written as Python shows it; write JSON: [{"text": "…", "answer_start": 17}]') from None
+        value = [text]  # an answer that begins with a bracket
     if isinstance(value, dict) and isinstance(value.get("text"), list):
         texts = value["text"]
         starts = next((value[name] for name in ANSWER_STARTS if value.get(name)), [None] * len(texts))
