@@ -15,8 +15,9 @@ import torch
 from torch import nn
 
 from tunesmith.config import Config
+from tunesmith.data.answers import ANSWERS
 from tunesmith.data.records import Records
-from tunesmith.data.spans import ANSWERS, SPANS
+from tunesmith.data.spans import SPANS
 from tunesmith.engine.noise import Noise
 from tunesmith.engine.precision import choose_precision
 from tunesmith.methods import METHODS

@@ -13,11 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tunesmith.config import Config
+from tunesmith.data.answers import ANSWERS
 from tunesmith.data.augmentation.lexicon import Groups, WordNet, load_lexicon
 from tunesmith.data.augmentation.rows import MAX_COPIES, Augmented, Augmenter, amounts, chosen_names
 from tunesmith.data.keys import mixed
 from tunesmith.data.records import Answer, Records
-from tunesmith.data.spans import ANSWERS, SPANS
+from tunesmith.data.spans import SPANS
 from tunesmith.errors import DataError, UsageError
 from tunesmith.resolving import resolve
 

@@ -404,6 +404,30 @@ def test_answers_that_cannot_be_placed_are_refused(tmp_path: Path, answers: Any,
         load(tmp_path / "a.jsonl", lines({"context": CONTEXT, "question": "Who?", "answers": answers}), task="qa")
 
 
+@pytest.mark.parametrize(
+    ("answers", "start", "found"),
+    [
+        ("Ada", 0, [Answer(0, "Ada")]),
+        ("Ada", CONTEXT.rfind("Ada"), [Answer(CONTEXT.rfind("Ada"), "Ada")]),
+        (["Ada", "Charles"], [0, 38], [Answer(0, "Ada"), Answer(38, "Charles")]),
+        ([{"text": "Ada", "answer_start": 0}], 38, [Answer(0, "Ada")]),
+        ([], -1, []),
+    ],
+)
+def test_a_column_beside_the_answers_has_their_places(
+    tmp_path: Path, answers: Any, start: Any, found: list[Answer]
+) -> None:
+    row = {"context": CONTEXT, "question": "Who?", "answers": answers, "answer_start": start}
+    assert load(tmp_path / "a.jsonl", lines(row), task="qa").labels == [tuple(found)]
+
+
+@pytest.mark.parametrize("start", ["x", [0, 38], 0.5])
+def test_a_place_beside_an_answer_that_is_none_is_refused(tmp_path: Path, start: Any) -> None:
+    row = {"context": CONTEXT, "question": "Who?", "answers": "Ada", "answer_start": start}
+    with pytest.raises(DataError, match=r"row 1: .*of offsets in column 'answer_start'"):
+        load(tmp_path / "a.jsonl", lines(row), task="qa")
+
+
 def test_questions_on_one_context_stay_together(tmp_path: Path) -> None:
     rows = [{"context": f"{CONTEXT} {i // 4}", "question": f"Who {i}?", "answers": ["Charles"]} for i in range(80)]
     parts = split(load(tmp_path / "a.jsonl", lines(*rows)), "qa", DataSettings(), seed=1)

@@ -35,4 +35,4 @@ def test_questions(ending: str, content: str, tmp_path: Path) -> None:
 
 
 def test_the_page_has_every_layout() -> None:
-    assert len(ENTITIES) == 7 and len(QUESTIONS) == 4
+    assert len(ENTITIES) == 7 and len(QUESTIONS) == 5

@@ -16,8 +16,9 @@ from seqeval.metrics import classification_report, f1_score, precision_score, re
 from seqeval.scheme import IOB2
 from transformers import AutoModelForQuestionAnswering, AutoModelForTokenClassification, AutoTokenizer
 
+from tunesmith.data.answers import ANSWERS
 from tunesmith.data.records import Records, Span
-from tunesmith.data.spans import ANSWERS, SPANS
+from tunesmith.data.spans import SPANS
 from tunesmith.data.tags import entities
 from tunesmith.data.words import word_bounds
 from tunesmith.evaluation.answers import answer_scores, best_threshold

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from tunesmith.config import DataSettings
 from tunesmith.data import spans as cells
+from tunesmith.data.answers import ANSWERS, answer_columns
 from tunesmith.data.finder import Finder
 from tunesmith.data.records import RawTable
 from tunesmith.data.spool import TEXT
@@ -19,7 +20,7 @@ from tunesmith.errors import DataError
 if TYPE_CHECKING:
     from tunesmith.data.columns import Layout
 
-QUESTION, CONTEXT, ANSWERS = ("question", "query"), ("context", "passage", "paragraph"), ("answers", "answer")
+QUESTION, CONTEXT, ANSWER = ("question", "query"), ("context", "passage", "paragraph"), ("answers", "answer")
 TOKENS, TAGS = ("tokens", "words"), ("ner_tags", "tags", "labels", "label", "ner")
 SPAN_COLUMNS = ("spans", "entities", "label", "labels", "annotations")
 GROUPS = ("title", "document", "doc_id")
@@ -62,9 +63,9 @@ def _questions(settings: DataSettings, finder: Finder, task: str) -> Place | Non
     if task == "qa":
         question = finder.flagged(settings.text, "--text") or finder.named(QUESTION)
         context = finder.flagged(settings.text_pair, "--text-pair") or finder.named(CONTEXT)
-        answers = finder.flagged(settings.label, "--label") or finder.named(ANSWERS)
+        answers = finder.flagged(settings.label, "--label") or finder.named(ANSWER)
         return ("qa", question, context, answers, "answers") if question and context else None
-    names = finder.named(QUESTION), finder.named(CONTEXT), finder.named(ANSWERS)
+    names = finder.named(QUESTION), finder.named(CONTEXT), finder.named(ANSWER)
     flags = settings.text, settings.text_pair, settings.label
     same = all(flag in (None, name) for flag, name in zip(flags, names, strict=True))
     question, context, answers = names
@@ -128,7 +129,7 @@ def annotated_columns(raw: RawTable, layout: Layout) -> tuple[RawTable, Columns]
         columns["text"] = pc.fill_null(raw.table[layout.text], "")
         columns["text_pair"] = pc.fill_null(raw.table[layout.text_pair], "")
         columns["label"], found = (
-            _nothing(raw, cells.ANSWERS) if label is None else cells.answer_columns(raw, layout.text_pair, label)
+            _nothing(raw, ANSWERS) if label is None else answer_columns(raw, layout.text_pair, label)
         )
     elif layout.separator == "tags":
         columns["text"], columns["label"], found = cells.tagged_columns(raw, layout.text, label)

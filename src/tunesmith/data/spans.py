@@ -1,4 +1,4 @@
-"""Character spans and answers in the cells of a table: every annotation layout becomes the same two columns.
+"""Character spans in the cells of a table: every annotation layout becomes the same two columns.
 
 A span is half-open, in characters of exactly the text beside it. What a cell says is checked against that text: white
 space at a span's edges is left out of it and a word that it cuts is taken in whole, both with a note; offsets that are
@@ -27,9 +27,7 @@ from tunesmith.data.words import whole_words, word_bounds
 from tunesmith.errors import DataError
 
 SPANS = pa.large_list(pa.struct([("start", pa.int64()), ("end", pa.int64()), ("label", TEXT)]))
-ANSWERS = pa.large_list(pa.struct([("start", pa.int64()), ("text", TEXT)]))
 OFFSET_NAMES = ("start", "start_offset", "begin"), ("end", "end_offset", "stop")
-ANSWER_STARTS = "answer_start", "start"
 TYPE_NAMES = ("label", "labels", "entity", "type", "entity_group", "tag")
 
 NOT_STUDIO = "is not a list of annotations with results; export from Label Studio as JSON"
@@ -163,22 +161,6 @@ def not_annotated(raw: RawTable, annotations: str) -> list[bool]:
     return found.each(raw.table[annotations].to_pylist(), lambda cell, mended: not _annotations(cell))
 
 
-def answer_columns(raw: RawTable, context: str, answers: str) -> tuple[pa.Array, list[str]]:
-    """The cells of an answer column checked against their contexts, and notes; no answer is an empty list.
-
-    Each cell is a JSON list of ``{"text", "answer_start"}``, or ``{"text": […], "answer_start": […]}``, or a list of
-    texts, or one text.
-
-    Raises:
-        DataError: an answer is not in its context, or its place cannot be told; with the rows. A cell that is null
-            stays null.
-    """
-    found = Found(raw, answers)
-    rows = zip(raw.table[context].to_pylist(), raw.table[answers].to_pylist(), strict=True)
-    made = found.each(rows, lambda row, mended: None if row[1] is None else _answers(row[0] or "", row[1], mended))
-    return pa.array(made, ANSWERS), found.notes()
-
-
 def looks_like(cell: str, tokens: bool) -> bool:
     """Whether a cell is a JSON list of tokens, or one of spans."""
     try:
@@ -196,7 +178,7 @@ def _spans(text: str, items: list[Any], mended: Callable[[str], None]) -> list[S
             raise Fault('is not a list of spans of one label each; write {"start": 0, "end": 4, "label": "NAME"}')
         start, end, label, quoted = offsets
         if quoted is not None and text[start:end].split() != quoted.split():  # a browser joins spaces and line ends
-            start, what = _found_again(text, start, quoted)
+            start, what = found_again(text, start, quoted)
             end = start + len(quoted)
             mended(what)
         if not 0 <= start <= end <= len(text):
@@ -233,19 +215,19 @@ def _offsets(item: Any) -> tuple[int, int, str, str | None] | None:
         return None
     if not (isinstance(label, str) and label.strip()):
         return None
-    places = _position(start), _position(end)
+    places = position(start), position(end)
     if places[0] is None or places[1] is None:
         return None
     return places[0], places[1], label.strip(), quoted if isinstance(quoted, str) else None
 
 
-def _position(value: Any) -> int | None:
+def position(value: Any) -> int | None:
     """A JSON number as an offset; None for what is no whole number. Tables with gaps write 3 as 3.0."""
     whole = value.removesuffix(".0") if isinstance(value, Number) else ""
     return int(whole) if whole.removeprefix("-").isdecimal() else None
 
 
-def _found_again(text: str, start: int, quoted: str) -> tuple[int, str]:
+def found_again(text: str, start: int, quoted: str) -> tuple[int, str]:
     """Where a quoted text stands that is not at its offset, and what was done.
 
     Raises:
@@ -260,50 +242,6 @@ def _found_again(text: str, start: int, quoted: str) -> tuple[int, str]:
     if text.count(quoted) > 1 or quoted in text[text.find(quoted) + 1 :]:
         raise Fault("has an offset that does not match the quoted text, which stands there several times; correct it")
     return text.find(quoted), "an offset was wrong and was put where the quoted text stands, its only place"
-
-
-def _answers(context: str, cell: str, mended: Callable[[str], None]) -> list[dict[str, Any]]:
-    found = []
-    for quoted, start in _quoted(cell):
-        if not quoted.strip():
-            raise Fault("has an empty answer; write [] where there is none")
-        if quoted != quoted.strip():
-            mended("white space at the edge of an answer was left out of it")
-            start = None if start is None else start + len(quoted) - len(quoted.lstrip())
-            quoted = quoted.strip()
-        if start is None or start < 0 or not context.startswith(quoted, start):
-            given = start is not None
-            if not given and context.find(quoted) != context.rfind(quoted):
-                raise Fault("has no offset and stands in its context several times; write its answer_start")
-            start, what = _found_again(context, -1 if start is None else start, quoted)
-            mended(what if given else "an answer without an offset was put where its text stands, its only place")
-        found.append({"start": start, "text": quoted})
-    return found
-
-
-def _quoted(cell: str) -> list[tuple[str, int | None]]:
-    """Texts of the answers, each with its start where one is given."""
-    text = cell.strip()
-    try:
-        value = parse(text) if text.startswith(("[", "{")) else [text] if text else []
-    except ValueError:
-        if text.startswith(("{'", "[{'")):
-            raise Fault('is written as Python shows it; write JSON: [{"text": "…", "answer_start": 17}]') from None
-        value = [text]  # an answer that begins with a bracket
-    if isinstance(value, dict) and isinstance(value.get("text"), list):
-        texts = value["text"]
-        starts = next((value[name] for name in ANSWER_STARTS if value.get(name)), [None] * len(texts))
-        if not isinstance(starts, list) or len(starts) != len(texts):
-            raise Fault("has not as many starts as texts; give every answer one, or none at all")
-        value = [{"text": one, "answer_start": start} for one, start in zip(texts, starts, strict=True)]
-    found: list[tuple[str, int | None]] = []
-    for one in value if isinstance(value, list) else [value]:
-        given = one if isinstance(one, dict) else {"text": one}
-        start = next((given[name] for name in ANSWER_STARTS if given.get(name) is not None), None)
-        if type(given.get("text")) is not str or (start is not None and _position(start) is None):
-            raise Fault('is not a list of answers; write [{"text": "…", "answer_start": 17}]')
-        found.append((given["text"], _position(start)))
-    return found
 
 
 def _results(cell: str | None, mended: Callable[[str], None]) -> list[Any]:
