@@ -170,13 +170,13 @@ def _solve(model: nn.Module, job: Assignment, engine: Engine) -> tuple[dict[str,
     return best, dict(details), int(train.lengths.sum())
 
 
-def _one_window_first(train: Features, originals: int | None) -> tuple[np.ndarray, int | None]:
+def _one_window_first(train: Features, originals: int | None) -> tuple[np.ndarray | slice, int | None]:
     """An order of the rows, and how many of its first ones may choose the regularisation: a window of each text.
 
     The others resemble the windows of their text that would be held out.
     """
     if train.of is None:
-        return np.arange(len(train)), originals
+        return slice(None), originals  # no copy of the vectors
     first = np.unique(train.of[:originals], return_index=True)[1]
     return np.concatenate([first, np.setdiff1d(np.arange(len(train)), first)]), len(first)
 
