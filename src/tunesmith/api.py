@@ -189,11 +189,11 @@ def predict(
         chunks = _lines_as_records(source)
     else:
         columns = {"text": text or trained.text, "text_pair": text_pair or trained.text_pair}
-        records = _read_like(trained.model_copy(update=columns), source, predictor.task.name, need_label=False)
-        chunks = (records[start : start + PREDICT_ROWS] for start in range(0, len(records), PREDICT_ROWS))
-    for records in chunks:
-        for record, prediction in zip(records.ids, predictor.predict_records(records), strict=True):
-            yield {"id": record, **prediction.to_dict()}
+        whole = _read_like(trained.model_copy(update=columns), source, predictor.task.name, need_label=False)
+        chunks = (whole[start : start + PREDICT_ROWS] for start in range(0, len(whole), PREDICT_ROWS))
+    for chunk in chunks:
+        for identifier, prediction in zip(chunk.ids, predictor.predict_records(chunk), strict=True):
+            yield {"id": identifier, **prediction.to_dict()}
 
 
 def _read_like(trained: DataSettings, source: str, task: str, need_label: bool = True) -> Records:

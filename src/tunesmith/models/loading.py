@@ -29,10 +29,12 @@ from transformers import (
     PreTrainedConfig,
     PreTrainedTokenizerBase,
 )
+from transformers.utils import cached_file
 
 from tunesmith.config import SourceSettings
 from tunesmith.disk import file_sha256
 from tunesmith.errors import ModelError
+from tunesmith.models import gate
 from tunesmith.models.heads import PooledClassifier, head_parameter_names, load_pooled, quiet_library, sentence_pooling
 from tunesmith.registry import did_you_mean
 
@@ -121,6 +123,30 @@ def find_source(settings: SourceSettings) -> Source:
     return Source(name, name, settings.revision, False)
 
 
+def admit(source: Source) -> None:
+    """Let a model through to the libraries, or not; see `tunesmith.models.gate`.
+
+    Raises:
+        ModelError: its files name classes that are not loaded here.
+    """
+    with _translate(source, "configuration"):
+        files = [_file(source, name) for name in ("config.json", "tokenizer_config.json")]
+    gate.check_classes(source.name, *files)
+
+
+def _file(source: Source, name: str) -> Path | None:
+    if source.folder:
+        return source.folder / name if (source.folder / name).is_file() else None
+    found = cached_file(
+        source.location,
+        name,
+        revision=source.revision,
+        local_files_only=source.local,
+        _raise_exceptions_for_missing_entries=False,
+    )
+    return None if found is None else Path(found)
+
+
 def load_config(source: Source) -> PreTrainedConfig:
     """The model's configuration, within the limits of `CONFIG_LIMITS`.
 
@@ -142,15 +168,23 @@ def load_config(source: Source) -> PreTrainedConfig:
             problems.append(f"model {source.name}: config.json declares more than 1,000,000 labels")
         if problems:
             raise ModelError(problems)
+    admit(source)
     with _translate(source, "configuration"):
         config: PreTrainedConfig = AutoConfig.from_pretrained(source.location, **source.arguments)
     return config
 
 
 def load_tokenizer(source: Source) -> PreTrainedTokenizerBase:
-    """The model's fast tokenizer; a decoder's tokenizer without a padding token pads with its end-of-text token."""
+    """The model's fast tokenizer; a decoder's tokenizer without a padding token pads with its end-of-text token.
+
+    Raises:
+        ModelError: missing, unreadable, or of a class that is not loaded here.
+    """
+    admit(source)
     with _translate(source, "tokenizer"):
         tokenizer = AutoTokenizer.from_pretrained(source.location, use_fast=True, **source.arguments)
+    if not isinstance(tokenizer, PreTrainedTokenizerBase):
+        raise ModelError(f"model {source.name}: {type(tokenizer).__name__} is no tokenizer of one model; give another")
     if tokenizer.pad_token_id is None:
         if tokenizer.eos_token_id is None:
             raise ModelError(f"model {source.name}: its tokenizer has neither a padding nor an end-of-text token")
@@ -321,7 +355,7 @@ def from_pretrained(auto: Any, source: Source, config: PreTrainedConfig) -> tupl
 
 
 class _translate:
-    """Context that turns a loader's exceptions into one `ModelError`.
+    """Context in which a library loads: within walls, and with its exceptions turned into one `ModelError`.
 
     Tokenizer files can make native code panic with a `BaseException`; only those that mean "stop" are let through.
     """
@@ -329,9 +363,12 @@ class _translate:
     def __init__(self, source: Source, part: str) -> None:
         self.source, self.part = source, part
 
-    def __enter__(self) -> None: ...
+    def __enter__(self) -> None:
+        self.walls = gate.walled()
+        self.walls.__enter__()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        self.walls.__exit__(None, None, None)
         if error is None or isinstance(error, (ModelError, KeyboardInterrupt, SystemExit, GeneratorExit, MemoryError)):
             return
         reason = " ".join(str(error).split())[:300] or type(error).__name__
