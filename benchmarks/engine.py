@@ -31,10 +31,10 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForSequenceClassification, BertConfig
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
-from tunesmith.config import DataSettings, ModelSettings
+from tunesmith.config.schema import DataSettings, ModelSettings
 from tunesmith.demo import corpus
 from tunesmith.engine import Engine
-from tunesmith.models.blocks import find_blocks
+from tunesmith.models.depth import find_blocks
 from tunesmith.models.heads import quiet_library
 from tunesmith.models.loading import find_source, load_tokenizer
 

@@ -12,7 +12,7 @@ alone, as its scores differ from those of ``stock`` by rounding, and so have ``f
 learning rates that are their defaults.
 
 The script's spans are read off its tags as the CoNLL script does (a word that was cut off counts as outside), and
-counted by `tunesmith.evaluation.spans`. The result goes to ``results/entities.json``.
+counted by `tunesmith.evaluation.entity_scores`. The result goes to ``results/entities.json``.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ from transformers import (
     set_seed,
 )
 
-from tunesmith.config import ModelSettings
-from tunesmith.data.tags import entities
-from tunesmith.evaluation.spans import span_counts, span_statistics
+from tunesmith.config.schema import ModelSettings
+from tunesmith.data.layout.tags import entities
+from tunesmith.evaluation.entity_scores import span_counts, span_statistics
 from tunesmith.models.loading import find_source, load_tokenizer
 
 EPOCHS, SEEDS = 2, 3

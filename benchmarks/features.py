@@ -25,7 +25,7 @@ from _results import write_result
 from engine import Case, encode, make_model, stepper
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
-from tunesmith.config import MethodSettings, ModelSettings, TrainingSettings
+from tunesmith.config.schema import MethodSettings, ModelSettings, TrainingSettings
 from tunesmith.engine import Engine
 from tunesmith.methods.features import Features
 from tunesmith.models.heads import final_linear

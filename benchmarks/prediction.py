@@ -21,15 +21,15 @@ from _labelled import given_texts
 from _results import write_result
 from transformers import AutoModelForSequenceClassification, pipeline
 
-from tunesmith.config import ModelSettings
+from tunesmith.config.schema import ModelSettings
 from tunesmith.engine import Engine
-from tunesmith.engine.precision import choose_precision
 from tunesmith.models.heads import quiet_library
 from tunesmith.models.loading import find_source, load_tokenizer
 from tunesmith.predictor import Predictor
 from tunesmith.tasks.base import LabelSpace
 from tunesmith.tasks.classification import Classification
 from tunesmith.tasks.encoding import Length
+from tunesmith.training.precision import choose_precision
 
 TEXTS, CHUNK, LENGTH = 10_000, 2_000, 128
 Answers = list[tuple[str, float]]

@@ -12,7 +12,7 @@ as such scripts do; ``tunesmith`` scores the validation questions after each epo
 scores a baseline, and makes intervals and a report. The seeds run in turns. ``usual`` runs once, for one epoch, and
 beside it so does ``one_epoch`` of ours: the ratio of these two is ``usual_times_as_long``.
 
-Answers are scored by `tunesmith.evaluation.answers`, which counts as the SQuAD script does. The result goes to
+Answers are scored by `tunesmith.evaluation.answer_scores`, which counts as the SQuAD script does. The result goes to
 ``results/questions.json``.
 """
 
@@ -37,8 +37,8 @@ from transformers import (
     set_seed,
 )
 
-from tunesmith.config import ModelSettings
-from tunesmith.evaluation.answers import answer_scores
+from tunesmith.config.schema import ModelSettings
+from tunesmith.evaluation.answer_scores import answer_scores
 from tunesmith.models.loading import find_source, load_tokenizer
 
 EPOCHS, SEEDS = 4, 1

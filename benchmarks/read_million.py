@@ -18,10 +18,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from tunesmith.config import DataSettings
+from tunesmith.config.schema import DataSettings
 from tunesmith.data import read
 from tunesmith.data.checks import check
-from tunesmith.data.columns import find_layout, to_records
+from tunesmith.data.layout.columns import find_layout, to_records
 from tunesmith.data.splits import split
 
 ROWS = 1_000_000

@@ -11,11 +11,9 @@ from typing import Any
 
 import torch
 
-from tunesmith import record as records_of
-from tunesmith.adaptconfig import AdaptationSettings, AdaptConfig
+from tunesmith.config.schema import AdaptationSettings, AdaptConfig
 from tunesmith.data.files import local_path
 from tunesmith.data.texts import DomainTexts, read_texts
-from tunesmith.engine.precision import Precision
 from tunesmith.errors import DataError, UsageError
 from tunesmith.evaluation.intervals import Score
 from tunesmith.methods.base import usual_defaults
@@ -28,10 +26,12 @@ from tunesmith.models.loading import (
     weights_sha256,
 )
 from tunesmith.models.masked import load_masked, save_masked
-from tunesmith.run import VERSION, check_folder, locked, machine, versions, write_record
-from tunesmith.tasks.masking import Blocks, Stream, Vocabulary, choose_block_length, tokenise
+from tunesmith.progress import Stages, require_tracker
+from tunesmith.run import record as records_of
+from tunesmith.run.folder import VERSION, check_folder, locked, machine, versions, write_record
+from tunesmith.tasks.masked_words import Blocks, Stream, Vocabulary, choose_block_length, tokenise
 from tunesmith.training.masked import Adaptation, Adapted, adapt_model
-from tunesmith.training.progress import Stages, require_tracker
+from tunesmith.training.precision import Precision
 from tunesmith.training.signals import StopRequest
 from tunesmith.training.stepping import Workplace
 

@@ -12,25 +12,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tunesmith.adaptconfig import AdaptConfig
-from tunesmith.config import Config, DataSettings
+from tunesmith.catalogue.catalogue import Suggestion, select
+from tunesmith.config.loading import resolve, resolved
+from tunesmith.config.schema import AdaptConfig, Config, DataSettings
 from tunesmith.data import detect, read
 from tunesmith.data.checks import Finding
 from tunesmith.data.checks import check as check_records
-from tunesmith.data.columns import find_layout, load_splits, to_records
 from tunesmith.data.files import local_path
+from tunesmith.data.layout.columns import find_layout, load_splits, to_records
 from tunesmith.data.records import Records, text_records
 from tunesmith.data.texts import read_any
 from tunesmith.errors import DataError, ModelError, UsageError
-from tunesmith.models.catalogue import Suggestion, select
-from tunesmith.resolving import resolve, resolved
-from tunesmith.run import RECORD, Run
+from tunesmith.run.folder import RECORD, Run
 
 if TYPE_CHECKING:
     from tunesmith.adapting import AdaptedModel
     from tunesmith.evaluation.intervals import Score
     from tunesmith.predictor import Predictor
-    from tunesmith.training.progress import Stages
+    from tunesmith.progress import Stages
 
 PREDICT_ROWS = 2_000
 """Texts answered at a time, which bounds memory for inputs of any size."""
@@ -73,7 +72,7 @@ def train(
         TunesmithError: see `tunesmith.errors`.
     """
     from tunesmith import pipeline
-    from tunesmith.training.progress import Stages
+    from tunesmith.progress import Stages
 
     if not isinstance(config, Config):
         config = resolve(config, options)
@@ -111,7 +110,7 @@ def find_models(
         if given:
             raise UsageError(f"--{name.replace('_', '-')}: needs --data, the texts to measure on" for name in given)
         return [Suggestion(entry.id, entry) for entry in entries]
-    from tunesmith.models.fit import rank_by_fit
+    from tunesmith.catalogue.tokenizer_fit import rank_by_fit
 
     raw = read_any(str(data), config.data)
     layout = find_layout(raw, config.data, config.task.name, need_label=False)
@@ -139,7 +138,7 @@ def adapt(
         TunesmithError: see `tunesmith.errors`.
     """
     from tunesmith import adapting
-    from tunesmith.training.progress import Stages
+    from tunesmith.progress import Stages
 
     if not isinstance(config, AdaptConfig):
         config = resolved(AdaptConfig, config, options)
@@ -261,7 +260,7 @@ class Evaluation:
 
     def to_dict(self) -> dict[str, Any]:
         """The same as plain values."""
-        from tunesmith.record import plain_scores
+        from tunesmith.run.record import plain_scores
 
         found: dict[str, Any] = {"rows": self.rows, "metrics": plain_scores(self.metrics)}
         if self.by_label:

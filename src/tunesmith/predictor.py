@@ -11,10 +11,9 @@ from typing import Any, get_args
 
 from torch import nn
 
-from tunesmith.config import PrecisionName
+from tunesmith.config.schema import PrecisionName
 from tunesmith.data.records import Answer, Label, Records, Span, text_records
 from tunesmith.engine import Engine
-from tunesmith.engine.precision import choose_precision
 from tunesmith.errors import DataError, ModelError, UsageError
 from tunesmith.evaluation.intervals import Score
 from tunesmith.models.heads import save_model
@@ -24,6 +23,7 @@ from tunesmith.tasks import TASKS
 from tunesmith.tasks.base import LabelSpace, Prediction, Task
 from tunesmith.tasks.encoding import Length
 from tunesmith.training.inference import predict_outputs
+from tunesmith.training.precision import choose_precision
 
 FACTS = "tunesmith.json"
 

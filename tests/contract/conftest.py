@@ -14,22 +14,22 @@ import pytest
 import torch
 from torch import nn
 
-from tunesmith.config import Config
-from tunesmith.data.answers import ANSWERS
+from tunesmith.config.loading import resolve
+from tunesmith.config.schema import Config
+from tunesmith.data.layout.answers import ANSWERS
+from tunesmith.data.layout.spans import SPANS
 from tunesmith.data.records import Records
-from tunesmith.data.spans import SPANS
-from tunesmith.engine.noise import Noise
-from tunesmith.engine.precision import choose_precision
+from tunesmith.engine.dropout import Noise
 from tunesmith.methods import METHODS
 from tunesmith.methods.base import Method
+from tunesmith.progress import Stages
 from tunesmith.registry import lookup
-from tunesmith.resolving import resolve
 from tunesmith.tasks import TASKS
 from tunesmith.tasks.encoding import Features
 from tunesmith.training.candidates import StartingPoint
 from tunesmith.training.fit import Assignment, Fit, fit, resolve_training
 from tunesmith.training.inference import predict_logits
-from tunesmith.training.progress import Stages
+from tunesmith.training.precision import choose_precision
 from tunesmith.training.signals import StopRequest
 from tunesmith.training.stepping import Workplace
 

@@ -22,17 +22,17 @@ from transformers import (
 )
 
 import tunesmith
-from tunesmith import adapting, resolving
-from tunesmith.adaptconfig import AdaptConfig
+from tunesmith import adapting
 from tunesmith.adapting import AdaptedModel
-from tunesmith.config import SourceSettings
+from tunesmith.config import loading as resolving
+from tunesmith.config.schema import AdaptConfig, SourceSettings
 from tunesmith.errors import DataError, Interrupted, ModelError, UsageError
 from tunesmith.models.heads import head_parameter_names
 from tunesmith.models.loading import find_source, load_tokenizer
 from tunesmith.models.masked import PREDICTED, head_at_predicted, load_masked
+from tunesmith.progress import Stages
 from tunesmith.tasks.losses import IGNORED, MaskedCrossEntropy
 from tunesmith.training import masked
-from tunesmith.training.progress import Stages
 from tunesmith.training.trainer import Trainer
 
 Folder = Callable[[str], Path]

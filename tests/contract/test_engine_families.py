@@ -13,7 +13,7 @@ import torch
 from transformers import AutoModelForSequenceClassification
 
 from tunesmith.engine import Engine
-from tunesmith.models.blocks import find_blocks
+from tunesmith.models.depth import find_blocks
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "engine.md"
 BEGIN, END = "<!-- families: begin -->\n", "<!-- families: end -->"

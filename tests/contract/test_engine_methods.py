@@ -19,7 +19,7 @@ from transformers import (
 )
 
 from tunesmith.engine import Engine, core
-from tunesmith.models.blocks import find_blocks
+from tunesmith.models.depth import find_blocks
 
 HEADS: dict[str, Any] = {
     "sequence": AutoModelForSequenceClassification,

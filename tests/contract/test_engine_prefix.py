@@ -13,7 +13,7 @@ from transformers import AutoModelForSequenceClassification
 
 from tunesmith.engine import Engine
 from tunesmith.errors import UsageError
-from tunesmith.models.blocks import find_blocks
+from tunesmith.models.depth import find_blocks
 
 FAMILIES = ("bert", "roberta", "distilbert", "electra", "llama", "modernbert", "mpnet", "deberta-v2")
 LENGTHS = (11, 3, 20, 1, 3, 8)

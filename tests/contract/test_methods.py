@@ -17,7 +17,7 @@ from sklearn.preprocessing import StandardScaler
 from tunesmith.errors import ModelError, UsageError
 from tunesmith.methods import METHODS
 from tunesmith.methods.gradual import unfrozen_layers
-from tunesmith.models.blocks import find_blocks
+from tunesmith.models.depth import find_blocks
 from tunesmith.models.heads import final_linear, head_parameter_names
 from tunesmith.predictor import Predictor
 from tunesmith.tasks import TASKS

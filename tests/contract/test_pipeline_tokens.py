@@ -15,10 +15,10 @@ from transformers import AutoModelForQuestionAnswering, AutoModelForTokenClassif
 
 import tunesmith
 from tunesmith.api import predict
-from tunesmith.config import DataSettings
-from tunesmith.data.columns import load_records
+from tunesmith.config.schema import DataSettings
+from tunesmith.data.layout.columns import load_records
 from tunesmith.errors import DataError, UsageError
-from tunesmith.training.progress import Stages
+from tunesmith.progress import Stages
 
 QUICK: dict[str, Any] = {"precision": "float32", "stages": Stages(quiet=True)}
 WORDS = ["film", "book", "card", "bank", "money", "late", "lost", "new", "old", "fast", "cat"]

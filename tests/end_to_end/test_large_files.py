@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from tunesmith import api
-from tunesmith.data import spool
+from tunesmith.data import table as spool
+from tunesmith.progress import Stages
 from tunesmith.tasks import encoding
-from tunesmith.training.progress import Stages
 
 ROWS = 2 * max(api.PREDICT_ROWS, encoding.CHUNK) + 1
 READ_ROWS = 2 * spool.BATCH_ROWS + 1

@@ -12,15 +12,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tunesmith.config import Config
-from tunesmith.data.answers import ANSWERS
-from tunesmith.data.augmentation.lexicon import Groups, WordNet, load_lexicon
-from tunesmith.data.augmentation.rows import MAX_COPIES, Augmented, Augmenter, amounts, chosen_names
+from tunesmith.augmentation.lexicon import Groups, WordNet, load_lexicon
+from tunesmith.augmentation.rows import MAX_COPIES, Augmented, Augmenter, amounts, chosen_names
+from tunesmith.config.loading import resolve
+from tunesmith.config.schema import Config
 from tunesmith.data.keys import mixed
+from tunesmith.data.layout.answers import ANSWERS
+from tunesmith.data.layout.spans import SPANS
 from tunesmith.data.records import Answer, Records
-from tunesmith.data.spans import SPANS
 from tunesmith.errors import DataError, UsageError
-from tunesmith.resolving import resolve
 
 
 def records(texts: list[str], labels: list[Any], kind: pa.DataType | None = None, **columns: Any) -> Records:
@@ -220,21 +220,18 @@ def test_pairs_are_edited_on_both_sides() -> None:
 
 
 def test_everything_that_does_not_suit_is_said_at_once(tmp_path: Path) -> None:
-    config = settings("typos,entity,mixup,eda", 1, f"augmentation.lexicon={tmp_path}/none.txt", method="full")
+    config = settings("typos,entity,eda", 1, f"augmentation.lexicon={tmp_path}/none.txt", method="full")
     with pytest.raises(UsageError) as caught:
         Augmenter.of(config, "classification", records(["a"], ["b"]))
     assert caught.value.problems == [
         "--augment: unknown augmentation 'typos'; did you mean 'typo'?",
         "--augment entity: replaces named entities, and classification has none",
-        "--augment mixup: mixes pooled features; use --method features, found full",
         f"augmentation.lexicon: {tmp_path}/none.txt: no such file; check the path",
     ]
     with pytest.raises(UsageError, match=r"--augment synonym: needs synonyms; add --set augmentation\.lexicon=FILE"):
         Augmenter.of(settings("eda"), "classification", records(["a"], ["b"]))
     with pytest.raises(UsageError, match=r"augmentation\.lexicon: .*cannot be read \(File name too long\)"):
         Augmenter.of(settings("typo", 1, f"augmentation.lexicon={'x' * 300}"), "ner", records(["a"], ["b"]))
-    with pytest.raises(UsageError, match="ner learns from every token"):
-        Augmenter.of(settings("mixup", method="features"), "ner", records(["a"], ["b"]))
     assert Augmenter.of(settings("none"), "ner", records(["a"], ["b"])) is None
 
 

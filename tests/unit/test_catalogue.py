@@ -18,10 +18,10 @@ from transformers import CONFIG_MAPPING, PreTrainedTokenizerFast
 
 import tunesmith
 from tunesmith import console
+from tunesmith.catalogue.catalogue import DOMAINS, Entry, Fit, Suggestion, catalogue, select
+from tunesmith.catalogue.tokenizer_fit import SAMPLE_TEXTS, TEXT_CHARACTERS, rank_by_fit, sample_texts
 from tunesmith.cli import main
 from tunesmith.errors import DataError, ModelError, UsageError
-from tunesmith.models.catalogue import DOMAINS, Entry, Fit, Suggestion, catalogue, select
-from tunesmith.models.fit import SAMPLE_TEXTS, TEXT_CHARACTERS, rank_by_fit, sample_texts
 from tunesmith.models.loading import PACKAGED
 
 TEXTS = ["the good film", "a bad book , not the card", "the money is late"]

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tunesmith import registry
-from tunesmith.config import Config
+from tunesmith.config.loading import dump, fields, flags, resolve
+from tunesmith.config.schema import Config
+from tunesmith.config.yamltext import MAX_CONFIG_BYTES
 from tunesmith.errors import UsageError
-from tunesmith.resolving import dump, fields, flags, resolve
-from tunesmith.yamltext import MAX_CONFIG_BYTES
 
 
 @pytest.fixture

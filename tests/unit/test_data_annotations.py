@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tunesmith.config import DataSettings
-from tunesmith.data.columns import load_records, load_splits
+from tunesmith.config.schema import DataSettings
+from tunesmith.data.layout.columns import load_records, load_splits
+from tunesmith.data.layout.tags import entities, scheme, tag_names
 from tunesmith.data.records import Answer, Records, Span
 from tunesmith.data.splits import split
-from tunesmith.data.tags import entities, scheme, tag_names
 from tunesmith.errors import DataError
 
 TEXT = "Ada met Alan Turing in Paris ."

@@ -8,10 +8,10 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from tunesmith.data.answers import ANSWERS
 from tunesmith.data.checks import CHECKS, Finding, check
+from tunesmith.data.layout.answers import ANSWERS
+from tunesmith.data.layout.spans import SPANS
 from tunesmith.data.records import Label, Records
-from tunesmith.data.spans import SPANS
 
 
 def make(rows: list[tuple[str, Label | None]], first: int = 1, notes: tuple[str, ...] = ()) -> Records:

@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from tunesmith.config import DataSettings
-from tunesmith.data.columns import Layout, find_layout, load_splits, to_records
+from tunesmith.config.schema import DataSettings
+from tunesmith.data.layout.columns import Layout, find_layout, load_splits, to_records
 from tunesmith.data.records import RawTable
 from tunesmith.errors import DataError
 

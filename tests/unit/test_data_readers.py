@@ -16,9 +16,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tunesmith.config import DataSettings
-from tunesmith.data import ENDINGS, FORMATS, read, spool
-from tunesmith.data.columns import find_layout, load_records, to_records
+from tunesmith.config.schema import DataSettings
+from tunesmith.data import ENDINGS, FORMATS, read
+from tunesmith.data import table as spool
+from tunesmith.data.layout.columns import find_layout, load_records, to_records
 from tunesmith.errors import DataError, TunesmithError
 from tunesmith.registry import lookup
 
@@ -94,7 +95,7 @@ def test_header_notes(tmp_path: Path) -> None:
 
 
 def test_columns_that_come_later_are_null_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tunesmith.data.spool.BATCH_ROWS", 1)
+    monkeypatch.setattr("tunesmith.data.table.BATCH_ROWS", 1)
     path = tmp_path / "a.jsonl"
     path.write_text('{"a": 1}\n{"b": 2.0}\n{"a": "x", "b": false}', encoding="utf-8")
     assert read(str(path), PLAIN).table.to_pydict() == {"a": ["1", None, "x"], "b": [None, "2.0", "false"]}
@@ -280,7 +281,7 @@ def test_missing_file_names_a_near_one(tmp_path: Path) -> None:
 
 def test_large_tables_are_kept_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spool, "SPOOL_BYTES", 1000)
-    monkeypatch.setattr("tunesmith.data.spool.BATCH_ROWS", 10)
+    monkeypatch.setattr("tunesmith.data.table.BATCH_ROWS", 10)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     rows = [{"text": f"text number {i}", "label": "ab"[i % 2], **({"more": "x"} if i > 70 else {})} for i in range(100)]
     path = tmp_path / "a.jsonl"
@@ -297,7 +298,7 @@ def test_large_tables_are_kept_on_disk(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_a_failed_read_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spool, "SPOOL_BYTES", 10)
-    monkeypatch.setattr("tunesmith.data.spool.BATCH_ROWS", 1)
+    monkeypatch.setattr("tunesmith.data.table.BATCH_ROWS", 1)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     path = tmp_path / "a.jsonl"
     path.write_text('{"a": "long enough to be kept on disk"}\n{"a": "again"}\n[', encoding="utf-8")

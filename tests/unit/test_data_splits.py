@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tunesmith.config import DataSettings
+from tunesmith.config.schema import DataSettings
 from tunesmith.data.records import Label, Records
 from tunesmith.data.splits import fingerprint, split
 from tunesmith.errors import DataError

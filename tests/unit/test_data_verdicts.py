@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from tunesmith.config import DataSettings
-from tunesmith.data.columns import load_records
+from tunesmith.config.schema import DataSettings
+from tunesmith.data.layout.columns import load_records
 from tunesmith.errors import DataError, TunesmithError, UsageError
 
 Verdict = list[tuple[str, Any]] | set[str]  # (text, label) of every row, or what the error contains

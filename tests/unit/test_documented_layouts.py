@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tunesmith.config import DataSettings
-from tunesmith.data.columns import load_records
+from tunesmith.config.schema import DataSettings
+from tunesmith.data.layout.columns import load_records
 
 PAGE = (Path(__file__).parents[2] / "docs" / "annotations.md").read_text(encoding="utf-8")
 ENTITIES, QUESTIONS = (re.findall(r"^```(\w+)\n(.*?)^```", part, re.M | re.S) for part in PAGE.split("## Questions"))

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 import tunesmith
-from tunesmith.config import DataSettings
+from tunesmith.config.schema import DataSettings
 from tunesmith.data.readers import plain
 from tunesmith.data.texts import DomainTexts, read_texts
 from tunesmith.errors import DataError
-from tunesmith.training.progress import Stages
+from tunesmith.progress import Stages
 
 WORDS = ["good", "bad"]
 

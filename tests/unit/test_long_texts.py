@@ -14,11 +14,11 @@ import tunesmith
 from tunesmith.data.records import Records, TextRecord, text_records
 from tunesmith.errors import UsageError
 from tunesmith.methods.features import STRENGTHS
+from tunesmith.progress import Stages
 from tunesmith.tasks.base import LabelSpace
 from tunesmith.tasks.classification import Classification, Regression
 from tunesmith.tasks.encoding import Length, encode
 from tunesmith.tasks.windows import Columns, Window, encode_windows
-from tunesmith.training.progress import Stages
 
 WORDS = ["film", "book", "card", "bank", "money", "late", "lost", "new", "old", "fast", "cat"]
 SPACE = LabelSpace(("x", "y"))

@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerFast
 
 from tunesmith.errors import ModelError
 from tunesmith.tasks.losses import IGNORED
-from tunesmith.tasks.masking import Blocks, Vocabulary, mask_words, tokenise
+from tunesmith.tasks.masked_words import Blocks, Vocabulary, mask_words, tokenise
 
 WORDS = ["good", "bad", "great", "film", "book", "card", "bank", "money", "late", "lost", "new", "old"]
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from transformers import dynamic_module_utils
 
-from tunesmith.config import ModelSettings
+from tunesmith.config.schema import ModelSettings
 from tunesmith.errors import ModelError
 from tunesmith.models import gate
 from tunesmith.models.loading import find_source, load_classifier, load_config, load_tokenizer

@@ -13,10 +13,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification
 
-from tunesmith.config import ModelSettings
+from tunesmith.config.schema import ModelSettings
 from tunesmith.errors import ModelError
 from tunesmith.models import loading
-from tunesmith.models.blocks import find_blocks
+from tunesmith.models.depth import find_blocks
 from tunesmith.models.heads import head_modules, pool
 from tunesmith.models.loading import Source, find_source, load_classifier, load_config, load_tokenizer, token_limit
 

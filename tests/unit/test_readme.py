@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tunesmith import resolving
+from tunesmith.config import loading as resolving
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -16,22 +16,22 @@ from seqeval.metrics import classification_report, f1_score, precision_score, re
 from seqeval.scheme import IOB2
 from transformers import AutoModelForQuestionAnswering, AutoModelForTokenClassification, AutoTokenizer
 
-from tunesmith.data.answers import ANSWERS
+from tunesmith.data.layout.answers import ANSWERS
+from tunesmith.data.layout.spans import SPANS
+from tunesmith.data.layout.tags import entities
 from tunesmith.data.records import Records, Span
-from tunesmith.data.spans import SPANS
-from tunesmith.data.tags import entities
 from tunesmith.data.words import word_bounds
-from tunesmith.evaluation.answers import answer_scores, best_threshold
+from tunesmith.evaluation.answer_scores import answer_scores, best_threshold
+from tunesmith.evaluation.entity_scores import span_counts, span_statistics
 from tunesmith.evaluation.metrics import label_scores
-from tunesmith.evaluation.spans import span_counts, span_statistics
 from tunesmith.predictor import Predictor
 from tunesmith.registry import lookup
 from tunesmith.tasks import TASKS
 from tunesmith.tasks.base import FoundSpan, LabelSpace
 from tunesmith.tasks.encoding import Length
-from tunesmith.tasks.qa import Candidates, QuestionAnswering
-from tunesmith.tasks.qa import Gold as AnswerGold
-from tunesmith.tasks.tokens import Gold, NamedEntities
+from tunesmith.tasks.entities import Gold, NamedEntities
+from tunesmith.tasks.questions import Candidates, QuestionAnswering
+from tunesmith.tasks.questions import Gold as AnswerGold
 from tunesmith.tasks.viterbi import best_paths
 from tunesmith.training.inference import TOKENS_PER_BATCH
 

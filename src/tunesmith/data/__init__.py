@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from tunesmith.config import DataSettings
+from tunesmith.config.schema import DataSettings
 from tunesmith.data.files import codec_name, explained, local_path, open_bytes
 from tunesmith.data.readers.conll import looks_like as looks_like_columns
 from tunesmith.data.records import RawTable

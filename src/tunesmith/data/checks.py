@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from tunesmith.data.keys import LabelCodes, column_keys, label_codes, label_keys, text_keys
 from tunesmith.data.records import Records, Span
-from tunesmith.data.wording import SHOWN_ROWS, counted, name_list
+from tunesmith.text import SHOWN_ROWS, counted, name_list
 
 MAX_EMPTY_SHARE = 0.01  # more empty texts than this are a failure
 MIN_TRAIN_EXAMPLES = 2  # of each class

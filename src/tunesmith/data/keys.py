@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tunesmith.data.records import Records
-from tunesmith.data.spool import TEXT
+from tunesmith.data.table import TEXT
 
 KEY_BYTES = 8  # two of a million different texts share a key with probability 3e-8
 

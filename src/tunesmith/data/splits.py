@@ -15,12 +15,12 @@ import pyarrow.compute as pc
 from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import connected_components
 
-from tunesmith.config import DataSettings
+from tunesmith.config.schema import DataSettings
 from tunesmith.data.keys import column_keys, label_codes, mixed, text_keys
 from tunesmith.data.records import Records
-from tunesmith.data.spool import TEXT, take
-from tunesmith.data.wording import counted
+from tunesmith.data.table import TEXT, take
 from tunesmith.errors import DataError
+from tunesmith.text import counted
 
 QUANTILES = 10
 TRAIN = 0  # parts by number: 0 is train, then those of `which`

@@ -7,17 +7,17 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from tunesmith.config import DataSettings
+from tunesmith.config.schema import DataSettings
 from tunesmith.data import detect, read
-from tunesmith.data.columns import find_layout, to_records
 from tunesmith.data.files import local_path
-from tunesmith.data.finder import Finder, is_empty
 from tunesmith.data.keys import column_keys
+from tunesmith.data.layout.columns import find_layout, to_records
+from tunesmith.data.layout.finder import Finder, is_empty
 from tunesmith.data.records import RawTable, Records
 from tunesmith.data.splits import split
-from tunesmith.data.spool import TEXT, take
-from tunesmith.data.wording import counted
+from tunesmith.data.table import TEXT, take
 from tunesmith.errors import DataError, UsageError
+from tunesmith.text import counted
 
 
 @dataclass(frozen=True)

@@ -25,8 +25,8 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, sdpa_mask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from tunesmith.engine import kernel
+from tunesmith.engine.dropout import Noise
 from tunesmith.engine.lengths import cut_by_length, recurring
-from tunesmith.engine.noise import Noise
 
 NAME = "tunesmith_packed"
 """Of the attention function among transformers' own."""

@@ -14,8 +14,8 @@ import torch
 from torch import nn
 
 from tunesmith.engine.attention import CannotPack
+from tunesmith.engine.dropout import Noise, replace_dropout
 from tunesmith.engine.layout import Layout
-from tunesmith.engine.noise import Noise, replace_dropout
 from tunesmith.engine.packing import PASSED_ON, Packing
 from tunesmith.engine.prefix import Prefix
 from tunesmith.engine.vectors import VectorCache

@@ -18,9 +18,9 @@ from torch import nn
 from transformers.utils.generic import ModelOutput
 
 from tunesmith.engine.attention import NAME, CannotPack, packed_masks
+from tunesmith.engine.dropout import Noise
 from tunesmith.engine.layout import Layout
-from tunesmith.engine.noise import Noise
-from tunesmith.models.blocks import layer_stack
+from tunesmith.models.depth import layer_stack
 
 TRIAL_LENGTHS = (9, 5, 1)
 TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-4}

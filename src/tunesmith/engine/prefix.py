@@ -21,7 +21,7 @@ from tunesmith.engine.layout import Layout
 from tunesmith.engine.packing import evaluating
 from tunesmith.engine.store import StateStore
 from tunesmith.errors import ModelError
-from tunesmith.models.blocks import find_blocks, layer_stack
+from tunesmith.models.depth import find_blocks, layer_stack
 
 CODE_VERSION = 2
 """Changes when the same weights and tokens would give other states."""

@@ -9,9 +9,9 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 from torch import nn
 
-from tunesmith.config import MethodSettings, OptimisationSettings, TrainingSettings
+from tunesmith.config.schema import MethodSettings, OptimisationSettings, TrainingSettings
 from tunesmith.errors import ModelError
-from tunesmith.models.blocks import find_blocks
+from tunesmith.models.depth import find_blocks
 from tunesmith.models.heads import base_model, head_parameter_names
 
 SMALL_MODEL = 40_000_000
@@ -86,7 +86,6 @@ class Method(Protocol):
         vectors: np.ndarray,
         targets: np.ndarray,
         training: TrainingSettings,
-        weights: np.ndarray | None = None,
         originals: int | None = None,
     ) -> dict[str, float]:
         """Set the final linear layer to the optimum for pooled vectors (n, hidden) float32 and their targets.
@@ -95,7 +94,6 @@ class Method(Protocol):
 
         Args:
             targets: (n,) int64 class ids, (n, labels) float32 for multi-label, or (n,) float32 for regression.
-            weights: (n,) how much each row counts; None for all the same.
             originals: how many rows, the first ones, were not made from others; None for all. Only they choose the
                 regularisation: a copy of a row that is held out would make it look better than it is.
 

@@ -19,7 +19,7 @@ from sklearn.metrics import log_loss
 from sklearn.model_selection import KFold, StratifiedKFold
 from torch import nn
 
-from tunesmith.config import TrainingSettings
+from tunesmith.config.schema import TrainingSettings
 from tunesmith.errors import DataError
 from tunesmith.methods.base import Defaults, Method, train_only, usual_defaults
 from tunesmith.models.heads import final_linear
@@ -56,14 +56,11 @@ class Features(Method):
         vectors: np.ndarray,
         targets: np.ndarray,
         training: TrainingSettings,
-        weights: np.ndarray | None = None,
         originals: int | None = None,
     ) -> dict[str, float]:
         linear = final_linear(model)
         rows = len(vectors) if originals is None else originals
-        if weights is None and rows < len(vectors):
-            weights = np.ones(len(vectors))
-        solver = _Solver(training, linear.bias is not None, rows, weights)
+        solver = _Solver(training, linear.bias is not None, rows)
         # Without a bias (decoders) a shift cannot be written into the layer, so the vectors are scaled but not centred.
         mean = vectors.mean(axis=0) if solver.intercept else np.zeros(vectors.shape[1], dtype=vectors.dtype)
         scale = vectors.std(axis=0)
@@ -90,24 +87,21 @@ class _Solver:
 
     Attributes:
         originals: the first rows, on which the strength is chosen.
-        weights: (n,) of the rows, or None.
     """
 
     training: TrainingSettings
     intercept: bool
     originals: int
-    weights: np.ndarray | None
 
-    @property
-    def row_weights(self) -> np.ndarray | None:
-        """The weights, their sum that of the original rows: the strength means the same however many were added."""
-        return None if self.weights is None else self.weights * (self.originals / self.weights.sum())
+    def row_weights(self, rows: int) -> np.ndarray | None:
+        """Equal weights whose sum is that of the original rows: the strength means the same however many were added."""
+        return None if rows == self.originals else np.full(rows, self.originals / rows)
 
     def classes(self, x: np.ndarray, y: np.ndarray, num_labels: int) -> Solution:
         if len(np.unique(y)) < 2:
             raise DataError("features: the training rows have one class only; at least two are needed")
         strength = self._choose_strength(x[: self.originals], y[: self.originals])
-        fitted = self._logistic(strength).fit(x, y, self.row_weights)
+        fitted = self._logistic(strength).fit(x, y, self.row_weights(len(x)))
         # A class without training rows is never predicted.
         weight, bias = np.zeros((num_labels, x.shape[1])), np.full(num_labels, -1e2)
         if len(fitted.classes_) == 2:  # one row of coefficients stands for both classes
@@ -127,7 +121,7 @@ class _Solver:
             if len(np.unique(column)) < 2:  # a label that all rows or none carry
                 bias[label] = 1e2 if column[0] else -1e2
                 continue
-            fitted = self._logistic(strength).fit(x, column, self.row_weights)
+            fitted = self._logistic(strength).fit(x, column, self.row_weights(len(x)))
             weight[label], bias[label] = fitted.coef_[0], fitted.intercept_[0]
         return weight, bias, strength
 
@@ -137,7 +131,7 @@ class _Solver:
         fitted = RidgeCV(alphas=alphas, fit_intercept=self.intercept).fit(x[:own], y[:own])
         alpha = float(fitted.alpha_)
         if own < len(x):
-            fitted = Ridge(alpha, fit_intercept=self.intercept).fit(x, y, self.row_weights)
+            fitted = Ridge(alpha, fit_intercept=self.intercept).fit(x, y, self.row_weights(len(x)))
         return fitted.coef_[None, :], np.array([fitted.intercept_]), 1.0 / alpha
 
     def _choose_strength(self, x: np.ndarray, y: np.ndarray) -> float:

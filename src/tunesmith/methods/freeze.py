@@ -9,7 +9,7 @@ from torch import nn
 
 from tunesmith.errors import ModelError
 from tunesmith.methods.base import Defaults, Method, train_only, usual_defaults
-from tunesmith.models.blocks import find_blocks
+from tunesmith.models.depth import find_blocks
 
 
 class Freeze(Method):

@@ -7,9 +7,9 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from tunesmith.config import TrainingSettings
+from tunesmith.config.schema import TrainingSettings
 from tunesmith.methods.base import Defaults, Method, grouped_parameters, train_only, usual_defaults
-from tunesmith.models.blocks import find_blocks
+from tunesmith.models.depth import find_blocks
 
 
 class Gradual(Method):

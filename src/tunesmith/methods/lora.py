@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
 
-from tunesmith.config import TrainingSettings
+from tunesmith.config.schema import TrainingSettings
 from tunesmith.errors import ModelError, UsageError
 from tunesmith.methods.base import Defaults, Method, optimizer_groups, usual_defaults
 from tunesmith.models.heads import base_model, head_modules

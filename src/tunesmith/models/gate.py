@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from transformers import dynamic_module_utils
-from transformers.models.auto import configuration_auto, modeling_auto, tokenization_auto
+from transformers.models.auto import modeling_auto, tokenization_auto
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from tunesmith.errors import ModelError
 
@@ -106,7 +107,7 @@ def read_settings(path: Path) -> dict[str, Any]:
 
 def _unknown_types(settings: dict[str, Any]) -> list[str]:
     """Model types of a configuration, and of those inside it, that are not on the list; inner ones need no head."""
-    known = frozenset(configuration_auto.CONFIG_MAPPING_NAMES) - LOAD_OTHERS
+    known = frozenset(CONFIG_MAPPING.keys()) - LOAD_OTHERS
     own = settings.get("model_type")
     found = (
         [] if isinstance(own, str) and own in model_types() else [own]

@@ -29,9 +29,9 @@ from transformers import (
     PreTrainedConfig,
     PreTrainedTokenizerBase,
 )
-from transformers.utils import cached_file
+from transformers.utils.hub import cached_file
 
-from tunesmith.config import SourceSettings
+from tunesmith.config.schema import SourceSettings
 from tunesmith.disk import file_sha256
 from tunesmith.errors import ModelError
 from tunesmith.models import gate

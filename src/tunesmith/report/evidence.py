@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tunesmith.errors import ModelError
-from tunesmith.evaluation.answers import answer_scores
+from tunesmith.evaluation.answer_scores import answer_scores
 from tunesmith.evaluation.calibration import ReliabilityBin, reliability_bins
+from tunesmith.evaluation.entity_scores import span_counts
 from tunesmith.evaluation.metrics import LabelScores, confusion_matrix, label_scores, one_hot
-from tunesmith.evaluation.spans import span_counts
 from tunesmith.report.text import SHOWN_CHARACTERS, visible
 
 MAX_MISTAKES = 20

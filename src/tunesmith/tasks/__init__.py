@@ -4,6 +4,6 @@ TASKS: dict[str, str] = {
     "classification": "tunesmith.tasks.classification:Classification",
     "multilabel": "tunesmith.tasks.classification:MultiLabel",
     "regression": "tunesmith.tasks.classification:Regression",
-    "ner": "tunesmith.tasks.tokens:NamedEntities",
-    "qa": "tunesmith.tasks.qa:QuestionAnswering",
+    "ner": "tunesmith.tasks.entities:NamedEntities",
+    "qa": "tunesmith.tasks.questions:QuestionAnswering",
 }

@@ -10,10 +10,8 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from tunesmith.config import Config, TrainingSettings
-from tunesmith.data.augmentation.rows import mixture_count
+from tunesmith.config.schema import Config, TrainingSettings
 from tunesmith.data.records import Records
-from tunesmith.engine.precision import Precision
 from tunesmith.errors import UsageError
 from tunesmith.evaluation.metrics import METRICS
 from tunesmith.methods import METHODS
@@ -24,6 +22,7 @@ from tunesmith.registry import did_you_mean, lookup
 from tunesmith.tasks.base import LabelSpace, Task
 from tunesmith.tasks.encoding import Features, Length, choose_max_length
 from tunesmith.training.fit import Assignment, Fit, fit, resolve_training
+from tunesmith.training.precision import Precision
 from tunesmith.training.stepping import Workplace
 
 FEW_ROWS = 300
@@ -154,8 +153,7 @@ def try_method(method: Method, features: Mapping[str, Features], point: Starting
     settings = settings.model_copy(update={"max_length": point.length.max_tokens, "precision": point.precision.state})
     train, valid, engine = features["train"], features["valid"], point.config.engine
     originals = point.rows if train.of is None else int(np.searchsorted(train.of, point.rows))
-    mixtures = mixture_count(point.config.augmentation, point.rows)
-    job = Assignment(method, point.task, point.space, train, valid, settings, engine, place, originals, mixtures)
+    job = Assignment(method, point.task, point.space, train, valid, settings, engine, place, originals)
     result = fit(model, job)
     best = result.best
     place.stages.say(f"{method.name}: valid {best['metric']} {best['value']:.4f} after {result.seconds:.0f} s")

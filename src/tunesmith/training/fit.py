@@ -15,7 +15,7 @@ from torch import nn
 from torch.utils.data import Subset
 from transformers import EarlyStoppingCallback, PrinterCallback
 
-from tunesmith.config import EngineSettings, TrainingSettings
+from tunesmith.config.schema import EngineSettings, TrainingSettings
 from tunesmith.engine import Engine, attached
 from tunesmith.engine.vectors import VectorCache
 from tunesmith.errors import ModelError, UsageError
@@ -25,10 +25,9 @@ from tunesmith.models.heads import final_linear, quiet_library
 from tunesmith.tasks.base import LabelSpace, Task
 from tunesmith.tasks.encoding import Features
 from tunesmith.training.arguments import TrainingArguments
+from tunesmith.training.callbacks import ProgressCallback
 from tunesmith.training.inference import pooled_vectors, predict_outputs, tokens_in_order
-from tunesmith.training.mixup import Mixed, mix
 from tunesmith.training.plan import Plan
-from tunesmith.training.progress import ProgressCallback
 from tunesmith.training.sampling import PaddingCollator
 from tunesmith.training.stepping import Workplace, planned_steps, require_parts, resume_from, step_arguments
 from tunesmith.training.trainer import Trainer
@@ -69,7 +68,6 @@ class Assignment:
         train, valid: encoded texts with targets.
         settings: with every value resolved.
         originals: the first of `train`, that were not made from others; None for all.
-        mixtures: pairs of vectors to mix where the head is solved for.
     """
 
     method: Method
@@ -81,7 +79,6 @@ class Assignment:
     engine: EngineSettings
     place: Workplace
     originals: int | None = None
-    mixtures: int = 0
 
     @property
     def solves(self) -> bool:
@@ -160,10 +157,7 @@ def _solve(model: nn.Module, job: Assignment, engine: Engine) -> tuple[dict[str,
     with job.place.stages.bar("features", len(train)) as bar:
         vectors = pooled_vectors(model, train, collate, precision, bar.advance, engine.vectors)
     order, originals = _one_window_first(train, job.originals)
-    rows = Mixed(vectors[order], train.targets[order], None)
-    if job.mixtures:
-        rows = mix(rows.vectors, rows.targets, job.mixtures, job.settings.seed)
-    details = method.solve(model, rows.vectors, rows.targets, job.settings, rows.weights, originals)
+    details = method.solve(model, vectors[order], train.targets[order], job.settings, originals)
     outputs = predict_outputs(model, valid, job.place.tokenizer, job.task, job.space)
     metrics = job.task.quick_score(outputs, valid.gold, job.space)
     best = {"step": 1, "metric": job.settings.metric, "value": metrics[str(job.settings.metric)]}

@@ -14,8 +14,7 @@ from torch import nn
 from torch.nn import functional
 from transformers import PrinterCallback
 
-from tunesmith.adaptconfig import AdaptationSettings
-from tunesmith.config import EngineSettings
+from tunesmith.config.schema import AdaptationSettings, EngineSettings
 from tunesmith.engine import Engine, attached
 from tunesmith.errors import DivergedError
 from tunesmith.evaluation.intervals import Score, bootstrap
@@ -23,10 +22,10 @@ from tunesmith.methods.base import optimizer_groups, parameter_summary, train_on
 from tunesmith.models.heads import head_parameter_names
 from tunesmith.models.masked import PREDICTED, head_at_predicted
 from tunesmith.tasks.losses import IGNORED, MaskedCrossEntropy
-from tunesmith.tasks.masking import Blocks
+from tunesmith.tasks.masked_words import Blocks
 from tunesmith.training.arguments import TrainingArguments
+from tunesmith.training.callbacks import ProgressCallback
 from tunesmith.training.plan import Plan
-from tunesmith.training.progress import ProgressCallback
 from tunesmith.training.sampling import PaddingCollator
 from tunesmith.training.stepping import Workplace, planned_steps, require_parts, resume_from, step_arguments
 from tunesmith.training.trainer import Trainer

@@ -10,10 +10,10 @@ from typing import Any
 
 import torch
 
-from tunesmith.config import EngineSettings, OptimisationSettings
+from tunesmith.config.schema import EngineSettings, OptimisationSettings
 from tunesmith.errors import UsageError
+from tunesmith.progress import Stages
 from tunesmith.training import checkpoint as checkpoints
-from tunesmith.training.progress import Stages
 from tunesmith.training.signals import StopRequest
 
 LOGS_PER_EPOCH = 20

@@ -29,7 +29,7 @@ from tunesmith.engine.lengths import split_by_length
 from tunesmith.errors import DivergedError, Interrupted, ModelError
 from tunesmith.tasks.losses import BinaryCrossEntropy, CrossEntropy
 from tunesmith.training import checkpoint as checkpoints
-from tunesmith.training import drop_in
+from tunesmith.training import stock_defaults as drop_in
 from tunesmith.training.arguments import TrainingArguments
 from tunesmith.training.plan import Plan
 from tunesmith.training.sampling import EpochSampler, trim_padding

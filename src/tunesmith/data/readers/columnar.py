@@ -13,11 +13,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from tunesmith.config import DataSettings
+from tunesmith.config.schema import DataSettings
 from tunesmith.data.records import RawTable
-from tunesmith.data.spool import BATCH_ROWS, TEXT, TableBuilder
-from tunesmith.data.wording import name_list
+from tunesmith.data.table import BATCH_ROWS, TEXT, TableBuilder
 from tunesmith.errors import DataError
+from tunesmith.text import name_list
 
 Features = dict[str, Any]
 

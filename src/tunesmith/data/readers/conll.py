@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-from tunesmith.config import DataSettings
+from tunesmith.config.schema import DataSettings
 from tunesmith.data.files import Lines
 from tunesmith.data.jsontext import as_text
 from tunesmith.data.records import RawTable
-from tunesmith.data.spool import BATCH_ROWS, TableBuilder
+from tunesmith.data.table import BATCH_ROWS, TableBuilder
 from tunesmith.errors import DataError
 
 TAG = re.compile(r"O|[BIMESLU][-_]\S+")

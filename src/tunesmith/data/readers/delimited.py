@@ -7,12 +7,12 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from tunesmith.config import DataSettings
+from tunesmith.config.schema import DataSettings
 from tunesmith.data.files import Lines
 from tunesmith.data.records import RawTable
-from tunesmith.data.spool import BATCH_CHARACTERS, BATCH_ROWS, FIELD_LIMIT, TableBuilder
-from tunesmith.data.wording import counted, name_list
+from tunesmith.data.table import BATCH_CHARACTERS, BATCH_ROWS, FIELD_LIMIT, TableBuilder
 from tunesmith.errors import DataError, UsageError
+from tunesmith.text import counted, name_list
 
 DELIMITER_NAMES = {"tab": "\t", "\\t": "\t"}
 LIKELY_DELIMITERS = ";\t|,"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tunesmith.config import DataSettings
+from tunesmith.config.schema import DataSettings
 from tunesmith.data.files import Lines
 from tunesmith.data.records import RawTable
-from tunesmith.data.spool import TableBuilder
+from tunesmith.data.table import TableBuilder
 from tunesmith.errors import DataError
 
 PREFIX = "__label__"

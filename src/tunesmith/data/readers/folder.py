@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-from tunesmith.config import DataSettings
+from tunesmith.config.schema import DataSettings
 from tunesmith.data.files import codec_name
 from tunesmith.data.records import RawTable
-from tunesmith.data.spool import FIELD_LIMIT, TableBuilder
-from tunesmith.data.wording import counted, name_list
+from tunesmith.data.table import FIELD_LIMIT, TableBuilder
 from tunesmith.errors import DataError
+from tunesmith.text import counted, name_list
 
 TEXT_ENDINGS = {"", ".txt", ".text", ".md"}
 BATCH_FILES = 512

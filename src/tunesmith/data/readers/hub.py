@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from tunesmith.config import DataSettings
+from tunesmith.config.schema import DataSettings
 from tunesmith.data.readers.columnar import from_batches
 from tunesmith.data.records import RawTable
-from tunesmith.data.spool import BATCH_ROWS
+from tunesmith.data.table import BATCH_ROWS
 from tunesmith.errors import DataError
 
 NAME = re.compile(r"hub:(?P<name>\w[\w.-]*(?:/\w[\w.-]*)?)(?::(?P<split>\w[\w.-]*))?")

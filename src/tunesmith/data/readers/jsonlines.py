@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from tunesmith.config import DataSettings
+from tunesmith.config.schema import DataSettings
 from tunesmith.data.files import Lines, codec_name, explained
 from tunesmith.data.jsontext import parse, parse_at
 from tunesmith.data.records import RawTable
-from tunesmith.data.spool import TableBuilder
+from tunesmith.data.table import TableBuilder
 from tunesmith.errors import DataError
 
 ARRAY_LIMIT = 2**30  # characters; an array is parsed from one string

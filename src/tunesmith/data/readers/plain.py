@@ -6,13 +6,13 @@ from collections.abc import Iterable, Iterator
 from itertools import groupby, islice
 from pathlib import Path
 
-from tunesmith.config import DataSettings
+from tunesmith.config.schema import DataSettings
 from tunesmith.data.files import Lines, codec_name
 from tunesmith.data.readers.folder import TEXT_ENDINGS, fallback_notes, file_text
 from tunesmith.data.records import RawTable
-from tunesmith.data.spool import BATCH_CHARACTERS, BATCH_ROWS, FIELD_LIMIT, TableBuilder
-from tunesmith.data.wording import counted
+from tunesmith.data.table import BATCH_CHARACTERS, BATCH_ROWS, FIELD_LIMIT, TableBuilder
 from tunesmith.errors import DataError
+from tunesmith.text import counted
 
 Item = tuple[str, str, int]  # identifier, text, line at which it begins
 DECIDING_LINES = 100_000

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tunesmith.config import DataSettings
+from tunesmith.config.schema import DataSettings
 from tunesmith.data.files import Lines
 from tunesmith.data.jsontext import parse
 from tunesmith.data.readers.jsonlines import ARRAY_LIMIT
 from tunesmith.data.records import RawTable
-from tunesmith.data.spool import TableBuilder
+from tunesmith.data.table import TableBuilder
 from tunesmith.errors import DataError
 
 

@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from tunesmith.data.jsontext import as_text, parse
-from tunesmith.data.wording import counted
 from tunesmith.errors import DataError
+from tunesmith.text import counted
 
 SEPARATORS = ("|", ";")
 JSON, INDICATOR = "json", "indicator"  # cells such as ["a", "b"] and [0, 1, 0]

@@ -11,19 +11,19 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from tunesmith.config import AugmentationSettings, Config
-from tunesmith.data.augmentation import NONE, SHORTHANDS, TECHNIQUES
-from tunesmith.data.augmentation.edits import Edit, Passage, apply, edges_inside_words, moved_label, passages
-from tunesmith.data.augmentation.lexicon import load_lexicon
-from tunesmith.data.augmentation.techniques import Materials, Technique
+from tunesmith.augmentation import NONE, SHORTHANDS, TECHNIQUES
+from tunesmith.augmentation.edits import Edit, Passage, apply, edges_inside_words, moved_label, passages
+from tunesmith.augmentation.lexicon import load_lexicon
+from tunesmith.augmentation.techniques import Materials, Technique
+from tunesmith.config.schema import AugmentationSettings, Config
 from tunesmith.data.files import local_path
 from tunesmith.data.keys import column_keys, label_codes, label_keys, mixed, text_keys
 from tunesmith.data.records import Answer, Label, Records, Span, TextRecord
-from tunesmith.data.spool import take
-from tunesmith.data.wording import counted
+from tunesmith.data.table import take
 from tunesmith.errors import DataError, UsageError
 from tunesmith.registry import did_you_mean, lookup
 from tunesmith.registry import names as registered
+from tunesmith.text import counted
 
 CHUNK = 2_048
 """Rows made at once."""
@@ -78,8 +78,7 @@ class Augmenter:
     """Makes rows by the techniques that were asked for.
 
     Attributes:
-        techniques: those that edit texts, by name.
-        mixtures: pairs of vectors that training will mix; 0 without that technique.
+        techniques: by name.
     """
 
     settings: AugmentationSettings
@@ -87,7 +86,6 @@ class Augmenter:
     seed: int
     train: Records
     techniques: dict[str, Technique]
-    mixtures: int
 
     @classmethod
     def of(cls, config: Config, kind: str, train: Records) -> Augmenter | None:
@@ -106,15 +104,13 @@ class Augmenter:
             return None
         lexicon = None if settings.lexicon is None else load_lexicon(settings.lexicon)
         materials = Materials(config, train, lexicon)
-        in_text = {name: technique(materials) for name, technique in found.items() if technique.edits_text}
-        return cls(settings, kind, config.training.seed, train, in_text, mixture_count(settings, len(train)))
+        techniques = {name: technique(materials) for name, technique in found.items()}
+        return cls(settings, kind, config.training.seed, train, techniques)
 
     @property
     def total(self) -> int:
         """How many rows are tried."""
-        if not self.techniques:
-            return 0
-        return round(self.settings.factor * len(self.train)) - self.mixtures
+        return round(self.settings.factor * len(self.train))
 
     def rows(self, splits: Mapping[str, Records], progress: Callable[[int], None]) -> Augmented:
         """Make the rows; the same for the same rows and seed, in whatever order they stand. To be called once.
@@ -204,8 +200,6 @@ class Augmenter:
 
     def _facts(self, new: Records, techniques: Sequence[str], dropped: int) -> dict[str, Any]:
         by_technique = Counter(techniques)
-        if self.mixtures:
-            by_technique["mixup"] = self.mixtures
         labels, _, codes = label_codes(new) if self.kind in COUNTED else ([], None, np.empty(0, dtype=np.int64))
         counts = np.bincount(codes, minlength=len(labels)).tolist()
         return {
@@ -253,12 +247,6 @@ def chosen_techniques(config: Config, kind: str) -> dict[str, type[Technique]]:
     if problems:
         raise UsageError(problems)
     return found
-
-
-def mixture_count(settings: AugmentationSettings, rows: int) -> int:
-    """How many pairs of vectors are mixed: the equal share of ``mixup`` among the techniques; 0 without it."""
-    names = chosen_names(settings)
-    return round(settings.factor * rows / len(names)) if "mixup" in names else 0
 
 
 def amounts(strata: np.ndarray, total: int, keys: np.ndarray) -> np.ndarray:

@@ -24,16 +24,16 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 
 from tunesmith.data.keys import group_numbers
 from tunesmith.data.records import Answer, Records, TextRecord
-from tunesmith.data.wording import row_list
 from tunesmith.data.words import word_bounds
 from tunesmith.errors import DataError
-from tunesmith.evaluation.answers import answer_scores, answer_statistics, best_threshold
+from tunesmith.evaluation.answer_scores import answer_scores, answer_statistics, best_threshold
 from tunesmith.evaluation.intervals import Score
 from tunesmith.evaluation.metrics import Statistics
 from tunesmith.tasks.base import Answered, FoundAnswer, Head, LabelSpace, Prediction, Task
 from tunesmith.tasks.encoding import Features, Length
 from tunesmith.tasks.losses import Loss, SpanCrossEntropy
 from tunesmith.tasks.windows import NOTHING, Columns, Window, encode_windows
+from tunesmith.text import row_list
 
 CANDIDATES = 20
 """Beginnings and ends that are combined in each window, and answers that are kept of each question."""

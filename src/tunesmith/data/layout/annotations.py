@@ -8,17 +8,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tunesmith.config import DataSettings
-from tunesmith.data import spans as cells
-from tunesmith.data.answers import ANSWERS, answer_columns
-from tunesmith.data.finder import Finder
+from tunesmith.config.schema import DataSettings
+from tunesmith.data.layout import spans as cells
+from tunesmith.data.layout.answers import ANSWERS, answer_columns
+from tunesmith.data.layout.finder import Finder
 from tunesmith.data.records import RawTable
-from tunesmith.data.spool import TEXT
-from tunesmith.data.wording import counted
+from tunesmith.data.table import TEXT
 from tunesmith.errors import DataError
+from tunesmith.text import counted
 
 if TYPE_CHECKING:
-    from tunesmith.data.columns import Layout
+    from tunesmith.data.layout.columns import Layout
 
 QUESTION, CONTEXT, ANSWER = ("question", "query"), ("context", "passage", "paragraph"), ("answers", "answer")
 TOKENS, TAGS = ("tokens", "words"), ("ner_tags", "tags", "labels", "label", "ner")

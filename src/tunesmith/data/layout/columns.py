@@ -9,15 +9,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tunesmith.config import DataSettings
+from tunesmith.config.schema import DataSettings
 from tunesmith.data import read
-from tunesmith.data.annotations import GROUPS, annotated_columns, find_place
-from tunesmith.data.finder import Finder, is_empty
-from tunesmith.data.kinds import NUMBER, infer, split_cell
+from tunesmith.data.layout.annotations import GROUPS, annotated_columns, find_place
+from tunesmith.data.layout.finder import Finder, is_empty
+from tunesmith.data.layout.labels import NUMBER, infer, split_cell
 from tunesmith.data.records import RawTable, Records
-from tunesmith.data.spool import TEXT
-from tunesmith.data.wording import name_list, row_list
+from tunesmith.data.table import TEXT
 from tunesmith.errors import DataError, UsageError
+from tunesmith.text import name_list, row_list
 
 ZERO_ONE = {"0": False, "1": True, "false": False, "true": True}
 

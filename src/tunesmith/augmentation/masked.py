@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from scipy.special import softmax
 
-from tunesmith.config import Config, SourceSettings
-from tunesmith.data.augmentation.edits import Edit, Passage
-from tunesmith.data.augmentation.techniques import Materials, written_like
+from tunesmith.augmentation.edits import Edit, Passage
+from tunesmith.augmentation.techniques import Materials, written_like
+from tunesmith.config.schema import Config, SourceSettings
 from tunesmith.errors import ModelError
 from tunesmith.models.loading import Source, find_source, load_config, load_tokenizer, token_limit
 from tunesmith.models.masked import PREDICTED, head_at_predicted, load_masked
@@ -42,7 +42,6 @@ def masked_source(config: Config) -> Source:
 class Masked:
     """Words replaced by what the model reads in their place: whole words of letters, never the one that stood there."""
 
-    edits_text: ClassVar[bool] = True
     needs_entity: ClassVar[bool] = False
 
     def __init__(self, materials: Materials) -> None:

@@ -8,9 +8,9 @@ from typing import Any
 import pyarrow as pa
 
 from tunesmith.data.jsontext import parse
+from tunesmith.data.layout.spans import Fault, Found, found_again, position
 from tunesmith.data.records import RawTable
-from tunesmith.data.spans import Fault, Found, found_again, position
-from tunesmith.data.spool import TEXT
+from tunesmith.data.table import TEXT
 
 ANSWERS = pa.large_list(pa.struct([("start", pa.int64()), ("text", TEXT)]))
 START = "answer_start"

@@ -23,13 +23,13 @@ import torch
 from scipy.special import log_softmax
 
 from tunesmith.data.keys import group_numbers
+from tunesmith.data.layout.tags import tag_names
 from tunesmith.data.records import Records, Span, TextRecord
-from tunesmith.data.tags import tag_names
 from tunesmith.data.words import whole_words, word_bounds
 from tunesmith.errors import DataError
+from tunesmith.evaluation.entity_scores import Counts, by_document, span_counts, span_statistics
 from tunesmith.evaluation.intervals import Score, bootstrap
 from tunesmith.evaluation.metrics import Statistics
-from tunesmith.evaluation.spans import Counts, by_document, span_counts, span_statistics
 from tunesmith.tasks.base import Answered, FoundSpan, Head, LabelSpace, Prediction, Task
 from tunesmith.tasks.encoding import Features, Length
 from tunesmith.tasks.losses import IGNORED, CrossEntropy, Loss

@@ -236,3 +236,22 @@ class Config(Section):
     engine: EngineSettings = Field(default_factory=EngineSettings)
     evaluation: EvaluationSettings = Field(default_factory=EvaluationSettings)
     output: OutputSettings = Field(default_factory=OutputSettings)
+
+
+class AdaptationSettings(OptimisationSettings):
+    """Masked-language-model training."""
+
+    epochs: int = option(3, "Passes over the training text.", "--epochs", ge=1)
+    masked_share: float = option(0.15, "Share of the tokens that is predicted.", gt=0, lt=1)
+    head_steps: int = option(200, "Steps, in whole passes, that train a fresh head alone, before the body moves.", ge=1)
+
+
+class AdaptConfig(Section):
+    """Everything that decides how a model is adapted to a domain, except the texts themselves."""
+
+    data: DataSettings = Field(default_factory=DataSettings)
+    task: TaskSettings = Field(default_factory=TaskSettings)
+    model: SourceSettings = Field(default_factory=SourceSettings)
+    training: AdaptationSettings = Field(default_factory=AdaptationSettings)
+    engine: EngineSettings = Field(default_factory=EngineSettings)
+    output: OutputSettings = Field(default_factory=OutputSettings)

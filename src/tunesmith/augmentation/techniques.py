@@ -11,9 +11,9 @@ from typing import ClassVar, Protocol
 
 import numpy as np
 
-from tunesmith.config import Config
-from tunesmith.data.augmentation.edits import Edit, Passage
-from tunesmith.data.augmentation.lexicon import Lexicon
+from tunesmith.augmentation.edits import Edit, Passage
+from tunesmith.augmentation.lexicon import Lexicon
+from tunesmith.config.schema import Config
 from tunesmith.data.records import Records, Span
 from tunesmith.data.words import marked_characters
 
@@ -45,8 +45,6 @@ class Materials:
 class Technique(Protocol):
     """A way of making new rows."""
 
-    edits_text: ClassVar[bool]
-    """Makes texts; one that does not works on their vectors, during training."""
     needs_entity: ClassVar[bool]
     """Changes nothing in a row without an entity, so it is given none."""
 
@@ -68,7 +66,6 @@ class Technique(Protocol):
 class PassageByPassage:
     """Base of the techniques that look at one passage at a time, and suit every task and setting."""
 
-    edits_text: ClassVar[bool] = True
     needs_entity: ClassVar[bool] = False
 
     def __init__(self, materials: Materials) -> None:

@@ -11,10 +11,10 @@ from typing import Any, TypeVar, get_args
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
-from tunesmith.config import Config, Registered, Section
+from tunesmith.config.schema import Config, Registered, Section
+from tunesmith.config.yamltext import parse, read_sections, to_yaml
 from tunesmith.errors import UsageError
 from tunesmith.registry import did_you_mean
-from tunesmith.yamltext import parse, read_sections, to_yaml
 
 Tree = TypeVar("Tree", bound=Section)
 _REPR = reprlib.Repr()
@@ -65,7 +65,7 @@ def resolved(
     """The configuration: defaults < file < flags < ``--set key=value``.
 
     Args:
-        kind: of the tree, `Config` or `tunesmith.adaptconfig.AdaptConfig`.
+        kind: of the tree, `Config` or `tunesmith.config.schema.AdaptConfig`.
         file: YAML file with any part of the tree.
         options: flag name → value, as in `flags`; None values are ignored.
         sets: ``"training.lr=1e-4"`` assignments; values are read as YAML.

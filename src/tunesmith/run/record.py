@@ -13,23 +13,23 @@ from typing import Any
 
 import torch
 
-from tunesmith.config import Config
-from tunesmith.data.augmentation import NONE
-from tunesmith.data.augmentation.rows import chosen_names
+from tunesmith.augmentation import NONE
+from tunesmith.augmentation.masked import masked_source
+from tunesmith.augmentation.rows import chosen_names
+from tunesmith.config.loading import dump
+from tunesmith.config.schema import Config
 from tunesmith.data.checks import Finding
 from tunesmith.data.keys import label_codes
 from tunesmith.data.records import Records
 from tunesmith.data.splits import fingerprint
 from tunesmith.disk import file_sha256
-from tunesmith.engine.precision import Precision, choose_precision
 from tunesmith.errors import Interrupted, ResourceError, UsageError, is_disk_full
 from tunesmith.evaluation.intervals import Score
 from tunesmith.models.loading import weights_sha256
 from tunesmith.predictor import Scored
-from tunesmith.resolving import dump
-from tunesmith.run import RECORD, VERSION, clear_folder, machine, read_record, versions, write_record, write_text
+from tunesmith.run.folder import RECORD, VERSION, clear_folder, machine, read_record, versions, write_record, write_text
 from tunesmith.training.candidates import Candidate, StartingPoint
-from tunesmith.training.proposals import masked_source
+from tunesmith.training.precision import Precision, choose_precision
 
 NOT_PART_OF_THE_RESULT = (
     "output",

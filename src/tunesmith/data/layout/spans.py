@@ -18,13 +18,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from tunesmith.data import tags as tagging
 from tunesmith.data.jsontext import Number, parse
+from tunesmith.data.layout import tags as tagging
 from tunesmith.data.records import RawTable
-from tunesmith.data.spool import TEXT
-from tunesmith.data.wording import counted, row_list
+from tunesmith.data.table import TEXT
 from tunesmith.data.words import whole_words, word_bounds
 from tunesmith.errors import DataError
+from tunesmith.text import counted, row_list
 
 SPANS = pa.large_list(pa.struct([("start", pa.int64()), ("end", pa.int64()), ("label", TEXT)]))
 OFFSET_NAMES = ("start", "start_offset", "begin"), ("end", "end_offset", "stop")

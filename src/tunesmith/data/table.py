@@ -15,8 +15,8 @@ import pyarrow.compute as pc
 
 from tunesmith.data.jsontext import as_text
 from tunesmith.data.records import RawTable
-from tunesmith.data.wording import counted
 from tunesmith.errors import DataError, ResourceError
+from tunesmith.text import counted
 
 SPOOL_BYTES = 256 * 2**20
 BATCH_ROWS = 16_384

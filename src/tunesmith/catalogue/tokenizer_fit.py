@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from huggingface_hub import try_to_load_from_cache
 
-from tunesmith.config import ModelSettings
+from tunesmith.catalogue.catalogue import Entry, Fit, Suggestion
+from tunesmith.config.schema import ModelSettings
 from tunesmith.data.records import Records
 from tunesmith.data.words import word_bounds
 from tunesmith.errors import DataError, ModelError
-from tunesmith.models.catalogue import Entry, Fit, Suggestion
 from tunesmith.models.loading import PACKAGED, Source, find_source, load_config, load_tokenizer, token_limit
 
 SAMPLE_TEXTS = 2_000

@@ -9,10 +9,10 @@ from collections.abc import Iterable
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tunesmith.config import DataSettings
+from tunesmith.config.schema import DataSettings
 from tunesmith.data.records import RawTable
-from tunesmith.data.spool import TEXT
-from tunesmith.data.wording import name_list
+from tunesmith.data.table import TEXT
+from tunesmith.text import name_list
 
 TEXT_NAMES = (
     "text", "sentence", "content", "body", "message", "review", "comment", "tweet", "utterance", "document", "article",

@@ -71,7 +71,7 @@ class Entry(BaseModel):
 
 @dataclass(frozen=True)
 class Fit:
-    """What a tokenizer makes of a sample of texts (see `tunesmith.models.fit`).
+    """What a tokenizer makes of a sample of texts (see `tunesmith.catalogue.tokenizer_fit`).
 
     Attributes:
         pieces_per_word: tokens, without special ones, for each word (see `tunesmith.data.words`).
@@ -119,7 +119,7 @@ class Suggestion:
 @cache
 def catalogue() -> tuple[Entry, ...]:
     """Every starting point, in the order of the file."""
-    return tuple(_read(files("tunesmith.models").joinpath("catalogue.csv").read_text(encoding="utf-8")))
+    return tuple(_read(files("tunesmith.catalogue").joinpath("catalogue.csv").read_text(encoding="utf-8")))
 
 
 def _read(text: str) -> Iterator[Entry]:

@@ -1,0 +1,1 @@
+"""What a table holds: which column is what, and what its cells mean."""
