@@ -34,7 +34,7 @@ from tunesmith.config.loading import resolve
 from tunesmith.config.schema import DataSettings
 from tunesmith.data.layout.columns import load_splits
 from tunesmith.data.records import Records
-from tunesmith.progress import Stages
+from tunesmith.progress import Progress
 
 SEEDS = (1, 2, 3)
 EXAMPLES_A_CLASS = 10
@@ -78,7 +78,7 @@ class Setting:
         options |= {"epochs": round(epochs / (1 + FACTOR)) if changes else epochs}
         options |= {"out": str(folder), "overwrite": True}
         options |= {"augment": technique if changes else "none", "augment_factor": FACTOR}
-        run = tunesmith.train(train, resolve(options=options, sets=self.sets), Stages(quiet=True))
+        run = tunesmith.train(train, resolve(options=options, sets=self.sets), Progress(quiet=True))
         return {
             "score": run.metrics["test"][self.metric].value,
             "steps": run.record["best"].get("steps"),

@@ -26,7 +26,7 @@ from tunesmith.models.loading import (
     weights_sha256,
 )
 from tunesmith.models.masked import load_masked, save_masked
-from tunesmith.progress import Stages, require_tracker
+from tunesmith.progress import Progress, require_tracker
 from tunesmith.run import record as records_of
 from tunesmith.run.folder import VERSION, check_folder, locked, machine, versions, write_record
 from tunesmith.tasks.masked_words import Blocks, Stream, Vocabulary, choose_block_length, tokenise
@@ -65,13 +65,13 @@ class AdaptedModel:
         return str(self.folder)
 
 
-def adapt(texts: str, config: AdaptConfig, stages: Stages) -> AdaptedModel:
+def adapt(texts: str, config: AdaptConfig, progress: Progress) -> AdaptedModel:
     """Continue the masked-language-model training of a model on the texts of a domain.
 
     Args:
         texts: folder or file of texts, or a labelled file; see `tunesmith.data.texts.read_texts`.
         config: every setting; ``output.out`` is needed.
-        stages: progress for the user.
+        progress: progress for the user.
 
     Raises:
         TunesmithError: of any kind; ``adapt.json`` then says ``failed`` or ``stopped``.
@@ -99,22 +99,22 @@ def adapt(texts: str, config: AdaptConfig, stages: Stages) -> AdaptedModel:
             wanted = config.training.precision
             precision = records_of.precision(folder, wanted, config.output.resume, RECORD)
             if fresh:
-                stages.say(f"note: model {source.name}: {FRESH_HEAD}")
+                progress.line(f"note: model {source.name}: {FRESH_HEAD}")
         with clock.stage("data"):
             data = read_texts(texts, config.data, config.task.name, config.training.seed, config.model.local)
             for note in data.notes:
-                stages.say(f"note: {note}")
+                progress.line(f"note: {note}")
         # Nothing was written so far: a bad file or model leaves an earlier model in the folder as it was.
         record = _begin(config, source, data, precision)
         context.enter_context(records_of.kept(folder, record, config.output.resume, RECORD))
 
         with clock.stage("encode"):
             limit = token_limit(load_config(source), tokenizer)
-            train, held_out = _blocks(data, tokenizer, vocabulary, limit, config, folder, stages)
-            _require_known(train.stream, held_out.stream, texts, source.name, stages)
+            train, held_out = _blocks(data, tokenizer, vocabulary, limit, config, folder, progress)
+            _require_known(train.stream, held_out.stream, texts, source.name, progress)
         settings = _resolve(config.training, model, train, precision)
         with clock.stage("train"):
-            place = Workplace(folder, tokenizer, stages, StopRequest(), record["identity"], config.output.resume)
+            place = Workplace(folder, tokenizer, progress, StopRequest(), record["identity"], config.output.resume)
             job = Adaptation(model, fresh, train, held_out, settings, config.engine, place)
             adapted = adapt_model(job)
         save_masked(model, tokenizer, source, folder)
@@ -152,24 +152,24 @@ def _blocks(
     limit: int,
     config: AdaptConfig,
     folder: Path,
-    stages: Stages,
+    progress: Progress,
 ) -> tuple[Blocks, Blocks]:
     work, settings = folder / ".work", config.training
     work.mkdir(exist_ok=True)
-    with stages.bar("tokenise", len(data.train) + len(data.held_out)) as bar:
+    with progress.bar("tokenise", len(data.train) + len(data.held_out)) as bar:
         streams = [
             tokenise(texts, tokenizer, vocabulary, work / name, bar.advance)
             for name, texts in (("train", data.train), ("held-out", data.held_out))
         ]
     length = choose_block_length(streams[0], limit, settings.max_length)
     train, held_out = (Blocks(s, vocabulary, length, settings.masked_share, settings.seed) for s in streams)
-    stages.say(
+    progress.line(
         f"{len(data.train):,} texts make {len(train):,} blocks of {length} tokens; {len(held_out):,} more are held out"
     )
     return train, held_out
 
 
-def _require_known(train: Stream, held_out: Stream, texts: str, model: str, stages: Stages) -> None:
+def _require_known(train: Stream, held_out: Stream, texts: str, model: str, progress: Progress) -> None:
     """Refuse texts of which the tokenizer knows nothing, and tell of those of which it knows little.
 
     Raises:
@@ -181,7 +181,9 @@ def _require_known(train: Stream, held_out: Stream, texts: str, model: str, stag
             raise DataError(f"{texts}: the tokenizer of {model} knows no word of the texts {side}; {advice}")
     share = train.unknown / (train.known + train.unknown)
     if share > UNKNOWN_SHARE:
-        stages.say(f"warning: the tokenizer of {model} does not know {share:.0%} of the pieces of the texts; {advice}")
+        progress.line(
+            f"warning: the tokenizer of {model} does not know {share:.0%} of the pieces of the texts; {advice}"
+        )
 
 
 def _resolve(settings: AdaptationSettings, model: Any, train: Blocks, precision: Precision) -> AdaptationSettings:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from tunesmith.adapting import AdaptedModel
     from tunesmith.evaluation.intervals import Score
     from tunesmith.predictor import Predictor
-    from tunesmith.progress import Stages
+    from tunesmith.progress import Progress
 
 PREDICT_ROWS = 2_000
 """Texts answered at a time, which bounds memory for inputs of any size."""
@@ -54,7 +54,7 @@ def check(data: str | Path, config: Config | None = None, **options: Any) -> lis
 def train(
     data: str | Path,
     config: Config | str | Path | None = None,
-    stages: Stages | None = None,
+    progress: Progress | None = None,
     **options: Any,
 ) -> Run:
     """Train and test a model; see the command of the same name.
@@ -62,7 +62,7 @@ def train(
     Args:
         data: file or folder of examples.
         config: a configuration, or a file with one.
-        stages: where progress is shown; by default on standard error.
+        progress: where progress is shown; by default on standard error.
         options: the names of the flags (``method="lora"``, ``lr=1e-4``, ``out="runs/a"``); they win over the file.
 
     Returns:
@@ -72,13 +72,13 @@ def train(
         TunesmithError: see `tunesmith.errors`.
     """
     from tunesmith import pipeline
-    from tunesmith.progress import Stages
+    from tunesmith.progress import Progress
 
     if not isinstance(config, Config):
         config = resolve(config, options)
     elif options:
         raise UsageError("train: give a Config, or options, not both")
-    return pipeline.train(str(data), config, stages or Stages())
+    return pipeline.train(str(data), config, progress or Progress())
 
 
 def find_models(
@@ -120,7 +120,7 @@ def find_models(
 def adapt(
     texts: str | Path,
     config: AdaptConfig | str | Path | None = None,
-    stages: Stages | None = None,
+    progress: Progress | None = None,
     **options: Any,
 ) -> AdaptedModel:
     """Continue masked-language-model training on the texts of a domain; see the command of the same name.
@@ -128,7 +128,7 @@ def adapt(
     Args:
         texts: folder or file of texts, or a labelled file, of which the training rows are used.
         config: a configuration, or a file with one.
-        stages: where progress is shown; by default on standard error.
+        progress: where progress is shown; by default on standard error.
         options: the names of the flags (``model="roberta-base"``, ``out="models/ours"``); they win over the file.
 
     Returns:
@@ -138,13 +138,13 @@ def adapt(
         TunesmithError: see `tunesmith.errors`.
     """
     from tunesmith import adapting
-    from tunesmith.progress import Stages
+    from tunesmith.progress import Progress
 
     if not isinstance(config, AdaptConfig):
         config = resolved(AdaptConfig, config, options)
     elif options:
         raise UsageError("adapt: give an AdaptConfig, or options, not both")
-    return adapting.adapt(str(texts), config, stages or Stages())
+    return adapting.adapt(str(texts), config, progress or Progress())
 
 
 def load(run: Run | str | Path, precision: str = "float32") -> Predictor:

@@ -161,9 +161,9 @@ def check(data: str, config: settings.Config, json: bool, quiet: bool) -> None:
 def train(data: str, config: settings.Config, json: bool, quiet: bool) -> None:
     """Check, split, train, evaluate, report; print the score and the run folder."""
     from tunesmith import api, console
-    from tunesmith.progress import Stages
+    from tunesmith.progress import Progress
 
-    run = api.train(data, config, Stages(quiet))
+    run = api.train(data, config, Progress(quiet))
     if json:
         _print_json({"run": str(run), **run.record})
     else:
@@ -176,9 +176,9 @@ def train(data: str, config: settings.Config, json: bool, quiet: bool) -> None:
 def adapt(data: str, config: AdaptConfig, json: bool, quiet: bool) -> None:
     """Continue masked-language-model training on unlabelled texts; the result is a starting point for train."""
     from tunesmith import api
-    from tunesmith.progress import Stages
+    from tunesmith.progress import Progress
 
-    adapted = api.adapt(data, config, Stages(quiet))
+    adapted = api.adapt(data, config, Progress(quiet))
     if json:
         _print_json({"folder": str(adapted), **adapted.record})
         return
@@ -288,9 +288,9 @@ def demo(
     """The whole path on the packaged model and corpus, without network, in about a minute."""
     from tunesmith import console
     from tunesmith.demo import demo as run_demo
-    from tunesmith.progress import Stages
+    from tunesmith.progress import Progress
 
-    run, advice = run_demo(out, Stages(quiet))
+    run, advice = run_demo(out, Progress(quiet))
     if json:
         _print_json({"run": str(run), **run.record})
     else:

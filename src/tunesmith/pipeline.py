@@ -24,7 +24,7 @@ from tunesmith.engine import Engine
 from tunesmith.errors import DataError
 from tunesmith.evaluation.intervals import Score
 from tunesmith.predictor import Predictor, Scored
-from tunesmith.progress import Stages, require_tracker
+from tunesmith.progress import Progress, require_tracker
 from tunesmith.registry import lookup
 from tunesmith.report.card import write_card
 from tunesmith.report.page import write_report
@@ -40,13 +40,13 @@ from tunesmith.training.stepping import Workplace
 SPLITS = ("train", "valid", "test")
 
 
-def train(data: str, config: Config, stages: Stages) -> Run:
+def train(data: str, config: Config, progress: Progress) -> Run:
     """Train and test a model on a file of examples.
 
     Args:
         data: the file or folder of examples.
         config: every setting; what is left open is chosen here and written into the run.
-        stages: progress for the user.
+        progress: progress for the user.
 
     Raises:
         TunesmithError: of any kind; the record of the run then says ``failed`` or ``stopped``.
@@ -63,7 +63,7 @@ def train(data: str, config: Config, stages: Stages) -> Run:
         with clock.stage("data"):
             splits, kind, files = read_splits(data, config)
             findings = check_splits(splits, kind)
-            _say_warnings(findings, stages)
+            _say_warnings(findings, progress)
         task: Task = lookup(TASKS, "tasks", kind)()
         with clock.stage("model"):
             augmenter = Augmenter.of(config, kind, splits["train"])
@@ -75,8 +75,8 @@ def train(data: str, config: Config, stages: Stages) -> Run:
         write_json_lines(folder / "findings.jsonl", (finding.to_dict() for finding in findings))
 
         with clock.stage("encode"):
-            features = _encode(_augmented(splits, augmenter, record, folder, stages), point, folder, stages)
-        place = Workplace(folder, point.tokenizer, stages, StopRequest(), record["identity"], config.output.resume)
+            features = _encode(_augmented(splits, augmenter, record, folder, progress), point, folder, progress)
+        place = Workplace(folder, point.tokenizer, progress, StopRequest(), record["identity"], config.output.resume)
         candidates = []
         for method in choose_methods(config, point, len(splits["train"])):
             with clock.stage(method.name):
@@ -135,11 +135,11 @@ def check_splits(splits: Mapping[str, Records], kind: str) -> list[Finding]:
     return findings
 
 
-def _say_warnings(findings: list[Finding], stages: Stages) -> None:
+def _say_warnings(findings: list[Finding], progress: Progress) -> None:
     for finding in findings:
         if finding.level == "warning":
             where = f"{finding.split}: " if finding.split else ""
-            stages.say(f"warning: {where}{finding.message}; {finding.advice}")
+            progress.line(f"warning: {where}{finding.message}; {finding.advice}")
 
 
 def default_folder(data: str, config: Config) -> str:
@@ -148,35 +148,37 @@ def default_folder(data: str, config: Config) -> str:
 
 
 def _augmented(
-    splits: Mapping[str, Records], augmenter: Augmenter | None, record: dict[str, Any], folder: Path, stages: Stages
+    splits: Mapping[str, Records], augmenter: Augmenter | None, record: dict[str, Any], folder: Path, progress: Progress
 ) -> Mapping[str, Records]:
     """The splits with what is made from the train split added to it; the new rows are kept in the run."""
     if augmenter is None:
         return splits
-    with stages.bar("augment", augmenter.total) as bar:
+    with progress.bar("augment", augmenter.total) as bar:
         added = augmenter.rows(splits, bar.advance)
     if added.facts["rows"]:
-        stages.say(added.note())
+        progress.line(added.note())
     else:
-        stages.say(f"warning: {added.note()}")
+        progress.line(f"warning: {added.note()}")
         record["warnings"].append(added.note())
     record["data"]["augmentation"] = added.facts | record["data"].get("augmentation", {})
     write_json_lines(folder / "augmented.jsonl", added.lines())
     return {**splits, "train": added.records}
 
 
-def _encode(splits: Mapping[str, Records], point: StartingPoint, folder: Path, stages: Stages) -> dict[str, Features]:
+def _encode(
+    splits: Mapping[str, Records], point: StartingPoint, folder: Path, progress: Progress
+) -> dict[str, Features]:
     features = {}
     work = folder / ".work"
     work.mkdir(exist_ok=True)
     names = ("train", "valid")
-    with stages.bar("tokenise", sum(len(splits[name]) for name in names)) as bar:
+    with progress.bar("tokenise", sum(len(splits[name]) for name in names)) as bar:
         for name in names:
             file = work / f"{name}.arrow"
             features[name] = point.task.encode(
                 splits[name], point.tokenizer, point.space, point.length, file, True, bar.advance
             )
-    stages.say(f"max-length {point.length.max_tokens}: {features['train'].fit_text()}")
+    progress.line(f"max-length {point.length.max_tokens}: {features['train'].fit_text()}")
     return features
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.util import find_spec
 
+from rich import progress as bars
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from tunesmith.errors import UsageError
 
@@ -19,46 +20,43 @@ def require_tracker(name: str) -> None:
         UsageError: its package is not installed.
     """
     if name != "none" and find_spec(name) is None:
-        raise UsageError(f"--tracker {name}: its package is not installed; run `pip install {name}`")
+        raise UsageError(f"training.tracker={name}: its package is not installed; run `pip install {name}`")
 
 
-class Stages:
-    """Progress bars of a command, on standard error; silent when `quiet`.
-
-    Args:
-        quiet: show nothing.
-    """
+class Progress:
+    """Lines and progress bars of a command, on standard error; nothing when `quiet`."""
 
     def __init__(self, quiet: bool = False) -> None:
         self.console = Console(stderr=True, quiet=quiet, highlight=False)
 
-    def say(self, text: str) -> None:
+    def line(self, text: str) -> None:
         """One line for the user."""
         self.console.print(text, markup=False, soft_wrap=True)
 
     @contextmanager
     def bar(self, title: str, total: int) -> Iterator[Bar]:
-        """A bar that disappears when its work is done."""
+        """A bar that disappears when its work is done; on a terminal only."""
         columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
+            bars.TextColumn("{task.description}"),
+            bars.BarColumn(),
+            bars.MofNCompleteColumn(),
+            bars.TimeRemainingColumn(),
+            bars.TextColumn("{task.fields[note]}"),
         )
-        shown = self.console.is_terminal
-        with Progress(*columns, console=self.console, transient=True, disable=not shown) as progress:
-            yield Bar(progress, progress.add_task(title, total=total, note=""))
+        disable = not self.console.is_terminal
+        with bars.Progress(*columns, console=self.console, transient=True, disable=disable) as shown:
+            yield Bar(shown, shown.add_task(title, total=total, note=""))
 
 
+@dataclass(frozen=True)
 class Bar:
     """One running bar."""
 
-    def __init__(self, progress: Progress, task: TaskID) -> None:
-        self._progress, self._task = progress, task
+    shown: bars.Progress
+    task: bars.TaskID
 
     def advance(self, amount: int = 1) -> None:
-        self._progress.advance(self._task, amount)
+        self.shown.advance(self.task, amount)
 
     def update(self, completed: int, note: str) -> None:
-        self._progress.update(self._task, completed=completed, note=note)
+        self.shown.update(self.task, completed=completed, note=note)

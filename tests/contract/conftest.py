@@ -22,7 +22,7 @@ from tunesmith.data.records import Records
 from tunesmith.engine.dropout import Noise
 from tunesmith.methods import METHODS
 from tunesmith.methods.base import Method
-from tunesmith.progress import Stages
+from tunesmith.progress import Progress
 from tunesmith.registry import lookup
 from tunesmith.tasks import TASKS
 from tunesmith.tasks.encoding import Features
@@ -92,7 +92,12 @@ class Problem:
 
     def fit(self, folder: Path | None = None, stop: StopRequest | None = None, resume: bool = False) -> Fit:
         place = Workplace(
-            folder or self.folder, self.point.tokenizer, Stages(quiet=True), stop or StopRequest(), {"run": "1"}, resume
+            folder or self.folder,
+            self.point.tokenizer,
+            Progress(quiet=True),
+            stop or StopRequest(),
+            {"run": "1"},
+            resume,
         )
         point, model, method = self.point, self.point.model(), self.method()
         settings = resolve_training(point.config.training, method, model, len(self.features), point.task.primary_metric)

@@ -30,7 +30,7 @@ from tunesmith.errors import DataError, Interrupted, ModelError, UsageError
 from tunesmith.models.heads import head_parameter_names
 from tunesmith.models.loading import find_source, load_tokenizer
 from tunesmith.models.masked import PREDICTED, head_at_predicted, load_masked
-from tunesmith.progress import Stages
+from tunesmith.progress import Progress
 from tunesmith.tasks.losses import IGNORED, MaskedCrossEntropy
 from tunesmith.training import masked
 from tunesmith.training.trainer import Trainer
@@ -52,7 +52,7 @@ def corpus(tmp_path: Path) -> Path:
 
 def adapt(texts: Path, out: Path, model: Path, **options: Any) -> AdaptedModel:
     given = QUICK | {"model": str(model), "out": str(out)} | options
-    return tunesmith.adapt(texts, stages=Stages(quiet=True), **given)
+    return tunesmith.adapt(texts, progress=Progress(quiet=True), **given)
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +137,7 @@ def test_perplexity_falls_and_the_folder_loads_and_trains(corpus: Path, tmp_path
     with data.open("w", newline="", encoding="utf-8") as file:
         rows = [(f"{WORDS[i % 2]} film {i}", WORDS[i % 2]) for i in range(40)]
         csv.writer(file).writerows([("text", "label"), *rows])
-    options = {"method": "features", "out": str(tmp_path / "run"), "stages": Stages(quiet=True)}
+    options = {"method": "features", "out": str(tmp_path / "run"), "progress": Progress(quiet=True)}
     run = tunesmith.train(data, model=str(adapted.folder), **options)
     assert run.record["status"] == "done"
 
@@ -231,7 +231,7 @@ def test_what_is_in_the_folder_is_kept_unless_asked(corpus: Path, tmp_path: Path
     with pytest.raises(UsageError, match="which it reads"):
         adapt(corpus, adapted.folder, adapted.folder, overwrite=True)
     with pytest.raises(UsageError, match="--out is missing"):
-        tunesmith.adapt(corpus, stages=Stages(quiet=True))
+        tunesmith.adapt(corpus, progress=Progress(quiet=True))
 
 
 def test_what_cannot_be_adapted_is_refused_and_an_earlier_model_kept(
@@ -253,7 +253,7 @@ def test_parts_of_the_engine_that_do_nothing_here_are_refused(
     config = resolving.resolved(AdaptConfig, None, QUICK | {"model": str(trained_head), "out": str(tmp_path / "out")})
     config = config.model_copy(update={"engine": config.engine.model_copy(update={part: "on"})})
     with pytest.raises(UsageError, match=f"--set engine.{part}=on: not used in adapt"):
-        tunesmith.adapt(corpus, config, Stages(quiet=True))
+        tunesmith.adapt(corpus, config, Progress(quiet=True))
 
 
 def test_texts_that_the_tokenizer_does_not_know(tmp_path: Path, trained_head: Path) -> None:
@@ -262,8 +262,8 @@ def test_texts_that_the_tokenizer_does_not_know(tmp_path: Path, trained_head: Pa
     with pytest.raises(DataError, match="knows no word of the texts to learn from; `tunesmith models --data"):
         adapt(texts, tmp_path / "out", trained_head)
     said: list[str] = []
-    stages = Stages(quiet=True)
-    stages.say = said.append  # type: ignore[method-assign]
+    progress = Progress(quiet=True)
+    progress.line = said.append  # type: ignore[method-assign]
     texts.write_text("\n".join(f"good film {'Ω' * (1 + n)}" for n in range(40)), encoding="utf-8")
-    tunesmith.adapt(texts, stages=stages, model=str(trained_head), out=str(tmp_path / "other"), **QUICK)
+    tunesmith.adapt(texts, progress=progress, model=str(trained_head), out=str(tmp_path / "other"), **QUICK)
     assert any("does not know 33% of the pieces" in line for line in said)

@@ -14,10 +14,10 @@ import tunesmith
 from tunesmith import pipeline
 from tunesmith.errors import ModelError, UsageError
 from tunesmith.methods.features import Features
-from tunesmith.progress import Stages
+from tunesmith.progress import Progress
 from tunesmith.run.folder import Run
 
-QUICK: dict[str, Any] = {"epochs": 1, "batch_size": 8, "precision": "float32", "stages": Stages(quiet=True)}
+QUICK: dict[str, Any] = {"epochs": 1, "batch_size": 8, "precision": "float32", "progress": Progress(quiet=True)}
 WORDS = ["film", "book", "card", "bank", "money", "late", "lost", "new", "old", "fast", "cat"]
 TASKS = ("classification", "multilabel", "regression", "ner", "qa")
 

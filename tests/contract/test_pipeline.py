@@ -18,11 +18,11 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 import tunesmith
 from tunesmith import registry
 from tunesmith.errors import DataError, ModelError, UsageError
-from tunesmith.progress import Stages
+from tunesmith.progress import Progress
 from tunesmith.run.folder import Run
 
 WORDS = ["good", "bad", "great", "film", "book", "card", "bank", "money", "late", "lost", "new", "old"]
-QUICK: dict[str, Any] = {"epochs": 1, "batch_size": 8, "precision": "float32", "stages": Stages(quiet=True)}
+QUICK: dict[str, Any] = {"epochs": 1, "batch_size": 8, "precision": "float32", "progress": Progress(quiet=True)}
 
 
 def write(path: Path, header: Sequence[str], rows: Sequence[Sequence[object]]) -> Path:

@@ -18,9 +18,9 @@ from tunesmith.api import predict
 from tunesmith.config.schema import DataSettings
 from tunesmith.data.layout.columns import load_records
 from tunesmith.errors import DataError, UsageError
-from tunesmith.progress import Stages
+from tunesmith.progress import Progress
 
-QUICK: dict[str, Any] = {"precision": "float32", "stages": Stages(quiet=True)}
+QUICK: dict[str, Any] = {"precision": "float32", "progress": Progress(quiet=True)}
 WORDS = ["film", "book", "card", "bank", "money", "late", "lost", "new", "old", "fast", "cat"]
 NAMES = {"good": "praise", "bad": "blame"}
 

@@ -10,12 +10,12 @@ import pytest
 
 from tunesmith import api
 from tunesmith.data import table as spool
-from tunesmith.progress import Stages
+from tunesmith.progress import Progress
 from tunesmith.tasks import encoding
 
 ROWS = 2 * max(api.PREDICT_ROWS, encoding.CHUNK) + 1
 READ_ROWS = 2 * spool.BATCH_ROWS + 1
-QUIET = Stages(quiet=True)
+QUIET = Progress(quiet=True)
 NAMES = ("good", "bad", "fine")
 
 

@@ -15,7 +15,7 @@ from tunesmith.config.schema import DataSettings
 from tunesmith.data.readers import plain
 from tunesmith.data.texts import DomainTexts, read_texts
 from tunesmith.errors import DataError
-from tunesmith.progress import Stages
+from tunesmith.progress import Progress
 
 WORDS = ["good", "bad"]
 
@@ -55,7 +55,7 @@ def test_a_labelled_file_is_split_as_train_splits_it(tmp_path: Path, tiny_model_
     path = tmp_path / "a.csv"
     path.write_text("text,label\n" + "".join(f"{WORDS[i % 2]} film {i},{WORDS[i % 2]}\n" for i in range(60)))
     out = str(tmp_path / "run")
-    options = {"method": "features", "seed": 1, "stages": Stages(quiet=True)}
+    options = {"method": "features", "seed": 1, "progress": Progress(quiet=True)}
     tunesmith.train(path, model=str(tiny_model_folder("bert")), out=out, **options)
     parts = {}
     for name in ("valid", "test"):

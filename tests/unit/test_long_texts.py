@@ -14,7 +14,7 @@ import tunesmith
 from tunesmith.data.records import Records, TextRecord, text_records
 from tunesmith.errors import UsageError
 from tunesmith.methods.features import STRENGTHS
-from tunesmith.progress import Stages
+from tunesmith.progress import Progress
 from tunesmith.tasks.base import LabelSpace
 from tunesmith.tasks.classification import Classification, Regression
 from tunesmith.tasks.encoding import Length, encode
@@ -92,7 +92,7 @@ def test_what_stands_at_the_end_of_a_text_counts(
     data.write_text("\n".join(rows), encoding="utf-8")
     run = tunesmith.train(
         data, model=str(tiny_model_folder("bert")), method="full", long=long, max_length=16, epochs=8, batch_size=8,
-        lr=5e-3, head_lr=1e-2, precision="float32", out=str(tmp_path / "run"), stages=Stages(quiet=True),
+        lr=5e-3, head_lr=1e-2, precision="float32", out=str(tmp_path / "run"), progress=Progress(quiet=True),
     )  # fmt: skip
     score = run.metrics["test"]["accuracy"]
     assert score.n == 12
@@ -115,7 +115,7 @@ def test_windows_of_one_text_do_not_vouch_for_each_other(
     data.write_text("\n".join(rows), encoding="utf-8")
     run = tunesmith.train(
         data, model=str(tiny_model_folder("bert")), method="features", long="windows", max_length=16,
-        out=str(tmp_path / "run"), stages=Stages(quiet=True),
+        out=str(tmp_path / "run"), progress=Progress(quiet=True),
     )  # fmt: skip
     assert run.record["best"]["inverse_regularisation"] == min(STRENGTHS)
 
@@ -125,7 +125,7 @@ def test_what_cannot_be_is_refused(tmp_path: Path, tiny_model_folder: Callable[[
     data.write_text(
         "\n".join(["text,text_pair,label", *(f"cat {i},dog,{'xy'[i % 2]}" for i in range(40))]), encoding="utf-8"
     )
-    options = {"model": str(tiny_model_folder("bert")), "out": str(tmp_path / "run"), "stages": Stages(quiet=True)}
+    options = {"model": str(tiny_model_folder("bert")), "out": str(tmp_path / "run"), "progress": Progress(quiet=True)}
     with pytest.raises(UsageError, match="--long keep-ends: not defined for pairs of texts"):
         tunesmith.train(data, long="keep-ends", **options)
     with pytest.raises(UsageError, match=r"--long .*keep-start"):

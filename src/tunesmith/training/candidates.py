@@ -156,5 +156,5 @@ def try_method(method: Method, features: Mapping[str, Features], point: Starting
     job = Assignment(method, point.task, point.space, train, valid, settings, engine, place, originals)
     result = fit(model, job)
     best = result.best
-    place.stages.say(f"{method.name}: valid {best['metric']} {best['value']:.4f} after {result.seconds:.0f} s")
+    place.progress.line(f"{method.name}: valid {best['metric']} {best['value']:.4f} after {result.seconds:.0f} s")
     return Candidate(method, result, settings, pooling)

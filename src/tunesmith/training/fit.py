@@ -154,7 +154,7 @@ def _solve(model: nn.Module, job: Assignment, engine: Engine) -> tuple[dict[str,
     precision = job.settings.precision
     if budget := job.engine.cache_bytes:
         engine.vectors = VectorCache(model, final_linear(model), precision, budget)
-    with job.place.stages.bar("features", len(train)) as bar:
+    with job.place.progress.bar("features", len(train)) as bar:
         vectors = pooled_vectors(model, train, collate, precision, bar.advance, engine.vectors)
     order, originals = _one_window_first(train, job.originals)
     details = method.solve(model, vectors[order], train.targets[order], job.settings, originals)
@@ -192,7 +192,7 @@ def _train(model: nn.Module, job: Assignment) -> tuple[dict[str, Any], dict[str,
     )
     folder = place.folder / "checkpoints"
     by_length = np.argsort(job.valid.lengths)  # less padding
-    with place.stages.bar(method.name, planned_steps(settings, len(train))) as bar:
+    with place.progress.bar(method.name, planned_steps(settings, len(train))) as bar:
         trainer = Trainer(
             model,
             _arguments(settings, len(train), folder),

@@ -150,7 +150,7 @@ def _phase(job: Adaptation, name: str, collate: MaskedCollator) -> Phase:
     )
     folder = place.folder / "checkpoints"
     start = time.perf_counter()
-    with place.stages.bar(name, planned_steps(settings, len(train))) as bar:
+    with place.progress.bar(name, planned_steps(settings, len(train))) as bar:
         progress = ProgressCallback(bar, place.folder / "metrics.jsonl", "perplexity", name)
         trainer = Trainer(
             model,

@@ -12,7 +12,7 @@ import torch
 
 from tunesmith.config.schema import EngineSettings, OptimisationSettings
 from tunesmith.errors import UsageError
-from tunesmith.progress import Stages
+from tunesmith.progress import Progress
 from tunesmith.training import checkpoint as checkpoints
 from tunesmith.training.signals import StopRequest
 
@@ -26,7 +26,7 @@ class Workplace:
     Attributes:
         folder: the run folder.
         tokenizer: for its padding.
-        stages: progress for the user.
+        progress: progress for the user.
         stop: request to end in order.
         identity: of the run, stored in checkpoints.
         resume: continue from the newest valid checkpoint, if there is one.
@@ -34,7 +34,7 @@ class Workplace:
 
     folder: Path
     tokenizer: Any
-    stages: Stages
+    progress: Progress
     stop: StopRequest
     identity: dict[str, Any]
     resume: bool
@@ -105,6 +105,6 @@ def resume_from(folder: Path, prefix: str, place: Workplace) -> str | None:
         return None
     found, problems = checkpoints.last_valid(folder, prefix, place.identity)
     for problem in problems:
-        place.stages.say(f"warning: {problem}")
-    place.stages.say(f"resuming from {found}" if found else "no checkpoint yet: starting from the first step")
+        place.progress.line(f"warning: {problem}")
+    place.progress.line(f"resuming from {found}" if found else "no checkpoint yet: starting from the first step")
     return None if found is None else str(found)
