@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.catalogue.catalogue import Suggestion, select
-from tunesmith.config.loading import resolve, resolved
+from tunesmith.config.loading import flags, resolve, resolved
 from tunesmith.config.schema import AdaptConfig, Config, DataSettings
 from tunesmith.data import detect, read
 from tunesmith.data.checks import Finding
@@ -106,9 +106,9 @@ def find_models(
     options = {name: value for name, value in options.items() if value is not None}
     entries, config = select(domain, language), resolve(options=options)
     if data is None:
-        given = [*(["model"] if folders else []), *options]
+        given = [*(["model.name"] if folders else []), *(flags()[name] for name in options)]
         if given:
-            raise UsageError(f"--{name.replace('_', '-')}: needs --data, the texts to measure on" for name in given)
+            raise UsageError(f"{name}: needs data, the texts to measure on" for name in given)
         return [Suggestion(entry.id, entry) for entry in entries]
     from tunesmith.catalogue.tokenizer_fit import rank_by_fit
 
@@ -285,7 +285,7 @@ def evaluate(run: Run | str | Path, data: str | Path, against: Run | str | Path 
         second[1].task.name,
         second[1].space.names,
     ):
-        raise UsageError("--against: the two runs have different tasks or labels and cannot be compared")
+        raise UsageError("against: the two runs have different tasks or labels and cannot be compared")
     config, predictor = first
     records = _read_like(config.data, str(data), predictor.task.name)
     settings = (config.evaluation.resamples, config.training.seed)

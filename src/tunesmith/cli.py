@@ -11,6 +11,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
@@ -20,6 +21,7 @@ from tunesmith.config import schema as settings
 from tunesmith.config.schema import AdaptConfig
 from tunesmith.errors import TunesmithError, UsageError
 from tunesmith.memory import keep_freed_memory
+from tunesmith.spelling import spell
 
 app = typer.Typer(
     name="tunesmith",
@@ -30,6 +32,7 @@ app = typer.Typer(
 )
 
 RESUMABLE = (["train"], ["adapt"])
+NO_MEMORY = "out of memory; lower training.batch_size or training.max_length"
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory")  # torch raises plain RuntimeErrors on the CPU
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else there.")]
@@ -53,14 +56,14 @@ def main() -> None:
     except typer.Exit as stop:
         sys.exit(stop.exit_code)
     except (KeyboardInterrupt, typer.Abort):
-        advice = "; the same command with --resume goes on" if sys.argv[1:2] in RESUMABLE else ""
+        advice = "; the same command with output.resume=true goes on" if sys.argv[1:2] in RESUMABLE else ""
         _fail([f"interrupted{advice}"], 130, as_json)
     except TunesmithError as error:
         if debug:
             traceback.print_exc()
         _fail(str(error).splitlines(), error.exit_code, as_json)
     except MemoryError:
-        _fail(["out of memory; lower --batch-size or --max-length"], 5, as_json)
+        _fail([NO_MEMORY], 5, as_json)
     except BrokenPipeError:  # the reader of our output went away, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
@@ -68,18 +71,31 @@ def main() -> None:
         if hasattr(error, "format_message"):  # click's own errors: unknown flag, missing argument
             _fail([error.format_message()], 2, as_json)
         if any(sign in str(error) for sign in OUT_OF_MEMORY):
-            _fail(["out of memory; lower --batch-size or --max-length"], 5, as_json)
+            _fail([NO_MEMORY], 5, as_json)
         if debug:
             traceback.print_exc()
         _fail([f"internal error: {type(error).__name__}: {error}; run again with --debug and report it"], 1, as_json)
 
 
-def _fail(lines: list[str], exit_code: int, as_json: bool) -> None:
+def _fail(messages: list[str], exit_code: int, as_json: bool) -> None:
+    lines = [_spelled(message) for message in messages]
     for line in lines:
         print(f"tunesmith: {line}", file=sys.stderr)
     if as_json:
         print(json.dumps({"error": lines, "exit_code": exit_code}, ensure_ascii=False))
     sys.exit(exit_code)
+
+
+def _spelled(message: str) -> str:
+    """A message with its settings as the running command takes them."""
+    return spell(message, options_of(sys.argv[1] if len(sys.argv) > 1 else ""), sys.argv[2:])
+
+
+@lru_cache
+def options_of(command: str) -> frozenset[str]:
+    """The options of a command; none if there is no such command."""
+    found = typer.main.get_command(app).commands.get(command)  # type: ignore[attr-defined]
+    return frozenset(option for parameter in found.params for option in parameter.opts) if found else frozenset()
 
 
 def _quieten_libraries() -> None:
@@ -151,7 +167,7 @@ def check(data: str, config: settings.Config, json: bool, quiet: bool) -> None:
         _print_json({"findings": [finding.to_dict() for finding in findings], "failed": failed})
     elif not quiet:
         for finding in findings:
-            print(console.finding_text(finding))
+            print(_spelled(console.finding_text(finding)))
     if failed:
         raise typer.Exit(3)
 
@@ -163,7 +179,7 @@ def train(data: str, config: settings.Config, json: bool, quiet: bool) -> None:
     from tunesmith import api, console
     from tunesmith.progress import Progress
 
-    run = api.train(data, config, Progress(quiet))
+    run = api.train(data, config, Progress(quiet, _spelled))
     if json:
         _print_json({"run": str(run), **run.record})
     else:
@@ -178,7 +194,7 @@ def adapt(data: str, config: AdaptConfig, json: bool, quiet: bool) -> None:
     from tunesmith import api
     from tunesmith.progress import Progress
 
-    adapted = api.adapt(data, config, Progress(quiet))
+    adapted = api.adapt(data, config, Progress(quiet, _spelled))
     if json:
         _print_json({"folder": str(adapted), **adapted.record})
         return
@@ -290,7 +306,7 @@ def demo(
     from tunesmith.demo import demo as run_demo
     from tunesmith.progress import Progress
 
-    run, advice = run_demo(out, Progress(quiet))
+    run, advice = run_demo(out, Progress(quiet, _spelled))
     if json:
         _print_json({"run": str(run), **run.record})
     else:

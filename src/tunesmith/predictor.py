@@ -64,7 +64,7 @@ class Predictor:
         """
         known = get_args(PrecisionName)
         if precision not in known:
-            raise UsageError(f"--precision: expected one of {', '.join(known)}, found {precision!r}")
+            raise UsageError(f"training.precision: expected one of {', '.join(known)}, found {precision!r}")
         path = Path(folder)
         model_folder = path / "model" if (path / "model").is_dir() else path
         try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -24,14 +24,19 @@ def require_tracker(name: str) -> None:
 
 
 class Progress:
-    """Lines and progress bars of a command, on standard error; nothing when `quiet`."""
+    """Lines and progress bars of a command, on standard error; nothing when `quiet`.
 
-    def __init__(self, quiet: bool = False) -> None:
+    Args:
+        spell: how the settings that a line names are written.
+    """
+
+    def __init__(self, quiet: bool = False, spell: Callable[[str], str] = str) -> None:
+        self._spell = spell
         self.console = Console(stderr=True, quiet=quiet, highlight=False)
 
     def line(self, text: str) -> None:
         """One line for the user."""
-        self.console.print(text, markup=False, soft_wrap=True)
+        self.console.print(self._spell(text), markup=False, soft_wrap=True)
 
     @contextmanager
     def bar(self, title: str, total: int) -> Iterator[Bar]:

@@ -41,7 +41,7 @@ def rank_by_fit(entries: Sequence[Entry], folders: Sequence[str], records: Recor
     sample = sample_texts(records)
     words = sum(len(word_bounds(text)[0]) for texts in sample for text in texts)
     if not words:
-        raise DataError(f"{records.path}: no word in its texts; choose another column with --text")
+        raise DataError(f"{records.path}: no word in its texts; choose another column with data.text=COLUMN")
     points, problems = [], list[str]()
     for folder in dict.fromkeys(folders):
         try:
@@ -57,7 +57,7 @@ def rank_by_fit(entries: Sequence[Entry], folders: Sequence[str], records: Recor
 def _fit_of_folder(folder: str, sample: list[tuple[str, ...]], words: int) -> Fit:
     if not Path(folder).expanduser().is_dir():
         raise ModelError(
-            f"--model {folder}: no such folder; models of the catalogue are measured without it, as far as they are "
+            f"model.name={folder}: no such folder; models of the catalogue are measured without it, as far as they are "
             "in the Hub's cache on this machine"
         )
     source = find_source(ModelSettings(name=folder, local=True))

@@ -40,13 +40,15 @@ def fields(tree: type[Section] = Config) -> Iterator[tuple[str, FieldInfo]]:
             yield f"{section}.{name}", field
 
 
+def flag(field: FieldInfo) -> str | None:
+    """The command-line flag of a setting, ``"--head-lr"``, if it has one."""
+    return str(field.json_schema_extra["flag"]) if isinstance(field.json_schema_extra, dict) else None
+
+
 def flags(tree: type[Section] = Config) -> dict[str, str]:
-    """Python names of the command-line flags → dotted key: ``{"head_lr": "training.head_lr", ...}``."""
-    table = {}
-    for key, field in fields(tree):
-        if isinstance(field.json_schema_extra, dict):
-            table[str(field.json_schema_extra["flag"]).removeprefix("--").replace("-", "_")] = key
-    return table
+    """Python names of the settings that have a flag → dotted key: ``{"head_lr": "training.head_lr", ...}``."""
+    named = ((flag(field), key) for key, field in fields(tree))
+    return {name.removeprefix("--").replace("-", "_"): key for name, key in named if name}
 
 
 def resolve(
@@ -135,7 +137,6 @@ def _nearest(kind: type[Section], key: str, known: Iterable[str]) -> str:
 
 def _explain(kind: type[Section], error: ValidationError) -> list[str]:
     """Each key that is wrong as `key: what was wanted, what was found`, with the nearest name for an unknown one."""
-    by_flag = {path: f"--{name.replace('_', '-')} ({path})" for name, path in flags(kind).items()}
     wanted: dict[str, list[str]] = {}
     found: dict[str, str] = {}
     for item in error.errors():
@@ -148,7 +149,7 @@ def _explain(kind: type[Section], error: ValidationError) -> list[str]:
             hint = did_you_mean(name, siblings) if siblings else _nearest(kind, name, kind.model_fields)
             found[f"unknown key {key!r}; {hint}"] = ""
             continue
-        subject = f"{by_flag.get(key, key)}: "
+        subject = f"{key}: "
         message = item["msg"].removeprefix("Input ").removeprefix("Value error, ")
         wanted.setdefault(subject, []).append(_WANTED.get(item["type"], message))
         found[subject] = f", found {_shown(item['input'])}"

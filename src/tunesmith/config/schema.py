@@ -146,7 +146,7 @@ class OptimisationSettings(Section):
     def _divides_the_batch(cls, value: int, info: ValidationInfo) -> int:
         size = info.data.get("batch_size")
         if size and size % value:
-            raise ValueError(f"should divide --batch-size {size}")
+            raise ValueError(f"should divide training.batch_size={size}")
         return value
 
 
@@ -221,7 +221,7 @@ class OutputSettings(Section):
 
     out: str | None = option(None, "Run folder (else runs/<data>-<method>).", "--out")
     overwrite: bool = option(False, "Replace a run that is already in the folder.", "--overwrite")
-    resume: bool = option(False, "Continue the run in --out.", "--resume")
+    resume: bool = option(False, "Continue the run that is in the folder.", "--resume")
 
 
 class Config(Section):

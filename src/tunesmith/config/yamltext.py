@@ -67,10 +67,10 @@ def read_sections(path: Path, sections: Iterable[str]) -> dict[str, Any]:
         with path.open("rb") as file:
             content = file.read(MAX_CONFIG_BYTES + 1)
         if len(content) > MAX_CONFIG_BYTES:
-            raise UsageError(f"{path}: too large for a configuration (limit {MAX_CONFIG_BYTES} bytes); check --config")
+            raise UsageError(f"{path}: too large for a configuration (limit {MAX_CONFIG_BYTES} bytes); check the path")
         text = content.decode("utf-8-sig")
     except OSError as error:
-        raise UsageError(f"{path}: cannot read the configuration ({error.strerror}); check --config") from None
+        raise UsageError(f"{path}: cannot read the configuration ({error.strerror}); check the path") from None
     except UnicodeDecodeError as error:
         raise UsageError(
             f"{path}: the configuration is not UTF-8 text (byte {error.start}); save it as UTF-8"
