@@ -28,6 +28,7 @@ from tunesmith.run.folder import RECORD, Run
 if TYPE_CHECKING:
     from tunesmith.adapting import AdaptedModel
     from tunesmith.evaluation.intervals import Score
+    from tunesmith.evaluation.metrics import Metrics
     from tunesmith.predictor import Predictor
     from tunesmith.progress import Progress
 
@@ -250,12 +251,14 @@ class Evaluation:
         metrics: name → value with its 95 % interval.
         rows: number of examples.
         by_label: label → metrics of that label alone; empty for tasks that are not scored by label.
+        described: what the names of the metrics stand for.
         comparison: with a second run: its metrics and the paired test; else None.
     """
 
     metrics: dict[str, Score]
     rows: int
     by_label: dict[str, dict[str, Score]]
+    described: Metrics
     comparison: dict[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -291,13 +294,13 @@ def evaluate(run: Run | str | Path, data: str | Path, against: Run | str | Path 
     settings = (config.evaluation.resamples, config.training.seed)
     scored = predictor.score(records, *settings)
     if second is None:
-        return Evaluation(scored.metrics, len(records), scored.by_label)
+        return Evaluation(scored.metrics, len(records), scored.by_label, predictor.task.metrics)
     other = second[1].score(records, *settings)
     comparison = {
         "metrics": {name: score.to_dict() for name, score in other.metrics.items()},
         **predictor.task.compare(scored.outputs, other.outputs, scored.targets, predictor.space, *settings),
     }
-    return Evaluation(scored.metrics, len(records), scored.by_label, comparison)
+    return Evaluation(scored.metrics, len(records), scored.by_label, predictor.task.metrics, comparison)
 
 
 def _loaded(run: Run | str | Path) -> tuple[Config, Predictor]:

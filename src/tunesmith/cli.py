@@ -192,6 +192,7 @@ def train(data: str, config: settings.Config, json: bool, quiet: bool) -> None:
 def adapt(data: str, config: AdaptConfig, json: bool, quiet: bool) -> None:
     """Continue masked-language-model training on unlabelled texts; the result is a starting point for train."""
     from tunesmith import api
+    from tunesmith.evaluation.metrics import PERPLEXITY
     from tunesmith.progress import Progress
 
     adapted = api.adapt(data, config, Progress(quiet, _spelled))
@@ -200,7 +201,7 @@ def adapt(data: str, config: AdaptConfig, json: bool, quiet: bool) -> None:
         return
     names = {"before": "before", "after_warmup": "after the head's warm-up", "after": "after"}
     for name, score in adapted.perplexity.items():
-        found = score.text("perplexity")
+        found = score.text(PERPLEXITY)
         print(f"perplexity on held-out text, {names[name]}: {found}  n={score.n} blocks")
     print(f"model: {adapted}   next: tunesmith train DATA --model {adapted}")
 

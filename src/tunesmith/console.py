@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from tunesmith.catalogue.catalogue import Entry, Fit, Suggestion
 from tunesmith.data.checks import Finding
 from tunesmith.evaluation.intervals import Score
+from tunesmith.evaluation.metrics import Metric
 from tunesmith.text import counted
 
 if TYPE_CHECKING:
@@ -33,22 +34,24 @@ def summary(record: Mapping[str, Any]) -> str:
     metric = record["best"]["metric"]
     score = Score(**record["metrics"]["test"][metric])
     seconds = record["timing"]["seconds"]
-    lines = [f"test {metric} {score.text(metric)}  n={score.n}  {record['method']}, {seconds:.0f} s"]
+    means = Metric(**record["described"][metric])
+    lines = [f"test {metric} {score.text(means)}  n={score.n}  {record['method']}, {seconds:.0f} s"]
     for baseline in record["baselines"]:
         if metric in baseline["metrics"]:
-            beside = Score(**baseline["metrics"][metric]).text(metric)
+            beside = Score(**baseline["metrics"][metric]).text(means)
             lines.append(f"  beside it: {baseline['name']} {beside}, {baseline['seconds']:.1f} s")
     return "\n".join(lines)
 
 
 def evaluation_text(result: Evaluation, against: str | None) -> str:
     """One line a metric, and the comparison with a second run."""
-    lines = [f"{name:>14} {score.text(name)}  n={score.n}" for name, score in result.metrics.items()]
+    means = result.described
+    lines = [f"{name:>14} {score.text(means[name])}  n={score.n}" for name, score in result.metrics.items()]
     for label, scores in result.by_label.items():
-        lines.append(f"{label:>14} {', '.join(f'{name} {score.text(name)}' for name, score in scores.items())}")
+        lines.append(f"{label:>14} {', '.join(f'{name} {score.text(means[name])}' for name, score in scores.items())}")
     if result.comparison:
         for name, difference in result.comparison["difference"].items():
-            lines.append(f"{name:>14} {Score(**difference).text(name)}  (this run minus {against})")
+            lines.append(f"{name:>14} {Score(**difference).text(means[name])}  (this run minus {against})")
         if "p_value" in result.comparison:
             lines.append(f"{'McNemar':>14} p = {result.comparison['p_value']:.4g}")
     return "\n".join(lines)

@@ -11,6 +11,10 @@ from scipy import stats
 from tunesmith.evaluation import intervals
 from tunesmith.evaluation.intervals import Score, bootstrap, paired_bootstrap, paired_test
 from tunesmith.evaluation.metrics import (
+    CLASSIFICATION_METRICS,
+    MULTILABEL_METRICS,
+    REGRESSION_METRICS,
+    Metric,
     Statistics,
     classification_statistics,
     multilabel_statistics,
@@ -34,14 +38,14 @@ def make_rows(n: int = 200, num_labels: int = 3) -> tuple[np.ndarray, np.ndarray
 def test_score_as_text_and_dictionary() -> None:
     score = Score(0.9377, 0.9292, 0.9461, 3080)
     assert str(score) == "93.8 % (92.9 – 94.6)"
-    assert score.text("accuracy") == str(score)
-    assert score.text("mcc") == "0.938 (0.929 – 0.946)"
+    assert score.text(CLASSIFICATION_METRICS["accuracy"]) == str(score)
+    assert score.text(CLASSIFICATION_METRICS["mcc"]) == "0.938 (0.929 – 0.946)"
     assert score.to_dict() == {"value": 0.9377, "low": 0.9292, "high": 0.9461, "n": 3080}
 
 
 def test_values_are_those_of_the_plain_metrics_and_lie_in_the_interval() -> None:
     gold, predicted, probabilities = make_rows()
-    scores = bootstrap(classes(3), (gold, predicted, probabilities), resamples=300, seed=1)
+    scores = bootstrap(classes(3), (gold, predicted, probabilities), CLASSIFICATION_METRICS, resamples=300, seed=1)
     plain = unweighted(classes(3), (gold, predicted, probabilities))
     assert {name: score.value for name, score in scores.items()} == pytest.approx(plain)
     for name, score in scores.items():
@@ -73,7 +77,7 @@ def test_weighted_regression_equals_that_of_the_resampled_rows() -> None:
 def test_accuracy_interval_has_the_binomial_width() -> None:
     gold = np.zeros(1000, int)
     predicted = np.repeat([0, 1], [900, 100])
-    score = bootstrap(classes(2), (gold, predicted, None), resamples=4000, seed=3)["accuracy"]
+    score = bootstrap(classes(2), (gold, predicted, None), CLASSIFICATION_METRICS, resamples=4000, seed=3)["accuracy"]
     low, high = stats.binom.interval(0.95, 1000, 0.9)
     assert score.low == pytest.approx(low / 1000, abs=0.003)
     assert score.high == pytest.approx(high / 1000, abs=0.003)
@@ -81,18 +85,20 @@ def test_accuracy_interval_has_the_binomial_width() -> None:
 
 def test_intervals_depend_on_the_seed_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = make_rows()
-    first = bootstrap(classes(3), rows, resamples=150, seed=1)
+    first = bootstrap(classes(3), rows, CLASSIFICATION_METRICS, resamples=150, seed=1)
     monkeypatch.setattr(intervals, "BLOCK_VALUES", 200)  # 16 resamples a block instead of 327
-    again = bootstrap(classes(3), rows, resamples=150, seed=1)
+    again = bootstrap(classes(3), rows, CLASSIFICATION_METRICS, resamples=150, seed=1)
     for name, score in first.items():
         assert again[name].to_dict() == pytest.approx(score.to_dict(), rel=1e-12)
-    assert bootstrap(classes(3), rows, resamples=150, seed=2) != first
+    assert bootstrap(classes(3), rows, CLASSIFICATION_METRICS, resamples=150, seed=2) != first
 
 
 def test_a_rare_class_does_not_spoil_the_interval() -> None:
     gold = np.array([0] * 30 + [1])
     probabilities = np.column_stack([np.linspace(0.9, 0.1, 31), np.linspace(0.1, 0.9, 31)])
-    scores = bootstrap(classes(2), (gold, probabilities.argmax(axis=1), probabilities), resamples=100, seed=0)
+    scores = bootstrap(
+        classes(2), (gold, probabilities.argmax(axis=1), probabilities), CLASSIFICATION_METRICS, resamples=100, seed=0
+    )
     assert (scores["roc_auc"].low, scores["roc_auc"].value, scores["roc_auc"].high) == (1.0, 1.0, 1.0)
 
 
@@ -100,9 +106,9 @@ def test_a_rare_class_does_not_spoil_the_interval() -> None:
 def test_a_perfect_score_is_not_certain(n: int) -> None:
     gold = np.arange(n) % 2
     limits = stats.binomtest(n, n).proportion_ci(0.95, method="exact")
-    right = bootstrap(classes(2), (gold, gold, None), resamples=100, seed=0)["accuracy"]
+    right = bootstrap(classes(2), (gold, gold, None), CLASSIFICATION_METRICS, resamples=100, seed=0)["accuracy"]
     assert (right.value, right.low, right.high) == (1.0, pytest.approx(limits.low), 1.0)
-    wrong = bootstrap(classes(2), (gold, 1 - gold, None), resamples=100, seed=0)["accuracy"]
+    wrong = bootstrap(classes(2), (gold, 1 - gold, None), CLASSIFICATION_METRICS, resamples=100, seed=0)["accuracy"]
     assert (wrong.value, wrong.low, wrong.high) == (0.0, 0.0, pytest.approx(1 - limits.low))
     same = paired_bootstrap(multilabel_statistics, *[(gold[:, None] > 0, gold[:, None] > 0, None)] * 2, 100, 0)
     assert (same["accuracy"].low, same["accuracy"].high) == (0.0, 0.0)
@@ -111,14 +117,18 @@ def test_a_perfect_score_is_not_certain(n: int) -> None:
 def test_multilabel_and_regression_are_scored() -> None:
     gold, _, probabilities = make_rows()
     sets = gold[:, None] == np.arange(3)
-    assert set(bootstrap(multilabel_statistics, (sets, probabilities > 0.5, probabilities), resamples=100, seed=0)) == {
+    assert set(
+        bootstrap(
+            multilabel_statistics, (sets, probabilities > 0.5, probabilities), MULTILABEL_METRICS, resamples=100, seed=0
+        )
+    ) == {
         "accuracy",
         "macro_f1",
         "micro_f1",
         "weighted_f1",
         "roc_auc",
     }
-    scores = bootstrap(regression_statistics, (gold * 1.0, probabilities[:, 1]), 100, 0)
+    scores = bootstrap(regression_statistics, (gold * 1.0, probabilities[:, 1]), REGRESSION_METRICS, 100, 0)
     assert set(scores) == {"mae", "rmse", "pearson", "spearman"}
 
 
@@ -128,10 +138,10 @@ def test_own_statistic() -> None:
     def exact_match(values: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
         return {"exact_match": values @ weights / weights.sum(axis=0)}
 
-    score = bootstrap(exact_match, (hits,), resamples=200, seed=0)["exact_match"]
+    score = bootstrap(exact_match, (hits,), {"exact_match": Metric("", "")}, resamples=200, seed=0)["exact_match"]
     assert (score.value, score.n) == (0.75, 4)
     with pytest.raises(ValueError, match="equal first axes"):
-        bootstrap(exact_match, (hits, np.zeros(3)), resamples=200, seed=0)
+        bootstrap(exact_match, (hits, np.zeros(3)), {"exact_match": Metric("", "")}, resamples=200, seed=0)
 
 
 @pytest.mark.parametrize(("only_a", "only_b"), [(0, 0), (5, 5), (1, 9), (12, 3), (0, 6)])
@@ -155,5 +165,5 @@ def test_paired_difference_is_narrower_than_two_intervals() -> None:
     difference = paired_bootstrap(accuracy, (gold, better), (gold, predicted), 500, 0)["accuracy"]
     assert difference.value == pytest.approx(30 / 500)
     assert 0 < difference.low < difference.value < difference.high
-    single = bootstrap(accuracy, (gold, predicted), 500, 0)["accuracy"]
+    single = bootstrap(accuracy, (gold, predicted), CLASSIFICATION_METRICS, 500, 0)["accuracy"]
     assert difference.high - difference.low < single.high - single.low

@@ -17,7 +17,14 @@ from ruamel.yaml import YAML
 from tunesmith.errors import ModelError
 from tunesmith.evaluation.calibration import reliability_bins
 from tunesmith.evaluation.intervals import Score, bootstrap
-from tunesmith.evaluation.metrics import classification_statistics, multilabel_statistics, regression_statistics
+from tunesmith.evaluation.metrics import (
+    CLASSIFICATION_METRICS,
+    MULTILABEL_METRICS,
+    REGRESSION_METRICS,
+    classification_statistics,
+    multilabel_statistics,
+    regression_statistics,
+)
 from tunesmith.report import charts
 from tunesmith.report.card import write_card
 from tunesmith.report.page import write_report
@@ -138,8 +145,8 @@ def make_run(folder: Path, labels: list[str] = LABELS, rows: int = 400) -> dict[
     write_lines(folder / "findings.jsonl", findings)
     weak = np.where(rng.random(rows) < 0.15, rng.integers(count, size=rows), predicted)
     statistics = partial(classification_statistics, num_labels=count)
-    metrics = score_dicts(bootstrap(statistics, (gold, predicted, probabilities), 200, 0))
-    baseline = score_dicts(bootstrap(statistics, (gold, weak, None), 200, 0))
+    metrics = score_dicts(bootstrap(statistics, (gold, predicted, probabilities), CLASSIFICATION_METRICS, 200, 0))
+    baseline = score_dicts(bootstrap(statistics, (gold, weak, None), CLASSIFICATION_METRICS, 200, 0))
     return make_record("classification", labels, metrics, baseline, rows)
 
 
@@ -269,7 +276,9 @@ def test_multilabel(tmp_path: Path) -> None:
         for i, (g, p) in enumerate(zip(gold, probabilities, strict=True))
     ]  # fmt: skip
     write_lines(tmp_path / "predictions" / "test.jsonl", lines)
-    metrics = score_dicts(bootstrap(multilabel_statistics, (gold, probabilities > 0.5, probabilities), 100, 0))
+    metrics = score_dicts(
+        bootstrap(multilabel_statistics, (gold, probabilities > 0.5, probabilities), MULTILABEL_METRICS, 100, 0)
+    )
     run = make_record("multilabel", names, metrics, metrics, 40)
     text = write_report(tmp_path, run).read_text(encoding="utf-8")
     assert "Each label on its own" in text and "Confusion matrix" not in text
@@ -285,7 +294,7 @@ def test_regression(tmp_path: Path) -> None:
         for i, (g, p) in enumerate(zip(gold, predicted, strict=True))
     ]
     write_lines(tmp_path / "predictions" / "test.jsonl", lines)
-    metrics = score_dicts(bootstrap(regression_statistics, (gold, predicted), 100, 0))
+    metrics = score_dicts(bootstrap(regression_statistics, (gold, predicted), REGRESSION_METRICS, 100, 0))
     run = make_record("regression", [], metrics, metrics, 30) | {"best": {"step": 1, "metric": "mae", "value": 0.4}}
     text = write_report(tmp_path, run).read_text(encoding="utf-8")
     assert "from the target on average" in text

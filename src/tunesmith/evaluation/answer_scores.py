@@ -10,8 +10,20 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from tunesmith.evaluation.metrics import Floats, Scores
+from tunesmith.evaluation.metrics import Floats, Metric, Metrics, Scores
 
+ANSWER_METRICS: Metrics = {
+    "exact_match": Metric(
+        "Exact match",
+        "answers that match word for word",
+        sentence="Of {n} {split} questions, {value} are answered word for word.",
+    ),
+    "answer_f1": Metric(
+        "Answer F1",
+        "word overlap of answers",
+        sentence="Over {n} {split} questions, the word overlap (F1) of answers with the true ones is {value}.",
+    ),
+}
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 

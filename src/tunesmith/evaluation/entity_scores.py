@@ -11,9 +11,18 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from tunesmith.evaluation.metrics import Floats, Scores, ratio
+from tunesmith.evaluation.metrics import Floats, Metric, Metrics, Scores, ratio
 
 Entity = tuple[int, int, str]
+SPAN_METRICS: Metrics = {
+    "span_precision": Metric("Span precision", "found spans that are exactly right"),
+    "span_recall": Metric("Span recall", "true spans that are found exactly"),
+    "span_f1": Metric(
+        "Span F1",
+        "harmonic mean of span precision and recall",
+        sentence="Over {n} {split} texts, the F1 of the entities that are found exactly is {value}.",
+    ),
+}
 Counts = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
 
 

@@ -7,7 +7,7 @@ from the same lines of code. The sums are sparse products, so a thousand resampl
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -30,47 +30,77 @@ class Metric(NamedTuple):
     Attributes:
         title: its name for people.
         meaning: what it says, in a few words.
-        tasks: names of the tasks it is defined for.
         is_proportion: a share of something, shown in percent.
         higher_is_better: direction.
+        sentence: what a value of it says, a pattern of ``n``, ``split``, ``title`` and ``value``.
     """
 
     title: str
     meaning: str
-    tasks: tuple[str, ...]
     is_proportion: bool = True
     higher_is_better: bool = True
+    sentence: str = "Over {n} {split} rows, the {title} is {value}."
+
+    def value_text(self, value: float) -> str:
+        """A value alone: ``93.8 %`` or ``0.871``."""
+        return f"{100 * value:.1f} %" if self.is_proportion else f"{value:.3f}"
 
 
-_LABEL, _LABELS, _NUMBER = ("classification",), ("classification", "multilabel"), ("regression",)
-METRICS = {
-    "accuracy": Metric("Accuracy", "rows answered entirely right", _LABELS),
-    "macro_f1": Metric("Macro F1", "mean F1 over labels, each counting the same", _LABELS),
-    "micro_f1": Metric("Micro F1", "F1 over all decisions, each counting the same", _LABELS),
-    "weighted_f1": Metric("Weighted F1", "mean F1 over labels, by their frequency", _LABELS),
-    "mcc": Metric("Matthews correlation", "agreement beyond chance, from −1 to 1", _LABEL, False),
-    "roc_auc": Metric("ROC AUC", "chance that a right label outranks a wrong one", _LABELS, False),
-    "ece": Metric(
-        "Calibration error", "mean gap between confidence and accuracy; lower is better", _LABEL, higher_is_better=False
+Metrics = Mapping[str, Metric]
+"""By name, in the order in which they are shown."""
+
+MULTILABEL_METRICS: Metrics = {
+    "accuracy": Metric(
+        "Accuracy",
+        "rows answered entirely right",
+        sentence="Of {n} {split} rows, {value} are answered entirely right.",
     ),
+    "macro_f1": Metric(
+        "Macro F1",
+        "mean F1 over labels, each counting the same",
+        sentence="Over {n} {split} rows, the mean F1 of the labels, rare ones counting as common ones, is {value}.",
+    ),
+    "micro_f1": Metric("Micro F1", "F1 over all decisions, each counting the same"),
+    "weighted_f1": Metric("Weighted F1", "mean F1 over labels, by their frequency"),
+    "roc_auc": Metric("ROC AUC", "chance that a right label outranks a wrong one", is_proportion=False),
+}
+CLASSIFICATION_METRICS: Metrics = {
+    **{name: metric for name, metric in MULTILABEL_METRICS.items() if name != "roc_auc"},
+    "mcc": Metric("Matthews correlation", "agreement beyond chance, from −1 to 1", is_proportion=False),
+    "roc_auc": MULTILABEL_METRICS["roc_auc"],
+    "ece": Metric(
+        "Calibration error", "mean gap between confidence and accuracy; lower is better", higher_is_better=False
+    ),
+}
+REGRESSION_METRICS: Metrics = {
     "mae": Metric(
-        "Mean absolute error", "mean distance from the target, in its unit; lower is better", _NUMBER, False, False
+        "Mean absolute error",
+        "mean distance from the target, in its unit; lower is better",
+        False,
+        False,
+        "Over {n} {split} rows, the prediction is {value} from the target on average.",
     ),
     "rmse": Metric(
         "Root mean squared error",
         "as the error above, large misses counting more; lower is better",
-        _NUMBER,
         False,
         False,
+        "Over {n} {split} rows, the root mean squared distance from the target is {value}.",
     ),
-    "pearson": Metric("Pearson correlation", "linear agreement with the target", _NUMBER, False),
-    "spearman": Metric("Spearman correlation", "agreement in order with the target", _NUMBER, False),
-    "span_precision": Metric("Span precision", "found spans that are exactly right", ("ner",)),
-    "span_recall": Metric("Span recall", "true spans that are found exactly", ("ner",)),
-    "span_f1": Metric("Span F1", "harmonic mean of span precision and recall", ("ner",)),
-    "exact_match": Metric("Exact match", "answers that match word for word", ("qa",)),
-    "answer_f1": Metric("Answer F1", "word overlap of answers", ("qa",)),
+    "pearson": Metric(
+        "Pearson correlation",
+        "linear agreement with the target",
+        False,
+        sentence="Over {n} {split} rows, predictions and targets have a linear correlation of {value}.",
+    ),
+    "spearman": Metric(
+        "Spearman correlation",
+        "agreement in order with the target",
+        False,
+        sentence="Over {n} {split} rows, the order of predictions and targets has a correlation of {value}.",
+    ),
 }
+PERPLEXITY = Metric("Perplexity", "as uncertain as a choice among so many words; lower is better", False, False)
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
+from tunesmith.evaluation import METRICS
 from tunesmith.evaluation.intervals import Score
-from tunesmith.evaluation.metrics import METRICS
 from tunesmith.report import summary
 from tunesmith.report.evidence import read_lines
 from tunesmith.report.summary import Column, Run
@@ -116,14 +116,16 @@ def _public_name(name: str) -> str:
 
 
 def _row(name: str, columns: list[Column]) -> dict[str, Any]:
-    cells = [column.scores[name].text(name) if name in column.scores else "–" for column in columns]
+    cells = [column.scores[name].text(METRICS[name]) if name in column.scores else "–" for column in columns]
     return {"title": title(name), "meaning": METRICS[name].meaning, "cells": cells}
 
 
 def _by_label(run: Run, split: str | None) -> dict[str, Any]:
     """Titles of the metrics, and each label with its scores as texts; nothing for tasks not scored by label."""
     found = (run.get("by_label") or {}).get(split, {})
-    rows = {label: [Score(**score).text(name) for name, score in scores.items()] for label, scores in found.items()}
+    rows = {
+        label: [Score(**score).text(METRICS[name]) for name, score in scores.items()] for label, scores in found.items()
+    }
     return {"columns": [title(name) for name in next(iter(found.values()), {})], "rows": rows}
 
 

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tunesmith.evaluation import METRICS
 from tunesmith.evaluation.intervals import Score
-from tunesmith.evaluation.metrics import METRICS
 from tunesmith.report import charts, summary
 from tunesmith.report.evidence import Evidence, gather, label_counts, read_lines
 from tunesmith.report.summary import Column, Run
@@ -99,7 +99,7 @@ def _cell(metric: str, score: Score | None) -> tuple[str, str] | None:
 
 def _intervals(metric: str, columns: list[Column]) -> str:
     rows = [
-        charts.Interval(visible(c.name), s.value, s.low, s.high, s.text(metric), is_main=index == 0)
+        charts.Interval(visible(c.name), s.value, s.low, s.high, s.text(METRICS[metric]), is_main=index == 0)
         for index, c in enumerate(columns)
         if (s := c.scores.get(metric))
     ]

@@ -7,24 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
+from tunesmith.evaluation import METRICS
 from tunesmith.evaluation.intervals import Score
-from tunesmith.evaluation.metrics import METRICS
 from tunesmith.report.text import METHODS, TASKS, duration, title, value_text
 
 Run = Mapping[str, Any]
 
-SENTENCES = {
-    "accuracy": "Of {n} {split} rows, {value} are answered entirely right.",
-    "macro_f1": "Over {n} {split} rows, the mean F1 of the labels, rare ones counting as common ones, is {value}.",
-    "mae": "Over {n} {split} rows, the prediction is {value} from the target on average.",
-    "rmse": "Over {n} {split} rows, the root mean squared distance from the target is {value}.",
-    "pearson": "Over {n} {split} rows, predictions and targets have a linear correlation of {value}.",
-    "span_f1": "Over {n} {split} texts, the F1 of the entities that are found exactly is {value}.",
-    "exact_match": "Of {n} {split} questions, {value} are answered word for word.",
-    "answer_f1": "Over {n} {split} questions, the word overlap (F1) of answers with the true ones is {value}.",
-    "spearman": "Over {n} {split} rows, the order of predictions and targets has a correlation of {value}.",
-}
-OTHERWISE = "Over {n} {split} rows, the {title} is {value}."
 SPLITS = {"test": "test", "valid": "validation"}
 
 
@@ -68,7 +56,7 @@ def columns(run: Run) -> list[Column]:
 
 def headline(metric: str, score: Score, split: str) -> str:
     """What the main score means, in a sentence."""
-    pattern = SENTENCES.get(metric, OTHERWISE)
+    pattern = METRICS[metric].sentence
     words = {"n": f"{score.n:,}", "split": SPLITS[split], "value": value_text(metric, score.value)}
     return pattern.format(title=title(metric), **words)
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
+from tunesmith.evaluation import METRICS
 from tunesmith.evaluation.intervals import Score
-from tunesmith.evaluation.metrics import METRICS
 
 JOINERS = "\u200c\u200d"  # needed inside words of some scripts and inside emoji
 SHOWN_CHARACTERS = 300
@@ -58,12 +58,12 @@ def title(metric: str) -> str:
 
 def value_text(metric: str, value: float) -> str:
     """A metric's value alone: ``93.8 %`` or ``0.871``."""
-    return f"{100 * value:.1f} %" if METRICS[metric].is_proportion else f"{value:.3f}"
+    return METRICS[metric].value_text(value)
 
 
 def interval_text(metric: str, score: Score) -> str:
     """The limits alone: ``92.9 – 94.6``."""
-    return score.text(metric).partition("(")[2].rstrip(")")
+    return score.text(METRICS[metric]).partition("(")[2].rstrip(")")
 
 
 def duration(seconds: float) -> str:

@@ -25,6 +25,7 @@ from tunesmith.data.splits import fingerprint
 from tunesmith.disk import file_sha256
 from tunesmith.errors import Interrupted, ResourceError, UsageError, is_disk_full
 from tunesmith.evaluation.intervals import Score
+from tunesmith.evaluation.metrics import Metric
 from tunesmith.models.loading import weights_sha256
 from tunesmith.predictor import Scored
 from tunesmith.run.folder import RECORD, VERSION, clear_folder, machine, read_record, versions, write_record, write_text
@@ -107,6 +108,7 @@ def begin(
         "engine": {"precision": point.precision.to_dict()},
         "timing": {},
         "metrics": {},
+        "described": {name: described(metric) for name, metric in task.metrics.items()},
         "baselines": [],
         "best": {},
         "warnings": [finding.message for finding in findings if finding.level == "warning"],
@@ -190,6 +192,11 @@ def finish(
         "baselines": baselines,
         "best": {**fitted.best, **fitted.details},
     }
+
+
+def described(metric: Metric) -> dict[str, Any]:
+    """What a metric's name stands for, for whoever reads the record."""
+    return {name: value for name, value in metric._asdict().items() if name != "sentence"}
 
 
 def plain_scores(scores: Mapping[str, Score]) -> dict[str, dict[str, float | int]]:

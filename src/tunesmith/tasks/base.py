@@ -10,9 +10,10 @@ from typing import Any, ClassVar, Literal, Protocol
 import numpy as np
 import torch
 
-from tunesmith.data.records import Label, Records
+from tunesmith.data.records import Label, Records, TextRecord
+from tunesmith.evaluation.evidence import Evidence, Mistake, shown, worst
 from tunesmith.evaluation.intervals import Score, bootstrap, paired_bootstrap, paired_test
-from tunesmith.evaluation.metrics import Statistics, unweighted
+from tunesmith.evaluation.metrics import Metrics, Statistics, unweighted
 from tunesmith.tasks.encoding import Features, Length
 from tunesmith.tasks.losses import Loss
 
@@ -142,6 +143,8 @@ class Task(Protocol):
     head: ClassVar[Head]
     problem_type: ClassVar[str | None]
     """As transformers writes it into a model's configuration."""
+    metrics: ClassVar[Metrics]
+    """What `statistics` gives, in the order of tables."""
     primary_metric: ClassVar[str]
     counts_labels: ClassVar[bool]
     """Labels are names that can be counted, not numbers."""
@@ -217,7 +220,7 @@ class Task(Protocol):
 
     def score(self, outputs: Any, targets: Any, space: LabelSpace, resamples: int, seed: int) -> dict[str, Score]:
         """Every metric of the task with its 95 % interval."""
-        found = bootstrap(self.statistics(space), self.arrays(outputs, targets, space), resamples, seed)
+        found = bootstrap(self.statistics(space), self.arrays(outputs, targets, space), self.metrics, resamples, seed)
         return _of_records(found, targets)
 
     def score_labels(
@@ -250,6 +253,26 @@ class Task(Protocol):
         if right is not None and also_right is not None:
             found["p_value"] = paired_test(right, also_right)
         return found
+
+    def evidence(self, records: Records, outputs: Any, targets: Any, space: LabelSpace) -> Evidence:
+        """What lies behind the scores: at least the mistakes, the most confident first."""
+        predictions, right = self.decode(outputs, space), self.right(outputs, targets, space)
+        wrong = np.zeros(len(predictions), dtype=bool) if right is None else ~right
+
+        def mistake(row: int, score: float) -> Mistake:
+            record = records[row]
+            return Mistake(record.id, *self.difference(record, predictions[row]), score)
+
+        scores = np.array([prediction.score for prediction in predictions], dtype=np.float64)
+        return Evidence(len(predictions), worst(wrong, scores, mistake), int(wrong.sum()))
+
+    def difference(self, record: TextRecord, prediction: Prediction) -> tuple[str, str, str]:
+        """What is shown of a wrong answer: the text, what is true, and what was said instead."""
+        gold, said = (
+            ", ".join(map(str, label)) or "∅" if isinstance(label, tuple) else str(label)
+            for label in (record.label, prediction.label)
+        )
+        return shown(record.text, record.text_pair), gold, said
 
     def baselines(self, train: Records, test: Records, space: LabelSpace, seed: int) -> list[Answered]:
         """What models that take seconds say of the test rows, the strongest first."""

@@ -11,14 +11,23 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from scipy.special import expit, logit, softmax
+from sklearn.metrics import confusion_matrix
 
 from tunesmith.data.records import Records
 from tunesmith.errors import DataError
 from tunesmith.evaluation.baselines import majority_baseline, tfidf_baseline
+from tunesmith.evaluation.calibration import reliability_bins
+from tunesmith.evaluation.evidence import Evidence, Mistake, shown, worst
 from tunesmith.evaluation.metrics import (
+    CLASSIFICATION_METRICS,
+    MULTILABEL_METRICS,
+    REGRESSION_METRICS,
+    Metrics,
     Statistics,
     classification_statistics,
+    label_scores,
     multilabel_statistics,
+    one_hot,
     regression_statistics,
 )
 from tunesmith.tasks.base import Answered, Head, LabelSpace, Prediction, Task
@@ -78,6 +87,7 @@ class Classification(TextTask):
 
     name: ClassVar[str] = "classification"
     problem_type: ClassVar[str | None] = "single_label_classification"
+    metrics: ClassVar[Metrics] = CLASSIFICATION_METRICS
     primary_metric: ClassVar[str] = "accuracy"
     counts_labels: ClassVar[bool] = True
 
@@ -105,6 +115,17 @@ class Classification(TextTask):
         probabilities = softmax(outputs.astype(np.float64), axis=1)
         return targets, probabilities.argmax(axis=1), probabilities
 
+    def evidence(self, records: Records, outputs: Any, targets: Any, space: LabelSpace) -> Evidence:
+        gold, predicted, probabilities = self.arrays(outputs, targets, space)
+        actual, claimed = (one_hot(ids, len(space.names)) for ids in (gold, predicted))
+        return replace(
+            super().evidence(records, outputs, targets, space),
+            labels=list(space.names),
+            per_label=label_scores(actual & claimed, claimed, actual),
+            confusion=confusion_matrix(gold, predicted, labels=range(len(space.names))),
+            bins=reliability_bins(probabilities, gold),
+        )
+
     def logits_of(self, answers: np.ndarray) -> np.ndarray:
         return np.asarray(np.log(np.maximum(answers, 1e-12)))
 
@@ -119,6 +140,7 @@ class MultiLabel(TextTask):
 
     name: ClassVar[str] = "multilabel"
     problem_type: ClassVar[str | None] = "multi_label_classification"
+    metrics: ClassVar[Metrics] = MULTILABEL_METRICS
     primary_metric: ClassVar[str] = "micro_f1"
     counts_labels: ClassVar[bool] = True
 
@@ -149,6 +171,14 @@ class MultiLabel(TextTask):
     def arrays(self, outputs: np.ndarray, targets: np.ndarray, space: LabelSpace) -> tuple[np.ndarray, ...]:
         return targets > 0.5, outputs >= 0, expit(outputs.astype(np.float64))
 
+    def evidence(self, records: Records, outputs: Any, targets: Any, space: LabelSpace) -> Evidence:
+        actual, claimed, _ = self.arrays(outputs, targets, space)
+        return replace(
+            super().evidence(records, outputs, targets, space),
+            labels=list(space.names),
+            per_label=label_scores(actual & claimed, claimed, actual),
+        )
+
     def logits_of(self, answers: np.ndarray) -> np.ndarray:
         return np.asarray(logit(np.clip(answers, 1e-9, 1 - 1e-9)))
 
@@ -162,6 +192,7 @@ class Regression(TextTask):
 
     name: ClassVar[str] = "regression"
     problem_type: ClassVar[str | None] = "regression"
+    metrics: ClassVar[Metrics] = REGRESSION_METRICS
     primary_metric: ClassVar[str] = "pearson"
     counts_labels: ClassVar[bool] = False
 
@@ -187,6 +218,20 @@ class Regression(TextTask):
 
     def right(self, outputs: np.ndarray, targets: np.ndarray, space: LabelSpace) -> np.ndarray | None:
         return None
+
+    def evidence(self, records: Records, outputs: Any, targets: Any, space: LabelSpace) -> Evidence:
+        """The predictions farthest from their targets, and all pairs of values."""
+        gold, predicted = self.arrays(outputs, targets, space)
+        distance = np.abs(predicted - gold)
+
+        def mistake(row: int, score: float) -> Mistake:
+            record = records[row]
+            return Mistake(
+                record.id, shown(record.text, record.text_pair), str(record.label), f"{predicted[row]:.6g}", score
+            )
+
+        wrong = distance > 0
+        return Evidence(len(gold), worst(wrong, distance, mistake), int(wrong.sum()), values=(gold, predicted))
 
     def logits_of(self, answers: np.ndarray) -> np.ndarray:
         return answers

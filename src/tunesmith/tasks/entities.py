@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -27,9 +27,10 @@ from tunesmith.data.layout.tags import tag_names
 from tunesmith.data.records import Records, Span, TextRecord
 from tunesmith.data.words import whole_words, word_bounds
 from tunesmith.errors import DataError
-from tunesmith.evaluation.entity_scores import Counts, by_document, span_counts, span_statistics
+from tunesmith.evaluation.entity_scores import SPAN_METRICS, Counts, by_document, span_counts, span_statistics
+from tunesmith.evaluation.evidence import Evidence, shown
 from tunesmith.evaluation.intervals import Score, bootstrap
-from tunesmith.evaluation.metrics import Statistics
+from tunesmith.evaluation.metrics import Metrics, Statistics, label_scores
 from tunesmith.tasks.base import Answered, FoundSpan, Head, LabelSpace, Prediction, Task
 from tunesmith.tasks.encoding import Features, Length
 from tunesmith.tasks.losses import IGNORED, CrossEntropy, Loss
@@ -61,6 +62,7 @@ class NamedEntities(Task):
     name: ClassVar[str] = "ner"
     head: ClassVar[Head] = "token"
     problem_type: ClassVar[str | None] = None
+    metrics: ClassVar[Metrics] = SPAN_METRICS
     primary_metric: ClassVar[str] = "span_f1"
     counts_labels: ClassVar[bool] = True
 
@@ -144,8 +146,28 @@ class NamedEntities(Task):
             one = [part[:, at] for part in counts]
             rows = (one[1] > 0) | (one[2] > 0)  # documents without the type say nothing about it
             if rows.any():
-                scores[name] = bootstrap(span_statistics, tuple(part[rows] for part in one), resamples, seed)
+                arrays = tuple(part[rows] for part in one)
+                scores[name] = bootstrap(span_statistics, arrays, self.metrics, resamples, seed)
         return scores
+
+    def evidence(self, records: Records, outputs: Outputs, targets: Gold, space: LabelSpace) -> Evidence:
+        right, claimed, actual = _counts(outputs, targets, space)
+        met = np.flatnonzero((claimed + actual).any(axis=0))
+        return replace(
+            super().evidence(records, outputs, targets, space),
+            labels=[_types(space)[kind] for kind in met],
+            per_label=label_scores(right[:, met], claimed[:, met], actual[:, met]),
+        )
+
+    def difference(self, record: TextRecord, prediction: Prediction) -> tuple[str, str, str]:
+        """The entities that are missed and those that are none, with the text around the first of them."""
+        gold, found = (set(cast(tuple[Span, ...], label or ())) for label in (record.label, prediction.label))
+        missed, wrong = sorted(gold - found), sorted(found - gold)
+        gold_text, found_text = (
+            ", ".join(f"{record.text[span.start : span.end]} ({span.label})" for span in spans) or "–"
+            for spans in (missed, wrong)
+        )
+        return shown(record.text, None, min(missed + wrong).start), gold_text, found_text
 
     def baselines(self, train: Records, test: Records, space: LabelSpace, seed: int) -> list[Answered]:
         """Names of the training texts found again, longest first, with their commonest type."""

@@ -26,9 +26,10 @@ from tunesmith.data.keys import group_numbers
 from tunesmith.data.records import Answer, Records, TextRecord
 from tunesmith.data.words import word_bounds
 from tunesmith.errors import DataError
-from tunesmith.evaluation.answer_scores import answer_scores, answer_statistics, best_threshold
+from tunesmith.evaluation.answer_scores import ANSWER_METRICS, answer_scores, answer_statistics, best_threshold
+from tunesmith.evaluation.evidence import shown
 from tunesmith.evaluation.intervals import Score
-from tunesmith.evaluation.metrics import Statistics
+from tunesmith.evaluation.metrics import Metrics, Statistics
 from tunesmith.tasks.base import Answered, FoundAnswer, Head, LabelSpace, Prediction, Task
 from tunesmith.tasks.encoding import Features, Length
 from tunesmith.tasks.losses import Loss, SpanCrossEntropy
@@ -96,6 +97,7 @@ class QuestionAnswering(Task):
     name: ClassVar[str] = "qa"
     head: ClassVar[Head] = "question"
     problem_type: ClassVar[str | None] = None
+    metrics: ClassVar[Metrics] = ANSWER_METRICS
     primary_metric: ClassVar[str] = "answer_f1"
     counts_labels: ClassVar[bool] = False
 
@@ -184,6 +186,13 @@ class QuestionAnswering(Task):
 
     def right(self, outputs: Outputs, targets: Gold, space: LabelSpace) -> np.ndarray | None:
         return np.asarray(answer_scores(_texts(outputs, space.threshold), targets.answers)[0] > 0)
+
+    def difference(self, record: TextRecord, prediction: Prediction) -> tuple[str, str, str]:
+        """The accepted answers and the one that was given, with the part of the context where the first stands."""
+        accepted = _answers(record.label)
+        place = accepted[0].start if accepted else prediction.answer.start if prediction.answer else 0
+        gold = " / ".join(dict.fromkeys(answer.text for answer in accepted))
+        return shown(record.text, record.text_pair, 0, place), gold or "–", str(prediction.label) or "–"
 
     def baselines(self, train: Records, test: Records, space: LabelSpace, seed: int) -> list[Answered]:
         """The sentence of the context that shares most with the question, by TF-IDF of the test contexts' words."""

@@ -13,7 +13,6 @@ from torch import nn
 from tunesmith.config.schema import Config, TrainingSettings
 from tunesmith.data.records import Records
 from tunesmith.errors import UsageError
-from tunesmith.evaluation.metrics import METRICS
 from tunesmith.methods import METHODS
 from tunesmith.methods.base import LARGE_MODEL, Method, backbone_parameters
 from tunesmith.models.heads import PooledClassifier, final_linear, has_inner_head
@@ -60,7 +59,7 @@ class StartingPoint:
             ModelError: the model cannot be used.
             UsageError: the metric is not one of the task's.
         """
-        metric, suitable = config.training.metric, [name for name, m in METRICS.items() if task.name in m.tasks]
+        metric, suitable = config.training.metric, list(task.metrics)
         if metric is not None and metric not in suitable:
             raise UsageError(f"--metric {metric}: not a metric of {task.name}; {did_you_mean(metric, suitable)}")
         if config.training.class_weights == "balanced" and task.head != "sequence":
@@ -116,6 +115,7 @@ class Candidate:
     """
 
     method: Method
+    task: Task
     fitted: Fit
     settings: TrainingSettings
     pooling: str
@@ -123,7 +123,7 @@ class Candidate:
     def goodness(self) -> float:
         """The validation metric, larger for better."""
         best = self.fitted.best
-        return float(best["value"]) * (1 if METRICS[best["metric"]].higher_is_better else -1)
+        return float(best["value"]) * (1 if self.task.metrics[best["metric"]].higher_is_better else -1)
 
 
 def choose_methods(config: Config, point: StartingPoint, rows: int) -> Iterator[Method]:
@@ -157,4 +157,4 @@ def try_method(method: Method, features: Mapping[str, Features], point: Starting
     result = fit(model, job)
     best = result.best
     place.progress.line(f"{method.name}: valid {best['metric']} {best['value']:.4f} after {result.seconds:.0f} s")
-    return Candidate(method, result, settings, pooling)
+    return Candidate(method, point.task, result, settings, pooling)

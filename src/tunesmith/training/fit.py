@@ -19,7 +19,6 @@ from tunesmith.config.schema import EngineSettings, TrainingSettings
 from tunesmith.engine import Engine, attached
 from tunesmith.engine.vectors import VectorCache
 from tunesmith.errors import ModelError, UsageError
-from tunesmith.evaluation.metrics import METRICS
 from tunesmith.methods.base import Method, parameter_summary
 from tunesmith.models.heads import final_linear, quiet_library
 from tunesmith.tasks.base import LabelSpace, Task
@@ -195,7 +194,7 @@ def _train(model: nn.Module, job: Assignment) -> tuple[dict[str, Any], dict[str,
     with place.progress.bar(method.name, planned_steps(settings, len(train))) as bar:
         trainer = Trainer(
             model,
-            _arguments(settings, len(train), folder),
+            _arguments(settings, job.task, len(train), folder),
             PaddingCollator.of(place.tokenizer, job.task.head),
             train_dataset=train,
             eval_dataset=Subset(job.valid, by_length.tolist()),
@@ -224,7 +223,7 @@ def _metrics(job: Assignment, predicted: np.ndarray, rows: np.ndarray) -> dict[s
     return job.task.quick_score(job.task.outputs(logits, job.valid, job.space), job.valid.gold, job.space)
 
 
-def _arguments(settings: TrainingSettings, rows: int, folder: Path) -> TrainingArguments:
+def _arguments(settings: TrainingSettings, task: Task, rows: int, folder: Path) -> TrainingArguments:
     assert settings.metric
     return TrainingArguments(
         **step_arguments(settings, rows, folder),
@@ -232,7 +231,7 @@ def _arguments(settings: TrainingSettings, rows: int, folder: Path) -> TrainingA
         eval_strategy="epoch",
         load_best_model_at_end=True,
         metric_for_best_model=settings.metric,
-        greater_is_better=METRICS[settings.metric].higher_is_better,
+        greater_is_better=task.metrics[settings.metric].higher_is_better,
     )
 
 

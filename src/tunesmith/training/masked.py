@@ -18,6 +18,7 @@ from tunesmith.config.schema import AdaptationSettings, EngineSettings
 from tunesmith.engine import Engine, attached
 from tunesmith.errors import DivergedError
 from tunesmith.evaluation.intervals import Score, bootstrap
+from tunesmith.evaluation.metrics import PERPLEXITY
 from tunesmith.methods.base import optimizer_groups, parameter_summary, train_only
 from tunesmith.models.heads import head_parameter_names
 from tunesmith.models.masked import PREDICTED, head_at_predicted
@@ -195,7 +196,8 @@ def perplexity(model: nn.Module, blocks: Blocks, collate: MaskedCollator, settin
         sums.append(np.bincount(rows, weights=losses.numpy(), minlength=len(labels)))
         counts.append(np.bincount(rows, minlength=len(labels)))
     model.train(was_training)
-    found = bootstrap(_perplexity, (np.concatenate(sums), np.concatenate(counts)), RESAMPLES, settings.seed)
+    arrays = (np.concatenate(sums), np.concatenate(counts))
+    found = bootstrap(_perplexity, arrays, {"perplexity": PERPLEXITY}, RESAMPLES, settings.seed)
     if "perplexity" not in found:
         raise DivergedError("the perplexity is not finite; lower the learning rate (--lr) and adapt again")
     return found["perplexity"]

@@ -1,0 +1,113 @@
+"""What lies behind the scores of a split: which labels are confused, how far confidence holds, the worst mistakes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tunesmith.evaluation.calibration import ReliabilityBin
+from tunesmith.evaluation.metrics import LabelScores
+
+MAX_MISTAKES = 20
+MAX_PAIRS = 15
+SHOWN_CHARACTERS = 300
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A wrong answer, in the characters of the data.
+
+    Attributes:
+        id: of the record.
+        text: the part of it that shows the mistake, at most about 300 characters of each text.
+        gold, prediction: what is true and what was said, where they differ; ``–`` for nothing.
+        score: the model's confidence in its answer, or the distance from the target for numbers.
+    """
+
+    id: str
+    text: str
+    gold: str
+    prediction: str
+    score: float
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """`count` rows of label `gold` were taken for `prediction`; `share` is that count over the rows of `gold`."""
+
+    gold: str
+    prediction: str
+    count: int
+    share: float
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The answers on one split, looked at closely.
+
+    Attributes:
+        rows: number of records.
+        mistakes: the worst ones, most confident (or farthest from the target) first.
+        mistake_count: number of records that are not answered entirely right.
+        labels: what is told apart; empty where answers are no labels.
+        per_label: scores of each label.
+        confusion: counts (C, C) of true by predicted label; None unless every record has one label.
+        bins: reliability of the confidence; empty unless every record has one label.
+        values: true and predicted numbers, (n,) float64 each; None where answers are no numbers.
+    """
+
+    rows: int
+    mistakes: list[Mistake]
+    mistake_count: int
+    labels: list[str] = field(default_factory=list)
+    per_label: list[LabelScores] = field(default_factory=list)
+    confusion: NDArray[np.int64] | None = None
+    bins: list[ReliabilityBin] = field(default_factory=list)
+    values: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
+
+    def most_confused(self) -> list[Confusion]:
+        """The pairs of labels confused most often, at most 15."""
+        if self.confusion is None:
+            return []
+        counts, support = self.confusion.copy(), self.confusion.sum(axis=1)
+        np.fill_diagonal(counts, 0)
+        order = np.argsort(-counts, axis=None, kind="stable")[:MAX_PAIRS]
+        pairs = (divmod(int(index), len(self.labels)) for index in order)
+        return [
+            Confusion(self.labels[i], self.labels[j], int(counts[i, j]), float(counts[i, j] / support[i]))
+            for i, j in pairs
+            if counts[i, j]
+        ]
+
+
+def worst(
+    wrong: NDArray[np.bool_], scores: NDArray[np.floating], mistake: Callable[[int, float], Mistake]
+) -> list[Mistake]:
+    """The mistakes with the largest scores, earlier records first among equals; at most 20.
+
+    Args:
+        wrong, scores: (n,), which records are answered wrong, and the score of each answer.
+        mistake: row, score → what is shown of it.
+    """
+    rows = np.flatnonzero(wrong)
+    order = rows[np.argsort(-scores[rows], kind="stable")[:MAX_MISTAKES]]
+    return [mistake(int(row), float(scores[row])) for row in order]
+
+
+def shown(text: str, second: str | None, at: int = 0, at_second: int = 0) -> str:
+    """A text, or both of a pair, as far as a mistake needs it.
+
+    Args:
+        at, at_second: character of each that must be seen.
+    """
+    return excerpt(text, at) + (f" ‖ {excerpt(second, at_second)}" if second else "")
+
+
+def excerpt(text: str, at: int) -> str:
+    """At most about 300 characters of a text, with the one at `at` among them."""
+    start = max(0, min(at - SHOWN_CHARACTERS // 3, len(text) - SHOWN_CHARACTERS))
+    end = start + SHOWN_CHARACTERS
+    return ("…" if start else "") + text[start:end] + ("…" if end < len(text) else "")
