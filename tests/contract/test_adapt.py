@@ -246,16 +246,6 @@ def test_what_cannot_be_adapted_is_refused_and_an_earlier_model_kept(
     assert (adapted.folder / "adapt.json").read_text() == before
 
 
-@pytest.mark.parametrize("part", ["prefix", "vocabulary"])
-def test_parts_of_the_engine_that_do_nothing_here_are_refused(
-    part: str, corpus: Path, tmp_path: Path, trained_head: Path
-) -> None:
-    config = resolving.resolved(AdaptConfig, None, QUICK | {"model": str(trained_head), "out": str(tmp_path / "out")})
-    config = config.model_copy(update={"engine": config.engine.model_copy(update={part: "on"})})
-    with pytest.raises(UsageError, match=f"--set engine.{part}=on: not used in adapt"):
-        tunesmith.adapt(corpus, config, Progress(quiet=True))
-
-
 def test_texts_that_the_tokenizer_does_not_know(tmp_path: Path, trained_head: Path) -> None:
     texts = tmp_path / "greek.txt"
     texts.write_text("\n".join("Ω" * (1 + n) for n in range(40)), encoding="utf-8")

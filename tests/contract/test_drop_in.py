@@ -21,7 +21,7 @@ from transformers import (
 )
 
 from tunesmith import Trainer, TrainingArguments
-from tunesmith.errors import ModelError
+from tunesmith.errors import DivergedError, ModelError, UsageError
 
 TEXTS = ["good film", "bad film and a poor book", "great book", "awful music in the car", "fine", "bad bad bad day"] * 4
 LABELS = [1, 0, 1, 0, 1, 0] * 4
@@ -348,3 +348,41 @@ def test_padding_that_only_the_collator_knows_is_trained_with(
 def test_noise_that_depends_on_padding_keeps_the_batch_as_it_is(guide: Guide) -> None:
     report = train_on(Trainer, guide, neftune_noise_alpha=5.0).engine_report
     assert {report[part]["state"] for part in ("packing", "prefix", "vocabulary")} == {"off"}
+
+
+def freeze_all_but_the_last_layer(model: Any) -> Any:
+    for parameter in [*model.bert.embeddings.parameters(), *model.bert.encoder.layer[0].parameters()]:
+        parameter.requires_grad = False
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    return model
+
+
+def test_states_of_frozen_layers_are_kept_only_where_space_is_given(
+    guide: Guide, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TUNESMITH_CACHE", str(tmp_path / "cache"))
+    found: list[list[torch.Tensor]] = []
+    for options in ({}, {"engine": "off"}, {"engine_cache_gigabytes": 0.01}):
+        data, model, given = guide.tokenized(), freeze_all_but_the_last_layer(guide.model()), dict[str, Any](options)
+        trainer = Trainer(model, guide.arguments(), train_dataset=data["train"], eval_dataset=data["test"], **given)
+        trainer.train()
+        assert trainer.engine_report["prefix"]["state"] == ("on" if "engine_cache_gigabytes" in options else "off")
+        assert trainer.engine_report["packing"]["state"] == ("off" if "engine" in options else "on")
+        assert (tmp_path / "cache").exists() == ("engine_cache_gigabytes" in options)
+        found.append([parameter.detach() for parameter in model.parameters()])
+    for other in found[1:]:
+        for a, b in zip(found[0], other, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("options", [{"engine": "on"}, {"engine": None}, {"engine_cache_gigabytes": -1.0}])
+def test_an_engine_that_does_not_exist_is_refused(guide: Guide, options: Any) -> None:
+    with pytest.raises(UsageError, match='engine="auto" or "off"'):
+        Trainer(guide.model(), guide.arguments(), **options)
+
+
+def test_advice_speaks_of_the_trainers_own_arguments(guide: Guide) -> None:
+    with pytest.raises(DivergedError, match="Lower learning_rate, or look"):
+        guide.trainer(learning_rate=1e30, max_grad_norm=0.0).train()

@@ -12,7 +12,6 @@ from torch import nn
 from transformers import AutoModelForSequenceClassification
 
 from tunesmith.engine import Engine
-from tunesmith.errors import UsageError
 from tunesmith.models.depth import find_blocks
 
 FAMILIES = ("bert", "roberta", "distilbert", "electra", "llama", "modernbert", "mpnet", "deberta-v2")
@@ -162,22 +161,19 @@ def test_a_budget_that_is_too_small_changes_nothing(tiny_model_folder: Folder, c
     ("lora", "vocabulary", "bert", "frozen"),
     ("full", "packing", "mpnet", "its attention cannot be replaced"),
 ])  # fmt: skip
-def test_a_part_that_is_insisted_on_is_not_left_out_in_silence(
-    make_problem: Any, method: str, part: str, family: str, reason: str
-) -> None:
-    problem = make_problem(family=family, method=method, epochs=1, batch_size=8, sets={f"engine.{part}": "on"})
-    with pytest.raises(UsageError, match=rf"--set engine.{part}=on: .*{reason}.*; use auto"):
-        problem.fit()
+def test_a_part_that_does_nothing_says_why(make_problem: Any, method: str, part: str, family: str, reason: str) -> None:
+    report = make_problem(family=family, method=method, epochs=1, batch_size=8).fit().engine[part]
+    assert report["state"] == "off" and reason in report["reason"]
 
 
 @pytest.mark.parametrize(("method", "part"), [
     ("full", "packing"), ("full", "vocabulary"), ("freeze", "prefix"), ("gradual", "prefix"), ("features", "prefix"),
 ])  # fmt: skip
-def test_a_part_that_is_insisted_on_works(make_problem: Any, method: str, part: str) -> None:
-    options = {"trainable_layers": 1, "epochs": 3, "batch_size": 8, "sets": {f"engine.{part}": "on"}}
+def test_a_part_works_where_it_can(make_problem: Any, method: str, part: str) -> None:
+    options = {"trainable_layers": 1, "epochs": 3, "batch_size": 8}
     assert make_problem(method=method, **options).fit().engine[part]["state"] == "on"
 
 
-def test_states_are_kept_once_when_they_are_insisted_on(make_problem: Any) -> None:
-    options = {"trainable_layers": 1, "epochs": 2, "batch_size": 8, "sets": {"engine.prefix": "on"}}
+def test_states_are_kept_once(make_problem: Any) -> None:
+    options = {"trainable_layers": 1, "epochs": 2, "batch_size": 8}
     assert make_problem(rows=24, method="freeze", **options).fit().engine["prefix"]["rows_computed"] == 24

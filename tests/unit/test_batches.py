@@ -10,9 +10,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tunesmith.engine.lengths import cut_by_length, split_by_length
+from tunesmith.engine.attention import cut_by_length
 from tunesmith.training.precision import choose_precision
-from tunesmith.training.sampling import EpochSampler, PaddingCollator, batches_by_tokens, trim_padding
+from tunesmith.training.sampling import EpochSampler, PaddingCollator, batches_by_tokens, split_by_length, trim_padding
 
 LENGTHS = st.lists(st.integers(1, 60), min_size=1, max_size=9)
 

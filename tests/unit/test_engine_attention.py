@@ -11,10 +11,10 @@ from torch import nn
 from torch.nn.functional import scaled_dot_product_attention
 
 from tunesmith.engine import kernel
-from tunesmith.engine.attention import PackedMask, Rule, attend
+from tunesmith.engine.attention import PackedMask, Rule, attend, cut_by_length, recurring
 from tunesmith.engine.dropout import Noise
 from tunesmith.engine.layout import Layout
-from tunesmith.engine.lengths import cut_by_length, recurring, split_by_length
+from tunesmith.training.sampling import split_by_length
 
 HEADS, SIZE = 2, 4
 LENGTHS = st.lists(st.integers(0, 70), min_size=1, max_size=9).filter(any)

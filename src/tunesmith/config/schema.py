@@ -22,7 +22,7 @@ def option(default: Any, help: str, flag: str | None = None, **limits: Any) -> A
     return Field(default, description=help, json_schema_extra=extra, **limits)
 
 
-Switch = Literal["auto", "on", "off"]
+Switch = Literal["auto", "off"]
 PrecisionName = Literal["auto", "float32", "bfloat16", "float16"]
 LongName = Literal["keep-start", "keep-ends", "windows"]
 
@@ -186,7 +186,7 @@ class AugmentationSettings(Section):
 
 
 class EngineSettings(Section):
-    """Work that cannot change the result is not done; each part has a switch: on refuses where auto would fall back."""
+    """Work that cannot change the result is not done; each part has a switch, and falls back where it cannot work."""
 
     use: Literal["auto", "off"] = option("auto", "off computes everything, as stock code does.", "--engine")
     packing: Switch = option("auto", "Padding is left out.")
@@ -197,11 +197,6 @@ class EngineSettings(Section):
     def uses(self, part: Literal["packing", "prefix", "vocabulary"]) -> bool:
         """Whether a part is to work where the model allows it."""
         return self.use != "off" and getattr(self, part) != "off"
-
-    @property
-    def insisted(self) -> list[str]:
-        """The parts that must not fall back."""
-        return [part for part in ("packing", "prefix", "vocabulary") if getattr(self, part) == "on"]
 
     @property
     def cache_bytes(self) -> int:

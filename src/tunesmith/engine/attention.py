@@ -26,7 +26,6 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from tunesmith.engine import kernel
 from tunesmith.engine.dropout import Noise
-from tunesmith.engine.lengths import cut_by_length, recurring
 
 NAME = "tunesmith_packed"
 """Of the attention function among transformers' own."""
@@ -46,6 +45,47 @@ Rule = Callable[..., torch.Tensor]
 
 class CannotPack(Exception):
     """The model asks for something that packed attention does not do."""
+
+
+def cut_by_length(lengths: np.ndarray, part_tokens: int) -> list[np.ndarray]:
+    """The cheapest partition of rows into parts padded to their longest row.
+
+    A part of r rows of at most t tokens costs ``r · t + part_tokens``. Among rows sorted by length an optimal partition
+    is contiguous, so it is found exactly by dynamic programming over the number of rows n, in O(n²).
+
+    Args:
+        lengths: (n,) tokens of each row.
+        part_tokens: cost of a part beyond its padded tokens.
+
+    Returns:
+        Row indices of each part, the longest rows first.
+    """
+    order = np.argsort(-lengths, kind="stable")
+    tokens = lengths[order].astype(np.int64)
+    n = len(tokens)
+    cost, start = np.zeros(n + 1, dtype=np.int64), np.zeros(n + 1, dtype=np.int64)
+    for end in range(1, n + 1):
+        begins = np.arange(end)
+        # Rows begin..end-1 are padded to row `begin`, the longest of them.
+        totals = cost[:end] + (end - begins) * tokens[:end] + part_tokens
+        start[end] = totals.argmin()
+        cost[end] = totals[start[end]]
+    parts, end = [], n
+    while end > 0:
+        parts.append(order[start[end] : end])
+        end = int(start[end])
+    return parts[::-1]
+
+
+def recurring(size: int, an_octave: int, at_least: int = 1) -> int:
+    """`size` rounded up to one of so many sizes between a power of two and the next, so that sizes recur.
+
+    Args:
+        size: positive.
+        at_least: every result is a multiple of this power of two.
+    """
+    unit = max(at_least, (1 << size.bit_length() - 1) // an_octave)
+    return -(-size // unit) * unit
 
 
 @dataclass(frozen=True)

@@ -102,7 +102,7 @@ class Engine:
         if self.vocabulary is not None:
             refusal = unsuitable_optimizer(optimizer)
             if refusal:
-                raise ModelError(f"{refusal}; train the whole vocabulary (--set engine.vocabulary=off)")
+                raise ModelError(f"{refusal}; leave out `token_ids` to train the whole vocabulary")
             self.vocabulary.follow(optimizer)
 
     def save(self, folder: Path) -> None:
@@ -118,12 +118,6 @@ class Engine:
         if self.vocabulary is not None and (folder / STATE_FILE).is_file():
             facts = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
             self.vocabulary.embedding.decay = float(facts["unused_rows_decay"])
-
-    def idle(self) -> dict[str, str]:
-        """Part → why it leaves nothing out, as far as that is known before the first batch."""
-        reasons = {"packing": None if self.packing else self.reason, "vocabulary": self.whole_vocabulary}
-        reasons["prefix"] = SWITCHED_OFF if self.prefix is None else self.prefix.obstacle()
-        return {part: reason for part, reason in reasons.items() if reason}
 
     def report(self) -> dict[str, Any]:
         """State and figures of each part, for the record of a run."""

@@ -8,8 +8,7 @@ import hashlib
 import numpy as np
 import torch
 
-from tunesmith.engine.attention import Sequences
-from tunesmith.engine.lengths import recurring
+from tunesmith.engine.attention import Sequences, recurring
 
 SIZES_AN_OCTAVE, SMALLEST_STEP = 16, 8
 """Sizes of filled batches: a thirty-second of the tokens is filler on average, a sixteenth at most (of few: seven)."""

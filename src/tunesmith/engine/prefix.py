@@ -84,11 +84,6 @@ class Prefix:
         for store in self._stores.values():
             store.commit()
 
-    def obstacle(self) -> str | None:
-        """Why there is nothing to keep with the parameters that are frozen now, or None."""
-        self._follow()
-        return self.reason or (None if self._skipped else NOTHING_FROZEN)
-
     def report(self) -> dict[str, Any]:
         """State and figures."""
         if not self._stores:

@@ -28,7 +28,7 @@ from tunesmith.training.callbacks import ProgressCallback
 from tunesmith.training.inference import pooled_vectors, predict_outputs, tokens_in_order
 from tunesmith.training.plan import Plan
 from tunesmith.training.sampling import PaddingCollator
-from tunesmith.training.stepping import Workplace, planned_steps, require_parts, resume_from, step_arguments
+from tunesmith.training.stepping import Workplace, planned_steps, resume_from, step_arguments
 from tunesmith.training.trainer import Trainer
 
 CHECKPOINT_PREFIX = "step"
@@ -112,18 +112,7 @@ def _engine(job: Assignment, model: nn.Module) -> Engine:
         token_ids = np.concatenate([job.train.token_ids(), job.valid.token_ids(), special])
     budget = 0 if job.solves else job.engine.cache_bytes  # one vector a text is kept there, see `_solve`
     lengths = np.concatenate([job.train.lengths, job.valid.lengths])
-    engine = Engine(model, job.engine.uses("packing"), token_ids, budget, (len(lengths), int(lengths.sum())))
-    if job.engine.insisted:
-        job.method.begin_epoch(model, 0, job.settings.epochs or 1)  # what is frozen at first
-        idle = engine.idle()
-        if job.solves and job.engine.uses("prefix"):  # vectors are kept in its place
-            idle.pop("prefix", None)
-        try:
-            require_parts(job.engine, idle)
-        except UsageError:
-            engine.detach()
-            raise
-    return engine
+    return Engine(model, job.engine.uses("packing"), token_ids, budget, (len(lengths), int(lengths.sum())))
 
 
 def resolve_training(

@@ -28,7 +28,7 @@ from tunesmith.training.arguments import TrainingArguments
 from tunesmith.training.callbacks import ProgressCallback
 from tunesmith.training.plan import Plan
 from tunesmith.training.sampling import PaddingCollator
-from tunesmith.training.stepping import Workplace, planned_steps, require_parts, resume_from, step_arguments
+from tunesmith.training.stepping import Workplace, planned_steps, resume_from, step_arguments
 from tunesmith.training.trainer import Trainer
 
 RESAMPLES = 1_000
@@ -102,8 +102,6 @@ def adapt_model(job: Adaptation) -> Adapted:
     engine_of = functools.partial(Engine, packing=job.engine.uses("packing"))
     phases: dict[str, Phase] = {}
     with attached(model, engine_of) as engine, head_at_predicted(model) as spared:
-        nothing = dict.fromkeys(("prefix", "vocabulary"), "not used in adapt")
-        require_parts(job.engine, engine.idle() | nothing)
         perplexities["before"] = measure()
         if job.fresh:
             phases["head"] = _phase(job, "head", collate)

@@ -10,8 +10,13 @@ import numpy as np
 import torch
 from torch.utils.data import Sampler
 
+from tunesmith.engine.attention import cut_by_length
 from tunesmith.tasks.base import Head
 from tunesmith.tasks.losses import IGNORED
+
+PART_TOKENS = 200
+"""What one more part of a batch costs, in tokens: its call overhead, and casting the weights to the precision of the
+products."""
 
 
 class EpochSampler(Sampler[int]):
@@ -112,3 +117,25 @@ def trim_padding(batch: dict[str, Any]) -> dict[str, Any]:
         key: value[:, first:last] if isinstance(value, torch.Tensor) and value.shape[:2] == mask.shape else value
         for key, value in batch.items()
     }
+
+
+def split_by_length(batch: dict[str, Any]) -> list[dict[str, Any]]:
+    """Cut a padded batch into parts of similar length (still as wide as the batch: trim each before it is run).
+
+    The loss of a step is a sum divided once, so the parts add up to the same step, whatever the cut.
+
+    Args:
+        batch: tensors whose first axis is the row, among them ``attention_mask`` (n, length). A batch without one is
+            returned whole.
+    """
+    mask = batch.get("attention_mask")
+    if not isinstance(mask, torch.Tensor) or mask.ndim != 2:
+        return [batch]
+    n = mask.shape[0]
+    if any(isinstance(value, torch.Tensor) and value.shape[:1] != (n,) for value in batch.values()):
+        return [batch]
+    parts = cut_by_length(mask.sum(dim=1).cpu().numpy(), PART_TOKENS)
+    if len(parts) == 1:
+        return [batch]
+    rows = [torch.from_numpy(part) for part in parts]
+    return [{key: v[r] if isinstance(v, torch.Tensor) else v for key, v in batch.items()} for r in rows]

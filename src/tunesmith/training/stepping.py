@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from tunesmith.config.schema import EngineSettings, OptimisationSettings
+from tunesmith.config.schema import OptimisationSettings
 from tunesmith.errors import UsageError
 from tunesmith.progress import Progress
 from tunesmith.training import checkpoint as checkpoints
@@ -84,19 +83,6 @@ def step_arguments(settings: OptimisationSettings, rows: int, folder: Path) -> d
         "remove_unused_columns": False,
         "label_names": ["labels"],
     }
-
-
-def require_parts(settings: EngineSettings, idle: Mapping[str, str]) -> None:
-    """Refuse what was insisted on where it would do nothing.
-
-    Args:
-        idle: part → why it does nothing.
-
-    Raises:
-        UsageError: ``--set engine.PART=on`` for one of these parts.
-    """
-    if refused := [f"--set engine.{part}=on: {idle[part]}; use auto" for part in settings.insisted if part in idle]:
-        raise UsageError(refused)
 
 
 def resume_from(folder: Path, prefix: str, place: Workplace) -> str | None:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -25,17 +25,13 @@ from transformers import EarlyStoppingCallback, TrainerCallback
 from transformers.trainer_callback import ExportableState
 
 from tunesmith.engine import Engine, attached
-from tunesmith.engine.lengths import split_by_length
-from tunesmith.errors import DivergedError, Interrupted, ModelError
+from tunesmith.errors import DivergedError, Interrupted, ModelError, UsageError
 from tunesmith.tasks.losses import BinaryCrossEntropy, CrossEntropy
 from tunesmith.training import checkpoint as checkpoints
 from tunesmith.training import stock_defaults as drop_in
 from tunesmith.training.arguments import TrainingArguments
 from tunesmith.training.plan import Plan
-from tunesmith.training.sampling import EpochSampler, trim_padding
-
-PREFIX_BYTES = 4 * 2**30
-"""Disk space that a Trainer used by itself may give to the states of frozen layers."""
+from tunesmith.training.sampling import EpochSampler, split_by_length, trim_padding
 
 
 class Trainer(transformers.Trainer):
@@ -49,6 +45,9 @@ class Trainer(transformers.Trainer):
     Args:
         plan: the run's own decisions.
         tokenizer: older name of `processing_class`.
+        engine: ``"off"`` computes everything, padding inside the longest text of a batch and all embedding rows, too.
+        engine_cache_gigabytes: disk space for the states of frozen layers in the cache of this user (`docs/engine.md`),
+            where later epochs and runs find them. 0 writes nothing; frozen layers then run at every step.
     """
 
     args: TrainingArguments
@@ -62,13 +61,22 @@ class Trainer(transformers.Trainer):
         *positional: Any,
         plan: Plan | None = None,
         tokenizer: Any = None,
+        engine: Literal["auto", "off"] = "auto",
+        engine_cache_gigabytes: float = 0.0,
         **options: Any,
     ) -> None:
         if tokenizer is not None:
             options.setdefault("processing_class", tokenizer)
+        if engine not in ("auto", "off") or not engine_cache_gigabytes >= 0:
+            raise UsageError(
+                'expected engine="auto" or "off" and engine_cache_gigabytes of 0 or more, '
+                f"found {engine!r} and {engine_cache_gigabytes!r}"
+            )
         args = TrainingArguments("trainer_output") if args is None else args
         super().__init__(model, args, *positional, **options)
         self.plan = plan or Plan()
+        self._learning_rate = "learning_rate" if plan is None else "training.lr"  # what the user calls it
+        self._use_engine, self._cache_bytes = engine == "auto", round(engine_cache_gigabytes * 2**30)
         self.task_loss = self.plan.loss
         own_loss = self.compute_loss_func is not None or type(self).compute_loss is not Trainer.compute_loss
         if self.task_loss is None and not own_loss:
@@ -128,7 +136,8 @@ class Trainer(transformers.Trainer):
     def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
         # Under a distributed wrapper every backward pass would synchronise, so there the batch stays whole.
         packed = self._engine is not None and self._engine.packing is not None
-        whole = packed or self.task_loss is None or num_items_in_batch is None or model is not self.model
+        whole = packed or not self._use_engine or model is not self.model
+        whole |= self.task_loss is None or num_items_in_batch is None
         losses = []
         for part in [inputs] if whole else split_by_length(inputs):
             losses.append(super().training_step(model, part, num_items_in_batch))
@@ -148,7 +157,7 @@ class Trainer(transformers.Trainer):
         state = f"the last good state is {saved[0]}" if saved else "no checkpoint was written yet"
         return DivergedError(
             f"training diverged at step {self.state.global_step + 1}: {what}, so the step was not taken; {state}. "
-            "Lower the learning rate (--lr), or look for damaged texts"
+            f"Lower {self._learning_rate}, or look for damaged texts"
         )
 
     # ---- randomness and order ---------------------------------------------------------------------------------------
@@ -239,11 +248,11 @@ class Trainer(transformers.Trainer):
                     self.optimizer = None  # it knows rows that the model is about to lose
 
     def _make_engine(self, training: bool, model: nn.Module) -> Engine:
-        if self.neftune_noise_alpha is not None:  # its noise depends on how long the padded batch is
-            return Engine(model, packing=False)
+        if not self._use_engine or self.neftune_noise_alpha is not None:
+            return Engine(model, packing=False)  # NEFTune's noise depends on how long the padded batch is
         replaced = any(getattr(type(self), name) is not getattr(Trainer, name) for name in drop_in.BRING_TOKENS)
         token_ids = drop_in.training_tokens(self) if training and not replaced else None
-        return Engine(model, token_ids=token_ids, prefix_bytes=PREFIX_BYTES)
+        return Engine(model, token_ids=token_ids, prefix_bytes=self._cache_bytes)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         folder = self._folder / f"{self.plan.prefix}-{self.state.global_step}"
