@@ -10,12 +10,12 @@ from typing import Any
 
 import torch
 
-from tunesmith.run.folder import machine, versions
+from tunesmith.run.record import Machine, versions
 
 
 def write_result(program: str, figures: Mapping[str, Any]) -> None:
     """Write ``results/<program>.json``: the figures, the versions and the machine; print the same."""
-    result = {**figures, "versions": versions(), "machine": machine(torch.get_num_threads())}
+    result = {**figures, "versions": versions(), "machine": Machine.here(torch.get_num_threads()).model_dump()}
     text = json.dumps(result, indent=2) + "\n"
     (Path(__file__).parent / "results" / f"{program}.json").write_text(text, encoding="utf-8")
     sys.stdout.write(text)

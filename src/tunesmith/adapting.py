@@ -14,6 +14,7 @@ import torch
 from tunesmith.config.schema import AdaptationSettings, AdaptConfig
 from tunesmith.data.files import local_path
 from tunesmith.data.texts import DomainTexts, read_texts
+from tunesmith.disk import path_sha256
 from tunesmith.errors import DataError, UsageError
 from tunesmith.evaluation.intervals import Score
 from tunesmith.methods.base import usual_defaults
@@ -27,15 +28,15 @@ from tunesmith.models.loading import (
 )
 from tunesmith.models.masked import load_masked, save_masked
 from tunesmith.progress import Progress, require_tracker
-from tunesmith.run import record as records_of
-from tunesmith.run.folder import VERSION, check_folder, locked, machine, versions, write_record
+from tunesmith.run.folder import Clock, check_folder, identity, kept, locked
+from tunesmith.run.record import AdaptData, AdaptRecord, EnginePart, FilePart, Machine, ModelPart
 from tunesmith.tasks.masked_words import Blocks, Stream, Vocabulary, choose_block_length, tokenise
 from tunesmith.training.masked import Adaptation, Adapted, adapt_model
-from tunesmith.training.precision import Precision
+from tunesmith.training.precision import Precision, choose_precision
 from tunesmith.training.signals import StopRequest
 from tunesmith.training.stepping import Workplace
 
-RECORD = "adapt.json"
+RECORD = AdaptRecord.FILE
 UNKNOWN_SHARE = 0.1
 """More unknown tokens than this are worth a warning."""
 FRESH_HEAD = (
@@ -49,17 +50,22 @@ class AdaptedModel:
 
     Attributes:
         folder: a model folder, for ``--model`` or plain transformers.
-        record: the content of ``adapt.json``.
+        content: of its ``adapt.json``.
     """
 
     folder: Path
-    record: Mapping[str, Any]
+    content: AdaptRecord
+
+    @property
+    def record(self) -> Mapping[str, Any]:
+        """The content of ``adapt.json`` as a plain mapping."""
+        return self.content.to_dict()
 
     @property
     def perplexity(self) -> dict[str, Score]:
         """``before``, ``after_warmup`` (of a fresh head) and ``after``, on held-out text, with 95 % intervals."""
-        found = {name: self.record[f"perplexity_{name}"] for name in ("before", "after_warmup", "after")}
-        return {name: Score(**score) for name, score in found.items() if score is not None}
+        found = {name: getattr(self.content, f"perplexity_{name}") for name in ("before", "after_warmup", "after")}
+        return {name: score for name, score in found.items() if score is not None}
 
     def __str__(self) -> str:
         return str(self.folder)
@@ -77,7 +83,7 @@ def adapt(texts: str, config: AdaptConfig, progress: Progress) -> AdaptedModel:
         TunesmithError: of any kind; ``adapt.json`` then says ``failed`` or ``stopped``.
     """
     if config.output.out is None:
-        raise UsageError("--out is missing: name a folder for the adapted model")
+        raise UsageError("output.out is missing: name a folder for the adapted model")
     folder = Path(config.output.out)
     with ExitStack() as context:
         context.enter_context(locked(folder, RECORD))
@@ -86,18 +92,20 @@ def adapt(texts: str, config: AdaptConfig, progress: Progress) -> AdaptedModel:
         if not texts.startswith("hub:"):
             local_path(texts)  # before a model is loaded, or even fetched
         if Path(texts).is_dir() and folder.resolve().is_relative_to(Path(texts).resolve()):
-            raise UsageError(f"--out {folder}: lies in {texts}, whose files are read; give a folder outside of it")
+            raise UsageError(f"output.out={folder}: lies in {texts}, whose files are read; give a folder outside of it")
         require_tracker(config.training.tracker)
         torch.set_num_threads(config.training.threads or torch.get_num_threads())
-        clock = records_of.Clock()
+        clock = Clock()
 
         with clock.stage("model"):
             source = find_source(config.model)
             tokenizer = load_tokenizer(source)
             vocabulary = Vocabulary.of(tokenizer, source.name)
             model, fresh = load_masked(source, tokenizer, config.training.seed)
-            wanted = config.training.precision
-            precision = records_of.precision(folder, wanted, config.output.resume, RECORD)
+            if config.output.resume:  # goes on with what was measured when it began
+                precision = Precision(**AdaptRecord.load(folder).engine["precision"].model_dump())
+            else:
+                precision = choose_precision(config.training.precision)
             if fresh:
                 progress.line(f"note: model {source.name}: {FRESH_HEAD}")
         with clock.stage("data"):
@@ -106,7 +114,7 @@ def adapt(texts: str, config: AdaptConfig, progress: Progress) -> AdaptedModel:
                 progress.line(f"note: {note}")
         # Nothing was written so far: a bad file or model leaves an earlier model in the folder as it was.
         record = _begin(config, source, data, precision)
-        context.enter_context(records_of.kept(folder, record, config.output.resume, RECORD))
+        context.enter_context(kept(folder, record, config.output.resume))
 
         with clock.stage("encode"):
             limit = token_limit(load_config(source), tokenizer)
@@ -114,35 +122,30 @@ def adapt(texts: str, config: AdaptConfig, progress: Progress) -> AdaptedModel:
             _require_known(train.stream, held_out.stream, texts, source.name, progress)
         settings = _resolve(config.training, model, train, precision)
         with clock.stage("train"):
-            place = Workplace(folder, tokenizer, progress, StopRequest(), record["identity"], config.output.resume)
+            place = Workplace(folder, tokenizer, progress, StopRequest(), record.identity, config.output.resume)
             job = Adaptation(model, fresh, train, held_out, settings, config.engine, place)
             adapted = adapt_model(job)
         save_masked(model, tokenizer, source, folder)
         _finish(record, job, adapted, config, clock)
-        write_record(folder, record, RECORD)
+        record.save(folder)
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # a run that is killed before needs them
     return AdaptedModel(folder, record)
 
 
-def _begin(config: AdaptConfig, source: Source, data: DomainTexts, precision: Precision) -> dict[str, Any]:
-    requested = config.model_dump(mode="json")
-    files = [{**records_of.file_facts(path), "rows": rows} for path, rows in data.files]
-    sides = {"train": len(data.train), "held_out": len(data.held_out)}
-    hashes = [sides, [file["sha256"] for file in files], weights_sha256(source)]
-    return {
-        "version": VERSION,
-        "status": "stopped",
-        "model": {"name": source.name, "revision": source.revision, "sha256": weights_sha256(source)},
-        "data": {"files": files, "texts": sides, "notes": list(data.notes)},
-        "config": requested,
-        "seed": config.training.seed,
-        "versions": versions(),
-        "machine": machine(torch.get_num_threads()),
-        "engine": {"precision": precision.to_dict()},
-        "timing": {},
-        "requested": requested,
-        "identity": records_of.identity(requested, data=hashes),
-    }
+def _begin(config: AdaptConfig, source: Source, data: DomainTexts, precision: Precision) -> AdaptRecord:
+    files = [FilePart(path=path, sha256=path_sha256(path), rows=rows) for path, rows in data.files]
+    sides, sha256 = {"train": len(data.train), "held_out": len(data.held_out)}, weights_sha256(source)
+    hashes = [sides, [file.sha256 for file in files], sha256]
+    return AdaptRecord(
+        model=ModelPart(name=source.name, revision=source.revision, sha256=sha256),
+        data=AdaptData(files=files, texts=sides, notes=list(data.notes)),
+        config=config,
+        seed=config.training.seed,
+        machine=Machine.here(torch.get_num_threads()),
+        engine={"precision": EnginePart(**precision.to_dict())},
+        requested=config,
+        identity=identity(config.model_dump(mode="json"), data=hashes),
+    )
 
 
 def _blocks(
@@ -191,23 +194,16 @@ def _resolve(settings: AdaptationSettings, model: Any, train: Blocks, precision:
     return settings.model_copy(update={**chosen, "max_length": train.length, "precision": precision.state})
 
 
-def _finish(
-    record: dict[str, Any], job: Adaptation, adapted: Adapted, config: AdaptConfig, clock: records_of.Clock
-) -> None:
-    resolved = config.model_copy(update={"training": job.settings}).model_dump(mode="json")
-    scores = {name: score and score.to_dict() for name, score in adapted.perplexity.items()}
-    record["model"] |= {**adapted.summary, "fresh_head": job.fresh}
-    record |= {
-        "status": "done",
-        "config": resolved,
-        "engine": {**adapted.engine, **record["engine"], "head_at_predicted_tokens_only": adapted.spared},
-        "timing": {
-            "seconds": clock.seconds,
-            "stages": clock.stages,
-            "tokens_per_second": round(adapted.tokens / adapted.seconds, 1),
-        },
-        "tokens": {name: len(blocks.stream.ids) for name, blocks in (("train", job.train), ("held_out", job.held_out))},
-        "blocks": {"train": len(job.train), "held_out": len(job.held_out), "length": job.train.length},
-        "steps": adapted.steps,
-        **{f"perplexity_{name}": score for name, score in scores.items()},
-    }
+def _finish(record: AdaptRecord, job: Adaptation, adapted: Adapted, config: AdaptConfig, clock: Clock) -> None:
+    record.model = record.model.model_copy(update={**adapted.summary, "fresh_head": job.fresh})
+    record.config = config.model_copy(update={"training": job.settings})
+    engine = {name: EnginePart(**part) for name, part in adapted.engine.items()}
+    head = EnginePart(state="predicted tokens alone" if adapted.spared else "all tokens")
+    record.engine = engine | record.engine | {"head": head}
+    record.timing = clock.timing(adapted.tokens, adapted.seconds)
+    record.tokens = {"train": len(job.train.stream.ids), "held_out": len(job.held_out.stream.ids)}
+    record.blocks = {"train": len(job.train), "held_out": len(job.held_out), "length": job.train.length}
+    record.steps = adapted.steps
+    for name, score in adapted.perplexity.items():
+        setattr(record, f"perplexity_{name}", score)
+    record.status = "done"

@@ -22,8 +22,8 @@ from tunesmith.data.files import local_path
 from tunesmith.data.layout.columns import find_layout, load_splits, to_records
 from tunesmith.data.records import Records, text_records
 from tunesmith.data.texts import read_any
-from tunesmith.errors import DataError, ModelError, UsageError
-from tunesmith.run.folder import RECORD, Run
+from tunesmith.errors import DataError, UsageError
+from tunesmith.run.record import Run, RunRecord
 
 if TYPE_CHECKING:
     from tunesmith.adapting import AdaptedModel
@@ -182,7 +182,7 @@ def predict(
         ``{"id", "label", "score", "scores"}``, ``{"id", "spans"}`` for entities or ``{"id", "answer", …}`` for
         questions, in the order of the input.
     """
-    known = isinstance(run, Run) or Path(run, RECORD).exists()
+    known = isinstance(run, Run) or Path(run, RunRecord.FILE).exists()
     trained = _config(run).data if known else DataSettings()
     predictor = load(run, precision)
     if source == "-" or (source.endswith(".txt") and not _tells_format(source) and trained.format is None):
@@ -263,11 +263,13 @@ class Evaluation:
 
     def to_dict(self) -> dict[str, Any]:
         """The same as plain values."""
-        from tunesmith.run.record import plain_scores
-
-        found: dict[str, Any] = {"rows": self.rows, "metrics": plain_scores(self.metrics)}
+        plain = {name: score.to_dict() for name, score in self.metrics.items()}
+        found: dict[str, Any] = {"rows": self.rows, "metrics": plain}
         if self.by_label:
-            found["by_label"] = {label: plain_scores(scores) for label, scores in self.by_label.items()}
+            found["by_label"] = {
+                label: {name: score.to_dict() for name, score in scores.items()}
+                for label, scores in self.by_label.items()
+            }
         return found | ({"against": self.comparison} if self.comparison else {})
 
 
@@ -308,10 +310,4 @@ def _loaded(run: Run | str | Path) -> tuple[Config, Predictor]:
 
 
 def _config(run: Run | str | Path) -> Config:
-    found = run if isinstance(run, Run) else Run.load(run)
-    try:
-        return Config.model_validate(found.record["config"])
-    except (KeyError, ValueError) as error:
-        raise ModelError(
-            f"{found.folder / RECORD}: its configuration cannot be read ({type(error).__name__})"
-        ) from None
+    return (run if isinstance(run, Run) else Run.load(run)).content.config

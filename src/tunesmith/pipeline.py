@@ -10,7 +10,6 @@ import shutil
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -20,20 +19,22 @@ from tunesmith.data.checks import Finding, check
 from tunesmith.data.layout.columns import load_splits
 from tunesmith.data.records import Records
 from tunesmith.data.splits import split
+from tunesmith.disk import path_sha256, write_json_lines
 from tunesmith.engine import Engine
 from tunesmith.errors import DataError
-from tunesmith.evaluation.intervals import Score
 from tunesmith.predictor import Predictor, Scored
 from tunesmith.progress import Progress, require_tracker
 from tunesmith.registry import lookup
 from tunesmith.report.card import write_card
 from tunesmith.report.page import write_report
-from tunesmith.run import record as records_of
-from tunesmith.run.folder import Run, check_folder, locked, write_json_lines, write_record
+from tunesmith.run import entries
+from tunesmith.run.folder import Clock, check_folder, kept, locked, save_config
+from tunesmith.run.record import AugmentationPart, Baseline, FilePart, Ingredient, Run, RunRecord
 from tunesmith.tasks import TASKS
 from tunesmith.tasks.base import Task
 from tunesmith.tasks.encoding import Features
 from tunesmith.training.candidates import Candidate, StartingPoint, choose_methods, try_method
+from tunesmith.training.precision import Precision, choose_precision
 from tunesmith.training.signals import StopRequest
 from tunesmith.training.stepping import Workplace
 
@@ -58,7 +59,7 @@ def train(data: str, config: Config, progress: Progress) -> Run:
         require_tracker(config.training.tracker)
         chosen_techniques(config, config.task.name)  # what the settings alone decide need not wait for the data
         torch.set_num_threads(config.training.threads or torch.get_num_threads())
-        clock = records_of.Clock()
+        clock = Clock()
 
         with clock.stage("data"):
             splits, kind, files = read_splits(data, config)
@@ -67,16 +68,22 @@ def train(data: str, config: Config, progress: Progress) -> Run:
         task: Task = lookup(TASKS, "tasks", kind)()
         with clock.stage("model"):
             augmenter = Augmenter.of(config, kind, splits["train"])
-            precision = records_of.precision(folder, config.training.precision, config.output.resume)
+            if config.output.resume:  # goes on with what was measured when it began
+                precision = Precision(**RunRecord.load(folder).engine["precision"].model_dump())
+            else:
+                precision = choose_precision(config.training.precision)
             point = StartingPoint.load(config, task, splits["train"], precision)
         # Nothing was written so far: a bad file or model leaves an earlier run in the folder as it was.
-        record = records_of.begin(config, point, splits, files, findings)
-        context.enter_context(records_of.kept(folder, record, config.output.resume))
+        ingredients = entries.ingredients(config)
+        record = entries.begin(config, point, splits, files, findings, ingredients)
+        context.enter_context(kept(folder, record, config.output.resume))
         write_json_lines(folder / "findings.jsonl", (finding.to_dict() for finding in findings))
 
         with clock.stage("encode"):
-            features = _encode(_augmented(splits, augmenter, record, folder, progress), point, folder, progress)
-        place = Workplace(folder, point.tokenizer, progress, StopRequest(), record["identity"], config.output.resume)
+            features = _encode(
+                _augmented(splits, augmenter, record, ingredients, folder, progress), point, folder, progress
+            )
+        place = Workplace(folder, point.tokenizer, progress, StopRequest(), record.identity, config.output.resume)
         candidates = []
         for method in choose_methods(config, point, len(splits["train"])):
             with clock.stage(method.name):
@@ -94,12 +101,12 @@ def train(data: str, config: Config, progress: Progress) -> Run:
             baselines += _cheap_models(point, splits, scored["test"], config)
 
         _save(predictor, best, folder)
-        records_of.finish(record, best, point, scored, baselines, clock)
-        records_of.save_config(folder, record)
-        write_record(folder, record)
-        write_report(folder, record)
-        write_card(folder, record)
-    return Run.load(folder)
+        entries.finish(record, best, point, scored, baselines, clock)
+        save_config(folder, record.config)
+        record.save(folder)
+        write_report(folder, record.to_dict())
+        write_card(folder, record.to_dict())
+    return Run(folder, record)
 
 
 def _inputs(data: str, config: Config) -> tuple[str | None, ...]:
@@ -108,14 +115,14 @@ def _inputs(data: str, config: Config) -> tuple[str | None, ...]:
     return data, files.valid, files.test, config.model.name, making.lexicon, making.masked_model
 
 
-def read_splits(data: str, config: Config) -> tuple[dict[str, Records], str, list[dict[str, Any]]]:
+def read_splits(data: str, config: Config) -> tuple[dict[str, Records], str, list[FilePart]]:
     """Read every file and split off what was not given.
 
     Returns:
         {"train", "valid", "test"} → records; the task's name; facts of each file for the record.
     """
     splits, layout = load_splits(data, config.data, config.task.name, config.model.local)
-    files = [{**records_of.file_facts(records.path), "rows": len(records)} for records in splits.values()]
+    files = [FilePart(path=one.path, sha256=path_sha256(one.path), rows=len(one)) for one in splits.values()]
     missing = tuple(name for name in SPLITS if name not in splits)
     if missing:
         splits |= split(splits["train"], layout.kind, config.data, config.training.seed, missing)
@@ -148,7 +155,12 @@ def default_folder(data: str, config: Config) -> str:
 
 
 def _augmented(
-    splits: Mapping[str, Records], augmenter: Augmenter | None, record: dict[str, Any], folder: Path, progress: Progress
+    splits: Mapping[str, Records],
+    augmenter: Augmenter | None,
+    record: RunRecord,
+    ingredients: Mapping[str, Ingredient],
+    folder: Path,
+    progress: Progress,
 ) -> Mapping[str, Records]:
     """The splits with what is made from the train split added to it; the new rows are kept in the run."""
     if augmenter is None:
@@ -159,8 +171,10 @@ def _augmented(
         progress.line(added.note())
     else:
         progress.line(f"warning: {added.note()}")
-        record["warnings"].append(added.note())
-    record["data"]["augmentation"] = added.facts | record["data"].get("augmentation", {})
+        record.warnings.append(added.note())
+    record.data.augmentation = AugmentationPart(
+        **added.facts, lexicon=ingredients.get("lexicon"), masked_model=ingredients.get("masked_model")
+    )
     write_json_lines(folder / "augmented.jsonl", added.lines())
     return {**splits, "train": added.records}
 
@@ -196,18 +210,18 @@ def _score(predictor: Predictor, records: Records, config: Config) -> Scored:
 
 def _other_methods(
     others: list[Candidate], point: StartingPoint, splits: Mapping[str, Records], config: Config
-) -> list[dict[str, Any]]:
+) -> list[Baseline]:
     """The methods that were tried and not kept, on the test rows."""
     rows = []
     for candidate in others:
         metrics = _score(_predictor(candidate, point, splits["valid"]), splits["test"], config).metrics
-        rows.append(_baseline(candidate.method.name, metrics, candidate.fitted.seconds))
+        rows.append(Baseline(name=candidate.method.name, metrics=metrics, seconds=candidate.fitted.seconds))
     return rows
 
 
 def _cheap_models(
     point: StartingPoint, splits: Mapping[str, Records], scored: Scored, config: Config
-) -> list[dict[str, Any]]:
+) -> list[Baseline]:
     """Models that take seconds, on the test rows."""
     if not config.evaluation.baseline:
         return []
@@ -215,12 +229,8 @@ def _cheap_models(
     rows = []
     for answer in task.baselines(splits["train"], splits["test"], space, seed):
         metrics = task.score(answer.outputs, scored.targets, space, config.evaluation.resamples, seed)
-        rows.append(_baseline(answer.name, metrics, answer.seconds))
+        rows.append(Baseline(name=answer.name, metrics=metrics, seconds=answer.seconds))
     return rows
-
-
-def _baseline(name: str, metrics: Mapping[str, Score], seconds: float) -> dict[str, Any]:
-    return {"name": name, "metrics": {key: score.to_dict() for key, score in metrics.items()}, "seconds": seconds}
 
 
 def _save(predictor: Predictor, best: Candidate, folder: Path) -> None:

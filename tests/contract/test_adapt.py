@@ -224,13 +224,13 @@ def test_a_sentence_encoder_keeps_its_pooling(corpus: Path, tmp_path: Path, trai
 
 def test_what_is_in_the_folder_is_kept_unless_asked(corpus: Path, tmp_path: Path, trained_head: Path) -> None:
     adapted = adapt(corpus, tmp_path / "out", trained_head, epochs=1)
-    with pytest.raises(UsageError, match="--overwrite"):
+    with pytest.raises(UsageError, match=r"output\.overwrite"):
         adapt(corpus, tmp_path / "out", trained_head)
     with pytest.raises(UsageError, match="holds no run"):
         adapt(corpus, trained_head, trained_head, overwrite=True)
     with pytest.raises(UsageError, match="which it reads"):
         adapt(corpus, adapted.folder, adapted.folder, overwrite=True)
-    with pytest.raises(UsageError, match="--out is missing"):
+    with pytest.raises(UsageError, match=r"output\.out is missing"):
         tunesmith.adapt(corpus, progress=Progress(quiet=True))
 
 
@@ -239,7 +239,7 @@ def test_what_cannot_be_adapted_is_refused_and_an_earlier_model_kept(
 ) -> None:
     adapted = adapt(corpus, tmp_path / "out", trained_head, epochs=1)
     before = (adapted.folder / "adapt.json").read_text()
-    with pytest.raises(UsageError, match=r"training\.accumulation: should divide --batch-size 4, found 3"):
+    with pytest.raises(UsageError, match=r"training\.accumulation: should divide training\.batch_size=4, found 3"):
         resolving.resolved(AdaptConfig, None, {"batch_size": 4}, ("training.accumulation=3",))
     with pytest.raises(UsageError, match="lies in"):
         adapt(corpus.parent, tmp_path / "out", trained_head, overwrite=True)

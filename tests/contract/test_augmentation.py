@@ -15,7 +15,7 @@ from tunesmith import pipeline
 from tunesmith.errors import ModelError, UsageError
 from tunesmith.methods.features import Features
 from tunesmith.progress import Progress
-from tunesmith.run.folder import Run
+from tunesmith.run.record import Run
 
 QUICK: dict[str, Any] = {"epochs": 1, "batch_size": 8, "precision": "float32", "progress": Progress(quiet=True)}
 WORDS = ["film", "book", "card", "bank", "money", "late", "lost", "new", "old", "fast", "cat"]

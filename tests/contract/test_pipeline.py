@@ -19,7 +19,7 @@ import tunesmith
 from tunesmith import registry
 from tunesmith.errors import DataError, ModelError, UsageError
 from tunesmith.progress import Progress
-from tunesmith.run.folder import Run
+from tunesmith.run.record import Run
 
 WORDS = ["good", "bad", "great", "film", "book", "card", "bank", "money", "late", "lost", "new", "old"]
 QUICK: dict[str, Any] = {"epochs": 1, "batch_size": 8, "precision": "float32", "progress": Progress(quiet=True)}

@@ -26,8 +26,8 @@ LAYERS = [
     {"training"},
     {"augmentation"},
     {"predictor"},
-    {"report"},
     {"run"},
+    {"report"},
     {"pipeline", "adapting"},
     {"api"},
     {"console"},
@@ -43,7 +43,7 @@ FORBIDDEN = {
     "tasks": {"methods"},
     "methods": {"tasks"},
     "engine": {"tasks", "methods", "training"},
-    "report": set(RANK) - {"errors", "text", "evaluation", "report"},
+    "report": set(RANK) - {"errors", "text", "evaluation", "run", "report"},
 }
 HEAVY = {"torch", "transformers"}
 

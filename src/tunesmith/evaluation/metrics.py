@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -24,7 +24,8 @@ Statistics = Callable[..., Scores]
 Arrays = tuple[NDArray[Any] | None, ...]
 
 
-class Metric(NamedTuple):
+@dataclass(frozen=True)
+class Metric:
     """What a metric's name stands for.
 
     Attributes:

@@ -1,84 +1,38 @@
-"""A run on disk: its folder, its one machine-readable record, and the lock that keeps a second process out."""
+"""The folder of a run: the lock that keeps a second process out, what may be replaced, and the record kept true."""
 
 from __future__ import annotations
 
-import fcntl
+import hashlib
 import json
 import os
-import platform
 import shutil
+import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
-from importlib.metadata import version
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from tunesmith.errors import ModelError, UsageError
-from tunesmith.evaluation.intervals import Score
+from filelock import FileLock, Timeout
 
-RECORD, LOCK = "run.json", ".lock"
-VERSION = 1
-LIBRARIES = ("tunesmith", "torch", "transformers", "peft", "datasets", "accelerate", "scikit-learn", "numpy", "pyarrow")
+from tunesmith.config.loading import dump
+from tunesmith.config.schema import Config, OutputSettings
+from tunesmith.disk import write_text
+from tunesmith.errors import Interrupted, ResourceError, UsageError, is_disk_full
+from tunesmith.run.record import AdaptRecord, RunRecord, Timing
 
-
-@dataclass(frozen=True)
-class Run:
-    """A finished (or interrupted) run.
-
-    Attributes:
-        folder: where it is.
-        record: the content of ``run.json``.
-    """
-
-    folder: Path
-    record: Mapping[str, Any]
-
-    @classmethod
-    def load(cls, folder: str | Path) -> Run:
-        """Read a run folder.
-
-        Raises:
-            ModelError: there is no readable ``run.json`` in it.
-        """
-        return cls(Path(folder), read_record(Path(folder)))
-
-    @property
-    def metrics(self) -> dict[str, dict[str, Score]]:
-        """Split → metric name → value with its 95 % interval."""
-        return {
-            split: {name: Score(**score) for name, score in scores.items()}
-            for split, scores in self.record["metrics"].items()
-        }
-
-    @property
-    def model_folder(self) -> Path:
-        return self.folder / "model"
-
-    def __str__(self) -> str:
-        return str(self.folder)
-
-
-def read_record(folder: Path, name: str = RECORD) -> dict[str, Any]:
-    """The record of a run.
-
-    Raises:
-        ModelError: there is no readable one in the folder.
-    """
-    try:
-        record = json.loads((folder / name).read_text(encoding="utf-8"))
-    except OSError as error:
-        where = f"{folder}: not a run ({name}: {error.strerror})"
-        raise ModelError(f"{where}; give the folder that train printed") from None
-    except ValueError as error:
-        raise ModelError(f"{folder / name}: damaged ({error})") from None
-    if not isinstance(record, dict) or record.get("version") != VERSION:
-        raise ModelError(f"{folder / name}: not a record of version {VERSION}; train again, or use an older Tunesmith")
-    return record
+LOCK = ".lock"
+NOT_PART_OF_THE_RESULT = (
+    "output",
+    "training.threads",
+    "training.save_minutes",
+    "training.tracker",
+    "model.local",
+    "engine.cache_gigabytes",
+)
 
 
 @contextmanager
-def locked(folder: Path, record: str = RECORD) -> Iterator[None]:
+def locked(folder: Path, record: str = RunRecord.FILE) -> Iterator[None]:
     """Hold a run folder for this process.
 
     Args:
@@ -87,107 +41,157 @@ def locked(folder: Path, record: str = RECORD) -> Iterator[None]:
     Raises:
         UsageError: another process holds it.
     """
-    made = not folder.exists()
+    made, path = not folder.exists(), folder / LOCK
+    lock = FileLock(path, timeout=0, mode=0o600)  # refuses a link
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
-    except OSError as error:
-        raise UsageError(f"--out {folder}: cannot be a run folder ({error.strerror}); give another --out") from None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        holder = os.read(descriptor, 20).decode(errors="replace").strip()
-        os.close(descriptor)
+        lock.acquire()
+        path.write_text(str(os.getpid()), encoding="utf-8")
+    except Timeout:
+        holder = path.read_text(encoding="utf-8", errors="replace")[:20].strip()
         raise UsageError(
-            f"{folder}: process {holder} is writing this run; wait for it, or give another --out"
+            f"{folder}: process {holder} is writing this run; wait for it, or give another output.out"
+        ) from None
+    except OSError as error:
+        raise UsageError(
+            f"output.out={folder}: cannot be a run folder ({error.strerror}); give another output.out"
         ) from None
     try:
-        os.truncate(descriptor, 0)
-        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
         yield
     finally:
         if not (folder / record).exists():  # nothing came of it
-            (folder / LOCK).unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
             if made and not _content(folder):
                 folder.rmdir()
-        os.close(descriptor)
+        lock.release()
 
 
 def check_folder(
-    folder: Path, overwrite: bool, resume: bool, inputs: Iterable[str | None], record: str = RECORD
+    folder: Path, overwrite: bool, resume: bool, inputs: Iterable[str | None], record: str = RunRecord.FILE
 ) -> None:
-    """Whether the flags allow a run in the folder; nothing is changed yet.
+    """Whether the settings allow a run in the folder; nothing is changed yet.
 
     Args:
         inputs: what the run reads; none of it may lie in a folder that is replaced.
         record: name of the run's record.
 
     Raises:
-        UsageError: it holds something that the flags do not allow to touch, or not the run that is to be resumed.
+        UsageError: it holds something that may not be touched, or not the run that is to be resumed.
     """
-    has_run = (folder / record).exists()
-    if resume:
-        if not has_run:
-            raise UsageError(f"--resume: {folder} holds no run; start it without --resume")
+    others, has_run = _content(folder), (folder / record).exists()
+    if resume and not has_run:
+        raise UsageError(f"output.resume: {folder} holds no run; start it without output.resume")
+    if resume or not others:
         return
-    others = _content(folder)
-    if others and not has_run:
-        raise UsageError(
-            f"--out {folder}: the folder is not empty and holds no run ({others[0].name}, …); give another --out"
-        )
+    if not has_run:
+        found = f"the folder is not empty and holds no run ({others[0].name}, …)"
+        raise UsageError(f"output.out={folder}: {found}; give another output.out")
     own = folder.resolve()  # and the folder of a model may begin with ~
     inside = [name for name in inputs if name and Path(os.path.expanduser(name)).resolve().is_relative_to(own)]
-    if others and inside:
-        raise UsageError(f"--out {folder}: the run would replace {inside[0]}, which it reads; give another --out")
-    if others and not overwrite:
+    if inside:
         raise UsageError(
-            f"--out {folder}: a run is there already; add --overwrite to replace it or --resume to continue it"
+            f"output.out={folder}: the run would replace {inside[0]}, which it reads; give another output.out"
         )
-
-
-def clear_folder(folder: Path, record: str = RECORD) -> None:
-    """Remove an earlier run, once it is known that a new one can begin; its record, which names it as one, last."""
-    for path in sorted(_content(folder), key=lambda path: path.name == record):
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
+    if not overwrite:
+        remedy = "add output.overwrite to replace it or output.resume to continue it"
+        raise UsageError(f"output.out={folder}: a run is there already; {remedy}")
 
 
 def _content(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.name != LOCK) if folder.exists() else []
 
 
-def write_record(folder: Path, record: Mapping[str, Any], name: str = RECORD) -> None:
-    """Replace the record in one step, so that a reader never sees half of it."""
-    write_text(folder / name, json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+@contextmanager
+def kept(folder: Path, record: RunRecord | AdaptRecord, resume: bool) -> Iterator[None]:
+    """Keep the record on disk while the run lasts, and its status true however it ends.
+
+    An earlier run is replaced, its record, which names it as one, last.
+
+    Raises:
+        UsageError: a resumed run differs from the one in the folder; the differences are named.
+        ResourceError: the disk is full.
+    """
+    if resume:
+        _refuse_changes(type(record).load(folder), record)
+    else:
+        for path in sorted(_content(folder), key=lambda path: path.name == record.FILE):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+        (folder / "metrics.jsonl").write_text("", encoding="utf-8")
+    record.save(folder)
+    try:
+        yield
+    except (Interrupted, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        record.status, record.error = "failed", str(error)
+        with suppress(OSError):
+            record.save(folder)
+        if is_disk_full(error):
+            free = shutil.disk_usage(folder).free
+            raise ResourceError(
+                f"{folder}: the disk is full ({free:,} bytes are free); free some and try again"
+            ) from error
+        raise
+    finally:
+        shutil.rmtree(folder / ".work", ignore_errors=True)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a file by way of a temporary one beside it."""
-    aside = path.with_name(f".{path.name}.tmp")
-    aside.write_text(text, encoding="utf-8")
-    aside.replace(path)
+def _refuse_changes(old: RunRecord | AdaptRecord, new: RunRecord | AdaptRecord) -> None:
+    before, after = (_flat(record.requested.model_dump(mode="json")) for record in (old, new))
+    changed = [
+        f"output.resume: {key} was {before[key]!r} and is now {after[key]!r}; use the old value, or start a new run"
+        for key in sorted(before)
+        if before[key] != after[key] and not key.startswith(NOT_PART_OF_THE_RESULT)
+    ]
+    for part, what in {"data": "the data", "augmentation": "the lexicon or the masked model"}.items():
+        if old.identity.get(part) != new.identity.get(part):
+            changed.append(f"output.resume: {what} changed since the run began; restore the files, or start a new run")
+    if old.status == "done":
+        changed.append("output.resume: the run is finished; nothing is left to continue")
+    if changed:
+        raise UsageError(changed)
 
 
-def write_json_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """One JSON object a line."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", encoding="utf-8") as file:
-        for row in rows:
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+def identity(requested: Mapping[str, Any], **facts: Any) -> dict[str, str]:
+    """What checkpoints of a run belong to: hashes of the settings that decide its result, and of `facts` by name."""
+    deciding = {k: v for k, v in _flat(requested).items() if not k.startswith(NOT_PART_OF_THE_RESULT)}
+    parts = {"config": deciding, **facts}
+    return {k: hashlib.sha256(json.dumps(v, sort_keys=True).encode()).hexdigest() for k, v in parts.items()}
 
 
-def versions() -> dict[str, str]:
-    """Versions of Python and of the libraries that decide results."""
-    return {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}}
+def _flat(tree: Mapping[str, Any]) -> dict[str, Any]:
+    return {f"{section}.{name}": value for section, values in tree.items() for name, value in values.items()}
 
 
-def machine(threads: int) -> dict[str, Any]:
-    """What the run was computed on."""
-    return {
-        "platform": platform.platform(),
-        "processor": platform.machine(),
-        "cores": os.cpu_count(),
-        "threads": threads,
-    }
+def save_config(folder: Path, config: Config) -> None:
+    """Write the resolved configuration, without what only concerns this run's folder."""
+    settings = config.model_copy(update={"output": OutputSettings()})
+    write_text(folder / "config.yaml", dump(settings, comments=True))
+
+
+class Clock:
+    """Seconds of a run, in total and by stage."""
+
+    def __init__(self) -> None:
+        self.start = time.perf_counter()
+        self.stages: dict[str, float] = {}
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        begin = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.stages[name] = round(time.perf_counter() - begin, 3)
+
+    def timing(self, tokens: int, seconds: float) -> Timing:
+        """So far.
+
+        Args:
+            tokens: that were learned from, in `seconds`.
+        """
+        total = round(time.perf_counter() - self.start, 3)
+        return Timing(seconds=total, stages=self.stages, tokens_per_second=round(tokens / seconds, 1))

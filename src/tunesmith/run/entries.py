@@ -1,0 +1,120 @@
+"""What is entered into the record of a run when it begins, and what it found when it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+
+from tunesmith.augmentation import NONE
+from tunesmith.augmentation.masked import masked_source
+from tunesmith.augmentation.rows import chosen_names
+from tunesmith.config.schema import Config
+from tunesmith.data.checks import Finding
+from tunesmith.data.keys import label_codes
+from tunesmith.data.records import Records
+from tunesmith.data.splits import fingerprint
+from tunesmith.disk import path_sha256
+from tunesmith.models.loading import weights_sha256
+from tunesmith.predictor import Scored
+from tunesmith.run.folder import Clock, identity
+from tunesmith.run.record import (
+    Baseline,
+    Best,
+    DataPart,
+    EnginePart,
+    FilePart,
+    Ingredient,
+    Machine,
+    ModelPart,
+    RunRecord,
+    SplitPart,
+)
+from tunesmith.training.candidates import Candidate, StartingPoint
+
+
+def begin(
+    config: Config,
+    point: StartingPoint,
+    splits: Mapping[str, Records],
+    files: Sequence[FilePart],
+    findings: Sequence[Finding],
+    ingredients: Mapping[str, Ingredient],
+) -> RunRecord:
+    """The record of a run that has not finished.
+
+    Args:
+        ingredients: see `ingredients`.
+    """
+    task = point.task
+    parts = [
+        SplitPart(
+            name=name,
+            rows=len(part),
+            sha256=fingerprint(part),
+            label_counts=label_codes(part).counts if task.counts_labels else {},
+        )
+        for name, part in splits.items()
+    ]
+    hashes = {"augmentation": [one.sha256 for one in ingredients.values()]} if ingredients else {}
+    data = [[part.model_dump() for part in parts], [file.sha256 for file in files]]
+    return RunRecord(
+        task=task.name,
+        method=config.method.name,
+        model=ModelPart(name=config.model.name, revision=config.model.revision),
+        data=DataPart(files=list(files), splits=parts, labels=list(point.space.names)),
+        config=config,
+        seed=config.training.seed,
+        machine=Machine.here(torch.get_num_threads()),
+        engine={"precision": EnginePart(**point.precision.to_dict())},
+        described=dict(task.metrics),
+        warnings=[finding.message for finding in findings if finding.level == "warning"],
+        requested=config,
+        identity=identity(config.model_dump(mode="json"), data=data, **hashes),
+    )
+
+
+def ingredients(config: Config) -> dict[str, Ingredient]:
+    """What new rows are made with besides the training rows: lexicon and masked model, where they are used."""
+    settings, found = config.augmentation, {}
+    if settings.lexicon is not None and settings.names != NONE:
+        found["lexicon"] = Ingredient(path=settings.lexicon, sha256=path_sha256(settings.lexicon))
+    if settings.masked_model and "masked" in chosen_names(settings):
+        source = masked_source(config)
+        found["masked_model"] = Ingredient(name=source.name, sha256=weights_sha256(source))
+    return found
+
+
+def finish(
+    record: RunRecord,
+    best: Candidate,
+    point: StartingPoint,
+    scored: Mapping[str, Scored],
+    baselines: list[Baseline],
+    clock: Clock,
+) -> None:
+    """Enter what a finished run knows."""
+    config, fitted = point.config, best.fitted
+    record.method = best.method.name
+    record.model = ModelPart(
+        name=point.source.name,
+        revision=point.source.revision,
+        sha256=weights_sha256(point.source),
+        parameters=fitted.summary["parameters"],
+        trainable=fitted.summary["trainable"],
+    )
+    record.config = config.model_copy(
+        update={
+            "task": config.task.model_copy(update={"name": record.task}),
+            "model": config.model.model_copy(update={"pooling": best.pooling}),
+            "method": config.method.model_copy(update={"name": best.method.name}),
+            "training": best.settings,
+        }
+    )
+    record.engine = {name: EnginePart(**part) for name, part in fitted.engine.items()} | record.engine
+    record.timing = clock.timing(fitted.tokens, fitted.seconds)
+    record.metrics = {name: part.metrics for name, part in scored.items()}
+    record.by_label = {name: part.by_label for name, part in scored.items() if part.by_label}
+    record.baselines = baselines
+    record.best = Best(**fitted.best, **fitted.details)
+    record.status = "done"

@@ -1,0 +1,184 @@
+"""The typed record of a run, its schema, and the lock of its folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tunesmith.config.schema import Config
+from tunesmith.disk import path_sha256
+from tunesmith.errors import ModelError, UsageError
+from tunesmith.evaluation.intervals import Score
+from tunesmith.evaluation.metrics import CLASSIFICATION_METRICS
+from tunesmith.run.folder import check_folder, kept, locked
+from tunesmith.run.record import (
+    Baseline,
+    Best,
+    DataPart,
+    EnginePart,
+    FilePart,
+    Machine,
+    ModelPart,
+    Run,
+    RunRecord,
+    SplitPart,
+)
+from tunesmith.run.schema import schema_text
+
+ROOT = Path(__file__).parents[2]
+SCORE = Score(0.9, 0.8, 1.0, 30)
+
+
+def make_record(**given: Any) -> RunRecord:
+    values: dict[str, Any] = {
+        "task": "classification",
+        "method": "full",
+        "model": ModelPart(name="m", revision=None),
+        "data": DataPart(
+            files=[FilePart(path="a.csv", sha256=None, rows=9)],
+            splits=[SplitPart(name="train", rows=9, sha256="00", label_counts={"a": 9})],
+            labels=["a"],
+        ),
+        "config": Config(),
+        "seed": 1,
+        "machine": Machine.here(threads=1),
+        "engine": {"precision": EnginePart(state="float32", reason="asked for")},
+        "metrics": {"test": {"accuracy": SCORE}},
+        "described": dict(CLASSIFICATION_METRICS),
+        "baselines": [Baseline(name="majority", metrics={"accuracy": SCORE}, seconds=0.1)],
+        "best": Best(step=1, metric="accuracy", value=0.9, inverse_regularisation=0.5),
+        "warnings": [],
+        "requested": Config(),
+        "identity": {"config": "x", "data": "y"},
+    }
+    return RunRecord(**(values | given))
+
+
+def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
+    record = make_record()
+    record.save(tmp_path)
+    run = Run.load(tmp_path)
+    assert run.content == record and run.record == json.loads((tmp_path / "run.json").read_text())
+    assert run.metrics["test"]["accuracy"] == SCORE
+    assert run.record["best"]["inverse_regularisation"] == 0.5
+    assert run.record["described"]["ece"]["higher_is_better"] is False
+    assert run.record["model"] == {"name": "m", "revision": None} and "augmentation" not in run.record["data"]
+
+
+@pytest.mark.parametrize(
+    ("keys", "value", "problem"),
+    [
+        (["data", "fils"], [], r"data\.fils: Extra inputs"),
+        (["metrics", "test", "accuracy", "value"], "much", r"metrics\.test\.accuracy\.value: .*number"),
+        (["metrics", "trial"], {}, r"metrics\.trial\.\[key\]"),
+        (["config", "training", "lr"], -1, r"config\.training\.lr: .*greater than 0"),
+        (["status"], "well", r"status: .*'stopped', 'done' or 'failed'"),
+        (["version"], 2, "not a record of version 1"),
+    ],
+)
+def test_what_no_record_holds_is_named(tmp_path: Path, keys: list[str], value: Any, problem: str) -> None:
+    tree = make_record().to_dict()
+    part = tree
+    for key in keys[:-1]:
+        part = part[key]
+    part[keys[-1]] = value
+    (tmp_path / "run.json").write_text(json.dumps(tree))
+    with pytest.raises(ModelError, match=rf"run\.json: {problem}"):
+        Run.load(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "\ufeff{}", "[" * 100_000])
+def test_a_damaged_record_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "run.json").write_text(text, encoding="utf-8")
+    with pytest.raises(ModelError, match=r"run\.json: (damaged|not a record of version 1)"):
+        Run.load(tmp_path)
+
+
+def test_a_wrong_value_is_not_entered() -> None:
+    record = make_record()
+    with pytest.raises(ValueError, match="status"):
+        record.status = "well"  # type: ignore[assignment]
+
+
+def test_the_committed_schema_is_that_of_the_record() -> None:
+    found = (ROOT / "docs" / "run.schema.json").read_text(encoding="utf-8")
+    assert found == schema_text(), "run `python -m tunesmith.run.schema docs/run.schema.json`"
+
+
+def test_the_status_is_true_however_a_run_ends(tmp_path: Path) -> None:
+    record = make_record(status="stopped")
+    with pytest.raises(ZeroDivisionError), kept(tmp_path, record, resume=False):
+        assert Run.load(tmp_path).content.status == "stopped"
+        raise ZeroDivisionError("oh")
+    assert (Run.load(tmp_path).content.status, Run.load(tmp_path).content.error) == ("failed", "oh")
+
+
+def test_a_resumed_run_must_be_the_same(tmp_path: Path) -> None:
+    make_record(status="stopped").save(tmp_path)
+    other = Config.model_validate({"training": {"lr": 0.5, "threads": 1}})
+    changed = make_record(requested=other, identity={"config": "x", "data": "z"})
+    with pytest.raises(UsageError) as error, kept(tmp_path, changed, resume=True):
+        pass
+    assert [problem.split(";")[0] for problem in error.value.problems] == [
+        "output.resume: training.lr was None and is now 0.5",
+        "output.resume: the data changed since the run began",
+    ]
+
+
+def test_one_process_holds_a_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    code = f"""
+from pathlib import Path
+from tunesmith.run.folder import locked
+with locked(Path({str(folder)!r})):
+    pass
+"""
+    with locked(folder):
+        (folder / "run.json").write_text("{}")
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert f"process {os.getpid()} is writing this run" in done.stderr
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_lock_that_is_a_link_is_refused(tmp_path: Path) -> None:
+    target = tmp_path / "target"
+    target.write_text("kept")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / ".lock").symlink_to(target)
+    with pytest.raises(UsageError, match="cannot be a run folder"), locked(tmp_path / "run"):
+        pass
+    assert target.read_text() == "kept"
+
+
+def test_a_folder_that_nothing_came_of_is_removed(tmp_path: Path) -> None:
+    with locked(tmp_path / "run"):
+        assert (tmp_path / "run" / ".lock").stat().st_mode & 0o777 == 0o600
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_a_run_reads_is_not_replaced(tmp_path: Path) -> None:
+    make_record().save(tmp_path)
+    with pytest.raises(UsageError, match=r"would replace .*data\.csv"):
+        check_folder(tmp_path, overwrite=True, resume=False, inputs=[str(tmp_path / "data.csv"), None])
+    with pytest.raises(UsageError, match="a run is there already"):
+        check_folder(tmp_path, overwrite=False, resume=False, inputs=[])
+    with pytest.raises(UsageError, match="holds no run"):
+        check_folder(tmp_path / "other", overwrite=False, resume=True, inputs=[])
+    check_folder(tmp_path, overwrite=True, resume=False, inputs=["elsewhere.csv"])
+
+
+def test_the_hash_of_a_folder_is_over_names_and_contents(tmp_path: Path) -> None:
+    first, second = tmp_path / "a", tmp_path / "b"
+    for folder in (first, second):
+        folder.mkdir()
+        (folder / "x").write_text("1")
+    assert path_sha256(str(first)) == path_sha256(str(second))
+    (second / "x").rename(second / "y")
+    assert path_sha256(str(first)) != path_sha256(str(second))
+    assert path_sha256(str(tmp_path / "missing")) is None
