@@ -30,8 +30,8 @@ from tunesmith.engine import Engine
 from tunesmith.methods.features import Features
 from tunesmith.models.heads import final_linear
 from tunesmith.models.loading import find_source, load_tokenizer
+from tunesmith.tasks.batching import PaddingCollator
 from tunesmith.training.inference import pooled_vectors
-from tunesmith.training.sampling import PaddingCollator
 
 ROWS, BATCH, LENGTH, EPOCHS = 2_000, 32, 128, 5
 
@@ -70,7 +70,7 @@ def our_features(model: Any, tokenizer: Any, data: Texts) -> None:
 
 
 class _Rows(list[dict[str, np.ndarray]]):
-    """Encoded rows, with their lengths as `tunesmith.tasks.encoding.Features` has them."""
+    """Encoded rows, with their lengths as `tunesmith.tasks.encoding.EncodedTexts` has them."""
 
     @property
     def lengths(self) -> np.ndarray:

@@ -28,7 +28,7 @@ from tunesmith.models.loading import find_source, load_tokenizer
 from tunesmith.predictor import Predictor
 from tunesmith.tasks.base import LabelSpace
 from tunesmith.tasks.classification import Classification
-from tunesmith.tasks.encoding import Length
+from tunesmith.tasks.encoding import Truncation
 from tunesmith.training.precision import choose_precision
 
 TEXTS, CHUNK, LENGTH = 10_000, 2_000, 128
@@ -47,7 +47,7 @@ def measure(texts: list[str], labels: list[str]) -> dict[str, Any]:
     tokenizer = load_tokenizer(source)
     stock = pipeline("text-classification", model=models[0], tokenizer=tokenizer, batch_size=32, device="cpu")
     Engine(models[1])
-    exact = Predictor(models[1], tokenizer, Classification(), LabelSpace(tuple(labels)), Length(LENGTH), False)
+    exact = Predictor(models[1], tokenizer, Classification(), LabelSpace(tuple(labels)), Truncation(LENGTH), False)
     fastest = replace(exact, precision=choose_precision("auto").state)
 
     def stock_in(dtype: torch.dtype, chunk: list[str]) -> Answers:

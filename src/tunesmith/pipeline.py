@@ -32,7 +32,7 @@ from tunesmith.run.folder import Clock, check_folder, kept, locked, save_config
 from tunesmith.run.record import AugmentationPart, Baseline, FilePart, Ingredient, Run, RunRecord
 from tunesmith.tasks import TASKS
 from tunesmith.tasks.base import Task
-from tunesmith.tasks.encoding import Features
+from tunesmith.tasks.encoding import EncodedTexts
 from tunesmith.training.candidates import Candidate, StartingPoint, choose_methods, try_method
 from tunesmith.training.precision import Precision, choose_precision
 from tunesmith.training.signals import StopRequest
@@ -181,7 +181,7 @@ def _augmented(
 
 def _encode(
     splits: Mapping[str, Records], point: StartingPoint, folder: Path, progress: Progress
-) -> dict[str, Features]:
+) -> dict[str, EncodedTexts]:
     features = {}
     work = folder / ".work"
     work.mkdir(exist_ok=True)
@@ -190,16 +190,16 @@ def _encode(
         for name in names:
             file = work / f"{name}.arrow"
             features[name] = point.task.encode(
-                splits[name], point.tokenizer, point.space, point.length, file, True, bar.advance
+                splits[name], point.tokenizer, point.space, point.truncation, file, True, bar.advance
             )
-    progress.line(f"max-length {point.length.max_tokens}: {features['train'].fit_text()}")
+    progress.line(f"max-length {point.truncation.max_tokens}: {features['train'].fit_text()}")
     return features
 
 
 def _predictor(candidate: Candidate, point: StartingPoint, valid: Records) -> Predictor:
     Engine(candidate.fitted.model, packing=point.config.engine.uses("packing"))  # stays: tried once, not at every call
     predictor = Predictor(
-        candidate.fitted.model, point.tokenizer, point.task, point.answer_space, point.length, point.pairs
+        candidate.fitted.model, point.tokenizer, point.task, point.answer_space, point.truncation, point.pairs
     )
     return predictor.tuned(valid)
 

@@ -21,7 +21,7 @@ from tunesmith.models.loading import Source, load_trained
 from tunesmith.registry import lookup
 from tunesmith.tasks import TASKS
 from tunesmith.tasks.base import LabelSpace, Prediction, Task
-from tunesmith.tasks.encoding import Length
+from tunesmith.tasks.encoding import Truncation
 from tunesmith.training.inference import predict_outputs
 from tunesmith.training.precision import choose_precision
 
@@ -37,7 +37,7 @@ class Predictor:
         tokenizer: its tokenizer.
         task: what it was trained for.
         space: meaning of its outputs.
-        length: how much of a text is read.
+        truncation: how much of a text is read.
         pairs: it was trained on pairs of texts.
         precision: of the matrix products. float32 gives the logits of plain transformers; the others round, and are
             faster where the machine has them in hardware.
@@ -47,7 +47,7 @@ class Predictor:
     tokenizer: Any
     task: Task
     space: LabelSpace
-    length: Length
+    truncation: Truncation
     pairs: bool
     precision: str = "float32"
 
@@ -70,7 +70,10 @@ class Predictor:
         try:
             facts = json.loads((model_folder / FACTS).read_text(encoding="utf-8"))
             task, space = lookup(TASKS, "tasks", facts["task"])(), LabelSpace.from_dict(facts["labels"])
-            length, pairs = Length(int(facts["max_length"]), str(facts.get("long", "keep-start"))), bool(facts["pairs"])
+            truncation, pairs = (
+                Truncation(int(facts["max_length"]), str(facts.get("long", "keep-start"))),
+                bool(facts["pairs"]),
+            )
         except OSError:
             raise ModelError(
                 f"{path}: no trained model ({model_folder / FACTS} is missing); give a finished run"
@@ -79,13 +82,13 @@ class Predictor:
             raise ModelError(f"{model_folder / FACTS}: damaged ({error!r})") from None
         model, tokenizer = load_trained(Source(str(path), str(model_folder), None, True), task.head)
         Engine(model)  # stays on the model: tried once, not at every call
-        return cls(model, tokenizer, task, space, length, pairs, choose_precision(precision).state)
+        return cls(model, tokenizer, task, space, truncation, pairs, choose_precision(precision).state)
 
     def save(self, folder: Path) -> None:
         """Write the model so that plain transformers load it, and what `load` needs beside it."""
-        save_model(self.model, self.tokenizer, folder, self.length.max_tokens)
+        save_model(self.model, self.tokenizer, folder, self.truncation.max_tokens)
         facts = {"task": self.task.name, "labels": self.space.to_dict(), "pairs": self.pairs}
-        facts |= {"max_length": self.length.max_tokens, "long": self.length.long}
+        facts |= {"max_length": self.truncation.max_tokens, "long": self.truncation.long}
         (folder / FACTS).write_text(json.dumps(facts, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
     def predict(self, texts: Sequence[str] | Sequence[tuple[str, str]]) -> list[Prediction]:
@@ -114,7 +117,7 @@ class Predictor:
             raise DataError(f"{records.path}: the model was trained on {wanted}, found {found}; check the columns")
         with tempfile.TemporaryDirectory(prefix="tunesmith-") as folder:
             file = Path(folder) / "features.arrow"
-            features = self.task.encode(records, self.tokenizer, self.space, self.length, file, False)
+            features = self.task.encode(records, self.tokenizer, self.space, self.truncation, file, False)
             return predict_outputs(self.model, features, self.tokenizer, self.task, self.space, self.precision)
 
     def score(self, records: Records, resamples: int, seed: int) -> Scored:

@@ -25,7 +25,7 @@ from tunesmith.methods.base import Method
 from tunesmith.progress import Progress
 from tunesmith.registry import lookup
 from tunesmith.tasks import TASKS
-from tunesmith.tasks.encoding import Features
+from tunesmith.tasks.encoding import EncodedTexts
 from tunesmith.training.candidates import StartingPoint
 from tunesmith.training.fit import Assignment, Fit, fit, resolve_training
 from tunesmith.training.inference import predict_logits
@@ -76,7 +76,7 @@ class Problem:
     """A starting point with encoded data."""
 
     point: StartingPoint
-    features: Features
+    features: EncodedTexts
     folder: Path
 
     def method(self) -> Method:
@@ -118,7 +118,7 @@ def make_problem(tiny_model_folder: Callable[[str], Path], tmp_path: Path) -> Ca
         task = lookup(TASKS, "tasks", kind)()
         point = StartingPoint.load(config, task, records, choose_precision("float32"))
         file = tmp_path / f"{kind}-{family}-{len(list(tmp_path.iterdir()))}.arrow"
-        features = task.encode(records, point.tokenizer, point.space, point.length, file, True)
+        features = task.encode(records, point.tokenizer, point.space, point.truncation, file, True)
         return Problem(point, features, tmp_path)
 
     return make

@@ -21,8 +21,8 @@ from tunesmith.models.depth import find_blocks
 from tunesmith.models.heads import final_linear, head_parameter_names
 from tunesmith.predictor import Predictor
 from tunesmith.tasks import TASKS
+from tunesmith.tasks.batching import PaddingCollator
 from tunesmith.training.inference import pooled_vectors
-from tunesmith.training.sampling import PaddingCollator
 from tunesmith.training.trainer import Trainer
 
 FAMILIES = ["bert", "roberta", "distilbert", "electra", "llama", "modernbert", "mpnet", "deberta-v2"]
@@ -98,7 +98,7 @@ def test_what_is_saved_and_loaded_answers_the_same(
 ) -> None:
     problem = make_problem(kind, method=method, trainable_layers=1, pooling=pooling, **FEW)
     point, fitted = problem.point, problem.fit()
-    Predictor(fitted.model, point.tokenizer, point.task, point.answer_space, point.length, point.pairs).save(
+    Predictor(fitted.model, point.tokenizer, point.task, point.answer_space, point.truncation, point.pairs).save(
         tmp_path / "saved"
     )
     loaded = Predictor.load(tmp_path / "saved")

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tunesmith.engine.attention import cut_by_length
+from tunesmith.tasks.batching import PaddingCollator, batches_by_tokens
 from tunesmith.training.precision import choose_precision
-from tunesmith.training.sampling import EpochSampler, PaddingCollator, batches_by_tokens, split_by_length, trim_padding
+from tunesmith.training.sampling import EpochSampler, split_by_length, trim_padding
 
 LENGTHS = st.lists(st.integers(1, 60), min_size=1, max_size=9)
 

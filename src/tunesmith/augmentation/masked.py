@@ -16,7 +16,7 @@ from tunesmith.config.schema import Config, SourceSettings
 from tunesmith.errors import ModelError
 from tunesmith.models.loading import Source, find_source, load_config, load_tokenizer, token_limit
 from tunesmith.models.masked import PREDICTED, head_at_predicted, load_masked
-from tunesmith.training.sampling import PaddingCollator, batches_by_tokens
+from tunesmith.tasks.batching import PaddingCollator, batches_by_tokens
 
 PROPOSALS = 10
 """A word's place is taken by one of so many, drawn by their probability."""

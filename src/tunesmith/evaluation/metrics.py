@@ -253,7 +253,7 @@ def _validate(
     if not len(gold):
         raise DataError("nothing to score: the split has no labelled rows; give it at least one")
     if scores is not None and not np.isfinite(scores).all():
-        raise DivergedError("the model's scores are not finite; lower the learning rate (--lr) and train again")
+        raise DivergedError("the model's scores are not finite; lower training.lr and train again")
 
 
 def _indicators(ids: NDArray[np.integer], size: int, values: ArrayLike = 1.0) -> sparse.csr_array:

@@ -14,7 +14,7 @@ from tunesmith.data.records import Label, Records, TextRecord
 from tunesmith.evaluation.evidence import Evidence, Mistake, shown, worst
 from tunesmith.evaluation.intervals import Score, bootstrap, paired_bootstrap, paired_test
 from tunesmith.evaluation.metrics import Metrics, Statistics, unweighted
-from tunesmith.tasks.encoding import Features, Length
+from tunesmith.tasks.encoding import EncodedTexts, Truncation
 from tunesmith.tasks.losses import Loss
 
 Head = Literal["sequence", "token", "question"]
@@ -166,11 +166,11 @@ class Task(Protocol):
         records: Records,
         tokenizer: Any,
         space: LabelSpace,
-        length: Length,
+        truncation: Truncation,
         file: Path,
         labelled: bool,
         progress: Callable[[int], None] | None = None,
-    ) -> Features:
+    ) -> EncodedTexts:
         """Tokenise every record into `file`; one record may give several windows.
 
         Args:
@@ -193,7 +193,7 @@ class Task(Protocol):
         """What the loss and `outputs` read, from what the model returns: (n, labels) or (n, length, labels)."""
         return outputs["logits"]  # type: ignore[no-any-return]
 
-    def outputs(self, logits: np.ndarray, features: Features, space: LabelSpace) -> Any:
+    def outputs(self, logits: np.ndarray, features: EncodedTexts, space: LabelSpace) -> Any:
         """What the model says of each record.
 
         Args:

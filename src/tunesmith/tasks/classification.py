@@ -31,9 +31,8 @@ from tunesmith.evaluation.metrics import (
     regression_statistics,
 )
 from tunesmith.tasks.base import Answered, Head, LabelSpace, Prediction, Task
-from tunesmith.tasks.encoding import Features, Length, encode
+from tunesmith.tasks.encoding import EncodedTexts, Truncation, encode, encode_windows
 from tunesmith.tasks.losses import BinaryCrossEntropy, CrossEntropy, Loss, SquaredError
-from tunesmith.tasks.windows import encode_windows
 
 
 class TextTask(Task):
@@ -46,28 +45,28 @@ class TextTask(Task):
         records: Records,
         tokenizer: Any,
         space: LabelSpace,
-        length: Length,
+        truncation: Truncation,
         file: Path,
         labelled: bool,
         progress: Callable[[int], None] | None = None,
-    ) -> Features:
+    ) -> EncodedTexts:
         targets = self.targets(records, space) if labelled else None
-        if length.long != "windows":
-            return encode(records, tokenizer, length, targets, file, progress)
-        features = encode_windows(records, tokenizer, length.max_tokens, file, None, targets, progress)
-        return features if targets is None else replace(features, targets=targets[features.of])
+        if truncation.long != "windows":
+            return encode(records, tokenizer, truncation, targets, file, progress)
+        features = encode_windows(records, tokenizer, truncation.max_tokens, file, None, targets, progress)
+        return features if targets is None else replace(features, targets=targets[features.record_of])
 
     def logits_of(self, answers: np.ndarray) -> np.ndarray:
         """Logits that stand for a baseline's answer: the inverse of what turns logits into probabilities."""
         raise NotImplementedError
 
-    def outputs(self, logits: np.ndarray, features: Features, space: LabelSpace) -> np.ndarray:
+    def outputs(self, logits: np.ndarray, features: EncodedTexts, space: LabelSpace) -> np.ndarray:
         """The logits; of a text in several windows their mean."""
-        if features.of is None or not len(logits):
+        if features.record_of is None or not len(logits):
             return logits
-        total = np.zeros((len(features.source or ()), logits.shape[1]), dtype=np.float64)
-        np.add.at(total, features.of, logits)
-        return np.asarray(total / np.bincount(features.of)[:, None], dtype=np.float32)
+        total = np.zeros((len(features.records or ()), logits.shape[1]), dtype=np.float64)
+        np.add.at(total, features.record_of, logits)
+        return np.asarray(total / np.bincount(features.record_of)[:, None], dtype=np.float32)
 
     def baselines(self, train: Records, test: Records, space: LabelSpace, seed: int) -> list[Answered]:
         targets = self.targets(train, space)

@@ -1,8 +1,12 @@
-"""Tokenised texts: made once, in batches by the tokenizer's own threads, kept in a memory-mapped Arrow file."""
+"""Tokenised texts: made once, in batches by the tokenizer's own threads, kept in a memory-mapped Arrow file.
+
+A text is one row and is cut where it is longer than the model reads, or it is read through several windows.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from torch.utils.data import Dataset
 
-from tunesmith.data.records import Records
+from tunesmith.data.records import Records, TextRecord
+from tunesmith.errors import ModelError, UsageError
 
 CHUNK = 2_000
 """Texts tokenised at once: enough for every thread, little enough to bound memory."""
@@ -23,10 +28,14 @@ LEARNED = ("input_ids", "token_type_ids", "labels")
 """Columns that go into batches; others say what the tokens stand for."""
 AUTO_QUANTILE = 0.99
 AUTO_SAMPLE = 20_000
+OVERLAP = 3
+"""Neighbouring windows share one in so many of their tokens."""
+NOTHING = -1
+"""Where a token stands for no character that counts."""
 
 
 @dataclass(frozen=True)
-class Length:
+class Truncation:
     """How much of a text the model reads.
 
     Attributes:
@@ -40,28 +49,28 @@ class Length:
 
 
 @dataclass(frozen=True)
-class Features(Dataset[dict[str, Any]]):
+class EncodedTexts(Dataset[dict[str, Any]]):
     """Encoded records in their order.
 
     Attributes:
         table: memory-mapped columns ``input_ids`` (list<int32>) and, where the model reads them, ``token_type_ids``.
-        lengths: (n,) int32, tokens of each text after truncation.
+        lengths: (n,) int32, tokens of each row after truncation.
         targets: (n,) or (n, labels), what is learned of each; None without labels, and where ``labels`` are a column.
         truncated: number of texts that lost tokens.
         lost_tokens: number of tokens lost.
         gold: what the records are scored against, as the task makes it.
-        source: the records, where one may have several windows.
-        of: (n,) int64, the record of each window; None where every record is one.
+        records: what was encoded, where one may have several windows.
+        record_of: (n,) int64, the record of each window; None where every record is one row.
     """
 
     table: pa.Table
     lengths: np.ndarray
     targets: np.ndarray | None
-    truncated: int
-    lost_tokens: int
+    truncated: int = 0
+    lost_tokens: int = 0
     gold: Any = None
-    source: Records | None = None
-    of: np.ndarray | None = None
+    records: Records | None = None
+    record_of: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -73,8 +82,8 @@ class Features(Dataset[dict[str, Any]]):
 
     def fit_text(self) -> str:
         """How the texts fit into the model's length, for the user."""
-        if self.source is not None:
-            return f"{len(self.source)} training texts make {len(self)} windows"
+        if self.records is not None:
+            return f"{len(self.records)} training texts make {len(self)} windows"
         total = int(self.lengths.sum()) + self.lost_tokens
         return f"{self.truncated} of {len(self)} training texts are cut and lose {self.lost_tokens} of {total} tokens"
 
@@ -92,37 +101,114 @@ class Features(Dataset[dict[str, Any]]):
         return item
 
 
+@dataclass(frozen=True)
+class Window:
+    """A part of an encoded text.
+
+    Attributes:
+        offsets: (length, 2) first character of each token and the one after its last.
+        part: (length,) 0 for tokens of the text, 1 for those of the second text, `NOTHING` for special tokens.
+    """
+
+    input_ids: list[int]
+    token_type_ids: list[int] | None
+    offsets: np.ndarray
+    part: np.ndarray
+
+
+Describe = Callable[[TextRecord, list[Window]], Iterable[dict[str, np.ndarray]]]
+"""What is kept of each window of a record besides its tokens: int arrays by name; ``labels`` are what is learned."""
+
+
 def encode(
     records: Records,
     tokenizer: Any,
-    length: Length,
+    truncation: Truncation,
     targets: np.ndarray | None,
     file: Path,
     progress: Callable[[int], None] | None = None,
-) -> Features:
+) -> EncodedTexts:
     """Tokenise every record into `file`, one row each; longer ones are cut.
 
     Args:
-        length: its `long` is ``keep-start`` or ``keep-ends``.
+        truncation: its `long` is ``keep-start`` or ``keep-ends``.
         progress: called with the number of records done since the last call.
     """
-    has_pair = records.has("text_pair")
-    lengths, truncated, lost = [], 0, 0
-    writer: pa.RecordBatchFileWriter | None = None
-    with pa.OSFile(str(file), "wb") as sink:
-        for start in range(0, max(len(records), 1), CHUNK):
-            chunk = records[start : start + CHUNK]
-            batch, cut, gone = _encode_chunk(chunk, has_pair, tokenizer, length)
-            writer = writer or pa.ipc.new_file(sink, batch.schema)
-            writer.write_batch(batch)
-            lengths.append(pc.list_value_length(batch["input_ids"]).to_numpy())
-            truncated, lost = truncated + cut, lost + gone
-            if progress:
-                progress(len(chunk))
-        assert writer is not None
-        writer.close()
-    table = pa.ipc.open_file(pa.memory_map(str(file))).read_all()
-    return Features(table, np.concatenate(lengths).astype(np.int32), targets, truncated, lost, targets)
+    max_tokens, truncated, lost = truncation.max_tokens, 0, 0
+    with _arrow_file(file) as write:
+        for chunk in _in_chunks(records, progress):
+            encoded = _tokenise(chunk, tokenizer, max_tokens)
+            columns = {name: list(encoded[name]) for name in ("input_ids", "token_type_ids") if name in encoded}
+            full = np.array([len(ids) for ids in columns["input_ids"]], dtype=np.int64)
+            too_long = np.flatnonzero(full > max_tokens)
+            if len(too_long) and truncation.long == "keep-ends":
+                start = max_tokens // 4
+                for rows in columns.values():  # the special tokens stand at both ends, so they stay
+                    for i in too_long:
+                        rows[i] = rows[i][:start] + rows[i][start - max_tokens :]
+            elif len(too_long):
+                short = _tokenise(chunk.select(too_long), tokenizer, max_tokens, truncation=True)
+                for name, rows in columns.items():
+                    for i, ids in zip(too_long, short[name], strict=True):
+                        rows[i] = ids
+            truncated, lost = truncated + len(too_long), lost + int((full[too_long] - max_tokens).sum())
+            write(columns)
+    table, lengths = _opened(file)
+    return EncodedTexts(table, lengths, targets, truncated, lost, targets)
+
+
+def encode_windows(
+    records: Records,
+    tokenizer: Any,
+    max_length: int,
+    file: Path,
+    describe: Describe | None,
+    gold: Any,
+    progress: Callable[[int], None] | None = None,
+) -> EncodedTexts:
+    """Tokenise every record into `file`, in windows of at most `max_length` tokens (special tokens included).
+
+    Args:
+        describe: None for nothing; windows then do not overlap.
+        gold: what the records' answers are scored against; None without labels.
+        progress: called with the number of records done since the last call.
+
+    Raises:
+        ModelError: the tokenizer does not know which characters its pieces stand for.
+        UsageError: special tokens leave no room for the text in `max_length`.
+    """
+    if not tokenizer.is_fast:
+        raise ModelError(
+            f"model {tokenizer.name_or_path}: its tokenizer does not say where in the text its pieces stand, which "
+            "windows need; give a model with a fast one"
+        )
+    counts: list[int] = []
+    with _arrow_file(file) as write:
+        for chunk in _in_chunks(records, progress):
+            columns: dict[str, list[Any]] = {}
+            windows_of = _tokenised_windows(chunk, tokenizer, max_length, describe is not None)
+            for record, windows in zip(chunk, windows_of, strict=True):
+                described = describe(record, windows) if describe else [{}] * len(windows)
+                for window, more in zip(windows, described, strict=True):
+                    row = {"input_ids": window.input_ids, "token_type_ids": window.token_type_ids, **more}
+                    for name, values in row.items():
+                        if values is not None:
+                            columns.setdefault(name, []).append(values)
+                counts.append(len(windows))
+            write(columns)
+    table, lengths = _opened(file)
+    return EncodedTexts(
+        table, lengths, None, gold=gold, records=records, record_of=np.repeat(range(len(counts)), counts)
+    )
+
+
+def choose_max_length(records: Records, tokenizer: Any, limit: int, wanted: int | str) -> int:
+    """Tokens per text: what was asked for, or the 99th percentile of the data, within the model's limit."""
+    if wanted != "auto" or not len(records):
+        return limit if wanted == "auto" else min(int(wanted), limit)
+    sample = records[:: max(1, len(records) // AUTO_SAMPLE)]
+    lengths = [len(ids) for ids in _tokenise(sample, tokenizer, limit)["input_ids"]]
+    return int(min(limit, max(8, np.quantile(lengths, AUTO_QUANTILE, method="higher"))))
 
 
 def chunks(characters: np.ndarray) -> Iterator[slice]:
@@ -139,42 +225,94 @@ def chunks(characters: np.ndarray) -> Iterator[slice]:
         start = end
 
 
-def choose_max_length(records: Records, tokenizer: Any, limit: int, wanted: int | str) -> int:
-    """Tokens per text: what was asked for, or the 99th percentile of the data, within the model's limit."""
-    if wanted != "auto":
-        return min(int(wanted), limit)
-    step = max(1, len(records) // AUTO_SAMPLE)
-    sample = records[::step]
-    lengths = [len(ids) for ids in _tokenise(sample, records.has("text_pair"), tokenizer, limit)["input_ids"]]
-    return int(min(limit, max(8, np.quantile(lengths, AUTO_QUANTILE, method="higher")))) if lengths else limit
+def _in_chunks(records: Records, progress: Callable[[int], None] | None) -> Iterator[Records]:
+    characters = pc.utf8_length(records.table["text"]).to_numpy().astype(np.int64)
+    if records.has("text_pair"):
+        characters += pc.fill_null(pc.utf8_length(records.table["text_pair"]), 0).to_numpy()
+    for part in chunks(characters):
+        yield records[part]
+        if progress:
+            progress(part.stop - part.start)
 
 
-def _tokenise(chunk: Records, has_pair: bool, tokenizer: Any, max_length: int, truncation: bool = False) -> Any:
+@contextmanager
+def _arrow_file(file: Path) -> Iterator[Callable[[dict[str, list[Any]]], None]]:
+    """A function that appends columns of lists of integers to the file."""
+    writer: pa.RecordBatchFileWriter | None = None
+
+    def write(columns: dict[str, list[Any]]) -> None:
+        nonlocal writer
+        arrays = [pa.array(rows, type=pa.list_(pa.int32())) for rows in columns.values()]
+        batch = pa.RecordBatch.from_arrays(arrays, names=list(columns))
+        writer = writer or pa.ipc.new_file(sink, batch.schema)
+        writer.write_batch(batch)
+
+    with pa.OSFile(str(file), "wb") as sink:
+        yield write
+        if writer is not None:
+            writer.close()
+
+
+def _opened(file: Path) -> tuple[pa.Table, np.ndarray]:
+    """The table in a file, memory-mapped, and the number of tokens of each row."""
+    if not file.stat().st_size:  # no records
+        return pa.table({"input_ids": pa.array([], pa.list_(pa.int32()))}), np.empty(0, dtype=np.int32)
+    table = pa.ipc.open_file(pa.memory_map(str(file))).read_all()
+    return table, pc.list_value_length(table["input_ids"]).to_numpy()
+
+
+def _tokenise(chunk: Records, tokenizer: Any, max_length: int, truncation: bool = False) -> Any:
     keep = max_length * MAX_CHARACTERS_PER_TOKEN
     texts = [text if len(text) <= 2 * keep else text[:keep] + text[-keep:] for text in chunk.texts]
-    pairs = [(pair or "")[:keep] for pair in chunk.table["text_pair"].to_pylist()] if has_pair else None
-    if not texts:
-        return {"input_ids": [], "token_type_ids": []}
+    pairs = None
+    if chunk.has("text_pair"):
+        pairs = [(pair or "")[:keep] for pair in chunk.table["text_pair"].to_pylist()]
     return tokenizer(texts, pairs, truncation=truncation, max_length=max_length if truncation else None, verbose=False)
 
 
-def _encode_chunk(chunk: Records, has_pair: bool, tokenizer: Any, length: Length) -> tuple[pa.RecordBatch, int, int]:
-    """One batch of encoded rows, the number of rows that were cut, and the tokens they lost."""
-    max_length = length.max_tokens
-    encoded = _tokenise(chunk, has_pair, tokenizer, max_length)
-    columns = {name: list(encoded[name]) for name in ("input_ids", "token_type_ids") if name in encoded}
-    full = np.array([len(ids) for ids in columns["input_ids"]], dtype=np.int64)
-    too_long = np.flatnonzero(full > max_length)
-    if len(too_long) and length.long == "keep-ends":
-        start = max_length // 4
-        for rows in columns.values():  # the special tokens stand at both ends, so they stay
-            for i in too_long:
-                rows[i] = rows[i][:start] + rows[i][start - max_length :]
-    elif len(too_long):
-        short = _tokenise(chunk.select(too_long), has_pair, tokenizer, max_length, truncation=True)
-        for name, rows in columns.items():
-            for i, ids in zip(too_long, short[name], strict=True):
-                rows[i] = ids
-    arrays = [pa.array(rows, type=pa.list_(pa.int32())) for rows in columns.values()]
-    batch = pa.RecordBatch.from_arrays(arrays, names=list(columns))
-    return batch, len(too_long), int((full[too_long] - max_length).sum())
+def _tokenised_windows(chunk: Records, tokenizer: Any, max_length: int, overlap: bool) -> list[list[Window]]:
+    texts: list[str] = chunk.texts
+    pairs = chunk.table["text_pair"].to_pylist() if chunk.has("text_pair") else None
+    first = 0 if pairs is None else max_length // 2  # where both do not fit, so much is for the first of two texts
+    room = max_length - tokenizer.num_special_tokens_to_add(pair=pairs is not None)
+    if room - first < 1:
+        raise UsageError(
+            f"training.max_length={max_length}: special tokens leave no room for the text; give a larger one"
+        )
+    if pairs is not None:
+        texts = _shortened(texts, pairs, tokenizer, first, room)
+    encoded = tokenizer(
+        texts,
+        pairs,
+        truncation=True if pairs is None else "only_second",
+        max_length=max_length,
+        stride=min(max_length // OVERLAP // (1 if pairs is None else 2), room - first - 1) * overlap,
+        return_overflowing_tokens=True,
+        return_offsets_mapping=True,
+        verbose=False,
+    )
+    windows: list[list[Window]] = [[] for _ in range(len(chunk))]
+    kinds = encoded.get("token_type_ids")
+    for at, (record, ids) in enumerate(zip(encoded["overflow_to_sample_mapping"], encoded["input_ids"], strict=True)):
+        part = np.array([NOTHING if one is None else one for one in encoded.sequence_ids(at)], dtype=np.int64)
+        offsets = np.array(encoded["offset_mapping"][at], dtype=np.int64).reshape(-1, 2)
+        windows[record].append(Window(ids, None if kinds is None else kinds[at], offsets, part))
+    return windows
+
+
+def _shortened(texts: list[str], beside: list[str], tokenizer: Any, share: int, room: int) -> list[str]:
+    """The first texts of pairs, each cut to the room that the second leaves, but never to fewer tokens than `share`."""
+
+    def pieces(some: list[str]) -> list[list[tuple[int, int]]]:
+        if not some:
+            return []
+        encoded = tokenizer(some, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+        return list(encoded["offset_mapping"])
+
+    shortened = list(texts)
+    rows = [row for row, bounds in enumerate(pieces(texts)) if len(bounds) > share]
+    limits = [max(share, room - len(bounds)) for bounds in pieces([beside[row] for row in rows])]
+    for row, limit in zip(rows, limits, strict=True):
+        while len(bounds := pieces([shortened[row]])[0]) > limit:  # what is left may come in other pieces than before
+            shortened[row] = shortened[row][: min(bounds[limit - 1][1], len(shortened[row]) - 1)]
+    return shortened

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
@@ -32,10 +32,9 @@ from tunesmith.evaluation.evidence import Evidence, shown
 from tunesmith.evaluation.intervals import Score, bootstrap
 from tunesmith.evaluation.metrics import Metrics, Statistics, label_scores
 from tunesmith.tasks.base import Answered, FoundSpan, Head, LabelSpace, Prediction, Task
-from tunesmith.tasks.encoding import Features, Length
+from tunesmith.tasks.encoding import NOTHING, EncodedTexts, Truncation, Window, encode_windows
 from tunesmith.tasks.losses import IGNORED, CrossEntropy, Loss
 from tunesmith.tasks.viterbi import best_paths
-from tunesmith.tasks.windows import NOTHING, Columns, Window, encode_windows
 
 Outputs = list[tuple[FoundSpan, ...]]
 
@@ -92,29 +91,35 @@ class NamedEntities(Task):
         records: Records,
         tokenizer: Any,
         space: LabelSpace,
-        length: Length,
+        truncation: Truncation,
         file: Path,
         labelled: bool,
         progress: Callable[[int], None] | None = None,
-    ) -> Features:
+    ) -> EncodedTexts:
         gold = self.targets(records, space) if labelled else None
         types = {name: i for i, name in enumerate(_types(space))} if labelled else None
         return encode_windows(
-            records, tokenizer, length.max_tokens, file, partial(_describe, types, space.coarse_words), gold, progress
+            records,
+            tokenizer,
+            truncation.max_tokens,
+            file,
+            partial(_describe, types, space.coarse_words),
+            gold,
+            progress,
         )
 
     def loss(self, label_smoothing: float, class_weights: torch.Tensor | None) -> Loss:
         return CrossEntropy(label_smoothing)
 
-    def outputs(self, logits: np.ndarray, features: Features, space: LabelSpace) -> Outputs:
+    def outputs(self, logits: np.ndarray, features: EncodedTexts, space: LabelSpace) -> Outputs:
         starts, ends, scores, bounds = _words(logits, features)
         log_probabilities = log_softmax(scores.astype(np.float64), axis=1)
         pieces = [log_probabilities[a:b] for a, b in pairwise(bounds)]
         paths = best_paths(pieces, *_grammar(space))
-        assert features.source is not None
+        assert features.records is not None
         return [
             _entities(text, starts[a : a + len(path)], ends[a : a + len(path)], piece, path, space)
-            for text, a, piece, path in zip(features.source.texts, bounds, pieces, paths, strict=False)
+            for text, a, piece, path in zip(features.records.texts, bounds, pieces, paths, strict=False)
         ]
 
     def decode(self, outputs: Outputs, space: LabelSpace) -> list[Prediction]:
@@ -207,13 +212,14 @@ def _grammar(space: LabelSpace) -> tuple[np.ndarray, np.ndarray]:
     return allowed, ~inside
 
 
-def _describe(types: dict[str, int] | None, coarse: bool, record: TextRecord) -> Callable[[Window], Columns]:
+def _describe(
+    types: dict[str, int] | None, coarse: bool, record: TextRecord, windows: list[Window]
+) -> Iterator[dict[str, np.ndarray]]:
     starts, ends = word_bounds(record.text, coarse)
     spans: Sequence[Any] = (record.label or ()) if types is not None else ()
     span_starts, span_ends = (np.array([span[i] for span in spans], dtype=np.int64) for i in (0, 1))
     kinds = np.array([types[span.label] for span in spans] if types else [], dtype=np.int64)
-
-    def described(window: Window) -> Columns:
+    for window in windows:
         at, units = _units(window, starts, ends)
         columns = {"starts": np.full(len(window.input_ids), NOTHING, dtype=np.int32)}
         columns["ends"] = columns["starts"].copy()
@@ -222,9 +228,7 @@ def _describe(types: dict[str, int] | None, coarse: bool, record: TextRecord) ->
             labels = np.full(len(window.input_ids), IGNORED, dtype=np.int32)
             labels[at] = _tags(*units, span_starts, span_ends, kinds)
             columns["labels"] = labels
-        return columns
-
-    return described
+        yield columns
 
 
 def _units(window: Window, starts: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
@@ -256,16 +260,16 @@ def _tags(
     return np.where(inside, 1 + 2 * kinds[span] + (starts > span_starts[span]), 0)
 
 
-def _words(logits: np.ndarray, features: Features) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def _words(logits: np.ndarray, features: EncodedTexts) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Start, end and logits of every word, in the order of the texts, and the first word of each text.
 
     Returns:
         (words,), (words,), (words, tags) and (texts + 1,), the last one the number of words.
     """
-    assert features.of is not None and features.source is not None
+    assert features.record_of is not None and features.records is not None
     starts, ends = features.flat("starts"), features.flat("ends")
     lengths = features.lengths.astype(np.int64)
-    text = np.repeat(features.of, lengths)
+    text = np.repeat(features.record_of, lengths)
     position = np.arange(len(starts)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
     context = np.minimum(position, np.repeat(lengths, lengths) - 1 - position)
     words = np.flatnonzero(starts != NOTHING)
@@ -273,7 +277,7 @@ def _words(logits: np.ndarray, features: Features) -> tuple[np.ndarray, np.ndarr
     new = np.ones(len(order), dtype=bool)
     new[1:] = (text[order[1:]] != text[order[:-1]]) | (starts[order[1:]] != starts[order[:-1]])
     kept = order[new]
-    bounds = np.searchsorted(text[kept], np.arange(len(features.source) + 1))
+    bounds = np.searchsorted(text[kept], np.arange(len(features.records) + 1))
     return starts[kept], ends[kept], logits[kept], bounds
 
 

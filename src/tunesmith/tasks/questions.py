@@ -10,7 +10,7 @@ speaks least for it; it is given where it beats the best answer by more than a t
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
@@ -31,9 +31,8 @@ from tunesmith.evaluation.evidence import shown
 from tunesmith.evaluation.intervals import Score
 from tunesmith.evaluation.metrics import Metrics, Statistics
 from tunesmith.tasks.base import Answered, FoundAnswer, Head, LabelSpace, Prediction, Task
-from tunesmith.tasks.encoding import Features, Length
+from tunesmith.tasks.encoding import NOTHING, EncodedTexts, Truncation, Window, encode_windows
 from tunesmith.tasks.losses import Loss, SpanCrossEntropy
-from tunesmith.tasks.windows import NOTHING, Columns, Window, encode_windows
 from tunesmith.text import row_list
 
 CANDIDATES = 20
@@ -119,14 +118,14 @@ class QuestionAnswering(Task):
         records: Records,
         tokenizer: Any,
         space: LabelSpace,
-        length: Length,
+        truncation: Truncation,
         file: Path,
         labelled: bool,
         progress: Callable[[int], None] | None = None,
-    ) -> Features:
+    ) -> EncodedTexts:
         gold = self.targets(records, space) if labelled else None
         features = encode_windows(
-            records, tokenizer, length.max_tokens, file, partial(_describe, labelled), gold, progress
+            records, tokenizer, truncation.max_tokens, file, partial(_describe, labelled), gold, progress
         )
         if not labelled:
             return features
@@ -141,19 +140,19 @@ class QuestionAnswering(Task):
         # Padding takes no part in the softmax over positions.
         return logits.masked_fill(attention_mask.unsqueeze(-1) == 0, torch.finfo(logits.dtype).min)
 
-    def outputs(self, logits: np.ndarray, features: Features, space: LabelSpace) -> Outputs:
-        assert features.of is not None and features.source is not None
+    def outputs(self, logits: np.ndarray, features: EncodedTexts, space: LabelSpace) -> Outputs:
+        assert features.record_of is not None and features.records is not None
         starts, ends = features.flat("starts"), features.flat("ends")
         edges = np.concatenate([[0], np.cumsum(features.lengths, dtype=np.int64)])
-        found: list[dict[tuple[int, int], float]] = [{} for _ in range(len(features.source))]
+        found: list[dict[tuple[int, int], float]] = [{} for _ in range(len(features.records))]
         nothing = np.full(len(found), np.inf)
-        for window, of in enumerate(features.of.tolist()):
+        for window, of in enumerate(features.record_of.tolist()):
             part = slice(edges[window], edges[window + 1])
             scores = logits[part].astype(np.float64)
             nothing[of] = min(nothing[of], scores[0].sum())
             for start, end, score in _pairs(scores, starts[part], ends[part]):
                 found[of][start, end] = max(score, found[of].get((start, end), -np.inf))
-        contexts = features.source.table["text_pair"].to_pylist()
+        contexts = features.records.table["text_pair"].to_pylist()
         return [
             Candidates(_best(context, candidates), float(no_answer))
             for context, candidates, no_answer in zip(contexts, found, nothing, strict=True)
@@ -229,10 +228,9 @@ def _answers(label: Any) -> tuple[Answer, ...]:
     return tuple(label or ())
 
 
-def _describe(labelled: bool, record: TextRecord) -> Callable[[Window], Columns]:
+def _describe(labelled: bool, record: TextRecord, windows: list[Window]) -> Iterator[dict[str, np.ndarray]]:
     first = next(iter(_answers(record.label)), None) if labelled else None
-
-    def described(window: Window) -> Columns:
+    for window in windows:
         start, stop = window.offsets.T
         counts = (window.part == 1) & (stop > start)
         columns = {
@@ -241,9 +239,7 @@ def _describe(labelled: bool, record: TextRecord) -> Callable[[Window], Columns]
         }
         if labelled:
             columns["positions"] = np.array(_positions(columns["starts"], columns["ends"], first), dtype=np.int32)
-        return columns
-
-    return described
+        yield columns
 
 
 def _positions(starts: np.ndarray, ends: np.ndarray, answer: Answer | None) -> tuple[int, int]:

@@ -19,7 +19,7 @@ from tunesmith.models.heads import PooledClassifier, final_linear, has_inner_hea
 from tunesmith.models.loading import Source, find_source, load_classifier, load_config, load_tokenizer, token_limit
 from tunesmith.registry import did_you_mean, lookup
 from tunesmith.tasks.base import LabelSpace, Task
-from tunesmith.tasks.encoding import Features, Length, choose_max_length
+from tunesmith.tasks.encoding import EncodedTexts, Truncation, choose_max_length
 from tunesmith.training.fit import Assignment, Fit, fit, resolve_training
 from tunesmith.training.precision import Precision
 from tunesmith.training.stepping import Workplace
@@ -35,7 +35,7 @@ class StartingPoint:
     Attributes:
         space: the label space of the train split.
         pooling: ``head``, ``first`` or ``mean``.
-        length: how much of a text is read.
+        truncation: how much of a text is read.
         pairs: the examples are pairs of texts.
         rows: number of training records, before others are made from them.
     """
@@ -46,7 +46,7 @@ class StartingPoint:
     tokenizer: Any
     space: LabelSpace
     pooling: str
-    length: Length
+    truncation: Truncation
     pairs: bool
     precision: Precision
     rows: int
@@ -76,11 +76,11 @@ class StartingPoint:
         tokenizer = load_tokenizer(source)
         limit = token_limit(load_config(source), tokenizer)
         max_tokens = choose_max_length(train, tokenizer, limit, config.training.max_length)
-        length = Length(max_tokens, config.training.long)
+        truncation = Truncation(max_tokens, config.training.long)
         space = task.labels(train)
         pairs = train.has("text_pair")
         pooling: str = config.model.pooling if task.head == "sequence" else "head"
-        point = cls(config, source, task, tokenizer, space, pooling, length, pairs, precision, len(train))
+        point = cls(config, source, task, tokenizer, space, pooling, truncation, pairs, precision, len(train))
         model = point.model()
         if final_linear(model).bias is None:  # an offset could not be written back into the layer
             space = dataclasses.replace(space, mean=0.0)
@@ -136,7 +136,9 @@ def choose_methods(config: Config, point: StartingPoint, rows: int) -> Iterator[
         yield lookup(METHODS, "methods", name)(config.method)
 
 
-def try_method(method: Method, features: Mapping[str, Features], point: StartingPoint, place: Workplace) -> Candidate:
+def try_method(
+    method: Method, features: Mapping[str, EncodedTexts], point: StartingPoint, place: Workplace
+) -> Candidate:
     """Fit a fresh copy of the starting point by `method` on the ``train`` features, watched on ``valid``."""
     model, pooling = point.model(), point.pooling
     if (
@@ -150,9 +152,11 @@ def try_method(method: Method, features: Mapping[str, Features], point: Starting
         pooling, model = "mean", point.model("mean")
     rows = len(features["train"])
     settings = resolve_training(point.config.training, method, model, rows, point.task.primary_metric)
-    settings = settings.model_copy(update={"max_length": point.length.max_tokens, "precision": point.precision.state})
+    settings = settings.model_copy(
+        update={"max_length": point.truncation.max_tokens, "precision": point.precision.state}
+    )
     train, valid, engine = features["train"], features["valid"], point.config.engine
-    originals = point.rows if train.of is None else int(np.searchsorted(train.of, point.rows))
+    originals = point.rows if train.record_of is None else int(np.searchsorted(train.record_of, point.rows))
     job = Assignment(method, point.task, point.space, train, valid, settings, engine, place, originals)
     result = fit(model, job)
     best = result.best

@@ -22,12 +22,12 @@ from tunesmith.errors import ModelError, UsageError
 from tunesmith.methods.base import Method, parameter_summary
 from tunesmith.models.heads import final_linear, quiet_library
 from tunesmith.tasks.base import LabelSpace, Task
-from tunesmith.tasks.encoding import Features
+from tunesmith.tasks.batching import PaddingCollator
+from tunesmith.tasks.encoding import EncodedTexts
 from tunesmith.training.arguments import TrainingArguments
 from tunesmith.training.callbacks import ProgressCallback
 from tunesmith.training.inference import pooled_vectors, predict_outputs, tokens_in_order
 from tunesmith.training.plan import Plan
-from tunesmith.training.sampling import PaddingCollator
 from tunesmith.training.stepping import Workplace, planned_steps, resume_from, step_arguments
 from tunesmith.training.trainer import Trainer
 
@@ -72,8 +72,8 @@ class Assignment:
     method: Method
     task: Task
     space: LabelSpace
-    train: Features
-    valid: Features
+    train: EncodedTexts
+    valid: EncodedTexts
     settings: TrainingSettings
     engine: EngineSettings
     place: Workplace
@@ -152,14 +152,14 @@ def _solve(model: nn.Module, job: Assignment, engine: Engine) -> tuple[dict[str,
     return best, dict(details), int(train.lengths.sum())
 
 
-def _one_window_first(train: Features, originals: int | None) -> tuple[np.ndarray | slice, int | None]:
+def _one_window_first(train: EncodedTexts, originals: int | None) -> tuple[np.ndarray | slice, int | None]:
     """An order of the rows, and how many of its first ones may choose the regularisation: a window of each text.
 
     The others resemble the windows of their text that would be held out.
     """
-    if train.of is None:
+    if train.record_of is None:
         return slice(None), originals  # no copy of the vectors
-    first = np.unique(train.of[:originals], return_index=True)[1]
+    first = np.unique(train.record_of[:originals], return_index=True)[1]
     return np.concatenate([first, np.setdiff1d(np.arange(len(train)), first)]), len(first)
 
 

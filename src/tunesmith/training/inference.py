@@ -14,15 +14,15 @@ from tunesmith.engine.vectors import VectorCache
 from tunesmith.errors import ModelError
 from tunesmith.models.heads import final_linear
 from tunesmith.tasks.base import LabelSpace, Task
-from tunesmith.tasks.encoding import Features
-from tunesmith.training.sampling import PaddingCollator, batches_by_tokens
+from tunesmith.tasks.batching import PaddingCollator, batches_by_tokens
+from tunesmith.tasks.encoding import EncodedTexts
 
 TOKENS_PER_BATCH = 4_096
 ROWS_PER_BATCH = 256
 
 
 def predict_outputs(
-    model: nn.Module, features: Features, tokenizer: Any, task: Task, space: LabelSpace, precision: str = "float32"
+    model: nn.Module, features: EncodedTexts, tokenizer: Any, task: Task, space: LabelSpace, precision: str = "float32"
 ) -> Any:
     """What a model says of the records of `features`; arguments and errors as `predict_logits`."""
     logits = predict_logits(model, features, tokenizer, task, precision)
@@ -30,7 +30,7 @@ def predict_outputs(
 
 
 def predict_logits(
-    model: nn.Module, features: Features, tokenizer: Any, task: Task, precision: str = "float32"
+    model: nn.Module, features: EncodedTexts, tokenizer: Any, task: Task, precision: str = "float32"
 ) -> np.ndarray:
     """Logits float32: (n, labels) in the order of `features`; of heads on tokens see `Task.outputs`.
 
@@ -66,7 +66,7 @@ def tokens_in_order(padded: np.ndarray, lengths: np.ndarray, rows: np.ndarray) -
 
 def pooled_vectors(
     model: nn.Module,
-    features: Features,
+    features: EncodedTexts,
     collate: PaddingCollator,
     precision: str = "float32",
     progress: Callable[[int], None] | None = None,
@@ -110,7 +110,7 @@ def pooled_vectors(
 
 def _run(
     model: nn.Module,
-    features: Features,
+    features: EncodedTexts,
     collate: PaddingCollator,
     compute: Callable[[dict[str, torch.Tensor]], torch.Tensor],
     precision: str,

@@ -22,12 +22,12 @@ from tunesmith.evaluation.metrics import PERPLEXITY
 from tunesmith.methods.base import optimizer_groups, parameter_summary, train_only
 from tunesmith.models.heads import head_parameter_names
 from tunesmith.models.masked import PREDICTED, head_at_predicted
+from tunesmith.tasks.batching import PaddingCollator
 from tunesmith.tasks.losses import IGNORED, MaskedCrossEntropy
 from tunesmith.tasks.masked_words import Blocks
 from tunesmith.training.arguments import TrainingArguments
 from tunesmith.training.callbacks import ProgressCallback
 from tunesmith.training.plan import Plan
-from tunesmith.training.sampling import PaddingCollator
 from tunesmith.training.stepping import Workplace, planned_steps, resume_from, step_arguments
 from tunesmith.training.trainer import Trainer
 

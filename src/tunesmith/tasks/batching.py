@@ -1,0 +1,71 @@
+"""Encoded texts as batches: padded tensors, and rows of similar length together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from tunesmith.tasks.base import Head
+from tunesmith.tasks.losses import IGNORED
+
+
+@dataclass(frozen=True)
+class PaddingCollator:
+    """Pads encoded texts to the longest of the batch.
+
+    Attributes:
+        pad_token_id: fills ``input_ids``.
+        padding_side: ``"right"`` or ``"left"``.
+        token_labels: ``labels`` have one value a token.
+    """
+
+    pad_token_id: int
+    padding_side: str = "right"
+    token_labels: bool = False
+
+    @classmethod
+    def of(cls, tokenizer: Any, head: Head = "sequence") -> PaddingCollator:
+        """For a tokenizer and what is learned; outputs for tokens are easiest found where padding is on the right."""
+        side = str(tokenizer.padding_side) if head == "sequence" else "right"
+        return cls(int(tokenizer.pad_token_id), side, head == "token")
+
+    def __call__(self, items: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
+        """``input_ids`` (n, longest) int64, ``attention_mask`` alike, ``token_type_ids`` and ``labels`` if given."""
+        rows = [np.asarray(item["input_ids"]) for item in items]
+        batch = {"input_ids": self._pad(rows, self.pad_token_id)}
+        batch["attention_mask"] = self._pad([np.ones(len(row), dtype=np.int64) for row in rows], 0)
+        if "token_type_ids" in items[0]:
+            batch["token_type_ids"] = self._pad([np.asarray(item["token_type_ids"]) for item in items], 0)
+        if "labels" in items[0] and self.token_labels:
+            batch["labels"] = self._pad([np.asarray(item["labels"]) for item in items], IGNORED)
+        elif "labels" in items[0]:
+            batch["labels"] = torch.from_numpy(np.stack([np.asarray(item["labels"]) for item in items]))
+        return batch
+
+    def _pad(self, rows: Sequence[np.ndarray], value: int) -> torch.Tensor:
+        padded = np.full((len(rows), max(1, *(len(row) for row in rows)) if rows else 1), value, dtype=np.int64)
+        for out, row in zip(padded, rows, strict=True):
+            if len(row) and self.padding_side == "left":
+                out[-len(row) :] = row
+            else:
+                out[: len(row)] = row
+        return torch.from_numpy(padded)
+
+
+def batches_by_tokens(lengths: np.ndarray, max_tokens: int, max_rows: int) -> list[np.ndarray]:
+    """Cut rows, sorted by length, into batches of at most `max_tokens` padded tokens; longest first.
+
+    The longest come first so that a batch that does not fit into memory fails at once.
+    """
+    order = np.argsort(-lengths, kind="stable")
+    batches, start = [], 0
+    while start < len(order):
+        longest = max(1, int(lengths[order[start]]))
+        size = min(max_rows, max(1, max_tokens // longest))
+        batches.append(order[start : start + size])
+        start += size
+    return batches
