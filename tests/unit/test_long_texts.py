@@ -127,7 +127,7 @@ def test_what_cannot_be_is_refused(tmp_path: Path, tiny_model_folder: Callable[[
     options = {"model": str(tiny_model_folder("bert")), "out": str(tmp_path / "run"), "progress": Progress(quiet=True)}
     with pytest.raises(UsageError, match="--long keep-ends: not defined for pairs of texts"):
         tunesmith.train(data, long="keep-ends", **options)
-    with pytest.raises(UsageError, match=r"--long .*keep-start"):
+    with pytest.raises(UsageError, match=r"training.long: .*keep-start"):
         tunesmith.train(data, long="middle", **options)
 
 
