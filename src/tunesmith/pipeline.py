@@ -228,7 +228,7 @@ def _cheap_models(
     task, space, seed = point.task, point.answer_space, config.training.seed
     rows = []
     for answer in task.baselines(splits["train"], splits["test"], space, seed):
-        metrics = task.score(answer.outputs, scored.targets, space, config.evaluation.resamples, seed)
+        metrics = task.score(answer.answers, scored.targets, space, config.evaluation.resamples, seed)
         rows.append(Baseline(name=answer.name, metrics=metrics, seconds=answer.seconds))
     return rows
 

@@ -20,8 +20,9 @@ from tunesmith.models.heads import save_model
 from tunesmith.models.loading import Source, load_trained
 from tunesmith.registry import lookup
 from tunesmith.tasks import TASKS
-from tunesmith.tasks.base import LabelSpace, Prediction, Task
+from tunesmith.tasks.base import LabelSpace, Task
 from tunesmith.tasks.encoding import Truncation
+from tunesmith.tasks.predictions import Prediction
 from tunesmith.training.inference import predict_outputs
 from tunesmith.training.precision import choose_precision
 

@@ -9,9 +9,10 @@ import pyarrow as pa
 
 from tunesmith.data.records import Records
 from tunesmith.evaluation.evidence import SHOWN_CHARACTERS, Evidence
-from tunesmith.tasks.base import FoundSpan, LabelSpace, Task
+from tunesmith.tasks.base import LabelSpace, Task
 from tunesmith.tasks.classification import Classification, MultiLabel, Regression
 from tunesmith.tasks.entities import NamedEntities
+from tunesmith.tasks.predictions import FoundSpan
 from tunesmith.tasks.questions import Candidates, QuestionAnswering
 
 

@@ -27,9 +27,10 @@ from tunesmith.evaluation.metrics import label_scores
 from tunesmith.predictor import Predictor
 from tunesmith.registry import lookup
 from tunesmith.tasks import TASKS
-from tunesmith.tasks.base import FoundSpan, LabelSpace
+from tunesmith.tasks.base import LabelSpace
 from tunesmith.tasks.encoding import Truncation
 from tunesmith.tasks.entities import Gold, NamedEntities
+from tunesmith.tasks.predictions import FoundSpan
 from tunesmith.tasks.questions import Candidates, QuestionAnswering
 from tunesmith.tasks.questions import Gold as AnswerGold
 from tunesmith.tasks.viterbi import best_paths

@@ -24,16 +24,17 @@ RIDGE_STRENGTH = 1.0
 
 @dataclass(frozen=True)
 class Baseline:
-    """What a baseline says of the test rows.
+    """What a cheap model says of the test rows.
 
     Attributes:
         name: short name for tables.
-        answers: float (n, C), the probability of each label; of targets that are numbers (n,), the values.
+        answers: of the functions here float (n, C), the probability of each label, or (n,), the values, of targets
+            that are numbers.
         seconds: fitting and predicting, wall time.
     """
 
     name: str
-    answers: NDArray[np.floating]
+    answers: Any
     seconds: float
 
 

@@ -52,7 +52,7 @@ def begin(
             name=name,
             rows=len(part),
             sha256=fingerprint(part),
-            label_counts=label_codes(part).counts if task.counts_labels else {},
+            label_counts=label_codes(part).counts if task.shape.counted else {},
         )
         for name, part in splits.items()
     ]

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
 
-from tunesmith.data.records import Label, Records, TextRecord
+from tunesmith.data.records import Records, TextRecord
+from tunesmith.data.shapes import RecordShape
+from tunesmith.evaluation.baselines import Baseline
 from tunesmith.evaluation.evidence import Evidence, Mistake, shown, worst
 from tunesmith.evaluation.intervals import Score, bootstrap, paired_bootstrap, paired_test
 from tunesmith.evaluation.metrics import Metrics, Statistics, unweighted
 from tunesmith.tasks.encoding import EncodedTexts, Truncation
 from tunesmith.tasks.losses import Loss
+from tunesmith.tasks.predictions import Prediction
 
 Head = Literal["sequence", "token", "question"]
 """What stands on the backbone: one output a text, one a token, or a beginning and an end."""
@@ -58,109 +62,72 @@ class LabelSpace:
         )
 
 
-@dataclass(frozen=True)
-class FoundSpan:
-    """A named entity: characters from `start` up to `end` of the text, and how probable its tags are."""
-
-    start: int
-    end: int
-    label: str
-    text: str
-    score: float
-
-
-@dataclass(frozen=True)
-class FoundAnswer:
-    """An answer: characters from `start` up to `end` of the context, and its share among the candidates."""
-
-    start: int
-    end: int
-    text: str
-    score: float
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """One answer in the user's units.
-
-    Attributes:
-        label: the label; a tuple of labels (possibly empty) for multi-label; the value as text for regression; the
-            spans without scores for entities; the answer's text, empty for none, for questions.
-        score: probability of the label (of the least certain one of several), or the value.
-        scores: probability of every label; for regression the value under its name; empty for spans and answers.
-        spans: the entities; None for other tasks.
-        answer: the answer; None where there is none, and for other tasks.
-        answers: the best candidates, best first; None for other tasks.
-        no_answer: share of "no answer"; None for other tasks, and for models that know no such questions.
-    """
-
-    label: Label
-    score: float
-    scores: dict[str, float]
-    spans: tuple[FoundSpan, ...] | None = None
-    answer: FoundAnswer | None = None
-    answers: tuple[FoundAnswer, ...] | None = None
-    no_answer: float | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """What a user reads of it, as plain values."""
-        if self.spans is not None:
-            return {"spans": [asdict(span) for span in self.spans]}
-        if self.answers is not None:
-            answers = [asdict(answer) for answer in self.answers]
-            where = (
-                {"start": self.answer.start, "end": self.answer.end} if self.answer else {"start": None, "end": None}
-            )
-            nothing = {} if self.no_answer is None else {"no_answer": self.no_answer}
-            return {"answer": self.label, **where, "score": self.score, **nothing, "answers": answers}
-        label = list(self.label) if isinstance(self.label, tuple) else self.label
-        return {"label": label, "score": self.score, "scores": self.scores}
-
-
-@dataclass(frozen=True)
-class Answered:
-    """A baseline's answers.
-
-    Attributes:
-        name: for tables.
-        outputs: as `Task.outputs` gives them.
-        seconds: fitting and predicting, wall time.
-    """
-
-    name: str
-    outputs: Any
-    seconds: float
-
-
-class Task(Protocol):
-    """One kind of learning problem over texts; what has a body is the same for most.
+class Task(ABC):
+    """One kind of learning problem over texts; what has a body or a value here suits most.
 
     What a model says of the records is called `outputs`, and what they are scored against `targets`; their form is the
     task's own. Targets of single labels are int64 (n,), of multi-label float32 (n, labels), of regression float32 (n,).
     """
 
     name: ClassVar[str]
+    title: ClassVar[str]
+    """For people, after "a model for"."""
+    shape: ClassVar[RecordShape]
+    """What the rows of its data hold."""
     head: ClassVar[Head]
-    problem_type: ClassVar[str | None]
+    problem_type: ClassVar[str | None] = None
     """As transformers writes it into a model's configuration."""
     metrics: ClassVar[Metrics]
     """What `statistics` gives, in the order of tables."""
     primary_metric: ClassVar[str]
-    counts_labels: ClassVar[bool]
-    """Labels are names that can be counted, not numbers."""
 
+    pipeline_tag: ClassVar[str] = "text-classification"
+    """Of the Hugging Face Hub."""
+    resampled: ClassVar[str] = "rows"
+    """What intervals resample."""
+    kinds_noun: ClassVar[str] = "labels"
+    """What `kinds` are called."""
+    counted_noun: ClassVar[str] = "rows"
+    """What the kinds are counted in."""
+    apart_noun: ClassVar[str] = "label"
+    """What `score_labels` tells apart."""
+    example: ClassVar[str] = '"a text"'
+    """An input of `Predictor.predict`, as Python writes it."""
+    example_files: ClassVar[tuple[str, str]] = ("new-texts.csv", "new-labelled.csv")
+    """Names for a file of new texts, and for one with labels, as the task has them."""
+    limits: ClassVar[tuple[str, ...]] = ()
+    """What everybody should know who uses a model of this task."""
+    use: ClassVar[str] = ""
+    """How plain transformers uses a saved model, Markdown for the model card."""
+
+    def __new__(cls) -> Self:
+        wanted = ("name", "title", "shape", "head", "metrics", "primary_metric")
+        if missing := [attribute for attribute in wanted if not hasattr(cls, attribute)]:
+            raise TypeError(f"{cls.__qualname__}: a task has {', '.join(wanted)}; {', '.join(missing)} missing")
+        return super().__new__(cls)
+
+    @property
+    def on_tokens(self) -> bool:
+        """The model answers for each token of a text, not once for the whole."""
+        return self.head != "sequence"
+
+    @abstractmethod
     def labels(self, train: Records) -> LabelSpace:
         """The label space, from the train split."""
-        ...
 
+    def kinds(self, space: LabelSpace) -> tuple[str, ...]:
+        """What a model tells apart, for people; empty where its answers are no names."""
+        return space.names
+
+    @abstractmethod
     def targets(self, records: Records, space: LabelSpace) -> Any:
         """Targets in the order of the records.
 
         Raises:
             DataError: a label that the train split lacks, with its rows.
         """
-        ...
 
+    @abstractmethod
     def encode(
         self,
         records: Records,
@@ -174,12 +141,12 @@ class Task(Protocol):
         """Tokenise every record into `file`; one record may give several windows.
 
         Args:
-            length: how much of a text is read; tasks on tokens read all of it in windows.
+            truncation: how much of a text is read; tasks on tokens read all of it in windows.
             labelled: with what is learned and what it is scored against.
             progress: called with the number of records done since the last call.
         """
-        ...
 
+    @abstractmethod
     def loss(self, label_smoothing: float, class_weights: torch.Tensor | None) -> Loss:
         """The loss; a task without classes ignores both arguments.
 
@@ -187,41 +154,48 @@ class Task(Protocol):
             label_smoothing: share of the target spread over all labels.
             class_weights: what `class_weights` returns, as a tensor, or None.
         """
-        ...
+
+    def class_weights(self, targets: Any, space: LabelSpace) -> np.ndarray | None:
+        """Weights inversely proportional to the frequency of each label in the targets; None without classes."""
+        return None
 
     def model_logits(self, outputs: Any, attention_mask: torch.Tensor) -> torch.Tensor:
         """What the loss and `outputs` read, from what the model returns: (n, labels) or (n, length, labels)."""
         return outputs["logits"]  # type: ignore[no-any-return]
 
-    def outputs(self, logits: np.ndarray, features: EncodedTexts, space: LabelSpace) -> Any:
+    @abstractmethod
+    def outputs(self, logits: np.ndarray, encoded: EncodedTexts, space: LabelSpace) -> Any:
         """What the model says of each record.
 
         Args:
-            logits: float32, (n, labels) in the order of `features`; for heads on tokens (tokens, labels), the tokens
+            logits: float32, (n, labels) in the order of `encoded`; for heads on tokens (tokens, labels), the tokens
                 of all windows one after the other.
         """
-        ...
 
+    def tuned(self, space: LabelSpace, outputs: Any, targets: Any) -> LabelSpace:
+        """The space with what is chosen on validation rows once the model is fitted."""
+        return space
+
+    @abstractmethod
     def decode(self, outputs: Any, space: LabelSpace) -> list[Prediction]:
         """Predictions in the order of the records."""
-        ...
 
+    @abstractmethod
     def statistics(self, space: LabelSpace) -> Statistics:
         """The metrics of the task as a function of `arrays` and the weights of their rows."""
-        ...
 
+    @abstractmethod
     def arrays(self, outputs: Any, targets: Any, space: LabelSpace) -> tuple[np.ndarray, ...]:
         """What `statistics` reads, with a row for each record, or for records that are resampled together."""
-        ...
 
+    @abstractmethod
     def right(self, outputs: Any, targets: Any, space: LabelSpace) -> np.ndarray | None:
         """Whether each record is answered entirely right, bool (n,); None where answers are only near or far."""
-        ...
 
     def score(self, outputs: Any, targets: Any, space: LabelSpace, resamples: int, seed: int) -> dict[str, Score]:
         """Every metric of the task with its 95 % interval."""
-        found = bootstrap(self.statistics(space), self.arrays(outputs, targets, space), self.metrics, resamples, seed)
-        return _of_records(found, targets)
+        arrays = self.arrays(outputs, targets, space)
+        return _of_records(bootstrap(self.statistics(space), arrays, self.metrics, resamples, seed), targets)
 
     def score_labels(
         self, outputs: Any, targets: Any, space: LabelSpace, resamples: int, seed: int
@@ -274,17 +248,9 @@ class Task(Protocol):
         )
         return shown(record.text, record.text_pair), gold, said
 
-    def baselines(self, train: Records, test: Records, space: LabelSpace, seed: int) -> list[Answered]:
-        """What models that take seconds say of the test rows, the strongest first."""
-        ...
-
-    def class_weights(self, targets: Any, space: LabelSpace) -> np.ndarray | None:
-        """Weights inversely proportional to the frequency of each label in the targets; None without classes."""
-        return None
-
-    def tuned(self, space: LabelSpace, outputs: Any, targets: Any) -> LabelSpace:
-        """The space with what is chosen on validation rows once the model is fitted."""
-        return space
+    @abstractmethod
+    def baselines(self, train: Records, test: Records, space: LabelSpace, seed: int) -> list[Baseline]:
+        """What models that take seconds say of the test rows, as `outputs` gives it; the strongest first."""
 
 
 def _of_records(scores: dict[str, Score], targets: Any) -> dict[str, Score]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -14,8 +15,9 @@ from scipy.special import expit, logit, softmax
 from sklearn.metrics import confusion_matrix
 
 from tunesmith.data.records import Records
+from tunesmith.data.shapes import NUMBER, ONE_LABEL, SEVERAL_LABELS, RecordShape
 from tunesmith.errors import DataError
-from tunesmith.evaluation.baselines import majority_baseline, tfidf_baseline
+from tunesmith.evaluation.baselines import Baseline, majority_baseline, tfidf_baseline
 from tunesmith.evaluation.calibration import reliability_bins
 from tunesmith.evaluation.evidence import Evidence, Mistake, shown, worst
 from tunesmith.evaluation.metrics import (
@@ -30,9 +32,20 @@ from tunesmith.evaluation.metrics import (
     one_hot,
     regression_statistics,
 )
-from tunesmith.tasks.base import Answered, Head, LabelSpace, Prediction, Task
+from tunesmith.tasks.base import Head, LabelSpace, Task
 from tunesmith.tasks.encoding import EncodedTexts, Truncation, encode, encode_windows
 from tunesmith.tasks.losses import BinaryCrossEntropy, CrossEntropy, Loss, SquaredError
+from tunesmith.tasks.predictions import Prediction
+
+PIPELINE = """With transformers:
+
+```python
+from transformers import pipeline
+
+classify = pipeline("text-classification", model="model"{})
+classify(["a text"])
+```
+"""
 
 
 class TextTask(Task):
@@ -56,9 +69,9 @@ class TextTask(Task):
         features = encode_windows(records, tokenizer, truncation.max_tokens, file, None, targets, progress)
         return features if targets is None else replace(features, targets=targets[features.record_of])
 
+    @abstractmethod
     def logits_of(self, answers: np.ndarray) -> np.ndarray:
         """Logits that stand for a baseline's answer: the inverse of what turns logits into probabilities."""
-        raise NotImplementedError
 
     def outputs(self, logits: np.ndarray, features: EncodedTexts, space: LabelSpace) -> np.ndarray:
         """The logits; of a text in several windows their mean."""
@@ -68,13 +81,13 @@ class TextTask(Task):
         np.add.at(total, features.record_of, logits)
         return np.asarray(total / np.bincount(features.record_of)[:, None], dtype=np.float32)
 
-    def baselines(self, train: Records, test: Records, space: LabelSpace, seed: int) -> list[Answered]:
+    def baselines(self, train: Records, test: Records, space: LabelSpace, seed: int) -> list[Baseline]:
         targets = self.targets(train, space)
         answers = (
             tfidf_baseline(train.joined_texts, targets, test.joined_texts, seed),
             majority_baseline(targets, len(test)),
         )
-        return [Answered(answer.name, self.logits_of(answer.answers), answer.seconds) for answer in answers]
+        return [replace(answer, answers=self.logits_of(answer.answers)) for answer in answers]
 
     def right(self, outputs: np.ndarray, targets: np.ndarray, space: LabelSpace) -> np.ndarray | None:
         gold, predicted, *_ = self.arrays(outputs, targets, space)
@@ -85,10 +98,15 @@ class Classification(TextTask):
     """Exactly one label per text."""
 
     name: ClassVar[str] = "classification"
+    title: ClassVar[str] = "text classification"
+    shape: ClassVar[RecordShape] = ONE_LABEL
+    limits: ClassVar[tuple[str, ...]] = (
+        "It answers every text with one of its labels, also texts that fit none of them.",
+    )
+    use: ClassVar[str] = PIPELINE.format("")
     problem_type: ClassVar[str | None] = "single_label_classification"
     metrics: ClassVar[Metrics] = CLASSIFICATION_METRICS
     primary_metric: ClassVar[str] = "accuracy"
-    counts_labels: ClassVar[bool] = True
 
     def labels(self, train: Records) -> LabelSpace:
         return LabelSpace(_in_order({str(label) for label in train.labels}))
@@ -138,10 +156,12 @@ class MultiLabel(TextTask):
     """Any number of labels per text; a label is predicted when its probability is at least one half."""
 
     name: ClassVar[str] = "multilabel"
+    title: ClassVar[str] = "multi-label text classification"
+    shape: ClassVar[RecordShape] = SEVERAL_LABELS
+    use: ClassVar[str] = PIPELINE.format(', function_to_apply="sigmoid", top_k=None')
     problem_type: ClassVar[str | None] = "multi_label_classification"
     metrics: ClassVar[Metrics] = MULTILABEL_METRICS
     primary_metric: ClassVar[str] = "micro_f1"
-    counts_labels: ClassVar[bool] = True
 
     def labels(self, train: Records) -> LabelSpace:
         return LabelSpace(_in_order({str(name) for labels in train.labels for name in labels or ()}))
@@ -190,14 +210,19 @@ class Regression(TextTask):
     """A number per text, trained on standardised targets."""
 
     name: ClassVar[str] = "regression"
+    title: ClassVar[str] = "text regression"
+    shape: ClassVar[RecordShape] = NUMBER
+    use: ClassVar[str] = PIPELINE.format(', function_to_apply="none"')
     problem_type: ClassVar[str | None] = "regression"
     metrics: ClassVar[Metrics] = REGRESSION_METRICS
     primary_metric: ClassVar[str] = "pearson"
-    counts_labels: ClassVar[bool] = False
 
     def labels(self, train: Records) -> LabelSpace:
         values = _numbers(train)
         return LabelSpace(("value",), float(values.mean()), float(values.std()) or 1.0)
+
+    def kinds(self, space: LabelSpace) -> tuple[str, ...]:
+        return ()
 
     def targets(self, records: Records, space: LabelSpace) -> np.ndarray:
         return ((_numbers(records) - space.mean) / space.scale).astype(np.float32)

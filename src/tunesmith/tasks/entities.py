@@ -25,15 +25,18 @@ from scipy.special import log_softmax
 from tunesmith.data.keys import group_numbers
 from tunesmith.data.layout.tags import tag_names
 from tunesmith.data.records import Records, Span, TextRecord
+from tunesmith.data.shapes import SPANS, RecordShape
 from tunesmith.data.words import whole_words, word_bounds
 from tunesmith.errors import DataError
+from tunesmith.evaluation.baselines import Baseline
 from tunesmith.evaluation.entity_scores import SPAN_METRICS, Counts, by_document, span_counts, span_statistics
 from tunesmith.evaluation.evidence import Evidence, shown
 from tunesmith.evaluation.intervals import Score, bootstrap
 from tunesmith.evaluation.metrics import Metrics, Statistics, label_scores
-from tunesmith.tasks.base import Answered, FoundSpan, Head, LabelSpace, Prediction, Task
+from tunesmith.tasks.base import Head, LabelSpace, Task
 from tunesmith.tasks.encoding import NOTHING, EncodedTexts, Truncation, Window, encode_windows
 from tunesmith.tasks.losses import IGNORED, CrossEntropy, Loss
+from tunesmith.tasks.predictions import FoundSpan, Prediction
 from tunesmith.tasks.viterbi import best_paths
 
 Outputs = list[tuple[FoundSpan, ...]]
@@ -59,11 +62,26 @@ class NamedEntities(Task):
     """Spans with types, learned as IOB2 tags of words."""
 
     name: ClassVar[str] = "ner"
+    title: ClassVar[str] = "named-entity recognition"
+    shape: ClassVar[RecordShape] = SPANS
     head: ClassVar[Head] = "token"
-    problem_type: ClassVar[str | None] = None
     metrics: ClassVar[Metrics] = SPAN_METRICS
     primary_metric: ClassVar[str] = "span_f1"
-    counts_labels: ClassVar[bool] = True
+    pipeline_tag: ClassVar[str] = "token-classification"
+    resampled: ClassVar[str] = "documents"
+    kinds_noun: ClassVar[str] = "types of entities"
+    counted_noun: ClassVar[str] = "entities"
+    apart_noun: ClassVar[str] = "type"
+    example_files: ClassVar[tuple[str, str]] = ("new-texts.csv", "new-labelled.jsonl")
+    use: ClassVar[str] = """With transformers, whose pipeline reads no more of a text than the model takes at once:
+
+```python
+from transformers import pipeline
+
+find = pipeline("token-classification", model="model", aggregation_strategy="first")
+find(["a text"])
+```
+"""
 
     def labels(self, train: Records) -> LabelSpace:
         types = sorted({span.label for spans in _spans(train) for span in spans})
@@ -71,8 +89,11 @@ class NamedEntities(Task):
             raise DataError(f"{train.path}: the training rows have no entity; check the annotation")
         return LabelSpace(tuple(tag_names(types)), coarse_words=not _cuts_coarse_words(train))
 
+    def kinds(self, space: LabelSpace) -> tuple[str, ...]:
+        return tuple(name[2:] for name in space.names[1::2])
+
     def targets(self, records: Records, space: LabelSpace) -> Gold:
-        known, unknown = set(_types(space)), dict[str, list[int]]()
+        known, unknown = set(self.kinds(space)), dict[str, list[int]]()
         gold = _spans(records)
         for row, spans in zip(records.table["row"].to_pylist(), gold, strict=True):
             for span in spans:
@@ -97,7 +118,7 @@ class NamedEntities(Task):
         progress: Callable[[int], None] | None = None,
     ) -> EncodedTexts:
         gold = self.targets(records, space) if labelled else None
-        types = {name: i for i, name in enumerate(_types(space))} if labelled else None
+        types = {name: i for i, name in enumerate(self.kinds(space))} if labelled else None
         return encode_windows(
             records,
             tokenizer,
@@ -137,17 +158,21 @@ class NamedEntities(Task):
         return span_statistics
 
     def arrays(self, outputs: Outputs, targets: Gold, space: LabelSpace) -> tuple[np.ndarray, ...]:
-        return by_document(_counts(outputs, targets, space), targets.document)
+        return by_document(self._counts(outputs, targets, space), targets.document)
+
+    def _counts(self, outputs: Outputs, targets: Gold, space: LabelSpace) -> Counts:
+        found = [[(span.start, span.end, span.label) for span in spans] for spans in outputs]
+        return span_counts(targets.spans, found, self.kinds(space))
 
     def right(self, outputs: Outputs, targets: Gold, space: LabelSpace) -> np.ndarray | None:
-        right, claimed, actual = _counts(outputs, targets, space)
+        right, claimed, actual = self._counts(outputs, targets, space)
         return np.asarray(((right == claimed) & (right == actual)).all(axis=1))
 
     def score_labels(
         self, outputs: Outputs, targets: Gold, space: LabelSpace, resamples: int, seed: int
     ) -> dict[str, dict[str, Score]]:
         counts, scores = self.arrays(outputs, targets, space), {}
-        for at, name in enumerate(_types(space)):
+        for at, name in enumerate(self.kinds(space)):
             one = [part[:, at] for part in counts]
             rows = (one[1] > 0) | (one[2] > 0)  # documents without the type say nothing about it
             if rows.any():
@@ -156,11 +181,11 @@ class NamedEntities(Task):
         return scores
 
     def evidence(self, records: Records, outputs: Outputs, targets: Gold, space: LabelSpace) -> Evidence:
-        right, claimed, actual = _counts(outputs, targets, space)
+        right, claimed, actual = self._counts(outputs, targets, space)
         met = np.flatnonzero((claimed + actual).any(axis=0))
         return replace(
             super().evidence(records, outputs, targets, space),
-            labels=[_types(space)[kind] for kind in met],
+            labels=[self.kinds(space)[kind] for kind in met],
             per_label=label_scores(right[:, met], claimed[:, met], actual[:, met]),
         )
 
@@ -174,7 +199,7 @@ class NamedEntities(Task):
         )
         return shown(record.text, None, min(missed + wrong).start), gold_text, found_text
 
-    def baselines(self, train: Records, test: Records, space: LabelSpace, seed: int) -> list[Answered]:
+    def baselines(self, train: Records, test: Records, space: LabelSpace, seed: int) -> list[Baseline]:
         """Names of the training texts found again, longest first, with their commonest type."""
         start = time.perf_counter()
         names: dict[str, Counter[str]] = {}
@@ -184,7 +209,7 @@ class NamedEntities(Task):
         types = {name: counts.most_common(1)[0][0] for name, counts in names.items()}
         longest = max((len(word_bounds(name, space.coarse_words)[0]) for name in types), default=1)
         found = [_looked_up(text, types, longest, space.coarse_words) for text in test.texts]
-        return [Answered("names of the training texts", found, time.perf_counter() - start)]
+        return [Baseline("names of the training texts", found, time.perf_counter() - start)]
 
 
 def _spans(records: Records) -> list[tuple[Span, ...]]:
@@ -198,10 +223,6 @@ def _cuts_coarse_words(records: Records) -> bool:
         if any(whole_words(*bounds, span.start, span.end) != (span.start, span.end) for span in spans):
             return True
     return False
-
-
-def _types(space: LabelSpace) -> list[str]:
-    return [name[2:] for name in space.names[1::2]]
 
 
 def _grammar(space: LabelSpace) -> tuple[np.ndarray, np.ndarray]:
@@ -310,8 +331,3 @@ def _looked_up(text: str, types: dict[str, str], longest: int, coarse: bool) -> 
                 break
         at += 1
     return tuple(found)
-
-
-def _counts(outputs: Outputs, targets: Gold, space: LabelSpace) -> Counts:
-    found = [[(span.start, span.end, span.label) for span in spans] for spans in outputs]
-    return span_counts(targets.spans, found, _types(space))

@@ -6,8 +6,8 @@ A loss answers two questions: the sum over some targets (micro-batch by micro-ba
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch.nn import functional
@@ -16,12 +16,12 @@ IGNORED = -100
 """Targets with this value are not learned, as in transformers' own heads."""
 
 
-class Loss(Protocol):
+class Loss(ABC):
     """A loss over logits and targets."""
 
+    @abstractmethod
     def total(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Sum over the targets (scalar float32)."""
-        ...
 
     def weight(self, targets: torch.Tensor) -> torch.Tensor:
         """What the sum over these targets is divided by (scalar float32); if not said otherwise, their number."""

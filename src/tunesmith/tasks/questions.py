@@ -24,15 +24,18 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 
 from tunesmith.data.keys import group_numbers
 from tunesmith.data.records import Answer, Records, TextRecord
+from tunesmith.data.shapes import ANSWERS, RecordShape
 from tunesmith.data.words import word_bounds
 from tunesmith.errors import DataError
 from tunesmith.evaluation.answer_scores import ANSWER_METRICS, answer_scores, answer_statistics, best_threshold
+from tunesmith.evaluation.baselines import Baseline
 from tunesmith.evaluation.evidence import shown
 from tunesmith.evaluation.intervals import Score
 from tunesmith.evaluation.metrics import Metrics, Statistics
-from tunesmith.tasks.base import Answered, FoundAnswer, Head, LabelSpace, Prediction, Task
+from tunesmith.tasks.base import Head, LabelSpace, Task
 from tunesmith.tasks.encoding import NOTHING, EncodedTexts, Truncation, Window, encode_windows
 from tunesmith.tasks.losses import Loss, SpanCrossEntropy
+from tunesmith.tasks.predictions import FoundAnswer, Prediction
 from tunesmith.text import row_list
 
 CANDIDATES = 20
@@ -94,15 +97,27 @@ class QuestionAnswering(Task):
     """Questions on contexts; the text is the question, the second text the context."""
 
     name: ClassVar[str] = "qa"
+    title: ClassVar[str] = "question answering"
+    shape: ClassVar[RecordShape] = ANSWERS
     head: ClassVar[Head] = "question"
-    problem_type: ClassVar[str | None] = None
     metrics: ClassVar[Metrics] = ANSWER_METRICS
     primary_metric: ClassVar[str] = "answer_f1"
-    counts_labels: ClassVar[bool] = False
+    pipeline_tag: ClassVar[str] = "question-answering"
+    resampled: ClassVar[str] = "documents"
+    apart_noun: ClassVar[str] = "questions"
+    example: ClassVar[str] = '("a question", "the text that answers it")'
+    example_files: ClassVar[tuple[str, str]] = ("new-questions.jsonl", "new-labelled.jsonl")
+    use: ClassVar[str] = (
+        'With transformers `AutoModelForQuestionAnswering.from_pretrained("model")` loads the model; windows, '
+        'candidates and the\nthreshold of "no answer" are Tunesmith\'s.\n'
+    )
 
     def labels(self, train: Records) -> LabelSpace:
         some_unanswered = not all(self.targets(train, LabelSpace(())).answers)
         return LabelSpace(("start", "end"), threshold=0.0 if some_unanswered else None)
+
+    def kinds(self, space: LabelSpace) -> tuple[str, ...]:
+        return ()
 
     def targets(self, records: Records, space: LabelSpace) -> Gold:
         labels = records.labels
@@ -193,7 +208,7 @@ class QuestionAnswering(Task):
         gold = " / ".join(dict.fromkeys(answer.text for answer in accepted))
         return shown(record.text, record.text_pair, 0, place), gold or "–", str(prediction.label) or "–"
 
-    def baselines(self, train: Records, test: Records, space: LabelSpace, seed: int) -> list[Answered]:
+    def baselines(self, train: Records, test: Records, space: LabelSpace, seed: int) -> list[Baseline]:
         """The sentence of the context that shares most with the question, by TF-IDF of the test contexts' words."""
         begin = time.perf_counter()
         contexts = test.table["text_pair"].to_pylist()
@@ -210,7 +225,7 @@ class QuestionAnswering(Task):
             ).toarray()
             start, text = pieces[int(likeness.argmax())]
             outputs.append(Candidates(((start, text, 1.0),) if text else (), 0.0))
-        return [Answered("nearest sentence", outputs, time.perf_counter() - begin)]
+        return [Baseline("nearest sentence", outputs, time.perf_counter() - begin)]
 
     def tuned(self, space: LabelSpace, outputs: Outputs, targets: Gold) -> LabelSpace:
         if space.threshold is None:
