@@ -18,6 +18,7 @@ from tunesmith.config.schema import Config
 from tunesmith.data.checks import Finding, check
 from tunesmith.data.layout.columns import load_splits
 from tunesmith.data.records import Records
+from tunesmith.data.shapes import SHAPES
 from tunesmith.data.splits import split
 from tunesmith.disk import path_sha256, write_json_lines
 from tunesmith.engine import Engine
@@ -57,7 +58,7 @@ def train(data: str, config: Config, progress: Progress) -> Run:
         context.enter_context(locked(folder))
         check_folder(folder, config.output.overwrite, config.output.resume, _inputs(data, config))
         require_tracker(config.training.tracker)
-        chosen_techniques(config, config.task.name)  # what the settings alone decide need not wait for the data
+        chosen_techniques(config, SHAPES.get(config.task.name))  # need not wait for the data
         torch.set_num_threads(config.training.threads or torch.get_num_threads())
         clock = Clock()
 
@@ -67,7 +68,7 @@ def train(data: str, config: Config, progress: Progress) -> Run:
             _say_warnings(findings, progress)
         task: Task = lookup(TASKS, "tasks", kind)()
         with clock.stage("model"):
-            augmenter = Augmenter.of(config, kind, splits["train"])
+            augmenter = Augmenter.of(config, task.shape, splits["train"])
             if config.output.resume:  # goes on with what was measured when it began
                 precision = Precision(**RunRecord.load(folder).engine["precision"].model_dump())
             else:

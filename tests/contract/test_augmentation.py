@@ -126,8 +126,8 @@ def test_what_does_not_suit_is_refused_before_anything_is_written(
     with pytest.raises(UsageError) as caught:
         tunesmith.train(tmp_path / "not-read.csv", augment="eta,synonym", **options)
     assert [problem.split(";")[0] for problem in caught.value.problems] == [
-        "--augment: unknown augmentation 'eta'",
-        "--augment synonym: needs synonyms",
+        "augmentation.names: unknown augmentation 'eta'",
+        "augmentation.names=synonym: needs synonyms",
     ]
     assert "did you mean 'eda'?" in caught.value.problems[0]
     with pytest.raises(UsageError, match="entity: replaces"):

@@ -20,6 +20,7 @@ from tunesmith.data.keys import mixed
 from tunesmith.data.layout.answers import ANSWERS
 from tunesmith.data.layout.spans import SPANS
 from tunesmith.data.records import Answer, Records
+from tunesmith.data.shapes import SHAPES
 from tunesmith.errors import DataError, UsageError
 
 
@@ -34,7 +35,7 @@ def settings(names: str, factor: float = 1.0, *sets: str, **options: Any) -> Con
 
 
 def augment(config: Config, kind: str, train: Records, test: Records | None = None) -> Augmented:
-    augmenter = Augmenter.of(config, kind, train)
+    augmenter = Augmenter.of(config, SHAPES[kind], train)
     assert augmenter is not None
     total, done = augmenter.total, list[int]()
     found = augmenter.rows({"train": train, "test": test or train}, done.append)
@@ -180,7 +181,7 @@ def test_no_new_row_equals_a_text_that_is_there() -> None:
     test = records(["blue red"], ["a"])
     found = augment(settings("swap", 5), "classification", train, test)
     assert len(found.new) == 0 and found.facts["dropped"] == 20 and found.records.texts == train.texts
-    advice = "choose other techniques, or a larger --augment-factor"
+    advice = "choose other techniques, or a larger augmentation.factor"
     assert found.note() == f"augmentation: no row could be added to 4; dropped: 20 rows equal to others; {advice}"
     found = augment(settings("swap", 5), "classification", train)
     assert found.new.texts == ["blue red"]  # once
@@ -222,17 +223,17 @@ def test_pairs_are_edited_on_both_sides() -> None:
 def test_everything_that_does_not_suit_is_said_at_once(tmp_path: Path) -> None:
     config = settings("typos,entity,eda", 1, f"augmentation.lexicon={tmp_path}/none.txt", method="full")
     with pytest.raises(UsageError) as caught:
-        Augmenter.of(config, "classification", records(["a"], ["b"]))
+        Augmenter.of(config, SHAPES["classification"], records(["a"], ["b"]))
     assert caught.value.problems == [
-        "--augment: unknown augmentation 'typos'; did you mean 'typo'?",
-        "--augment entity: replaces named entities, and classification has none",
+        "augmentation.names: unknown augmentation 'typos'; did you mean 'typo'?",
+        "augmentation.names=entity: replaces named entities, and classification has none",
         f"augmentation.lexicon: {tmp_path}/none.txt: no such file; check the path",
     ]
-    with pytest.raises(UsageError, match=r"--augment synonym: needs synonyms; add --set augmentation\.lexicon=FILE"):
-        Augmenter.of(settings("eda"), "classification", records(["a"], ["b"]))
+    with pytest.raises(UsageError, match=r"augmentation.names=synonym: needs synonyms; add augmentation\.lexicon=FILE"):
+        Augmenter.of(settings("eda"), SHAPES["classification"], records(["a"], ["b"]))
     with pytest.raises(UsageError, match=r"augmentation\.lexicon: .*cannot be read \(File name too long\)"):
-        Augmenter.of(settings("typo", 1, f"augmentation.lexicon={'x' * 300}"), "ner", records(["a"], ["b"]))
-    assert Augmenter.of(settings("none"), "ner", records(["a"], ["b"])) is None
+        Augmenter.of(settings("typo", 1, f"augmentation.lexicon={'x' * 300}"), SHAPES["ner"], records(["a"], ["b"]))
+    assert Augmenter.of(settings("none"), SHAPES["ner"], records(["a"], ["b"])) is None
 
 
 def test_shorthands_and_repetition() -> None:

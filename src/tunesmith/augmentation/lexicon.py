@@ -8,10 +8,10 @@ with ``#`` are comments. A WordNet folder has the files ``index.noun`` and ``dat
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 
@@ -29,12 +29,12 @@ _MARKER = re.compile(r"\((?:a|p|ip)\)$")  # where an adjective may stand
 _ENTRY = re.compile(rb"(\d{8}) \d\d [nvasr] ([0-9a-f]{2}) ")  # its own byte offset, ..., number of its words
 
 
-class Lexicon(Protocol):
+class Lexicon(ABC):
     """Something that knows words with the same meaning."""
 
+    @abstractmethod
     def synonyms(self, word: str) -> tuple[str, ...]:
         """Other words for `word`, in lower case where the source has them so; empty for an unknown word."""
-        ...
 
 
 def load_lexicon(path: str) -> Lexicon:
@@ -48,7 +48,7 @@ def load_lexicon(path: str) -> Lexicon:
 
 
 @dataclass(frozen=True)
-class Groups:
+class Groups(Lexicon):
     """Synonyms as a user wrote them down.
 
     Attributes:
@@ -87,7 +87,7 @@ class Groups:
 
 
 @dataclass(frozen=True)
-class WordNet:
+class WordNet(Lexicon):
     """A WordNet database on disk (Fellbaum 1998).
 
     Only base forms are looked up, so that what takes a word's place fits its sentence. Words without a meaning of their

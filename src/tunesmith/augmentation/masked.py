@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
 from scipy.special import softmax
 
 from tunesmith.augmentation.edits import Edit, Passage
-from tunesmith.augmentation.techniques import Materials, written_like
+from tunesmith.augmentation.techniques import Materials, Technique, written_like
 from tunesmith.config.schema import Config, SourceSettings
 from tunesmith.errors import ModelError
 from tunesmith.models.loading import Source, find_source, load_config, load_tokenizer, token_limit
@@ -39,32 +39,26 @@ def masked_source(config: Config) -> Source:
     return find_source(settings)
 
 
-class Masked:
+class Masked(Technique):
     """Words replaced by what the model reads in their place: whole words of letters, never the one that stood there."""
 
-    needs_entity: ClassVar[bool] = False
-
     def __init__(self, materials: Materials) -> None:
+        super().__init__(materials)
         source = masked_source(materials.config)
-        self.materials = materials
         self.tokenizer: Any = load_tokenizer(source)
         if self.tokenizer.mask_token_id is None:
             raise ModelError(
                 f"model {source.name}: its tokenizer has no mask token; name a masked-language model with "
-                "--set augmentation.masked_model=MODEL"
+                "augmentation.masked_model=MODEL"
             )
         self.limit = token_limit(load_config(source), self.tokenizer)
         model, fresh = load_masked(source, self.tokenizer, materials.config.training.seed)
         if fresh:
             raise ModelError(
                 f"model {source.name}: its checkpoint has no masked-language head; make one with "
-                f"`tunesmith adapt TEXTS --model {source.name} --out DIR`, then --set augmentation.masked_model=DIR"
+                f"`tunesmith adapt TEXTS --model {source.name} --out DIR`, then augmentation.masked_model=DIR"
             )
         self.model: Any = model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
-
-    @classmethod
-    def objection(cls, config: Config, kind: str) -> str | None:
-        return None
 
     def edits(self, passages: Sequence[Passage]) -> Iterator[list[Edit]]:
         wanted = [self._chosen(passage) for passage in passages]

@@ -19,6 +19,7 @@ from tunesmith.config.schema import AugmentationSettings, Config
 from tunesmith.data.files import local_path
 from tunesmith.data.keys import column_keys, label_codes, label_keys, mixed, text_keys
 from tunesmith.data.records import Answer, Label, Records, Span, TextRecord
+from tunesmith.data.shapes import RecordShape
 from tunesmith.data.table import take
 from tunesmith.errors import DataError, UsageError
 from tunesmith.registry import did_you_mean, lookup
@@ -29,8 +30,6 @@ CHUNK = 2_048
 """Rows made at once."""
 MAX_COPIES = 4
 """A row is copied at most so many times as often as the average row."""
-COUNTED = ("classification", "multilabel", "ner")
-"""Tasks whose labels are names, some of which may be rare."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,7 @@ class Augmented:
         lost = ", ".join(f"{counted(count, 'row')} {reason}" for reason, count in reasons.items() if count)
         dropped = f"; dropped: {lost}" if lost else ""
         if not rows:
-            advice = "choose other techniques, or a larger --augment-factor"
+            advice = "choose other techniques, or a larger augmentation.factor"
             return f"augmentation: no row could be added to {before:,}{dropped}; {advice}"
         made = ", ".join(f"{count:,} {name}" for name, count in self.facts["by_technique"].items())
         return f"augmentation: {counted(rows, 'row')} added to {before:,} ({made}){dropped}"
@@ -82,30 +81,27 @@ class Augmenter:
     """
 
     settings: AugmentationSettings
-    kind: str
+    shape: RecordShape
     seed: int
     train: Records
     techniques: dict[str, Technique]
 
     @classmethod
-    def of(cls, config: Config, kind: str, train: Records) -> Augmenter | None:
+    def of(cls, config: Config, shape: RecordShape, train: Records) -> Augmenter | None:
         """What the settings ask for; None for nothing.
-
-        Args:
-            kind: name of the task.
 
         Raises:
             UsageError: see `chosen_techniques`.
             DataError: the lexicon cannot be read.
             ModelError: the masked-language model cannot be used.
         """
-        settings, found = config.augmentation, chosen_techniques(config, kind)
+        settings, found = config.augmentation, chosen_techniques(config, shape)
         if not found:
             return None
         lexicon = None if settings.lexicon is None else load_lexicon(settings.lexicon)
         materials = Materials(config, train, lexicon)
         techniques = {name: technique(materials) for name, technique in found.items()}
-        return cls(settings, kind, config.training.seed, train, techniques)
+        return cls(settings, shape, config.training.seed, train, techniques)
 
     @property
     def total(self) -> int:
@@ -120,12 +116,16 @@ class Augmenter:
             progress: called with the number of rows done since the last call.
         """
         keys, strata = mixed(column_keys(self.train.table["id"]), salt=self.seed), self._strata()
-        usable = np.flatnonzero((strata > 0) | bool(self._for_any_row))
+        for_any_row = [name for name, technique in self.techniques.items() if not technique.needs_entity]
+        usable = np.flatnonzero((strata > 0) | bool(for_any_row))
         copies = np.zeros(len(self.train), dtype=np.int64)
         copies[usable] = amounts(strata[usable], self.total, keys[usable])
         of = np.repeat(np.arange(len(self.train)), copies)
         number = np.arange(len(of)) - np.repeat(np.cumsum(copies) - copies, copies) + 1
-        names = self._drawn(keys[of] + number.astype(np.uint64), strata[of] > 0)
+        names = []
+        for drawn, labelled in zip(keys[of] + number.astype(np.uint64), strata[of] > 0, strict=True):
+            choices = list(self.techniques) if labelled else for_any_row
+            names.append(choices[int(drawn) % len(choices)])
         made: list[TextRecord | None] = []
         for start in range(0, len(of), CHUNK):
             part = slice(start, start + CHUNK)
@@ -135,7 +135,7 @@ class Augmenter:
         self.techniques.clear()  # a model among them makes room for the one that is trained
         kept = np.array([i for i, record in enumerate(made) if record is not None], dtype=np.int64)
         new = self._table(of[kept], [record for record in made if record is not None])
-        stay = _survivors(new, splits, self.kind in COUNTED)
+        stay = _survivors(new, splits, self.shape.counted)
         kept, new = kept[stay], new.select(stay)
         together = Records(pa.concat_tables([self.train.table, new.table]), self.train.path, self.train.notes)
         techniques = [names[i] for i in kept]
@@ -143,21 +143,10 @@ class Augmenter:
         facts = self._facts(new, techniques, len(of) - len(kept))
         return Augmented(together, new, techniques, sources, sum(record is None for record in made), facts)
 
-    @property
-    def _for_any_row(self) -> list[str]:
-        """The techniques that can change a row without an entity."""
-        return [name for name, technique in self.techniques.items() if not technique.needs_entity]
-
-    def _drawn(self, numbers: np.ndarray, with_entity: np.ndarray) -> list[str]:
-        """The technique of each new row, by its number: uint64 (n,) and bool (n,)."""
-        choices = {True: list(self.techniques), False: self._for_any_row}
-        drawn = zip(map(choices.__getitem__, with_entity.tolist()), numbers.tolist(), strict=True)
-        return [choice[number % len(choice)] for choice, number in drawn]
-
     def _strata(self) -> np.ndarray:
         """Number, from 1, of the rarest label of each row, int64 (n,); 0 where a row has none, or none can be rare."""
         stratum = np.zeros(len(self.train), dtype=np.int64)
-        if self.kind not in COUNTED:
+        if not self.shape.counted:
             return stratum
         labels, rows, codes = label_codes(self.train)
         order = np.argsort(-np.bincount(codes, minlength=len(labels))[codes], kind="stable")  # the rarest comes last
@@ -200,7 +189,7 @@ class Augmenter:
 
     def _facts(self, new: Records, techniques: Sequence[str], dropped: int) -> dict[str, Any]:
         by_technique = Counter(techniques)
-        labels, _, codes = label_codes(new) if self.kind in COUNTED else ([], None, np.empty(0, dtype=np.int64))
+        labels, _, codes = label_codes(new) if self.shape.counted else ([], None, np.empty(0, dtype=np.int64))
         counts = np.bincount(codes, minlength=len(labels)).tolist()
         return {
             "names": chosen_names(self.settings),
@@ -218,11 +207,11 @@ def chosen_names(settings: AugmentationSettings) -> list[str]:
     return list(dict.fromkeys(name for short in wanted for name in SHORTHANDS.get(short, (short,))))
 
 
-def chosen_techniques(config: Config, kind: str) -> dict[str, type[Technique]]:
+def chosen_techniques(config: Config, shape: RecordShape | None) -> dict[str, type[Technique]]:
     """The techniques that were asked for, by name, before any of them is set up.
 
     Args:
-        kind: name of the task; ``auto`` while only the settings are known, which are then judged by themselves.
+        shape: of the rows; None while only the settings are known, which are then judged by themselves.
 
     Raises:
         UsageError: a technique is unknown or cannot be used so, or the lexicon is missing; all problems at once.
@@ -234,11 +223,11 @@ def chosen_techniques(config: Config, kind: str) -> dict[str, type[Technique]]:
     for name in chosen_names(settings):
         if name not in known:
             hint = did_you_mean(name, [*known, *SHORTHANDS])
-            problems.append(f"--augment: unknown augmentation {name!r}; {hint}")
+            problems.append(f"augmentation.names: unknown augmentation {name!r}; {hint}")
             continue
         found[name] = lookup(TECHNIQUES, "augmentations", name)
-        if objection := found[name].objection(config, kind):
-            problems.append(f"--augment {name}: {objection}")
+        if objection := found[name].objection(config, shape):
+            problems.append(f"augmentation.names={name}: {objection}")
     if settings.lexicon is not None:
         try:
             local_path(settings.lexicon)

@@ -5,9 +5,10 @@ Each is told what the training rows and the settings offer, and then gives the e
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from tunesmith.augmentation.edits import Edit, Passage
 from tunesmith.augmentation.lexicon import Lexicon
 from tunesmith.config.schema import Config
 from tunesmith.data.records import Records, Span
+from tunesmith.data.shapes import RecordShape
 from tunesmith.data.words import marked_characters
 
 PUNCTUATION = (".", ";", "?", ":", "!", ",")
@@ -42,44 +44,37 @@ class Materials:
         return max(1, round(self.config.augmentation.share * len(passage.words)))
 
 
-class Technique(Protocol):
+class Technique(ABC):
     """A way of making new rows."""
 
-    needs_entity: ClassVar[bool]
-    """Changes nothing in a row without an entity, so it is given none."""
-
-    def __init__(self, materials: Materials) -> None: ...
-
-    @classmethod
-    def objection(cls, config: Config, kind: str) -> str | None:
-        """Why this technique cannot be used with the settings and the task `kind`; None where it can.
-
-        A task ``auto`` is not known yet, and nothing is to be said about it.
-        """
-        ...
-
-    def edits(self, passages: Sequence[Passage]) -> Iterable[list[Edit]]:
-        """The edits of each passage, in order; none where it offers nothing to change."""
-        ...
-
-
-class PassageByPassage:
-    """Base of the techniques that look at one passage at a time, and suit every task and setting."""
-
     needs_entity: ClassVar[bool] = False
+    """Changes nothing in a row without an entity, so it is given none."""
 
     def __init__(self, materials: Materials) -> None:
         self.materials = materials
 
     @classmethod
-    def objection(cls, config: Config, kind: str) -> str | None:
+    def objection(cls, config: Config, shape: RecordShape | None) -> str | None:
+        """Why this technique cannot be used with the settings and rows of this shape; None where it can.
+
+        While nothing is known of the rows, `shape` is None, and nothing is to be said about them.
+        """
         return None
+
+    @abstractmethod
+    def edits(self, passages: Sequence[Passage]) -> Iterable[list[Edit]]:
+        """The edits of each passage, in order; none where it offers nothing to change."""
+
+
+class PassageByPassage(Technique):
+    """Base of the techniques that look at one passage at a time."""
 
     def edits(self, passages: Sequence[Passage]) -> Iterator[list[Edit]]:
         return map(self.edit, passages)
 
+    @abstractmethod
     def edit(self, passage: Passage) -> list[Edit]:
-        raise NotImplementedError
+        """Its edits."""
 
     def replaced(
         self, passage: Passage, words: Sequence[tuple[int, int]], offers: Callable[[str], Sequence[str]]
@@ -136,9 +131,9 @@ class Synonym(PassageByPassage):
     """Words replaced by synonyms from the lexicon."""
 
     @classmethod
-    def objection(cls, config: Config, kind: str) -> str | None:
+    def objection(cls, config: Config, shape: RecordShape | None) -> str | None:
         if config.augmentation.lexicon is None:
-            return "needs synonyms; add --set augmentation.lexicon=FILE (one group a line, or a WordNet folder)"
+            return "needs synonyms; add augmentation.lexicon=FILE (one group a line, or a WordNet folder)"
         return None
 
     def edit(self, passage: Passage) -> list[Edit]:
@@ -180,8 +175,10 @@ class Entity(PassageByPassage):
         self.known = {type_: sorted(names) for type_, names in known.items()}
 
     @classmethod
-    def objection(cls, config: Config, kind: str) -> str | None:
-        return None if kind in ("ner", "auto") else f"replaces named entities, and {kind} has none"
+    def objection(cls, config: Config, shape: RecordShape | None) -> str | None:
+        if shape is None or shape.labels == "spans":
+            return None
+        return f"replaces named entities, and {shape.task} has none"
 
     def edit(self, passage: Passage) -> list[Edit]:
         """About half of the entities, at least one."""
