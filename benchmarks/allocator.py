@@ -18,7 +18,7 @@ from _results import write_result
 from engine import Case, make_model, random_batches, stepper, tokens_of
 
 from tunesmith.engine import Engine
-from tunesmith.memory import keep_freed_memory
+from tunesmith.cli import keep_freed_memory
 
 PROCESSES, STEPS, ROWS, WARM_UP = 6, 40, 32, 5
 

@@ -24,7 +24,7 @@ from engine import Case, long_texts, make_model, matrix_rate, random_batches, st
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tunesmith.engine import Engine
-from tunesmith.memory import keep_freed_memory
+from tunesmith.cli import keep_freed_memory
 
 CASES = (Case("short", 8), Case("short", 32), Case("long", 32))
 KINDS = {

@@ -14,29 +14,78 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tunesmith.api import adapt, check, evaluate, find_models, load, train
+    from tunesmith.adapting import AdaptedModel
+    from tunesmith.api import Evaluation, adapt, check, evaluate, find_models, load, predict, train
+    from tunesmith.catalogue.catalogue import Suggestion
+    from tunesmith.config.options import AdaptOptions, ReadOptions, TrainOptions
+    from tunesmith.config.schema import AdaptConfig, Config
+    from tunesmith.data.checks import Finding
+    from tunesmith.errors import DataError, DivergedError, Interrupted, ModelError
+    from tunesmith.errors import ResourceError, TunesmithError, UsageError
+    from tunesmith.evaluation.intervals import Score
+    from tunesmith.predictor import Predictor
+    from tunesmith.run.folder import Run
+    from tunesmith.tasks.base import Prediction
     from tunesmith.training.arguments import TrainingArguments
     from tunesmith.training.trainer import Trainer
 
 __version__ = "0.1.0"
-__all__ = ["Trainer", "TrainingArguments", "adapt", "check", "evaluate", "find_models", "load", "train"]
+__all__ = [
+    "AdaptConfig",
+    "AdaptOptions",
+    "AdaptedModel",
+    "Config",
+    "DataError",
+    "DivergedError",
+    "Evaluation",
+    "Finding",
+    "Interrupted",
+    "ModelError",
+    "Prediction",
+    "Predictor",
+    "ReadOptions",
+    "ResourceError",
+    "Run",
+    "Score",
+    "Suggestion",
+    "TrainOptions",
+    "Trainer",
+    "TrainingArguments",
+    "TunesmithError",
+    "UsageError",
+    "adapt",
+    "check",
+    "evaluate",
+    "find_models",
+    "load",
+    "predict",
+    "train",
+]
 
 _MODULES = {
-    "Trainer": "tunesmith.training.trainer",
-    "TrainingArguments": "tunesmith.training.arguments",
-    "adapt": "tunesmith.api",
-    "check": "tunesmith.api",
-    "evaluate": "tunesmith.api",
-    "find_models": "tunesmith.api",
-    "load": "tunesmith.api",
-    "train": "tunesmith.api",
+    "adapting": ("AdaptedModel",),
+    "api": ("Evaluation", "adapt", "check", "evaluate", "find_models", "load", "predict", "train"),
+    "catalogue.catalogue": ("Suggestion",),
+    "config.options": ("AdaptOptions", "ReadOptions", "TrainOptions"),
+    "config.schema": ("AdaptConfig", "Config"),
+    "data.checks": ("Finding",),
+    "errors": (
+        *("DataError", "DivergedError", "Interrupted", "ModelError", "ResourceError", "TunesmithError", "UsageError"),
+    ),
+    "evaluation.intervals": ("Score",),
+    "predictor": ("Predictor",),
+    "run.folder": ("Run",),
+    "tasks.base": ("Prediction",),
+    "training.arguments": ("TrainingArguments",),
+    "training.trainer": ("Trainer",),
 }
+_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
+    if name not in _MODULE_OF:
         raise AttributeError(f"module 'tunesmith' has no attribute {name!r}")
-    return getattr(import_module(_MODULES[name]), name)
+    return getattr(import_module(f"tunesmith.{_MODULE_OF[name]}"), name)
 
 
 def __dir__() -> list[str]:

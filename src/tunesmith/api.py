@@ -6,15 +6,16 @@ import codecs
 import itertools
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from tunesmith.catalogue.catalogue import Suggestion, select
-from tunesmith.config.loading import flags, resolve, resolved
-from tunesmith.config.schema import AdaptConfig, Config, DataSettings
+from tunesmith.config.loading import Tree, flags, resolve
+from tunesmith.config.options import AdaptOptions, ReadOptions, TrainOptions
+from tunesmith.config.schema import AdaptConfig, Config, DataSettings, Section
 from tunesmith.data import detect, read
 from tunesmith.data.checks import Finding
 from tunesmith.data.checks import check as check_records
@@ -24,6 +25,7 @@ from tunesmith.data.records import Records, text_records
 from tunesmith.data.texts import read_any
 from tunesmith.errors import DataError, UsageError
 from tunesmith.run.record import Run, RunRecord
+from tunesmith.text import name_list
 
 if TYPE_CHECKING:
     from tunesmith.adapting import AdaptedModel
@@ -36,18 +38,26 @@ PREDICT_ROWS = 2_000
 """Texts answered at a time, which bounds memory for inputs of any size."""
 
 
-def check(data: str | Path, config: Config | None = None, **options: Any) -> list[Finding]:
-    """Read a file of examples (and those of ``valid`` and ``test``) and run every data check.
+def check(
+    data: str | Path,
+    config: Config | str | Path | None = None,
+    *,
+    valid: str | Path | None = None,
+    test: str | Path | None = None,
+    **options: Unpack[TrainOptions],
+) -> list[Finding]:
+    """Read examples (and those of ``valid`` and ``test``) and run every data check.
 
     Args:
         data: file or folder of examples.
-        config: a whole configuration, instead of options.
+        config: a configuration, or a file with one.
+        valid, test: more of them.
         options: the names of the ``train`` flags (``text="body"``, ``label="topic"``).
 
     Raises:
         DataError: the file cannot be read.
     """
-    config = config or resolve(options=options)
+    config = _configuration(Config, config, {"valid": valid, "test": test, **options})
     splits, layout = load_splits(str(data), config.data, config.task.name, config.model.local)
     return check_records(splits, layout.kind)
 
@@ -56,13 +66,17 @@ def train(
     data: str | Path,
     config: Config | str | Path | None = None,
     progress: Progress | None = None,
-    **options: Any,
+    *,
+    valid: str | Path | None = None,
+    test: str | Path | None = None,
+    **options: Unpack[TrainOptions],
 ) -> Run:
     """Train and test a model; see the command of the same name.
 
     Args:
         data: file or folder of examples.
         config: a configuration, or a file with one.
+        valid, test: validation and test examples; split off `data` if they are not given.
         progress: where progress is shown; by default on standard error.
         options: the names of the flags (``method="lora"``, ``lr=1e-4``, ``out="runs/a"``); they win over the file.
 
@@ -75,11 +89,18 @@ def train(
     from tunesmith import pipeline
     from tunesmith.progress import Progress
 
-    if not isinstance(config, Config):
-        config = resolve(config, options)
-    elif options:
-        raise UsageError("train: give a Config, or options, not both")
+    config = _configuration(Config, config, {"valid": valid, "test": test, **options})
     return pipeline.train(str(data), config, progress or Progress())
+
+
+def _configuration(kind: type[Tree], config: Tree | str | Path | None, options: Mapping[str, Any]) -> Tree:
+    """A configuration as it is, or made from a file and options."""
+    if not isinstance(config, kind):
+        assert not isinstance(config, Section)
+        return resolve(config, options, (), kind)
+    if given := [name for name, value in options.items() if value is not None]:
+        raise UsageError(f"give a {kind.__name__}, or options ({name_list(given)}), not both")
+    return config
 
 
 def find_models(
@@ -87,7 +108,8 @@ def find_models(
     language: str | None = None,
     data: str | Path | None = None,
     folders: Sequence[str | Path] = (),
-    **options: Any,
+    task: str | None = None,
+    **options: Unpack[ReadOptions],
 ) -> list[Suggestion]:
     """Starting points of the catalogue; see the command ``models``.
 
@@ -97,19 +119,20 @@ def find_models(
         data: file or folder of examples, with or without labels: the tokenizers on this machine are measured on a
             sample of their texts, and the models ranked by how well they fit. The network is never asked.
         folders: of models to be measured, too.
-        options: the names of the ``train`` flags that say how the data is read (``text="body"``, ``format="csv"``).
+        task: what the data is for, where it can be read in two ways.
+        options: the names of the flags that say how the data is read (``text="body"``, ``format="csv"``).
 
     Raises:
         DataError: the data cannot be read, or has no words.
         ModelError: a folder has no usable model.
         UsageError: there is no such domain or language, or an option needs `data`.
     """
-    options = {name: value for name, value in options.items() if value is not None}
-    entries, config = select(domain, language), resolve(options=options)
+    reading: dict[str, Any] = {"task": task, **options}
+    entries, config = select(domain, language), resolve(options=reading)
     if data is None:
-        given = [*(["model.name"] if folders else []), *(flags()[name] for name in options)]
-        if given:
-            raise UsageError(f"{name}: needs data, the texts to measure on" for name in given)
+        given = {"model": folders or None, **reading}
+        if keys := [flags()[name] for name, value in given.items() if value is not None]:
+            raise UsageError(f"{key}: needs data, the texts to measure on" for key in keys)
         return [Suggestion(entry.id, entry) for entry in entries]
     from tunesmith.catalogue.tokenizer_fit import rank_by_fit
 
@@ -122,14 +145,18 @@ def adapt(
     texts: str | Path,
     config: AdaptConfig | str | Path | None = None,
     progress: Progress | None = None,
-    **options: Any,
+    *,
+    valid: str | Path | None = None,
+    test: str | Path | None = None,
+    **options: Unpack[AdaptOptions],
 ) -> AdaptedModel:
     """Continue masked-language-model training on the texts of a domain; see the command of the same name.
 
     Args:
         texts: folder or file of texts, or a labelled file, of which the training rows are used.
         config: a configuration, or a file with one.
-        progress: where progress is shown; by default on standard error.
+        progress: where it is shown; by default on standard error.
+        valid, test: files that take the place of the texts held out, or left out.
         options: the names of the flags (``model="roberta-base"``, ``out="models/ours"``); they win over the file.
 
     Returns:
@@ -141,10 +168,7 @@ def adapt(
     from tunesmith import adapting
     from tunesmith.progress import Progress
 
-    if not isinstance(config, AdaptConfig):
-        config = resolved(AdaptConfig, config, options)
-    elif options:
-        raise UsageError("adapt: give an AdaptConfig, or options, not both")
+    config = _configuration(AdaptConfig, config, {"valid": valid, "test": test, **options})
     return adapting.adapt(str(texts), config, progress or Progress())
 
 
@@ -165,35 +189,40 @@ def load(run: Run | str | Path, precision: str = "float32") -> Predictor:
 
 def predict(
     run: Run | str | Path,
-    source: str,
-    text: str | None = None,
-    text_pair: str | None = None,
+    source: str | Path,
     precision: str = "float32",
+    **options: Unpack[ReadOptions],
 ) -> Iterator[dict[str, Any]]:
     """Predictions for a file of texts, or for standard input when `source` is ``-``.
 
     Args:
         source: any format that is read for training; standard input and files ``.txt`` have one text, or one JSON
             object, a line.
-        text, text_pair: columns, if they are not those of training.
         precision: of the matrix products; see `Predictor.load`.
+        options: the names of the flags that say how it is read, where that is not as in training (``text="body"``).
 
     Yields:
         ``{"id", "label", "score", "scores"}``, ``{"id", "spans"}`` for entities or ``{"id", "answer", …}`` for
         questions, in the order of the input.
     """
     known = isinstance(run, Run) or Path(run, RunRecord.FILE).exists()
-    trained = _config(run).data if known else DataSettings()
-    predictor = load(run, precision)
+    trained = _reading(_config(run).data if known else DataSettings(), options)
+    predictor, source = load(run, precision), str(source)
     if source == "-" or (source.endswith(".txt") and not _tells_format(source) and trained.format is None):
         chunks = _lines_as_records(source)
     else:
-        columns = {"text": text or trained.text, "text_pair": text_pair or trained.text_pair}
-        whole = _read_like(trained.model_copy(update=columns), source, predictor.task.name, need_label=False)
+        whole = _read_like(trained, source, predictor.task.name, need_label=False)
         chunks = (whole[start : start + PREDICT_ROWS] for start in range(0, len(whole), PREDICT_ROWS))
     for chunk in chunks:
         for identifier, prediction in zip(chunk.ids, predictor.predict_records(chunk), strict=True):
             yield {"id": identifier, **prediction.to_dict()}
+
+
+def _reading(trained: DataSettings, options: ReadOptions) -> DataSettings:
+    """The settings of training, except where options say otherwise."""
+    given: dict[str, Any] = {**options}
+    asked = resolve(options=given).data
+    return trained.model_copy(update={name: getattr(asked, name) for name, value in given.items() if value is not None})
 
 
 def _read_like(trained: DataSettings, source: str, task: str, need_label: bool = True) -> Records:
@@ -273,13 +302,19 @@ class Evaluation:
         return found | ({"against": self.comparison} if self.comparison else {})
 
 
-def evaluate(run: Run | str | Path, data: str | Path, against: Run | str | Path | None = None) -> Evaluation:
+def evaluate(
+    run: Run | str | Path,
+    data: str | Path,
+    against: Run | str | Path | None = None,
+    **options: Unpack[ReadOptions],
+) -> Evaluation:
     """Score a run on new labelled data.
 
     Args:
         run: a run or its folder.
-        data: file or folder of labelled examples, with columns as in training.
+        data: file or folder of labelled examples.
         against: a second run on the same labels, for a paired test.
+        options: the names of the flags that say how it is read, where that is not as in training (``label="topic"``).
 
     Raises:
         DataError: the data cannot be read or has labels the model does not know.
@@ -292,7 +327,7 @@ def evaluate(run: Run | str | Path, data: str | Path, against: Run | str | Path 
     ):
         raise UsageError("against: the two runs have different tasks or labels and cannot be compared")
     config, predictor = first
-    records = _read_like(config.data, str(data), predictor.task.name)
+    records = _read_like(_reading(config.data, options), str(data), predictor.task.name)
     settings = (config.evaluation.resamples, config.training.seed)
     scored = predictor.score(records, *settings)
     if second is None:

@@ -1,27 +1,31 @@
-"""The command line: one short function per command, which parses, calls the function of the same name, and prints.
+"""The command line: one short function per command, which calls the function of the same name and prints.
 
 Results go to standard output (one JSON object with ``--json``), progress and messages to standard error.
 """
 
 from __future__ import annotations
 
+import ctypes
 import inspect
-import json
+import json as jsons
 import os
+import platform
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
 import typer
 
-from tunesmith.config import loading as resolving
-from tunesmith.config import schema as settings
-from tunesmith.config.schema import AdaptConfig
+from tunesmith.config.loading import dump, fields, flag, flags, resolve
+from tunesmith.config.options import ReadOptions
+from tunesmith.config.schema import AdaptConfig, Config, Section
 from tunesmith.errors import TunesmithError, UsageError
-from tunesmith.memory import keep_freed_memory
 from tunesmith.spelling import spell
+
+if TYPE_CHECKING:
+    from tunesmith.run.folder import Run
 
 app = typer.Typer(
     name="tunesmith",
@@ -31,64 +35,72 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-RESUMABLE = (["train"], ["adapt"])
 NO_MEMORY = "out of memory; lower training.batch_size or training.max_length"
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory")  # torch raises plain RuntimeErrors on the CPU
+READING = tuple(ReadOptions.__annotations__)
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else there.")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="No progress and no messages.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
-
-
-Command = Callable[[str, resolving.Tree, bool, bool], None]
-DataArgument = Annotated[str, typer.Argument(help="File or folder of examples.", metavar="DATA")]
-ConfigOption = Annotated[str | None, typer.Option("--config", help="Configuration file; see `tunesmith init`.")]
-SetOption = Annotated[list[str] | None, typer.Option("--set", help="Any setting: key=value.", metavar="KEY=VALUE")]
+Data = Annotated[str, typer.Argument(help="File or folder of examples.", metavar="DATA")]
+RunFolder = Annotated[str, typer.Argument(help="Run folder, or (predict) the model folder of one.", metavar="RUN")]
 
 
 def main() -> None:
     """Run a command; errors become one line each on standard error and an exit code."""
-    _quieten_libraries()
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # before any library is imported: no advice from its authors
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     keep_freed_memory()
-    debug, as_json = "--debug" in sys.argv, "--json" in sys.argv
     try:
         sys.exit(app(standalone_mode=False) or 0)
     except typer.Exit as stop:
         sys.exit(stop.exit_code)
     except (KeyboardInterrupt, typer.Abort):
-        advice = "; the same command with output.resume=true goes on" if sys.argv[1:2] in RESUMABLE else ""
-        _fail([f"interrupted{advice}"], 130, as_json)
-    except TunesmithError as error:
-        if debug:
-            traceback.print_exc()
-        _fail(str(error).splitlines(), error.exit_code, as_json)
-    except MemoryError:
-        _fail([NO_MEMORY], 5, as_json)
+        resumable = "--resume" in options_of(_command_name())
+        exit_code, messages = 130, [f"interrupted{'; the same command with --resume goes on' if resumable else ''}"]
     except BrokenPipeError:  # the reader of our output went away, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except Exception as error:
-        if hasattr(error, "format_message"):  # click's own errors: unknown flag, missing argument
-            _fail([error.format_message()], 2, as_json)
-        if any(sign in str(error) for sign in OUT_OF_MEMORY):
-            _fail([NO_MEMORY], 5, as_json)
-        if debug:
+        if "--debug" in sys.argv:
             traceback.print_exc()
-        _fail([f"internal error: {type(error).__name__}: {error}; run again with --debug and report it"], 1, as_json)
-
-
-def _fail(messages: list[str], exit_code: int, as_json: bool) -> None:
-    lines = [_spelled(message) for message in messages]
-    for line in lines:
-        print(f"tunesmith: {line}", file=sys.stderr)
-    if as_json:
-        print(json.dumps({"error": lines, "exit_code": exit_code}, ensure_ascii=False))
+        if isinstance(error, TunesmithError):
+            exit_code, messages = error.exit_code, str(error).splitlines()
+        elif hasattr(error, "format_message"):  # click's own errors: unknown flag, missing argument
+            exit_code, messages = 2, [error.format_message()]
+        elif isinstance(error, MemoryError) or any(sign in str(error) for sign in OUT_OF_MEMORY):
+            exit_code, messages = 5, [NO_MEMORY]
+        else:
+            what = f"{type(error).__name__}: {error}"
+            exit_code, messages = 1, [f"internal error: {what}; run again with --debug and report it"]
+    messages = [_spelled(message) for message in messages]
+    for message in messages:
+        print(f"tunesmith: {message}", file=sys.stderr)
+    if "--json" in sys.argv:
+        _print_json({"error": messages, "exit_code": exit_code})
     sys.exit(exit_code)
+
+
+def keep_freed_memory() -> bool:
+    """Let glibc keep what is freed, instead of giving it back to the system and asking again at the next step.
+
+    A training step frees and allocates the same activations and gradients each time; pages that come back from the
+    system are cleared on first touch. For a process of our own, not for a host's.
+
+    Returns:
+        Whether the C library took it; other libraries than glibc are left alone.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return False
+    library, trim_threshold, mmap_threshold = ctypes.CDLL(None), -1, -3  # of malloc.h
+    return all(library.mallopt(setting, 1 << 30) == 1 for setting in (trim_threshold, mmap_threshold))
+
+
+def _command_name() -> str:
+    return sys.argv[1] if len(sys.argv) > 1 else ""
 
 
 def _spelled(message: str) -> str:
     """A message with its settings as the running command takes them."""
-    return spell(message, options_of(sys.argv[1] if len(sys.argv) > 1 else ""), sys.argv[2:])
+    return spell(message, options_of(_command_name()), sys.argv[2:])
 
 
 @lru_cache
@@ -98,51 +110,59 @@ def options_of(command: str) -> frozenset[str]:
     return frozenset(option for parameter in found.params for option in parameter.opts) if found else frozenset()
 
 
-def _quieten_libraries() -> None:
-    """Before any library is imported: no advice from its authors on the user's screen, no thread warnings."""
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-
-
 def _print_json(value: Any) -> None:
-    print(json.dumps(value, ensure_ascii=False))
+    print(jsons.dumps(value, ensure_ascii=False))
 
 
-def _configured(kind: type[resolving.Tree]) -> Callable[[Command[resolving.Tree]], Callable[..., None]]:
-    """Make a command ``(data, config, json, quiet)`` from one option for every setting that has a flag.
+def command(kind: type[Section] = Config, names: Iterable[str] = (), whole: bool = False) -> Callable[..., Any]:
+    """Make a function a command: its parameters, ``--json``, ``--quiet``, ``--debug``, and an option for each setting.
 
-    The flags, ``--config`` and ``--set`` are resolved, all problems at once, before the command begins.
+    Args:
+        kind: where the settings are defined.
+        names: of settings that have a flag; they are given to the function as keywords.
+        whole: all of them instead, with ``--config`` and ``--set``; the function is given the ``config``, resolved.
     """
-    by_key, flags = dict(resolving.fields(kind)), resolving.flags(kind)
+    settings, keys = dict(fields(kind)), flags(kind)
 
-    def decorate(command: Command[resolving.Tree]) -> Callable[..., None]:
-        def resolved(
-            data: DataArgument,
-            config: ConfigOption = None,
-            set: SetOption = None,
-            json: Json = False,
-            quiet: Quiet = False,
-            debug: Debug = False,
-            **options: Any,
-        ) -> None:
-            command(data, resolving.resolved(kind, config, options, tuple(set or ())), json, quiet)
+    def register(function: Callable[..., None]) -> Callable[..., None]:
+        def run(debug: bool, **given: Any) -> None:
+            if whole:
+                file, sets = given.pop("config"), given.pop("set") or ()
+                given["config"] = resolve(file, {name: given.pop(name) for name in keys}, sets, kind)
+            function(**given)
 
-        parameters = list(inspect.signature(resolved, eval_str=True).parameters.values())[:-1]
-        for name, key in flags.items():
-            option = typer.Option(
-                f"--{name.replace('_', '-')}", help=by_key[key].description, rich_help_panel=key.split(".")[0]
-            )
-            annotation = Annotated[_flag_type(by_key[key].annotation), option]  # type: ignore[valid-type]
+        added: dict[str, tuple[Any, Any]] = {}
+        if whole:
+            added["config"] = str | None, typer.Option(help="Configuration file; see `tunesmith init`.")
+            added["set"] = list[str] | None, typer.Option(help="Any setting: key=value.", metavar="KEY=VALUE")
+        for name, text in (
+            ("json", "Print one JSON object on standard output and nothing else there."),
+            ("quiet", "No progress and no messages."),
+            ("debug", "Show the traceback of an error."),
+        ):
+            added[name] = bool, typer.Option(f"--{name}", help=text)
+        for name in keys if whole else names:
+            field, panel = settings[keys[name]], keys[name].split(".")[0] if whole else None
+            option = typer.Option(str(flag(field)), help=field.description, rich_help_panel=panel)
+            added[name] = _flag_type(field.annotation), option
+        parameters = [
+            parameter
+            for name, parameter in inspect.signature(function, eval_str=True).parameters.items()
+            if name not in added and parameter.kind is not inspect.Parameter.VAR_KEYWORD
+        ]
+        for name, (type_, option) in added.items():
+            default = False if type_ is bool else None
+            annotation = Annotated[type_, option]
             parameters.append(
-                inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+                inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
             )
-        resolved.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-        resolved.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-        resolved.__doc__, resolved.__name__ = command.__doc__, command.__name__
-        return resolved
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        run.__doc__ = function.__doc__
+        app.command(function.__name__)(run)
+        return function
 
-    return decorate
+    return register
 
 
 def _flag_type(annotation: Any) -> Any:
@@ -155,9 +175,8 @@ def _flag_type(annotation: Any) -> Any:
     return (float if float in parts else int) | None
 
 
-@app.command()
-@_configured(settings.Config)
-def check(data: str, config: settings.Config, json: bool, quiet: bool) -> None:
+@command(whole=True)
+def check(data: Data, config: Config, json: bool, quiet: bool) -> None:
     """Read a file of examples, run every data check and print what was found."""
     from tunesmith import api, console
 
@@ -172,14 +191,18 @@ def check(data: str, config: settings.Config, json: bool, quiet: bool) -> None:
         raise typer.Exit(3)
 
 
-@app.command()
-@_configured(settings.Config)
-def train(data: str, config: settings.Config, json: bool, quiet: bool) -> None:
+@command(whole=True)
+def train(data: Data, config: Config, json: bool, quiet: bool) -> None:
     """Check, split, train, evaluate, report; print the score and the run folder."""
-    from tunesmith import api, console
+    from tunesmith import api
     from tunesmith.progress import Progress
 
-    run = api.train(data, config, Progress(quiet, _spelled))
+    _print_run(api.train(data, config, Progress(quiet, _spelled)), json)
+
+
+def _print_run(run: Run, json: bool) -> None:
+    from tunesmith import console
+
     if json:
         _print_json({"run": str(run), **run.record})
     else:
@@ -187,9 +210,13 @@ def train(data: str, config: settings.Config, json: bool, quiet: bool) -> None:
         print(f"run: {run}   report: {run.folder / 'report.html'}")
 
 
-@app.command()
-@_configured(AdaptConfig)
-def adapt(data: str, config: AdaptConfig, json: bool, quiet: bool) -> None:
+@command(AdaptConfig, whole=True)
+def adapt(
+    data: Annotated[str, typer.Argument(help="File or folder of texts.", metavar="TEXTS")],
+    config: AdaptConfig,
+    json: bool,
+    quiet: bool,
+) -> None:
     """Continue masked-language-model training on unlabelled texts; the result is a starting point for train."""
     from tunesmith import api
     from tunesmith.evaluation.metrics import PERPLEXITY
@@ -206,44 +233,42 @@ def adapt(data: str, config: AdaptConfig, json: bool, quiet: bool) -> None:
     print(f"model: {adapted}   next: tunesmith train DATA --model {adapted}")
 
 
-@app.command()
+@command(names=READING)
 def evaluate(
-    run: Annotated[str, typer.Argument(help="Run folder.", metavar="RUN")],
+    run: RunFolder,
     data: Annotated[str, typer.Argument(help="File or folder of labelled examples.", metavar="DATA")],
+    json: bool,
+    quiet: bool,
     against: Annotated[str | None, typer.Option(help="Second run, for a paired test.", metavar="RUN2")] = None,
-    json: Json = False,
-    quiet: Quiet = False,
-    debug: Debug = False,
+    **reading: Any,
 ) -> None:
-    """Score a run on new labelled data, with intervals."""
+    """Score a run on new labelled data, with intervals; what no option says is as in training."""
     from tunesmith import api, console
 
-    result = api.evaluate(run, data, against)
+    result = api.evaluate(run, data, against, **reading)
     if json:
         _print_json(result.to_dict())
     else:
         print(console.evaluation_text(result, against))
 
 
-@app.command()
+@command(names=READING)
 def predict(
-    run: Annotated[str, typer.Argument(help="Run folder, or the model folder of one.", metavar="RUN")],
+    run: RunFolder,
+    json: bool,
+    quiet: bool,
     file: Annotated[
         str, typer.Argument(help="File of texts; - for one text (or JSON object) a line.", metavar="FILE")
     ] = "-",
-    text: Annotated[str | None, typer.Option(help="Column with the text.")] = None,
-    text_pair: Annotated[str | None, typer.Option(help="Column with the second text.")] = None,
     precision: Annotated[
         str, typer.Option(help="auto, float32 (as plain transformers), bfloat16 or float16 (faster, rounded).")
     ] = "float32",
-    json: Json = False,
-    quiet: Quiet = False,
-    debug: Debug = False,
+    **reading: Any,
 ) -> None:
     """Predictions as JSON lines (with --json as one object), in the order of the input."""
     from tunesmith import api
 
-    predictions = api.predict(run, file, text, text_pair, precision)
+    predictions = api.predict(run, file, precision, **reading)
     if json:
         _print_json({"predictions": list(predictions)})
         return
@@ -251,27 +276,19 @@ def predict(
         _print_json(prediction)
 
 
-@app.command()
+@command(names=["task", *READING])
 def models(
+    json: bool,
+    quiet: bool,
     domain: Annotated[str | None, typer.Option(help="Only models for texts of this domain.")] = None,
     language: Annotated[str | None, typer.Option(help="Only models that read this language (de, fr, …).")] = None,
     data: Annotated[str | None, typer.Option(help="Measure tokenizers on these texts and rank by fit.")] = None,
     model: Annotated[list[str] | None, typer.Option(help="Measure this folder, too.", metavar="FOLDER")] = None,
-    task: Annotated[str | None, typer.Option(help="The task, where the data can be read in two ways.")] = None,
-    text: Annotated[str | None, typer.Option(help="Column with the text.")] = None,
-    text_pair: Annotated[str | None, typer.Option(help="Column with the second text.")] = None,
-    format: Annotated[str | None, typer.Option(help="Format of the file (else detected).")] = None,
-    delimiter: Annotated[str | None, typer.Option(help="Column separator of a CSV file.")] = None,
-    encoding: Annotated[str | None, typer.Option(help="Character encoding of the file.")] = None,
-    json: Json = False,
-    quiet: Quiet = False,
-    debug: Debug = False,
+    **reading: Any,
 ) -> None:
     """Starting points by domain and language; with --data, how well the tokenizers on this machine fit it."""
     from tunesmith import api, console
 
-    reading = {"task": task, "text": text, "text_pair": text_pair, "format": format}
-    reading |= {"delimiter": delimiter, "encoding": encoding}
     found = api.find_models(domain, language, data, model or (), **reading)
     if json:
         _print_json({"models": [one.to_dict() for one in found]})
@@ -279,50 +296,37 @@ def models(
         print(console.models_text(found))
 
 
-@app.command()
-def init(
-    task: Annotated[str | None, typer.Option(help="The task.")] = None,
-    method: Annotated[str | None, typer.Option(help="The method.")] = None,
-    json: Json = False,
-    quiet: Quiet = False,
-    debug: Debug = False,
-) -> None:
+@command(names=["task", "method"])
+def init(json: bool, quiet: bool, **options: Any) -> None:
     """Print a complete configuration file, every default written out."""
-    resolved = resolving.resolve(options={"task": task, "method": method})
+    config = resolve(options=options)
     if json:
-        _print_json(resolved.model_dump(mode="json"))
+        _print_json(config.model_dump(mode="json"))
     else:
-        print(resolving.dump(resolved, comments=True), end="")
+        print(dump(config, comments=True), end="")
 
 
-@app.command()
+@command()
 def demo(
+    json: bool,
+    quiet: bool,
     out: Annotated[str, typer.Option(help="Run folder; an earlier demo there is replaced.")] = "runs/demo",
-    json: Json = False,
-    quiet: Quiet = False,
-    debug: Debug = False,
 ) -> None:
     """The whole path on the packaged model and corpus, without network, in about a minute."""
-    from tunesmith import console
     from tunesmith.demo import demo as run_demo
     from tunesmith.progress import Progress
 
     run, advice = run_demo(out, Progress(quiet, _spelled))
-    if json:
-        _print_json({"run": str(run), **run.record})
-    else:
-        print(console.summary(run.record))
-        print(f"run: {run}   report: {run.folder / 'report.html'}")
-        if not quiet:
-            print(advice)
+    _print_run(run, json)
+    if not (json or quiet):
+        print(advice)
 
 
-@app.command()
+@command()
 def cache(
+    json: bool,
+    quiet: bool,
     clear: Annotated[bool, typer.Option("--clear", help="Remove all of it, and nothing else in the folder.")] = False,
-    json: Json = False,
-    quiet: Quiet = False,
-    debug: Debug = False,
 ) -> None:
     """Show what frozen layers computed and later runs will read again, or remove it."""
     from tunesmith import console

@@ -24,7 +24,7 @@ from transformers import (
 import tunesmith
 from tunesmith import adapting
 from tunesmith.adapting import AdaptedModel
-from tunesmith.config import loading as resolving
+from tunesmith.config.loading import resolve
 from tunesmith.config.schema import AdaptConfig, SourceSettings
 from tunesmith.errors import DataError, Interrupted, ModelError, UsageError
 from tunesmith.models.heads import head_parameter_names
@@ -240,7 +240,7 @@ def test_what_cannot_be_adapted_is_refused_and_an_earlier_model_kept(
     adapted = adapt(corpus, tmp_path / "out", trained_head, epochs=1)
     before = (adapted.folder / "adapt.json").read_text()
     with pytest.raises(UsageError, match=r"training\.accumulation: should divide training\.batch_size=4, found 3"):
-        resolving.resolved(AdaptConfig, None, {"batch_size": 4}, ("training.accumulation=3",))
+        resolve(None, {"batch_size": 4}, ("training.accumulation=3",), AdaptConfig)
     with pytest.raises(UsageError, match="lies in"):
         adapt(corpus.parent, tmp_path / "out", trained_head, overwrite=True)
     assert (adapted.folder / "adapt.json").read_text() == before

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tunesmith import registry
-from tunesmith.config.loading import dump, fields, flags, resolve
+from tunesmith.config.loading import MAX_CONFIG_BYTES, dump, fields, flags, resolve
 from tunesmith.config.schema import Config
-from tunesmith.config.yamltext import MAX_CONFIG_BYTES
+
 from tunesmith.errors import UsageError
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tunesmith.config import loading as resolving
+from tunesmith.config.loading import flags
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -26,5 +26,5 @@ def test_the_table_is_the_one_that_the_benchmark_makes() -> None:
 
 @pytest.mark.parametrize("flag", sorted(set(re.findall(r"`(--[a-z-]+)", README))))
 def test_every_flag_in_it_exists(flag: str) -> None:
-    known = {f"--{name.replace('_', '-')}" for name in resolving.flags()}
+    known = {f"--{name.replace('_', '-')}" for name in flags()}
     assert flag in known | {"--json", "--quiet", "--debug", "--help", "--set", "--config", "--against", "--no-deps"}

@@ -1,7 +1,12 @@
-"""Settings from files, flags and ``--set``, every problem told at once, and back to YAML."""
+"""Settings from files, flags and ``--set``, every problem told at once, and back to YAML 1.2.
+
+In YAML 1.2 ``no`` is text and 1e-5 a number; a key that stands twice is an error.
+"""
 
 from __future__ import annotations
 
+import io
+import os
 import reprlib
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping
@@ -10,13 +15,15 @@ from typing import Any, TypeVar, get_args
 
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from tunesmith.config.schema import Config, Registered, Section
-from tunesmith.config.yamltext import parse, read_sections, to_yaml
 from tunesmith.errors import UsageError
 from tunesmith.registry import did_you_mean
 
 Tree = TypeVar("Tree", bound=Section)
+MAX_CONFIG_BYTES = 2**20
 _REPR = reprlib.Repr()
 _REPR.maxlevel = 2
 _WANTED = {  # where pydantic's own words say less
@@ -52,90 +59,78 @@ def flags(tree: type[Section] = Config) -> dict[str, str]:
 
 
 def resolve(
-    file: str | Path | None = None, options: Mapping[str, Any] | None = None, sets: tuple[str, ...] = ()
-) -> Config:
-    """`resolved` for the configuration of `train`."""
-    return resolved(Config, file, options, sets)
-
-
-def resolved(
-    kind: type[Tree],
     file: str | Path | None = None,
     options: Mapping[str, Any] | None = None,
-    sets: tuple[str, ...] = (),
+    sets: Iterable[str] = (),
+    kind: type[Tree] = Config,  # type: ignore[assignment]  # a default cannot depend on the caller's choice
 ) -> Tree:
     """The configuration: defaults < file < flags < ``--set key=value``.
 
     Args:
-        kind: of the tree, `Config` or `tunesmith.config.schema.AdaptConfig`.
         file: YAML file with any part of the tree.
         options: flag name → value, as in `flags`; None values are ignored.
         sets: ``"training.lr=1e-4"`` assignments; values are read as YAML.
+        kind: of the tree, `Config` or `tunesmith.config.schema.AdaptConfig`.
 
     Raises:
         UsageError: all unknown keys, wrong types and values out of range at once.
     """
-    tree: dict[str, Any] = read_sections(Path(file), kind.model_fields) if file else {}
-    known, problems = flags(kind), []
+    tree: dict[str, Any] = _read_sections(Path(file), kind.model_fields) if file else {}
+    known, keys, problems = flags(kind), dict(fields(kind)), []
+    given: dict[str, Any] = {}
     for name, value in (options or {}).items():
         if name not in known:
             problems.append(f"unknown option {name!r}; {did_you_mean(name, known)}")
         elif value is not None:
-            _assign(kind, tree, known[name], value, problems)
+            given[known[name]] = os.fspath(value) if isinstance(value, os.PathLike) else value
     for assignment in sets:
-        key, equals, text = assignment.partition("=")
+        key, equals, text = (part.strip() for part in assignment.partition("="))
         if not equals:
             problems.append(f"--set {assignment}: expected key=value, for example --set training.lr=1e-4")
-            continue
-        try:
-            _assign(kind, tree, key.strip(), parse(text, f"--set {assignment}"), problems)
-        except UsageError as error:
-            problems += error.problems
+        elif key not in keys:
+            problems.append(f"unknown key {key!r}; {_nearest(key, keys, keys)}")
+        else:
+            try:
+                given[key] = _parse(text, f"--set {assignment}")
+            except UsageError as error:
+                problems += error.problems
+    for key, value in given.items():
+        section, _, name = key.partition(".")
+        if isinstance(tree.setdefault(section, {}), dict):  # if not, validation says so
+            tree[section][name] = value
     try:
         config = kind.model_validate(tree)
     except ValidationError as error:
-        raise UsageError(problems + _explain(kind, error)) from None
+        raise UsageError(problems + _explain(error, list(keys), list(kind.model_fields))) from None
     if problems:
         raise UsageError(problems)
     return config
 
 
 def dump(config: Section, comments: bool = False) -> str:
-    """The configuration as YAML, every value written out; with `comments`, each with its help text."""
+    """The configuration as YAML, every value written out; with `comments`, each with its help text and choices."""
     lines = []
     for section, settings in config:
         lines.append(f"{section}:")
         for name, field in type(settings).model_fields.items():
-            value = to_yaml(getattr(settings, name))
-            note = f"  # {field.description}{_choices(field)}" if comments else ""
-            lines.append(f"  {name}: {value}{note}")
+            line = f"  {name}: {_to_yaml(getattr(settings, name))}"
+            if comments:
+                choices = [name for mark in field.metadata if isinstance(mark, Registered) for name in mark.choices()]
+                for part in (field.annotation, *get_args(field.annotation)):
+                    choices += [value for value in get_args(part) if isinstance(value, str)]
+                shown = f" [{' | '.join(dict.fromkeys(choices))}]" if choices else ""
+                line += f"  # {field.description}{shown}"
+            lines.append(line)
     return "\n".join(lines) + "\n"
 
 
-def _choices(field: FieldInfo) -> str:
-    values = [name for mark in field.metadata if isinstance(mark, Registered) for name in mark.choices()]
-    values += [
-        v for part in (field.annotation, *get_args(field.annotation)) for v in get_args(part) if isinstance(v, str)
-    ]
-    return f" [{' | '.join(dict.fromkeys(values))}]" if values else ""
-
-
-def _assign(kind: type[Section], tree: dict[str, Any], key: str, value: Any, problems: list[str]) -> None:
-    section, _, name = key.partition(".")
-    known = dict(fields(kind))
-    if key not in known:
-        problems.append(f"unknown key {key!r}; {_nearest(kind, key, known)}")
-    elif isinstance(tree.setdefault(section, {}), dict):  # if not, validation says so
-        tree[section][name] = value
-
-
-def _nearest(kind: type[Section], key: str, known: Iterable[str]) -> str:
-    """A hint for an unknown key: the full key where only its section is missing, else the nearest known ones."""
-    full = [path for path, _ in fields(kind) if path.endswith(f".{key}")]
+def _nearest(key: str, keys: Iterable[str], known: Iterable[str]) -> str:
+    """A hint for an unknown key: the full key where only its section is missing, else the nearest of the known."""
+    full = [path for path in keys if path.endswith(f".{key}")]
     return f"did you mean {' or '.join(map(repr, full))}?" if full else did_you_mean(key, known)
 
 
-def _explain(kind: type[Section], error: ValidationError) -> list[str]:
+def _explain(error: ValidationError, keys: list[str], sections: list[str]) -> list[str]:
     """Each key that is wrong as `key: what was wanted, what was found`, with the nearest name for an unknown one."""
     wanted: dict[str, list[str]] = {}
     found: dict[str, str] = {}
@@ -143,24 +138,64 @@ def _explain(kind: type[Section], error: ValidationError) -> list[str]:
         key = ".".join(str(part) for part in item["loc"][:2])  # what follows names the members of a union
         if item["type"] == "extra_forbidden":
             section, _, name = key.rpartition(".")
-            siblings = [
-                path.rpartition(".")[2] for path, _ in fields(kind) if section and path.startswith(f"{section}.")
-            ]
-            hint = did_you_mean(name, siblings) if siblings else _nearest(kind, name, kind.model_fields)
+            siblings = [path.rpartition(".")[2] for path in keys if section and path.startswith(f"{section}.")]
+            hint = did_you_mean(name, siblings) if siblings else _nearest(name, keys, sections)
             found[f"unknown key {key!r}; {hint}"] = ""
             continue
-        subject = f"{key}: "
         message = item["msg"].removeprefix("Input ").removeprefix("Value error, ")
-        wanted.setdefault(subject, []).append(_WANTED.get(item["type"], message))
-        found[subject] = f", found {_shown(item['input'])}"
+        wanted.setdefault(f"{key}: ", []).append(_WANTED.get(item["type"], message))
+        try:
+            value = textwrap.shorten(_REPR.repr(item["input"]), 100, placeholder=" …")  # aliases expand without end
+        except ValueError:  # an integer with more digits than Python writes out
+            value = "a number that is too long"
+        found[f"{key}: "] = f", found {value}"
     return [
         f"{subject}{' or '.join(dict.fromkeys(wanted.get(subject, [])))}{value}" for subject, value in found.items()
     ]
 
 
-def _shown(value: Any) -> str:
-    """The value in at most a line: aliases can make a small file expand without end."""
+def _yaml() -> YAML:
+    yaml = YAML(typ="safe", pure=True)
+    yaml.default_flow_style = True
+    yaml.width = 2**16
+    return yaml
+
+
+def _to_yaml(value: Any) -> str:
+    """One value as it stands behind its key."""
+    if isinstance(value, str) and not value.isprintable():  # line breaks and the like: every reader agrees on escapes
+        escaped = (c if c.isprintable() and c not in '"\\' else f"\\U{ord(c):08x}" for c in value)
+        return f'"{"".join(escaped)}"'
+    stream = io.StringIO()
+    _yaml().dump(value, stream)
+    return stream.getvalue().removesuffix("...\n").removesuffix("\n")
+
+
+def _parse(text: str, where: str) -> Any:
+    """The value that a YAML text stands for; `where` begins the message if it stands for none."""
     try:
-        return textwrap.shorten(_REPR.repr(value), 100, placeholder=" …")
-    except ValueError:  # an integer with more digits than Python writes out
-        return "a number that is too long"
+        return _yaml().load(text)
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = f" line {mark.line + 1}, column {mark.column + 1}:" if mark else ""
+        raise UsageError(f"{where}:{place} not valid YAML ({error.problem})") from None
+    except (YAMLError, ValueError, LookupError, TypeError, AssertionError, RecursionError) as error:
+        why = " ".join(str(error).split())[:300] or "a tag does not fit its value"
+        raise UsageError(f"{where}: not valid YAML ({why})") from None
+
+
+def _read_sections(path: Path, sections: Iterable[str]) -> dict[str, Any]:
+    """A file of sections with keys, without judging either."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_CONFIG_BYTES + 1)
+        if len(content) > MAX_CONFIG_BYTES:
+            raise UsageError(f"{path}: too large for a configuration (limit {MAX_CONFIG_BYTES} bytes); check the path")
+        tree = _parse(content.decode("utf-8-sig"), str(path))
+    except OSError as error:
+        raise UsageError(f"{path}: cannot read the configuration ({error.strerror}); check the path") from None
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path}: the configuration is not UTF-8 text (byte {error.start}); save it as UTF-8") from None
+    if not isinstance(tree, dict | None):
+        raise UsageError(f"{path}: expected sections ({', '.join(sections)}), each with keys; see `tunesmith init`")
+    return {section: {} if settings is None else settings for section, settings in (tree or {}).items()}

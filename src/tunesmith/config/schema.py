@@ -25,6 +25,10 @@ def option(default: Any, help: str, flag: str | None = None, **limits: Any) -> A
 Switch = Literal["auto", "off"]
 PrecisionName = Literal["auto", "float32", "bfloat16", "float16"]
 LongName = Literal["keep-start", "keep-ends", "windows"]
+PoolingName = Literal["auto", "head", "first", "mean"]
+ScheduleName = Literal["linear", "cosine", "constant"]
+TrackerName = Literal["none", "tensorboard", "trackio", "mlflow", "wandb"]
+ClassWeights = Literal["none", "balanced"]
 
 
 @dataclass(frozen=True)
@@ -98,7 +102,7 @@ class SourceSettings(Section):
 class ModelSettings(SourceSettings):
     """The pretrained starting point, and how a text's vector is made."""
 
-    pooling: Literal["auto", "head", "first", "mean"] = option(
+    pooling: PoolingName = option(
         "auto", "How token states become one vector: the architecture's own head, first token, or mean.", "--pooling"
     )
 
@@ -127,7 +131,7 @@ class OptimisationSettings(Section):
     lr: float | None = option(None, "Peak learning rate of the pretrained layers.", "--lr", gt=0)
     head_lr: float | None = option(None, "Peak learning rate of the new head.", "--head-lr", gt=0)
     warmup: float = option(0.06, "Warm-up, as a fraction of all steps.", "--warmup", ge=0, le=1)
-    schedule: Literal["linear", "cosine", "constant"] = option("linear", "Shape after the warm-up.", "--schedule")
+    schedule: ScheduleName = option("linear", "Shape after the warm-up.", "--schedule")
     weight_decay: float = option(0.01, "Decoupled weight decay (never on norms and biases).", "--weight-decay", ge=0)
     max_grad_norm: float = option(1.0, "Gradient norm above which gradients are scaled down; 0 for never.", ge=0)
     max_length: Annotated[int, Field(ge=4)] | Literal["auto"] = option(
@@ -137,7 +141,7 @@ class OptimisationSettings(Section):
     seed: int = option(42, "Seed of splits, initialisation, sampling and dropout.", "--seed", ge=0, lt=2**32)
     save_minutes: float = option(10.0, "A checkpoint is written at least this often.", gt=0)
     threads: int | None = option(None, "Processor threads (else all).", "--threads", ge=1)
-    tracker: Literal["none", "tensorboard", "trackio", "mlflow", "wandb"] = option(
+    tracker: TrackerName = option(
         "none", "Experiment tracker that receives the logs.", "--tracker"
     )
 
@@ -157,7 +161,7 @@ class TrainingSettings(OptimisationSettings):
         None, "Factor by which the learning rate falls from each layer to the one below.", "--layer-decay", gt=0, le=1
     )
     label_smoothing: float = option(0.0, "Share of the target spread over all labels.", "--label-smoothing", ge=0, lt=1)
-    class_weights: Literal["none", "balanced"] = option(
+    class_weights: ClassWeights = option(
         "none", "balanced weighs each class by the inverse of its frequency.", "--class-weights"
     )
     long: LongName = option(

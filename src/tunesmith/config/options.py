@@ -1,0 +1,77 @@
+"""The options of the Python functions, typed so that editors complete and type checkers check them.
+
+They are the settings of `tunesmith.config.schema` that have a flag, under the names of their flags; a test holds the two
+together. What is not given keeps its default, or is chosen for the data.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, TypedDict
+
+from tunesmith.config.schema import (
+    ClassWeights,
+    LongName,
+    PoolingName,
+    PrecisionName,
+    ScheduleName,
+    TrackerName,
+)
+
+
+class ReadOptions(TypedDict, total=False):
+    """How examples are read."""
+
+    text: str | None
+    text_pair: str | None
+    label: str | None
+    id: str | None
+    format: str | None
+    delimiter: str | None
+    encoding: str
+
+
+class AdaptOptions(ReadOptions, total=False):
+    """Options of `tunesmith.adapt`."""
+
+    group: str | None
+    task: str
+    model: str | Path
+    revision: str | None
+    local: bool
+    epochs: int | None
+    batch_size: int | None
+    lr: float | None
+    head_lr: float | None
+    warmup: float
+    schedule: ScheduleName
+    weight_decay: float
+    max_length: int | Literal["auto"]
+    precision: PrecisionName
+    seed: int
+    threads: int | None
+    tracker: TrackerName
+    engine: Literal["auto", "off"]
+    out: str | Path | None
+    overwrite: bool
+    resume: bool
+
+
+class TrainOptions(AdaptOptions, total=False):
+    """Options of `tunesmith.train` and `tunesmith.check`."""
+
+    pooling: PoolingName
+    method: str
+    trainable_layers: int
+    lora_r: int
+    lora_alpha: int
+    lora_dropout: float
+    lora_targets: str | None
+    layer_decay: float | None
+    label_smoothing: float
+    class_weights: ClassWeights
+    long: LongName
+    early_stopping: int | None
+    metric: str | None
+    augment: str
+    augment_factor: float
