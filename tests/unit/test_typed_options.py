@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 from pathlib import Path
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
@@ -9,6 +10,7 @@ from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 import pytest
 from mypy import api as mypy
 
+import tunesmith
 from tunesmith.config.loading import fields, flags
 from tunesmith.config.options import AdaptOptions, ReadOptions, TrainOptions
 from tunesmith.config.schema import AdaptConfig, Config, Section
@@ -33,7 +35,9 @@ def test_options_are_the_settings_that_have_a_flag(options: type, tree: type[Sec
     hints, settings = get_type_hints(options), dict(fields(tree))
     assert hints.keys() == flags(tree).keys() - NOT_TYPED_THERE
     for name, hint in hints.items():
-        assert plain(hint) - ({Path} if name in FOLDERS else set()) == plain(settings[flags(tree)[name]].annotation), name
+        assert plain(hint) - ({Path} if name in FOLDERS else set()) == plain(settings[flags(tree)[name]].annotation), (
+            name
+        )
 
 
 def test_options_of_reading_are_those_that_do_not_choose_rows() -> None:
@@ -45,14 +49,14 @@ PROGRAM = """
 from pathlib import Path
 import tunesmith
 
-run = tunesmith.train("a.csv", method="lora", lr=1e-4, out=Path("runs/a"), valid=[{"text": "a", "label": "b"}])
+run = tunesmith.train("a.csv", method="lora", lr=1e-4, out=Path("runs/a"), valid="b.csv")
 reveal_type(run)
 reveal_type(run.metrics["test"]["accuracy"].value)
 predictor: tunesmith.Predictor = tunesmith.load(run)
-answers: list[tunesmith.Prediction] = predictor.predict({"text": ["a", "b"]})
-scores: tunesmith.Evaluation = tunesmith.evaluate(run, [{"text": "a", "label": "b"}], label="b")
+answers: list[tunesmith.Prediction] = predictor.predict(["a", "b"])
+scores: tunesmith.Evaluation = tunesmith.evaluate(run, "b.csv", label="b")
 try:
-    found: list[tunesmith.Finding] = tunesmith.check({"text": ["a"], "label": ["b"]}, text="text")
+    found: list[tunesmith.Finding] = tunesmith.check("a.csv", text="text")
 except tunesmith.DataError as error:
     error.problems
 """
@@ -60,7 +64,7 @@ WRONG = {
     'tunesmith.train("a.csv", lrr=1e-4)': 'Unexpected keyword argument "lrr"',
     'tunesmith.train("a.csv", lr="high")': 'Argument "lr" to "train" has incompatible type "str"',
     'tunesmith.train("a.csv", schedule="bent")': 'Argument "schedule" to "train" has incompatible type',
-    'tunesmith.train(3)': 'Argument 1 to "train" has incompatible type "int"',
+    "tunesmith.train(3)": 'Argument 1 to "train" has incompatible type "int"',
     'tunesmith.adapt("a.txt", method="lora")': 'Unexpected keyword argument "method"',
     'tunesmith.evaluate("run", "a.csv", lr=1.0)': 'Unexpected keyword argument "lr"',
 }
@@ -70,14 +74,16 @@ def test_a_type_checker_knows_every_option_and_what_comes_back(tmp_path: Path) -
     program, settings = tmp_path / "program.py", tmp_path / "mypy.ini"
     wrong = "\n".join(WRONG)
     program.write_text(f"{PROGRAM}\n{wrong}\n", encoding="utf-8")
-    skipped = "".join(f"[mypy-{name}.*]\nfollow_imports = skip\n" for name in ("torch", "transformers", "numpy", "rich"))
+    skipped = "".join(
+        f"[mypy-{name}.*]\nfollow_imports = skip\n" for name in ("torch", "transformers", "numpy", "rich")
+    )
     settings.write_text(f"[mypy]\nstrict = True\nignore_missing_imports = True\nfollow_imports = silent\n{skipped}")
     out, errors, code = mypy.run(["--config-file", str(settings), "--cache-dir", str(tmp_path / "cache"), str(program)])
     assert code == 1 and not errors, out + errors
     lines = [line.split(": ", 1)[1] for line in out.splitlines()[:-1]]
     assert [line for line in lines if line.startswith("note: Revealed")] == [
         'note: Revealed type is "tunesmith.run.folder.Run"',
-        'note: Revealed type is "builtins.float"',
+        'note: Revealed type is "float"',
     ]
     found = [line for line in lines if line.startswith("error")]
     assert len(found) == len(WRONG), out
@@ -86,7 +92,14 @@ def test_a_type_checker_knows_every_option_and_what_comes_back(tmp_path: Path) -
 
 
 def test_every_function_shows_its_options() -> None:
-    import tunesmith
-
     for name in ("train", "check", "adapt", "evaluate", "predict", "find_models"):
-        assert "**options: Unpack[" in str(inspect.signature(getattr(tunesmith, name))), name
+        assert "Unpack[" in str(inspect.signature(getattr(tunesmith, name))), name
+
+
+def test_what_is_exported_is_there_and_typed() -> None:
+    tree = ast.parse(Path(str(tunesmith.__file__)).read_text(encoding="utf-8"))
+    imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) for alias in node.names}
+    assert set(tunesmith.__all__) == imported - {"annotations", "import_module", "TYPE_CHECKING", "Any"}
+    assert [getattr(tunesmith, name).__name__ for name in tunesmith.__all__] == tunesmith.__all__ == dir(tunesmith)
+    with pytest.raises(AttributeError, match="no attribute 'trian'"):
+        tunesmith.trian  # noqa: B018

@@ -11,7 +11,7 @@ import reprlib
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar, get_args, overload
 
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
@@ -23,6 +23,8 @@ from tunesmith.errors import UsageError
 from tunesmith.registry import did_you_mean
 
 Tree = TypeVar("Tree", bound=Section)
+File = str | Path | None
+Options = Mapping[str, Any] | None
 MAX_CONFIG_BYTES = 2**20
 _REPR = reprlib.Repr()
 _REPR.maxlevel = 2
@@ -58,12 +60,13 @@ def flags(tree: type[Section] = Config) -> dict[str, str]:
     return {name.removeprefix("--").replace("-", "_"): key for name, key in named if name}
 
 
+@overload
+def resolve(file: File = None, options: Options = None, sets: Iterable[str] = ()) -> Config: ...
+@overload
+def resolve(file: File, options: Options, sets: Iterable[str], kind: type[Tree]) -> Tree: ...
 def resolve(
-    file: str | Path | None = None,
-    options: Mapping[str, Any] | None = None,
-    sets: Iterable[str] = (),
-    kind: type[Tree] = Config,  # type: ignore[assignment]  # a default cannot depend on the caller's choice
-) -> Tree:
+    file: File = None, options: Options = None, sets: Iterable[str] = (), kind: type[Section] = Config
+) -> Section:
     """The configuration: defaults < file < flags < ``--set key=value``.
 
     Args:
@@ -195,7 +198,7 @@ def _read_sections(path: Path, sections: Iterable[str]) -> dict[str, Any]:
     except OSError as error:
         raise UsageError(f"{path}: cannot read the configuration ({error.strerror}); check the path") from None
     except UnicodeDecodeError as error:
-        raise UsageError(f"{path}: the configuration is not UTF-8 text (byte {error.start}); save it as UTF-8") from None
+        raise UsageError(f"{path}: the configuration is not UTF-8 text (byte {error.start}); save it so") from None
     if not isinstance(tree, dict | None):
         raise UsageError(f"{path}: expected sections ({', '.join(sections)}), each with keys; see `tunesmith init`")
     return {section: {} if settings is None else settings for section, settings in (tree or {}).items()}

@@ -1,7 +1,7 @@
 """The options of the Python functions, typed so that editors complete and type checkers check them.
 
-They are the settings of `tunesmith.config.schema` that have a flag, under the names of their flags; a test holds the two
-together. What is not given keeps its default, or is chosen for the data.
+They are the settings of `tunesmith.config.schema` that have a flag, under its name; a test holds the two together. What
+is not given keeps its default, or is chosen for the data.
 """
 
 from __future__ import annotations

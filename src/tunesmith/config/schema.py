@@ -141,9 +141,7 @@ class OptimisationSettings(Section):
     seed: int = option(42, "Seed of splits, initialisation, sampling and dropout.", "--seed", ge=0, lt=2**32)
     save_minutes: float = option(10.0, "A checkpoint is written at least this often.", gt=0)
     threads: int | None = option(None, "Processor threads (else all).", "--threads", ge=1)
-    tracker: TrackerName = option(
-        "none", "Experiment tracker that receives the logs.", "--tracker"
-    )
+    tracker: TrackerName = option("none", "Experiment tracker that receives the logs.", "--tracker")
 
     @field_validator("accumulation")
     @classmethod
