@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     )
     from tunesmith.evaluation.intervals import Score
     from tunesmith.predictor import Predictor
-    from tunesmith.run.folder import Run
-    from tunesmith.tasks.base import Prediction
+    from tunesmith.run.record import Run
+    from tunesmith.tasks.predictions import Prediction
     from tunesmith.training.arguments import TrainingArguments
     from tunesmith.training.trainer import Trainer
 
@@ -81,8 +81,8 @@ _MODULES = {
     ),
     "evaluation.intervals": ("Score",),
     "predictor": ("Predictor",),
-    "run.folder": ("Run",),
-    "tasks.base": ("Prediction",),
+    "run.record": ("Run",),
+    "tasks.predictions": ("Prediction",),
     "training.arguments": ("TrainingArguments",),
     "training.trainer": ("Trainer",),
 }

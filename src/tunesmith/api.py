@@ -25,7 +25,7 @@ from tunesmith.data.records import Records, text_records
 from tunesmith.data.texts import read_any
 from tunesmith.errors import DataError, UsageError
 from tunesmith.run.record import Run, RunRecord
-from tunesmith.text import name_list
+from tunesmith.text import counted, name_list
 
 if TYPE_CHECKING:
     from tunesmith.adapting import AdaptedModel
@@ -272,7 +272,7 @@ def _text(line: bytes, place: str) -> str | tuple[str, str]:
     return parts[0] if len(parts) == 1 else (parts[0], parts[1])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Evaluation:
     """Scores of a run on labelled data.
 
@@ -300,6 +300,10 @@ class Evaluation:
                 for label, scores in self.by_label.items()
             }
         return found | ({"against": self.comparison} if self.comparison else {})
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{name} {score.text(self.described[name])}" for name, score in self.metrics.items())
+        return f"Evaluation({counted(self.rows, 'row')}: {shown})"
 
 
 def evaluate(

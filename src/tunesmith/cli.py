@@ -25,7 +25,7 @@ from tunesmith.errors import TunesmithError, UsageError
 from tunesmith.spelling import spell
 
 if TYPE_CHECKING:
-    from tunesmith.run.folder import Run
+    from tunesmith.run.record import Run
 
 app = typer.Typer(
     name="tunesmith",

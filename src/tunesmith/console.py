@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from tunesmith.catalogue.catalogue import Entry, Fit, Suggestion
+from tunesmith.catalogue.catalogue import Entry, Suggestion, TokenizerFit
 from tunesmith.data.checks import Finding
 from tunesmith.evaluation.intervals import Score
 from tunesmith.evaluation.metrics import Metric
@@ -74,7 +74,7 @@ def models_text(suggestions: Sequence[Suggestion]) -> str:
     return "\n\n".join(_table(rows) for rows in (measured, others) if rows)
 
 
-def _fit_cells(fit: Fit) -> dict[str, str]:
+def _fit_cells(fit: TokenizerFit) -> dict[str, str]:
     return {
         "pieces/word": f"{fit.pieces_per_word:.2f}",
         "unknown": f"{fit.unknown:.1%}",
@@ -85,7 +85,7 @@ def _fit_cells(fit: Fit) -> dict[str, str]:
 
 def _facts(suggestion: Suggestion) -> dict[str, str]:
     entry = suggestion.entry
-    return {name: cell(entry) if entry else "" for name, cell in FACTS.items()} | {"model": suggestion.name}
+    return {name: cell(entry) if entry else "" for name, cell in CATALOGUE_COLUMNS.items()} | {"model": suggestion.name}
 
 
 def _languages(entry: Entry) -> str:
@@ -93,7 +93,7 @@ def _languages(entry: Entry) -> str:
     return " ".join(entry.languages[:2]) + (f" +{more}" if more > 0 else "")
 
 
-FACTS: dict[str, Callable[[Entry], str]] = {
+CATALOGUE_COLUMNS: dict[str, Callable[[Entry], str]] = {
     "million": lambda entry: f"{entry.millions:.1f}",
     "context": lambda entry: str(entry.context),
     "domain": lambda entry: entry.domain,

@@ -23,13 +23,14 @@ from tunesmith.tasks import TASKS
 from tunesmith.tasks.base import LabelSpace, Task
 from tunesmith.tasks.encoding import Truncation
 from tunesmith.tasks.predictions import Prediction
+from tunesmith.text import counted
 from tunesmith.training.inference import predict_outputs
 from tunesmith.training.precision import choose_precision
 
 FACTS = "tunesmith.json"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Predictor:
     """A trained model with everything it needs to answer in the user's units.
 
@@ -84,6 +85,11 @@ class Predictor:
         model, tokenizer = load_trained(Source(str(path), str(model_folder), None, True), task.head)
         Engine(model)  # stays on the model: tried once, not at every call
         return cls(model, tokenizer, task, space, truncation, pairs, choose_precision(precision).state)
+
+    def __repr__(self) -> str:
+        labels = f"{counted(len(self.space.names), 'label')}, " if self.space.names else ""
+        model = f"{type(self.model).__name__}, {self.truncation.max_tokens} tokens, {self.precision}"
+        return f"Predictor({self.task.name}, {labels}{model})"
 
     def save(self, folder: Path) -> None:
         """Write the model so that plain transformers load it, and what `load` needs beside it."""

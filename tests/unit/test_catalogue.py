@@ -18,7 +18,7 @@ from transformers import CONFIG_MAPPING, PreTrainedTokenizerFast
 
 import tunesmith
 from tunesmith import console
-from tunesmith.catalogue.catalogue import DOMAINS, Entry, Fit, Suggestion, catalogue, select
+from tunesmith.catalogue.catalogue import DOMAINS, Entry, Suggestion, TokenizerFit, catalogue, select
 from tunesmith.catalogue.tokenizer_fit import SAMPLE_TEXTS, TEXT_CHARACTERS, rank_by_fit, sample_texts
 from tunesmith.cli import main
 from tunesmith.errors import DataError, ModelError, UsageError
@@ -130,7 +130,7 @@ def test_the_tokenizer_that_knows_the_words_is_ranked_first(
     assert [one.name for one in found[:3]] == [str(words), str(pieces), str(holes)]
     best, split, lost = (one.fit for one in found[:3])
     assert best and split and lost
-    assert best == Fit(1.0, 0.0, 0.0, 9, 128)  # the longest text has seven words; [CLS] and [SEP] come to it
+    assert best == TokenizerFit(1.0, 0.0, 0.0, 9, 128)  # the longest text has seven words; [CLS] and [SEP] come to it
     letters_in_all = sum(len(text.replace(" ", "")) for text in TEXTS)
     assert split.pieces_per_word == round(letters_in_all / 14, 3) and split.unknown == 0.0
     assert 0.5 < lost.unknown <= 1.0
@@ -142,14 +142,17 @@ def test_texts_that_do_not_fit_weigh_more_than_pieces(tmp_path: Path, letters: C
     found = tunesmith.find_models("legal", data=long, folders=[letters(string.ascii_letters)])
     fit = found[0].fit
     assert fit and (fit.cut, fit.limit, fit.tokens_99) == (0.5, 128, 160)
-    assert Fit(2.0, 0.0, 0.004, 9, 9).rank() < Fit(1.0, 0.0, 0.01, 9, 9).rank()
-    assert Fit(2.0, 0.001, 0.002, 9, 9).rank() > Fit(1.0, 0.0, 0.004, 9, 9).rank()  # less than a per cent is nothing
+    assert TokenizerFit(2.0, 0.0, 0.004, 9, 9).rank() < TokenizerFit(1.0, 0.0, 0.01, 9, 9).rank()
+    # Less than a per cent is nothing.
+    assert (
+        TokenizerFit(2.0, 0.001, 0.002, 9, 9).rank() > TokenizerFit(1.0, 0.0, 0.004, 9, 9).rank()
+    )  # less than a per cent is nothing
 
 
 def test_pairs_of_texts_are_measured_together(tmp_path: Path, tiny_model_folder: Folder) -> None:
     (tmp_path / "a.jsonl").write_text(json.dumps({"premise": "good film", "hypothesis": "bad"}), encoding="utf-8")
     found = tunesmith.find_models("legal", data=tmp_path / "a.jsonl", folders=[tiny_model_folder("bert")])
-    assert found[0].fit == Fit(1.0, 0.0, 0.0, 6, 128)
+    assert found[0].fit == TokenizerFit(1.0, 0.0, 0.0, 6, 128)
 
 
 def test_the_sample_is_bounded_and_always_the_same() -> None:
@@ -213,7 +216,7 @@ def test_the_packaged_tokenizer_is_measured(tmp_path: Path) -> None:
 
     entries = [entry for entry in catalogue() if entry.id in PACKAGED]
     found = rank_by_fit(entries, [], text_records(["an ordinary sentence"], "made"))
-    assert found[0].fit == Fit(1.0, 0.0, 0.0, 5, 512)
+    assert found[0].fit == TokenizerFit(1.0, 0.0, 0.0, 5, 512)
 
 
 def tunesmith_command(

@@ -82,7 +82,7 @@ def test_a_type_checker_knows_every_option_and_what_comes_back(tmp_path: Path) -
     assert code == 1 and not errors, out + errors
     lines = [line.split(": ", 1)[1] for line in out.splitlines()[:-1]]
     assert [line for line in lines if line.startswith("note: Revealed")] == [
-        'note: Revealed type is "tunesmith.run.folder.Run"',
+        'note: Revealed type is "tunesmith.run.record.Run"',
         'note: Revealed type is "float"',
     ]
     found = [line for line in lines if line.startswith("error")]

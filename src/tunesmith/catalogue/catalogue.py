@@ -70,7 +70,7 @@ class Entry(BaseModel):
 
 
 @dataclass(frozen=True)
-class Fit:
+class TokenizerFit:
     """What a tokenizer makes of a sample of texts (see `tunesmith.catalogue.tokenizer_fit`).
 
     Attributes:
@@ -93,7 +93,7 @@ class Fit:
         return round(self.cut + self.unknown, 2), self.pieces_per_word
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Suggestion:
     """A model to begin with.
 
@@ -106,7 +106,7 @@ class Suggestion:
 
     name: str
     entry: Entry | None
-    fit: Fit | None = None
+    fit: TokenizerFit | None = None
     reason: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -114,6 +114,9 @@ class Suggestion:
         facts = self.entry.model_dump() if self.entry else {"id": self.name}
         measured = {"fit": vars(self.fit) if self.fit else None, "reason": self.reason}
         return facts | (measured if self.fit or self.reason else {})
+
+    def __repr__(self) -> str:
+        return f"Suggestion({self.name!r}{f', {self.fit}' if self.fit else ''})"
 
 
 @cache

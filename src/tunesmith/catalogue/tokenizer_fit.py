@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from huggingface_hub import try_to_load_from_cache
 
-from tunesmith.catalogue.catalogue import Entry, Fit, Suggestion
+from tunesmith.catalogue.catalogue import Entry, Suggestion, TokenizerFit
 from tunesmith.config.schema import ModelSettings
 from tunesmith.data.records import Records
 from tunesmith.data.words import word_bounds
@@ -54,7 +54,7 @@ def rank_by_fit(entries: Sequence[Entry], folders: Sequence[str], records: Recor
     return sorted(points, key=_order)
 
 
-def _fit_of_folder(folder: str, sample: list[tuple[str, ...]], words: int) -> Fit:
+def _fit_of_folder(folder: str, sample: list[tuple[str, ...]], words: int) -> TokenizerFit:
     if not Path(folder).expanduser().is_dir():
         raise ModelError(
             f"model.name={folder}: no such folder; models of the catalogue are measured without it, as far as they are "
@@ -110,7 +110,7 @@ def sample_texts(records: Records) -> list[tuple[str, ...]]:
     return sample
 
 
-def measure(tokenizer: Any, limit: int, sample: Sequence[tuple[str, ...]], words: int) -> Fit:
+def measure(tokenizer: Any, limit: int, sample: Sequence[tuple[str, ...]], words: int) -> TokenizerFit:
     """Tokenise the sample.
 
     Args:
@@ -125,7 +125,7 @@ def measure(tokenizer: Any, limit: int, sample: Sequence[tuple[str, ...]], words
     unknown = sum(one.count(tokenizer.unk_token_id) for one in ids) if tokenizer.unk_token_id is not None else 0
     lengths = pieces.reshape(-1, parts).sum(axis=1) + tokenizer.num_special_tokens_to_add(pair=parts == 2)
     total = int(pieces.sum())
-    return Fit(
+    return TokenizerFit(
         pieces_per_word=round(total / words, 3),
         unknown=round(unknown / max(total, 1), 4),
         cut=round(float((lengths > limit).mean()), 4),

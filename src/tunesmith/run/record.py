@@ -233,7 +233,7 @@ class AdaptRecord(Record):
     requested: AdaptConfig
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Run:
     """A finished (or interrupted) run.
 
@@ -270,3 +270,9 @@ class Run:
 
     def __str__(self) -> str:
         return str(self.folder)
+
+    def __repr__(self) -> str:
+        content, best = self.content, self.content.best
+        score = content.metrics.get("test", {}).get(best.metric) if best else None
+        shown = f", test {best.metric} {score.text(content.described[best.metric])}" if best and score else ""
+        return f"Run({str(self.folder)!r}: {content.task}, {content.method}, {content.status}{shown})"

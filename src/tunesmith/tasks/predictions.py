@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from tunesmith.data.records import Label
@@ -46,10 +46,10 @@ class Prediction:
 
     label: Label
     score: float
-    scores: dict[str, float]
+    scores: dict[str, float] = field(repr=False)
     spans: tuple[FoundSpan, ...] | None = None
     answer: FoundAnswer | None = None
-    answers: tuple[FoundAnswer, ...] | None = None
+    answers: tuple[FoundAnswer, ...] | None = field(default=None, repr=False)
     no_answer: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
