@@ -7,7 +7,7 @@ needs the network, or torch.
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -22,7 +22,6 @@ Domain = Literal["general", "biomedical", "clinical", "legal", "finance", "scien
 DOMAINS: tuple[str, ...] = get_args(Domain)
 MULTILINGUAL = "multilingual"
 LANGUAGE = rf"[a-z]{{2}}|{MULTILINGUAL}"
-_YES_NO = {"yes": True, "no": False, "": None}
 
 
 class Entry(BaseModel):
@@ -58,15 +57,10 @@ class Entry(BaseModel):
     def _separate(cls, value: Any) -> Any:
         return value.split() if isinstance(value, str) else value
 
-    @field_validator("licence", mode="before")
+    @field_validator("licence", "safetensors", mode="before")
     @classmethod
-    def _nothing(cls, value: Any) -> Any:
-        return value or None
-
-    @field_validator("safetensors", mode="before")
-    @classmethod
-    def _yes_or_no(cls, value: Any) -> Any:
-        return _YES_NO.get(value, value)
+    def _stated(cls, value: Any) -> Any:
+        return {"yes": True, "no": False, "": None}.get(value, value)
 
 
 @dataclass(frozen=True)
@@ -122,12 +116,8 @@ class Suggestion:
 @cache
 def catalogue() -> tuple[Entry, ...]:
     """Every starting point, in the order of the file."""
-    return tuple(_read(files("tunesmith.catalogue").joinpath("catalogue.csv").read_text(encoding="utf-8")))
-
-
-def _read(text: str) -> Iterator[Entry]:
-    for row in csv.DictReader(text.splitlines()):
-        yield Entry.model_validate(row)
+    text = files("tunesmith.catalogue").joinpath("catalogue.csv").read_text(encoding="utf-8")
+    return tuple(map(Entry.model_validate, csv.DictReader(text.splitlines())))
 
 
 def select(domain: str | None = None, language: str | None = None) -> list[Entry]:

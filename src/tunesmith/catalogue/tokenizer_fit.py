@@ -6,7 +6,6 @@ A vocabulary made for other texts cuts words into many pieces, which cost time a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,6 @@ SAMPLE_CHARACTERS = 5_000_000
 TEXT_CHARACTERS = 200_000
 """Characters read of one text: more than fits into any model of the catalogue."""
 TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "sentencepiece.bpe.model", "spm.model")
-ABSENT = "tokenizer not on this machine"
 
 
 def rank_by_fit(entries: Sequence[Entry], folders: Sequence[str], records: Records) -> list[Suggestion]:
@@ -45,40 +43,35 @@ def rank_by_fit(entries: Sequence[Entry], folders: Sequence[str], records: Recor
     points, problems = [], list[str]()
     for folder in dict.fromkeys(folders):
         try:
-            points.append(Suggestion(folder, None, _fit_of_folder(folder, sample, words)))
+            if not Path(folder).expanduser().is_dir():
+                raise ModelError(
+                    f"model.name={folder}: no such folder; models of the catalogue are measured without it, as far as "
+                    "they are in the Hub's cache on this machine"
+                )
+            source = find_source(ModelSettings(name=folder, local=True))
+            tokenizer = load_tokenizer(source)
+            limit = token_limit(load_config(source), tokenizer)
+            points.append(Suggestion(folder, None, measure(tokenizer, limit, sample, words)))
         except ModelError as error:
             problems += error.problems
     if problems:
         raise ModelError(problems)
-    points += [_measured(Suggestion(entry.id, entry), entry, sample, words) for entry in entries]
-    return sorted(points, key=_order)
+    for entry in entries:
+        fit: TokenizerFit | None = None
+        reason: str | None = "tokenizer not on this machine"
+        try:
+            if here := local_source(entry.id):
+                fit, reason = measure(load_tokenizer(here), entry.context, sample, words), None
+        except ModelError as error:
+            reason = str(error)
+        points.append(Suggestion(entry.id, entry, fit, reason))
 
+    def order(point: Suggestion) -> tuple[Any, ...]:
+        """Measured ones by their fit, equal ones by size; others as they stand."""
+        size = point.entry.millions if point.entry else 0.0
+        return (False, *point.fit.rank(), size) if point.fit else (True,)
 
-def _fit_of_folder(folder: str, sample: list[tuple[str, ...]], words: int) -> TokenizerFit:
-    if not Path(folder).expanduser().is_dir():
-        raise ModelError(
-            f"model.name={folder}: no such folder; models of the catalogue are measured without it, as far as they are "
-            "in the Hub's cache on this machine"
-        )
-    source = find_source(ModelSettings(name=folder, local=True))
-    tokenizer = load_tokenizer(source)
-    return measure(tokenizer, token_limit(load_config(source), tokenizer), sample, words)
-
-
-def _order(point: Suggestion) -> tuple[Any, ...]:
-    """Measured ones by their fit, equal ones by size; others as they stand."""
-    size = point.entry.millions if point.entry else 0.0
-    return (False, *point.fit.rank(), size) if point.fit else (True,)
-
-
-def _measured(point: Suggestion, entry: Entry, sample: list[tuple[str, ...]], words: int) -> Suggestion:
-    try:
-        source = local_source(entry.id)
-        if source is None:
-            return replace(point, reason=ABSENT)
-        return replace(point, fit=measure(load_tokenizer(source), entry.context, sample, words))
-    except ModelError as error:
-        return replace(point, reason=str(error))
+    return sorted(points, key=order)
 
 
 def local_source(name: str) -> Source | None:
