@@ -321,27 +321,29 @@ def cache(
     clear: Annotated[bool, typer.Option("--clear", help="Remove all of it, and nothing else in the folder.")] = False,
 ) -> None:
     """Show what frozen layers computed and later runs will read again, or remove it."""
+    from rich.filesize import decimal
+
     from tunesmith import console
-    from tunesmith.engine import cachedir
+    from tunesmith.engine import cache as states
     from tunesmith.text import counted
 
-    folder = cachedir.cache_folder()
-    if problem := cachedir.objection(folder):
+    folder = states.cache_folder()
+    if problem := states.objection(folder):
         raise UsageError(problem)
     if clear:
-        cleared = cachedir.clear(folder)
+        cleared = states.clear(folder)
         if json:
-            _print_json({"folder": str(folder), **cleared.to_dict()})
+            _print_json({"folder": str(folder), **cleared})
         elif not quiet:
-            print(f"{folder}: removed {counted(cleared.stores, 'store')}, {cachedir.size_text(cleared.bytes)}")
-        if cleared.left and not quiet:
-            print(f"left alone, not of the cache or in use: {', '.join(map(repr, cleared.left))}", file=sys.stderr)
+            print(f"{folder}: removed {counted(cleared['removed'], 'store')}, {decimal(cleared['bytes'])}")
+        if cleared["left"] and not quiet:
+            print(f"left alone, not of the cache: {', '.join(map(repr, cleared['left']))}", file=sys.stderr)
         return
-    stores = [store.to_dict() for store in cachedir.stores(folder)]
+    stores = [store.to_dict() for store in states.stores(folder)]
     total = sum(store["bytes"] for store in stores)
     if json:
         _print_json({"folder": str(folder), "stores": stores, "bytes": total})
         return
     for store in stores:
-        print(console.store_text(store, cachedir.size_text(store["bytes"])))
-    print(f"{folder}: {cachedir.size_text(total)}")
+        print(console.store_text(store, decimal(store["bytes"])))
+    print(f"{folder}: {decimal(total)}")

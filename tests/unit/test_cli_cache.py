@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
+import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 import torch
 
 from tunesmith.cli import main
-from tunesmith.engine.store import StateStore
+from tunesmith.engine.cache import StateStore
 
 
 @pytest.fixture
@@ -22,7 +25,7 @@ def states(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         store = StateStore({"model": "bert", "layers": layers}, 8, torch.float32, 10**6)
         store.put([bytes([i] * 16) for i in range(rows)], [3] * rows, torch.zeros(3 * rows, 8))
         store.commit()
-        os.utime(store.folder / "facts.json", (0, 1_700_000_000 + layers))
+        os.utime(store.path, (0, 1_700_000_000 + layers))
     return tmp_path / "states"
 
 
@@ -43,13 +46,14 @@ def test_it_shows_what_is_stored(
     first, second, total = shown.splitlines()
     assert code == 0 and "2 rows" in first and "used 2023-11-14T22:13" in first
     assert "layers 4, model bert" in first and "1 row " in second and "layers 5" in second
-    assert total.startswith(f"{states}: ") and total.endswith(" bytes")
+    assert total.startswith(f"{states}: ") and total.endswith(" kB")
 
 
 def test_it_shows_the_same_as_json(
     states: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (states / ("0" * 64)).mkdir()  # nothing is known about it
+    (states / ("0" * 64 + ".sqlite")).write_text("")  # nothing is known about it
+    os.utime(states / ("0" * 64 + ".sqlite"), (0, 0))
     _, shown, _ = tunesmith(monkeypatch, capsys, "cache", "--json")
     found = json.loads(shown)
     assert found["folder"] == str(states)
@@ -65,8 +69,9 @@ def test_it_shows_the_same_as_json(
 def test_facts_that_somebody_changed_are_not_shown(
     states: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for file in states.rglob("facts.json"):
-        file.write_text(file.read_text().replace("bert", "gone"))
+    for file in states.iterdir():
+        with closing(sqlite3.connect(file)) as connection, connection:
+            connection.execute("UPDATE about SET facts = ?", [b'{"identity": {"model": "gone"}}'])
     _, shown, _ = tunesmith(monkeypatch, capsys, "cache")
     assert "gone" not in shown and shown.count("an unknown model") == 2
 
@@ -86,31 +91,37 @@ def test_it_removes_everything(
 def test_it_leaves_alone_what_is_not_its_own(
     states: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    first, second = sorted(states.iterdir())
     (states / "notes.txt").write_text("mine")
-    (first / "more.txt").write_text("mine")
+    (states / "my.sqlite").write_text("mine")
+    (states / ("b" * 64 + ".sqlite")).mkdir()
     other = tmp_path / "other"
-    other.mkdir()
-    (other / "x.states").write_text("mine")
-    (states / ("a" * 64)).symlink_to(other)
+    other.write_text("mine")
+    (states / ("a" * 64 + ".sqlite")).symlink_to(other)
     code, shown, message = tunesmith(monkeypatch, capsys, "cache", "--clear")
-    assert code == 0 and "removed 1 store," in shown
-    left = {"notes.txt", f"{first.name}/more.txt", "a" * 64}
-    assert all(name in message for name in left) and not second.exists()
-    assert sorted(path.name for path in first.iterdir()) == ["facts.json", "more.txt"]
-    assert (states / "notes.txt").exists() and (other / "x.states").exists()
+    assert code == 0 and "removed 2 stores," in shown
+    left = {"notes.txt", "my.sqlite", "a" * 64 + ".sqlite", "b" * 64 + ".sqlite"}
+    assert all(name in message for name in left) and {path.name for path in states.iterdir()} == left
+    assert (states / "notes.txt").read_text() == (states / "my.sqlite").read_text() == other.read_text() == "mine"
 
 
-def test_it_leaves_alone_what_is_being_written(
+def test_what_is_being_computed_meanwhile_is_stored(
     states: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     store = StateStore({"model": "bert", "layers": 6}, 8, torch.float32, 10**6)
     store.put([b"k" * 16], [1], torch.ones(1, 8))
-    _, _, message = tunesmith(monkeypatch, capsys, "cache", "--clear")
-    assert store.folder.name in message
     store.commit()
-    found = StateStore({"model": "bert", "layers": 6}, 8, torch.float32, 10**6).get([b"k" * 16])
+    store.put([b"l" * 16], [1], torch.ones(1, 8))
+    assert tunesmith(monkeypatch, capsys, "cache", "--clear")[0] == 0 and not states.exists()
+    store.commit()
+    found = StateStore({"model": "bert", "layers": 6}, 8, torch.float32, 10**6).get([b"l" * 16])
     assert found is not None and torch.equal(found, torch.ones(1, 8))
+
+
+def test_listing_loads_no_torch(states: Path) -> None:
+    code = "import sys; from tunesmith.cli import main; sys.argv = ['tunesmith', 'cache']\ntry: main()\n"
+    code += "except SystemExit: print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("False\n") and "2 rows" in done.stdout
 
 
 def test_a_folder_that_cannot_be_used_is_named(

@@ -37,6 +37,7 @@ class Engine:
         prefix_bytes: disk space for the states of frozen layers (see `Prefix`), 0 to run them every time.
         expected: texts and tokens that training and evaluation will meet, where known: states that would not all fit
             into the space are not stored.
+        budget_name: what the user calls `prefix_bytes`.
 
     Attributes:
         packing: None where the model cannot be packed.
@@ -52,6 +53,7 @@ class Engine:
         token_ids: np.ndarray | None = None,
         prefix_bytes: int = 0,
         expected: tuple[int, int] | None = None,
+        budget_name: str = "prefix_bytes",
     ) -> None:
         self.model, self.backbone = model, find_backbone(model)
         self.packing: Packing | None = None
@@ -71,7 +73,7 @@ class Engine:
         self.prefix: Prefix | None = None
         if prefix_bytes:
             packed = self.packing is not None
-            self.prefix = Prefix(plain_model(model), self.backbone, packed, prefix_bytes, expected)
+            self.prefix = Prefix(plain_model(model), self.backbone, packed, prefix_bytes, expected, budget_name)
         self._dropouts = replace_dropout(model, noise) if self.packing is not None else []
         self._noise = noise
         self._rerun: list[Any] = [m for m in self.backbone.modules() if hasattr(m, "gradient_checkpointing")]

@@ -17,9 +17,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from tunesmith.engine.cache import StateStore
 from tunesmith.engine.layout import Layout
 from tunesmith.engine.packing import evaluating
-from tunesmith.engine.store import StateStore
 from tunesmith.errors import ModelError
 from tunesmith.models.depth import find_blocks, layer_stack
 
@@ -40,6 +40,7 @@ class Prefix:
         budget_bytes: of the states on disk.
         expected: texts and tokens that will come by in all, None where that is not known. States that would not all
             fit are not stored.
+        budget_name: what the user calls `budget_bytes`.
 
     Attributes:
         reason: why there is nothing to keep, or None.
@@ -52,9 +53,10 @@ class Prefix:
         packed: bool,
         budget_bytes: int,
         expected: tuple[int, int] | None = None,
+        budget_name: str = "prefix_bytes",
     ) -> None:
         self.model, self.backbone, self.packed, self.budget_bytes = model, backbone, packed, budget_bytes
-        self.expected = expected
+        self.expected, self.budget_name = expected, budget_name
         self.reason: str | None = None
         self.layers = 0
         self.hits = self.misses = 0
@@ -86,6 +88,7 @@ class Prefix:
 
     def report(self) -> dict[str, Any]:
         """State and figures."""
+        self.commit()
         if not self._stores:
             return {"state": "off", "reason": self.reason or NOTHING_FROZEN}
         stores = self._stores.values()
@@ -175,7 +178,9 @@ class Prefix:
                 "torch": version("torch"),
                 "transformers": version("transformers"),
             }
-            self._stores[key] = StateStore(identity, int(config.hidden_size), dtype, self.budget_bytes)
+            self._stores[key] = StateStore(
+                identity, int(config.hidden_size), dtype, self.budget_bytes, budget_name=self.budget_name
+            )
             if self.expected is not None:
                 self._stores[key].expect(*self.expected)
         return self._stores[key]

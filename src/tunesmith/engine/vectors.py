@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from tunesmith.engine.cache import StateStore
 from tunesmith.engine.layout import Layout
 from tunesmith.engine.prefix import content_hash
-from tunesmith.engine.store import StateStore
 
 CODE_VERSION = 2
 """Changes when the same weights and tokens would give other vectors."""
@@ -42,7 +42,9 @@ class VectorCache:
             "torch": version("torch"),
             "transformers": version("transformers"),
         }
-        self._store = StateStore(identity, last.in_features, torch.float32, budget_bytes)
+        self._store = StateStore(
+            identity, last.in_features, torch.float32, budget_bytes, budget_name="engine.cache_gigabytes"
+        )
         self.read = self.computed = 0
 
     def get(self, batch: dict[str, torch.Tensor]) -> torch.Tensor | None:

@@ -112,7 +112,8 @@ def _engine(job: Assignment, model: nn.Module) -> Engine:
         token_ids = np.concatenate([job.train.token_ids(), job.valid.token_ids(), special])
     budget = 0 if job.solves else job.engine.cache_bytes  # one vector a text is kept there, see `_solve`
     lengths = np.concatenate([job.train.lengths, job.valid.lengths])
-    return Engine(model, job.engine.uses("packing"), token_ids, budget, (len(lengths), int(lengths.sum())))
+    expected = (len(lengths), int(lengths.sum()))
+    return Engine(model, job.engine.uses("packing"), token_ids, budget, expected, "engine.cache_gigabytes")
 
 
 def resolve_training(

@@ -252,7 +252,8 @@ class Trainer(transformers.Trainer):
             return Engine(model, packing=False)  # NEFTune's noise depends on how long the padded batch is
         replaced = any(getattr(type(self), name) is not getattr(Trainer, name) for name in drop_in.BRING_TOKENS)
         token_ids = drop_in.training_tokens(self) if training and not replaced else None
-        return Engine(model, token_ids=token_ids, prefix_bytes=self._cache_bytes)
+        name = "engine_cache_gigabytes"
+        return Engine(model, token_ids=token_ids, prefix_bytes=self._cache_bytes, budget_name=name)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         folder = self._folder / f"{self.plan.prefix}-{self.state.global_step}"
