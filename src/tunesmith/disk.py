@@ -42,6 +42,12 @@ def write_json_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
+def read_json_lines(path: Path) -> list[dict[str, Any]]:
+    """What `write_json_lines` wrote."""
+    with path.open(encoding="utf-8") as file:
+        return [json.loads(line) for line in file]
+
+
 def sync(path: str | Path) -> None:
     """Let a file, or the names in a folder, outlive a power cut."""
     descriptor = os.open(path, os.O_RDONLY)

@@ -20,14 +20,14 @@ from tunesmith.data.layout.columns import load_splits
 from tunesmith.data.records import Records
 from tunesmith.data.shapes import SHAPES
 from tunesmith.data.splits import split
-from tunesmith.disk import path_sha256, write_json_lines
+from tunesmith.disk import path_sha256, read_json_lines, write_json_lines, write_text
 from tunesmith.engine import Engine
 from tunesmith.errors import DataError
 from tunesmith.predictor import Predictor, Scored
 from tunesmith.progress import Progress, require_tracker
 from tunesmith.registry import lookup
-from tunesmith.report.card import write_card
-from tunesmith.report.page import write_report
+from tunesmith.report.card import card
+from tunesmith.report.page import page
 from tunesmith.run import entries
 from tunesmith.run.folder import Clock, check_folder, kept, locked, save_config
 from tunesmith.run.record import AugmentationPart, Baseline, FilePart, Ingredient, Run, RunRecord
@@ -105,8 +105,10 @@ def train(data: str, config: Config, progress: Progress) -> Run:
         entries.finish(record, best, point, scored, baselines, clock)
         save_config(folder, record.config)
         record.save(folder)
-        write_report(folder, record.to_dict())
-        write_card(folder, record.to_dict())
+        test, log = scored["test"], read_json_lines(folder / "metrics.jsonl")
+        evidence = task.evidence(splits["test"], test.outputs, test.targets, predictor.space)
+        write_text(folder / "report.html", page(folder, record, task, evidence, findings, log))
+        write_text(folder / "README.md", card(record, task))
     return Run(folder, record)
 
 
@@ -216,7 +218,8 @@ def _other_methods(
     rows = []
     for candidate in others:
         metrics = _score(_predictor(candidate, point, splits["valid"]), splits["test"], config).metrics
-        rows.append(Baseline(name=candidate.method.name, metrics=metrics, seconds=candidate.fitted.seconds))
+        method, seconds = candidate.method, candidate.fitted.seconds
+        rows.append(Baseline(name=method.name, title=method.title, metrics=metrics, seconds=seconds))
     return rows
 
 
@@ -230,7 +233,7 @@ def _cheap_models(
     rows = []
     for answer in task.baselines(splits["train"], splits["test"], space, seed):
         metrics = task.score(answer.answers, scored.targets, space, config.evaluation.resamples, seed)
-        rows.append(Baseline(name=answer.name, metrics=metrics, seconds=answer.seconds))
+        rows.append(Baseline(name=answer.name, title=answer.name, metrics=metrics, seconds=answer.seconds))
     return rows
 
 

@@ -43,7 +43,7 @@ FORBIDDEN = {
     "tasks": {"methods"},
     "methods": {"tasks"},
     "engine": {"tasks", "methods", "training"},
-    "report": set(RANK) - {"errors", "text", "evaluation", "run", "report"},
+    "report": set(RANK) - {"errors", "text", "data", "evaluation", "tasks", "run", "report"},
 }
 HEAVY = {"torch", "transformers"}
 

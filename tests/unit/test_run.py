@@ -28,6 +28,7 @@ from tunesmith.run.record import (
     Run,
     RunRecord,
     SplitPart,
+    Titles,
 )
 from tunesmith.run.schema import schema_text
 
@@ -39,6 +40,7 @@ def make_record(**given: Any) -> RunRecord:
     values: dict[str, Any] = {
         "task": "classification",
         "method": "full",
+        "titles": Titles(task="text classification", method="full fine-tuning"),
         "model": ModelPart(name="m", revision=None),
         "data": DataPart(
             files=[FilePart(path="a.csv", sha256=None, rows=9)],
@@ -51,7 +53,7 @@ def make_record(**given: Any) -> RunRecord:
         "engine": {"precision": EnginePart(state="float32", reason="asked for")},
         "metrics": {"test": {"accuracy": SCORE}},
         "described": dict(CLASSIFICATION_METRICS),
-        "baselines": [Baseline(name="majority", metrics={"accuracy": SCORE}, seconds=0.1)],
+        "baselines": [Baseline(name="majority", title="majority", metrics={"accuracy": SCORE}, seconds=0.1)],
         "best": Best(step=1, metric="accuracy", value=0.9, inverse_regularisation=0.5),
         "warnings": [],
         "requested": Config(),

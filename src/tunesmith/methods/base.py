@@ -50,6 +50,8 @@ class Method(Protocol):
     """
 
     name: ClassVar[str]
+    title: ClassVar[str]
+    """For people."""
     solves_head: ClassVar[bool] = False
     """The head is solved for directly from pooled vectors, by `solve`; no steps are taken."""
     settings: MethodSettings

@@ -40,6 +40,7 @@ class Features(Method):
     """Freeze the backbone and solve for the last linear layer."""
 
     name: ClassVar[str] = "features"
+    title: ClassVar[str] = "frozen features, linear head"
     solves_head: ClassVar[bool] = True
 
     def defaults(self, model: nn.Module, rows: int) -> Defaults:

@@ -16,6 +16,7 @@ class Freeze(Method):
     """Train the head, what is above the layers, and the last `trainable_layers` layers."""
 
     name: ClassVar[str] = "freeze"
+    title: ClassVar[str] = "fine-tuning of the last layers"
 
     def defaults(self, model: nn.Module, rows: int) -> Defaults:
         usual = usual_defaults(model, rows)

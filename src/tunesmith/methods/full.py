@@ -13,6 +13,7 @@ class Full(Method):
     """Train every parameter of the model."""
 
     name: ClassVar[str] = "full"
+    title: ClassVar[str] = "full fine-tuning"
 
     def apply(self, model: nn.Module) -> nn.Module:
         train_only(model, (name for name, _ in model.named_parameters()))

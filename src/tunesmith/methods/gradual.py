@@ -20,6 +20,7 @@ class Gradual(Method):
     """
 
     name: ClassVar[str] = "gradual"
+    title: ClassVar[str] = "gradual unfreezing"
 
     def defaults(self, model: nn.Module, rows: int) -> Defaults:
         usual = usual_defaults(model, rows)

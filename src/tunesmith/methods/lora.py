@@ -37,6 +37,7 @@ class Lora(Method):
     """Train low-rank updates of the target layers, and the head."""
 
     name: ClassVar[str] = "lora"
+    title: ClassVar[str] = "low-rank adaptation (LoRA)"
 
     def defaults(self, model: nn.Module, rows: int) -> Defaults:
         usual = usual_defaults(model, rows)

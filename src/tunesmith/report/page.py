@@ -2,185 +2,169 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tunesmith.evaluation import METRICS
+from tunesmith.data.checks import Finding
+from tunesmith.evaluation.evidence import Evidence
 from tunesmith.evaluation.intervals import Score
+from tunesmith.evaluation.metrics import Metric
 from tunesmith.report import charts, summary
-from tunesmith.report.evidence import Evidence, gather, label_counts, read_lines
-from tunesmith.report.summary import Column, Run
-from tunesmith.report.text import interval_text, template, title, value_text, visible
+from tunesmith.report.text import interval_text, template
+from tunesmith.run.record import RunRecord
+from tunesmith.text import visible
+
+if TYPE_CHECKING:
+    from tunesmith.tasks.base import Task
 
 MAX_MATRIX = 30
 MAX_BARS = 30
 LEVELS = ("failure", "warning", "note", "good")
-OPTIONAL = ("status", "warnings", "best", "config", "engine", "timing", "versions", "machine", "data")
-NO_FINDING: dict[str, Any] = {"level": "note", "message": "", "advice": "", "split": None, "rows": [], "count": 0}
+CONFUSION = "Confusion matrix: true label by predicted label"
 
 
-def write_report(folder: Path, run: Run) -> Path:
-    """Write ``report.html`` into a run folder.
+class Cell(NamedTuple):
+    """A score of a table: its value and limits as text, and the value itself."""
+
+    value: str
+    limits: str
+    share: float
+
+
+def page(
+    folder: Path,
+    record: RunRecord,
+    task: Task,
+    evidence: Evidence,
+    findings: Sequence[Finding],
+    log: Sequence[Mapping[str, Any]],
+) -> str:
+    """The page about a finished run. It needs no other file, no network and no script.
 
     Args:
-        folder: the run folder; predictions, findings and the training log are read from it where they are there.
-        run: the content of ``run.json``.
-
-    Returns:
-        The path of the page. It needs no other file, no network and no script.
-
-    Raises:
-        ModelError: a file of the run is damaged.
+        folder: of the run, for the commands that are shown.
+        evidence: of the test rows.
+        log: the lines of ``metrics.jsonl``.
     """
-    split = summary.main_split(run)
-    evidence = gather(folder, run, split) if split else None
+    name, columns, described = summary.main_metric(record), summary.columns(record), record.described
+    metric, score = described[name], record.metrics["test"][name]
+    others = [column for column in columns if not column.is_model]
+    intervals = [
+        charts.Interval(visible(c.name), s.value, s.low, s.high, s.text(metric), is_main=c is columns[0])
+        for c in columns
+        if (s := c.scores.get(name))
+    ]
+    shown = [name, *(other for other in described if other in record.metrics["test"] and other != name)]
+    labels = [visible(label) for label in evidence.labels]
+    matrix = evidence.confusion if 1 < len(labels) <= MAX_MATRIX else None
     content = {
-        "name": summary.name_of(run),
-        "run": dict.fromkeys(OPTIONAL) | dict(run),
-        "done": summary.is_done(run),
-        "facts": summary.facts(run),
-        **_scores(run, split),
-        **_learning(folder, run),
+        "name": summary.name_of(record),
+        "record": record,
+        "task": task,
+        "headline": {
+            "title": metric.title,
+            **_cell(metric, score)._asdict(),
+            "sentence": summary.headline(metric, score),
+            "comparison": summary.comparison(name, metric, score, others),
+            "chart": charts.interval_bars(intervals, f"{metric.title} with 95 % intervals", metric.is_proportion),
+        },
+        "facts": summary.facts(record, task),
+        "columns": columns,
+        "rows": [
+            (described[n], [_cell(described[n], c.scores[n]) if n in c.scores else None for c in columns])
+            for n in shown
+        ],
+        **_learning(record, log),
         "evidence": evidence,
-        **(_pictures(evidence, run) if evidence else {"matrix": None, "reliability": None, "ranked": []}),
-        "distribution": _distribution(label_counts(folder, run)),
-        "findings": sorted((NO_FINDING | row for row in read_lines(folder / "findings.jsonl")), key=_severity),
-        "commands": _commands(folder, run),
+        "matrix": None if matrix is None else charts.confusion_matrix(matrix, labels, CONFUSION),
+        "by_label": _by_label(record, evidence, name),
+        "reliability": charts.reliability_diagram(evidence.bins, "Reliability: accuracy by confidence")
+        if evidence.bins
+        else None,
+        "distribution": _distribution(record),
+        "findings": sorted(findings, key=lambda finding: LEVELS.index(finding.level)),
+        "commands": _commands(folder, record, task),
+        "settings": {
+            **record.config.model_dump(),
+            "what the engine did": {part: found.model_dump() for part, found in record.engine.items()},
+            "seconds by stage": record.timing.stages if record.timing else {},
+            "versions": record.versions,
+            "machine": record.machine.model_dump(),
+        },
     }
-    path = folder / "report.html"
-    _write(path, template("report.html.j2").render(content))
-    return path
+    return template("report.html.j2").render(content)
 
 
-def _write(path: Path, text: str) -> None:
-    """Replace the page in one step; a lone surrogate, which UTF-8 cannot hold, becomes a question mark."""
-    aside = path.with_name(f".{path.name}.tmp")
-    aside.write_text(text, encoding="utf-8", errors="replace")
-    os.replace(aside, path)
+def _cell(metric: Metric, score: Score) -> Cell:
+    return Cell(metric.value_text(score.value), interval_text(metric, score), score.value)
 
 
-def _scores(run: Run, split: str | None) -> dict[str, Any]:
-    """The headline, the table of scores and the chart of the main metric."""
-    columns = summary.columns(run)
-    if split is None or not columns[0].scores:
-        return {"headline": None, "table": None, "intervals": None}
-    scores = columns[0].scores
-    metric = summary.main_metric(run, scores)
-    headline = {
-        "title": title(metric),
-        "value": value_text(metric, scores[metric].value),
-        "interval": interval_text(metric, scores[metric]),
-        "sentence": summary.headline(metric, scores[metric], split),
-        "comparison": summary.comparison(metric, scores[metric], [c for c in columns if not c.is_model]),
-    }
-    rows = [
-        {
-            "title": title(name),
-            "meaning": METRICS[name].meaning,
-            "is_main": name == metric,
-            "cells": [_cell(name, column.scores.get(name)) for column in columns],
-        }
-        for name in (metric, *(name for name in scores if name != metric))
-    ]
-    return {
-        "headline": headline,
-        "table": {"columns": columns, "rows": rows},
-        "intervals": _intervals(metric, columns),
-    }
+def _by_label(record: RunRecord, evidence: Evidence, main: str) -> dict[str, Any]:
+    """Each label on its own, weakest first: with intervals where the task scores labels, else from the evidence."""
+    support = {label: scores.support for label, scores in zip(evidence.labels, evidence.per_label, strict=True)}
+    if found := record.by_label.get("test"):
+        names = list(next(iter(found.values())))
+        main = main if main in names else names[-1]
+        titles, at = [record.described[name].title for name in names], names.index(main)
+        rows = [
+            (label, [_cell(record.described[name], scores[name]) for name in names], support.get(label, scores[main].n))
+            for label, scores in found.items()
+        ]
+    else:
+        titles, at = ["Precision", "Recall", "F1"], 2
+        rows = [
+            (label, [Cell(f"{100 * v:.1f} %", "", v) for v in (one.precision, one.recall, one.f1)], one.support)
+            for label, one in zip(evidence.labels, evidence.per_label, strict=True)
+        ]
+    return {"titles": titles, "at": at, "rows": sorted(rows, key=lambda row: row[1][at].share)}
 
 
-def _cell(metric: str, score: Score | None) -> tuple[str, str] | None:
-    return (value_text(metric, score.value), interval_text(metric, score)) if score else None
-
-
-def _intervals(metric: str, columns: list[Column]) -> str:
-    rows = [
-        charts.Interval(visible(c.name), s.value, s.low, s.high, s.text(METRICS[metric]), is_main=index == 0)
-        for index, c in enumerate(columns)
-        if (s := c.scores.get(metric))
-    ]
-    return charts.interval_bars(rows, f"{title(metric)} with 95 % intervals", METRICS[metric].is_proportion)
-
-
-def _learning(folder: Path, run: Run) -> dict[str, Any]:
+def _learning(record: RunRecord, log: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """(caption, chart) of the losses and of the validation metric by step, and the step whose model was kept.
 
-    The step is None where the log lacks it: with ``--method auto`` a method without steps may be the better one.
+    The step is None where the log lacks it: of the methods that were tried one without steps may be the better one.
     """
-    log = [row for row in read_lines(folder / "metrics.jsonl") if isinstance(row.get("step"), int)]
+    assert record.best
+    metric = record.described[record.best.metric]
 
-    def line(name: str, key: str) -> charts.Line:
-        # By step: the lines of a resumed run may repeat, and the last one holds.
-        return charts.Line(
-            name, sorted({row["step"]: float(row[key]) for row in log if _is_number(row.get(key))}.items())
-        )
+    def lines(**keys: str) -> list[charts.Line]:
+        points = {name: [(row["step"], row[key]) for row in log if key in row] for name, key in keys.items()}
+        return [charts.Line(name, found) for name, found in points.items() if found]
 
-    metric = str((run.get("best") or {}).get("metric", "accuracy")).removeprefix("eval_")
-    losses = [found for found in (line("training", "loss"), line("validation", "eval_loss")) if found.points]
-    scores = [found for found in (line("validation", f"eval_{metric}"),) if found.points]
-    curves: list[tuple[str, str]] = []
-    if losses:
-        curves.append(("Loss", charts.line_chart(losses, "Loss by step", "step")))
+    losses = lines(training="loss", validation="eval_loss")
+    scores = lines(validation=f"eval_{record.best.metric}")
+    curves = [("Loss", charts.line_chart(losses, "Loss by step", "step"))] if losses else []
     if scores:
-        share = metric in METRICS and METRICS[metric].is_proportion
-        curves.append((title(metric), charts.line_chart(scores, f"{title(metric)} by step", "step", percent=share)))
-    kept = (run.get("best") or {}).get("step")
-    return {
-        "curves": curves,
-        "kept_step": kept if any(kept == step for line in scores for step, _ in line.points) else None,
-    }
+        chart = charts.line_chart(scores, f"{metric.title} by step", "step", percent=metric.is_proportion)
+        curves.append((metric.title, chart))
+    kept = record.best.step
+    known = any(step == kept for line in scores for step, _ in line.points)
+    return {"curves": curves, "kept_step": kept if known else None}
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and abs(value) < float("inf")
-
-
-def _pictures(evidence: Evidence, run: Run) -> dict[str, Any]:
-    labels = [visible(label) for label in evidence.labels]
-    matrix = None
-    if evidence.confusion is not None and 1 < len(labels) <= MAX_MATRIX:
-        matrix = charts.confusion_matrix(evidence.confusion, labels, "Confusion matrix: true label by predicted label")
-    diagram = (
-        charts.reliability_diagram(evidence.bins, "Reliability: accuracy by confidence") if evidence.bins else None
-    )
-    known = (run.get("by_label") or {}).get(evidence.split, {})
-    scores = [known.get(label, {}).get("span_f1") for label in evidence.labels]
-    limits = [interval_text("span_f1", Score(**score)) if score else "" for score in scores]
-    ranked = sorted(zip(labels, evidence.per_label, limits, strict=False), key=lambda row: row[1].f1)
-    return {"matrix": matrix, "reliability": diagram, "ranked": ranked}
-
-
-def _distribution(counts: Mapping[str, Counter[str]]) -> dict[str, Any] | None:
-    """Chart of the commonest labels by split; None where rows are nearly as varied as numbers."""
-    total: Counter[str] = sum(counts.values(), Counter())
-    if not total or len(total) * 2 > total.total():
+def _distribution(record: RunRecord) -> dict[str, Any] | None:
+    """Chart of the commonest labels by split; None where labels are not counted."""
+    counts = {split.name: split.label_counts for split in record.data.splits}
+    total: Counter[str] = sum(map(Counter, counts.values()), Counter())
+    if not total:
         return None
-    rows = [(visible(label), [split[label] for split in counts.values()]) for label, _ in total.most_common(MAX_BARS)]
-    chart = charts.bars(rows, list(counts), "Labels by split")
-    return {"chart": chart, "more": max(0, len(total) - MAX_BARS)}
+    rows = [
+        (visible(label), [split.get(label, 0) for split in counts.values()]) for label, _ in total.most_common(MAX_BARS)
+    ]
+    return {"chart": charts.bars(rows, list(counts), "Labels by split"), "more": max(0, len(total) - MAX_BARS)}
 
 
-def _severity(finding: Mapping[str, Any]) -> int:
-    level = finding.get("level")
-    return LEVELS.index(level) if level in LEVELS else len(LEVELS)
-
-
-def _commands(folder: Path, run: Run) -> list[tuple[str, str]]:
-    here, data = shlex.quote(str(folder)), summary.data_file(run)
-    new = "new-questions.jsonl" if run["task"] == "qa" else "new-texts.csv"
-    found = [("Predict new texts, one JSON line each", f"tunesmith predict {here} {new}")]
-    if data:
-        config = shlex.quote(str(folder / "config.yaml"))
-        found.append(
-            (
-                "Score it on new labelled data",
-                f"tunesmith evaluate {here} new-labelled.{'jsonl' if run['task'] in ('ner', 'qa') else 'csv'}",
-            )
-        )
-        again = f"tunesmith train {shlex.quote(data)} --config {config} --out {shlex.quote(f'{folder}-again')}"
+def _commands(folder: Path, record: RunRecord, task: Task) -> list[tuple[str, str]]:
+    here, data, (new, labelled) = shlex.quote(str(folder)), record.data.files[0].path, task.example_files
+    found = [
+        ("Predict new texts, one JSON line each", f"tunesmith predict {here} {new}"),
+        ("Score it on new labelled data", f"tunesmith evaluate {here} {labelled}"),
+    ]
+    if record.data.files[0].sha256 or data.startswith("hub:"):
+        config, out = shlex.quote(str(folder / "config.yaml")), shlex.quote(f"{folder}-again")
+        again = f"tunesmith train {shlex.quote(data)} --config {config} --out {out}"
         found.append(("Repeat this run", again))
     return [(words, visible(command)) for words, command in found]

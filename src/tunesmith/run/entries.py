@@ -29,6 +29,7 @@ from tunesmith.run.record import (
     ModelPart,
     RunRecord,
     SplitPart,
+    Titles,
 )
 from tunesmith.training.candidates import Candidate, StartingPoint
 
@@ -61,8 +62,9 @@ def begin(
     return RunRecord(
         task=task.name,
         method=config.method.name,
+        titles=Titles(task=task.title, method=config.method.name),
         model=ModelPart(name=config.model.name, revision=config.model.revision),
-        data=DataPart(files=list(files), splits=parts, labels=list(point.space.names)),
+        data=DataPart(files=list(files), splits=parts, labels=list(task.kinds(point.space))),
         config=config,
         seed=config.training.seed,
         machine=Machine.here(torch.get_num_threads()),
@@ -95,7 +97,7 @@ def finish(
 ) -> None:
     """Enter what a finished run knows."""
     config, fitted = point.config, best.fitted
-    record.method = best.method.name
+    record.method, record.titles.method = best.method.name, best.method.title
     record.model = ModelPart(
         name=point.source.name,
         revision=point.source.revision,

@@ -127,6 +127,7 @@ class Baseline(RecordPart):
     """Another model on the test rows: one that takes seconds, or a method that was tried and not kept."""
 
     name: str
+    title: str
     metrics: Scores
     seconds: float
 
@@ -139,6 +140,13 @@ class Best(RecordPart):
     step: int
     metric: str
     value: float
+
+
+class Titles(RecordPart):
+    """What task and method are called, for people."""
+
+    task: str
+    method: str
 
 
 class Record(RecordPart):
@@ -196,6 +204,7 @@ class RunRecord(Record):
     FILE: ClassVar[str] = "run.json"
     task: str
     method: str
+    titles: Titles
     model: ModelPart
     data: DataPart
     config: Config

@@ -104,7 +104,7 @@ class QuestionAnswering(Task):
     primary_metric: ClassVar[str] = "answer_f1"
     pipeline_tag: ClassVar[str] = "question-answering"
     resampled: ClassVar[str] = "documents"
-    apart_noun: ClassVar[str] = "questions"
+    apart_noun: ClassVar[str] = "kind of question"
     example: ClassVar[str] = '("a question", "the text that answers it")'
     example_files: ClassVar[tuple[str, str]] = ("new-questions.jsonl", "new-labelled.jsonl")
     use: ClassVar[str] = (
