@@ -203,7 +203,7 @@ def _print_run(run: Run, json: bool) -> None:
     if json:
         _print_json({"run": str(run), **run.record})
     else:
-        print(console.summary(run.record))
+        print(console.summary(run.content))
         print(f"run: {run}   report: {run.folder / 'report.html'}")
 
 
@@ -344,6 +344,6 @@ def cache(
     if json:
         _print_json({"folder": str(folder), "stores": stores, "bytes": total})
         return
-    for store in stores:
-        print(console.store_text(store, decimal(store["bytes"])))
+    if stores:
+        print(console.stores_text(stores))
     print(f"{folder}: {decimal(total)}")

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.filesize import decimal
+from rich.table import Table
+from rich.text import Text
 
 from tunesmith.catalogue.catalogue import Entry, Suggestion, TokenizerFit
 from tunesmith.data.checks import Finding
 from tunesmith.evaluation.intervals import Score
-from tunesmith.evaluation.metrics import Metric
-from tunesmith.text import counted
+from tunesmith.run.record import RunRecord
+from tunesmith.text import counted, duration, visible
 
 if TYPE_CHECKING:
     from tunesmith.api import Evaluation
 
 SHOWN_ROWS = 5
+WIDTH = 10_000
+"""No line is wrapped; a terminal does that."""
 NOT_STATED = "?"
 NUMERIC = ("pieces/word", "unknown", "cut", "99 %", "million", "context")
 """Headings of the columns of `models_text` that are set flush right."""
@@ -26,43 +33,51 @@ def finding_text(finding: Finding) -> str:
     shown = ", ".join(map(str, finding.rows[:SHOWN_ROWS])) + (", …" if len(finding.rows) > SHOWN_ROWS else "")
     rows = f" (rows {shown})" if finding.rows else ""
     advice = f"; {finding.advice}" if finding.advice else ""
-    return f"{finding.level:>8}{where} {finding.message}{rows}{advice}"
+    return f"{finding.level:>8}{where} {visible(finding.message)}{rows}{advice}"
 
 
-def summary(record: Mapping[str, Any]) -> str:
-    """The score line of a finished run: primary metric with its interval, beside the strongest baseline."""
-    metric = record["best"]["metric"]
-    score = Score(**record["metrics"]["test"][metric])
-    seconds = record["timing"]["seconds"]
-    means = Metric(**record["described"][metric])
-    lines = [f"test {metric} {score.text(means)}  n={score.n}  {record['method']}, {seconds:.0f} s"]
-    for baseline in record["baselines"]:
-        if metric in baseline["metrics"]:
-            beside = Score(**baseline["metrics"][metric]).text(means)
-            lines.append(f"  beside it: {baseline['name']} {beside}, {baseline['seconds']:.1f} s")
+def summary(record: RunRecord) -> str:
+    """The score line of a finished run: primary metric with its interval, and that of the baselines."""
+    name = record.main_metric
+    metric, score = record.described[name], record.metrics["test"][name]
+    assert record.timing
+    seconds = duration(record.timing.seconds)
+    lines = [f"test {name} {score.text(metric)}  n={score.n}  {record.method}, {seconds}"]
+    for baseline in record.baselines:
+        if found := baseline.metrics.get(name):
+            lines.append(f"  beside it: {baseline.name} {found.text(metric)}, {duration(baseline.seconds)}")
     return "\n".join(lines)
 
 
 def evaluation_text(result: Evaluation, against: str | None) -> str:
     """One line a metric, and the comparison with a second run."""
-    means = result.described
-    lines = [f"{name:>14} {score.text(means[name])}  n={score.n}" for name, score in result.metrics.items()]
+    means, compared = result.described, result.comparison or {}
+    rows = [(name, f"{score.text(means[name])}  n={score.n}") for name, score in result.metrics.items()]
     for label, scores in result.by_label.items():
-        lines.append(f"{label:>14} {', '.join(f'{name} {score.text(means[name])}' for name, score in scores.items())}")
-    if result.comparison:
-        for name, difference in result.comparison["difference"].items():
-            lines.append(f"{name:>14} {Score(**difference).text(means[name])}  (this run minus {against})")
-        if "p_value" in result.comparison:
-            lines.append(f"{'McNemar':>14} p = {result.comparison['p_value']:.4g}")
-    return "\n".join(lines)
+        found = ", ".join(f"{name} {score.text(means[name])}" for name, score in scores.items())
+        rows.append((visible(label), found))
+    for name, difference in compared.get("difference", {}).items():
+        rows.append((name, f"{Score(**difference).text(means[name])}  (this run minus {against})"))
+    if "p_value" in compared:
+        rows.append(("McNemar", f"p = {compared['p_value']:.4g}"))
+    return _table([{"name": name, "found": found} for name, found in rows], right=("name",), heading=False)
 
 
-def store_text(store: Mapping[str, Any], size: str) -> str:
-    """One line about kept states."""
-    identity = store["identity"] or {"of": "an unknown model"}
-    facts = ", ".join(f"{name} {value!s:.20}" for name, value in identity.items())
-    rows = counted(store["rows"], "row")
-    return f"{store['id'][:12]}  {rows:>14}  {size:>9}  used {store['last_used'][:16]}  {facts}"
+def stores_text(stores: Sequence[Mapping[str, Any]]) -> str:
+    """One line for each set of kept states."""
+    rows = [
+        {
+            "id": store["id"][:12],
+            "rows": counted(store["rows"], "row"),
+            "size": decimal(store["bytes"]),
+            "used": f"used {store['last_used'][:16]}",
+            "of": ", ".join(
+                f"{name} {value!s:.20}" for name, value in (store["identity"] or {"of": "an unknown model"}).items()
+            ),
+        }
+        for store in stores
+    ]
+    return _table(rows, right=("rows", "size"), heading=False)
 
 
 def models_text(suggestions: Sequence[Suggestion]) -> str:
@@ -71,7 +86,7 @@ def models_text(suggestions: Sequence[Suggestion]) -> str:
         return "no model in the catalogue is for that domain and that language; leave one of them out"
     measured = [_fit_cells(one.fit) | _facts(one) for one in suggestions if one.fit]
     others = [_facts(one) | ({"not measured": one.reason} if one.reason else {}) for one in suggestions if not one.fit]
-    return "\n\n".join(_table(rows) for rows in (measured, others) if rows)
+    return "\n\n".join(_table(rows, NUMERIC) for rows in (measured, others) if rows)
 
 
 def _fit_cells(fit: TokenizerFit) -> dict[str, str]:
@@ -106,12 +121,14 @@ CATALOGUE_COLUMNS: dict[str, Callable[[Entry], str]] = {
 """Column of `models_text` → what stands in it."""
 
 
-def _table(rows: Sequence[Mapping[str, str]]) -> str:
-    """Columns as wide as their widest cell, those of numbers flush right."""
-    lines = [{name: name for name in rows[0]}, *rows]
-    widths = {name: max(len(line[name]) for line in lines) for name in rows[0]}
-    padded = (
-        [cell.rjust(widths[name]) if name in NUMERIC else cell.ljust(widths[name]) for name, cell in line.items()]
-        for line in lines
-    )
-    return "\n".join("  ".join(cells).rstrip() for cells in padded)
+def _table(rows: Sequence[Mapping[str, str]], right: Container[str], heading: bool = True) -> str:
+    """Columns as wide as their widest cell, those called by `right` flush right."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=heading)
+    for name in rows[0] if rows else ():
+        table.add_column(name, justify="right" if name in right else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*map(Text, row.values()))
+    console = Console(width=WIDTH, color_system=None, force_terminal=False)
+    with console.capture() as capture:
+        console.print(table)
+    return "\n".join(line.rstrip() for line in capture.get().splitlines())

@@ -39,7 +39,7 @@ def card(record: RunRecord, task: Task) -> str:
     record = record.model_copy(
         update={"model": record.model.model_copy(update={"name": _public_name(record.model.name)})}
     )
-    name, columns, described = summary.main_metric(record), summary.columns(record), record.described
+    name, columns, described = record.main_metric, summary.columns(record), record.described
     metric, score = described[name], record.metrics["test"][name]
     shown = [metric for metric in described if metric in record.metrics["test"]]
     by_label = record.by_label.get("test", {})

@@ -49,7 +49,7 @@ def page(
         evidence: of the test rows.
         log: the lines of ``metrics.jsonl``.
     """
-    name, columns, described = summary.main_metric(record), summary.columns(record), record.described
+    name, columns, described = record.main_metric, summary.columns(record), record.described
     metric, score = described[name], record.metrics["test"][name]
     others = [column for column in columns if not column.is_model]
     intervals = [

@@ -26,13 +26,6 @@ class Column:
     is_model: bool = False
 
 
-def main_metric(record: RunRecord) -> str:
-    """The metric that chose the best checkpoint, where the test rows define it, else the first of the table."""
-    scores = record.metrics["test"]
-    assert record.best
-    return record.best.metric if record.best.metric in scores else next(n for n in record.described if n in scores)
-
-
 def columns(record: RunRecord) -> list[Column]:
     """The model on the test and the validation rows, then the others on the test rows."""
     return [

@@ -219,6 +219,13 @@ class RunRecord(Record):
     requested: Config
     """The settings as they were given."""
 
+    @property
+    def main_metric(self) -> str:
+        """Of a finished run: what chose the best checkpoint, where the test rows define it, else the first metric."""
+        scores = self.metrics["test"]
+        assert self.best
+        return self.best.metric if self.best.metric in scores else next(n for n in self.described if n in scores)
+
 
 class AdaptData(RecordPart):
     files: list[FilePart]
