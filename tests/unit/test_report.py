@@ -282,6 +282,7 @@ def test_regression() -> None:
     text = made.page()
     assert "from the target on average" in text
     assert re.search(r'<td>7.0</td><td>12</td><td class="num">5</td>', text)
+    assert 'aria-label="Prediction by target"' in text and text.count('r="2.6"') == 30
     assert "by split; bars" not in text and "It knows" not in made.card()
 
 
@@ -345,6 +346,13 @@ def test_line_chart_of_few_equal_or_many_points(points: list[tuple[float, float]
 def test_reliability_diagram_leaves_empty_bins_out() -> None:
     bins = reliability_bins(np.array([[0.9, 0.1], [0.2, 0.8]]), np.array([0, 0]))
     assert charts.reliability_diagram(bins, "heading").count("<rect") == 4  # two bins: accuracy and rows
+
+
+@pytest.mark.parametrize("values", [[1.0], [2.0, 2.0], list(range(5000))])
+def test_scatter_of_one_equal_or_many_values(values: list[float]) -> None:
+    drawing = charts.scatter(np.array(values), np.array(values) * 0.5, "heading")
+    ElementTree.fromstring(drawing)
+    assert drawing.count("<circle") <= 301
 
 
 def test_visible_shows_what_would_hide() -> None:

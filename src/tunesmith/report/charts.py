@@ -7,7 +7,7 @@ view box, which the page scales.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,9 +42,27 @@ class Interval:
 
 def line_chart(lines: Sequence[Line], heading: str, x_label: str, percent: bool = False) -> Markup:
     """Curves over a common x axis, told apart by colour and dash."""
+    points = [point for line in lines for point in line.points]
+    x_at, y_at, parts = _frame(points, x_label, percent=percent)
+    cursor = 48.0
+    for index, line in enumerate(lines, start=1):
+        drawn = [(x_at(x), y_at(y)) for x, y in _thinned(line.points)]
+        path = "M" + " L".join(f"{x:.1f} {y:.1f}" for x, y in drawn)
+        parts.append(_tag("path", class_=f"curve c{index}", d=path))
+        if len(drawn) <= 30:
+            parts += [_tag("circle", class_=f"fill c{index}", cx=x, cy=y, r=2.6) for x, y in drawn]
+        parts.append(_tag("path", class_=f"curve c{index}", d=f"M{cursor:.1f} 14 h20"))
+        parts.append(_text(cursor + 26, 18, line.name, "legend"))
+        cursor += 26 + CHARACTER * len(line.name) + 22
+    return _svg(480, 260, heading, parts)
+
+
+def _frame(
+    points: Sequence[tuple[float, float]], x_label: str, percent: bool = False
+) -> tuple[Callable[[float], float], Callable[[float], float], list[Markup]]:
+    """Where x and y lie in a picture of 480 × 260, and its grid, ticks and label."""
     width, height, left, right, top, bottom = 480, 260, 48, 12, 34, 40
-    xs = [x for line in lines for x, _ in line.points]
-    ys = [y for line in lines for _, y in line.points]
+    xs, ys = [x for x, _ in points], [y for _, y in points]
     y_ticks, x_ticks = _ticks(min(ys), max(ys)), _ticks(min(xs), max(xs), 6)
     x_low, x_high = min(xs), max(max(xs), min(xs) + 1e-9)
     y_low, y_high = min(y_ticks[0], min(ys)), max(y_ticks[-1], max(ys))
@@ -57,22 +75,12 @@ def line_chart(lines: Sequence[Line], heading: str, x_label: str, percent: bool 
 
     parts: list[Markup] = []
     for tick in y_ticks:
-        parts.append(_tag("line", class_="grid", x1=left, x2=width - right, y1=y_at(tick), y2=y_at(tick)))
+        parts.append(_line(left, y_at(tick), width - right, y_at(tick), "grid"))
         parts.append(_text(left - 8, y_at(tick) + 4, _number(tick, percent), "tick", "end"))
     for tick in (tick for tick in x_ticks if x_low <= tick <= x_high):
         parts.append(_text(x_at(tick), height - bottom + 18, f"{tick:,g}", "tick", "middle"))
     parts.append(_text((left + width - right) / 2, height - 4, x_label, "axis", "middle"))
-    cursor = float(left)
-    for index, line in enumerate(lines, start=1):
-        points = [(x_at(x), y_at(y)) for x, y in _thinned(line.points)]
-        path = "M" + " L".join(f"{x:.1f} {y:.1f}" for x, y in points)
-        parts.append(_tag("path", class_=f"curve c{index}", d=path))
-        if len(points) <= 30:
-            parts += [_tag("circle", class_=f"fill c{index}", cx=x, cy=y, r=2.6) for x, y in points]
-        parts.append(_tag("path", class_=f"curve c{index}", d=f"M{cursor:.1f} 14 h20"))
-        parts.append(_text(cursor + 26, 18, line.name, "legend"))
-        cursor += 26 + CHARACTER * len(line.name) + 22
-    return _svg(width, height, heading, parts)
+    return x_at, y_at, parts
 
 
 def interval_bars(rows: Sequence[Interval], heading: str, percent: bool = True) -> Markup:
@@ -88,14 +96,15 @@ def interval_bars(rows: Sequence[Interval], heading: str, percent: bool = True) 
 
     parts: list[Markup] = []
     for tick in ticks:
-        parts.append(_tag("line", class_="grid", x1=x_at(tick), x2=x_at(tick), y1=top, y2=height - bottom))
+        parts.append(_line(x_at(tick), top, x_at(tick), height - bottom, "grid"))
         parts.append(_text(x_at(tick), height - bottom + 18, _number(tick, percent), "tick", "middle"))
     for index, row in enumerate(rows):
         y, style = top + step * (index + 0.5), "c1" if row.is_main else "c0"
-        parts.append(_text(left - 4, y + 4, _cut(row.name, 30), "label main" if row.is_main else "label", "end"))
-        parts.append(_tag("line", class_=f"whisker {style}", x1=x_at(row.low), x2=x_at(row.high), y1=y, y2=y))
+        label = "label main" if row.is_main else "label"
+        parts.append(_text(left - 4, y + 4, _cut(row.name, 30), label, "end"))
+        parts.append(_line(x_at(row.low), y, x_at(row.high), y, f"whisker {style}"))
         parts.append(_tag("circle", class_=f"dot {style}", cx=x_at(row.value), cy=y, r=5.5))
-        parts.append(_text(width - right + 8, y + 4, row.text, "label main" if row.is_main else "label"))
+        parts.append(_text(width - right + 8, y + 4, row.text, label))
     return _svg(width, height, heading, parts)
 
 
@@ -104,18 +113,12 @@ def confusion_matrix(counts: NDArray[np.integer], labels: Sequence[str], heading
     size, shown = len(labels), [_cut(label, 22) for label in labels]
     margin = 12 + CHARACTER * max(map(len, shown))
     cell = min(58.0, max(22.0, 620 / size))
-    slant = 0.75 * margin if size > 1 else 20
-    left, top = margin + 22, slant + 26
+    left, top = margin + 22, 0.75 * margin + 26
     width, height = left + cell * size + 0.6 * margin, top + cell * size + 8
+    turned = f"rotate(-90) translate({-(top + cell * size / 2):.1f} 12)"
     parts = [
         _text(left + cell * size / 2, 12, "predicted", "axis", "middle"),
-        _tag(
-            "text",
-            "true label",
-            class_="axis",
-            text_anchor="middle",
-            transform=f"rotate(-90) translate({-(top + cell * size / 2):.1f} 12)",
-        ),
+        _tag("text", "true label", class_="axis", text_anchor="middle", transform=turned),
     ]
     for i, label in enumerate(shown):
         x, y = left + cell * (i + 0.5), top + cell * (i + 0.5)
@@ -125,20 +128,10 @@ def confusion_matrix(counts: NDArray[np.integer], labels: Sequence[str], heading
     for (i, j), count in np.ndenumerate(counts):
         x, y, share = left + cell * j, top + cell * i, float(shares[i, j])
         hover = f"{labels[i]} taken for {labels[j]}: {count} ({100 * share:.1f} %)"
-        box = _tag("rect", class_="cell", x=x + 1, y=y + 1, width=cell - 2, height=cell - 2, rx=3)
-        style = f"fill {'c1' if i == j else 'c2'}"
-        shade = _tag(
-            "rect",
-            class_=style,
-            x=x + 1,
-            y=y + 1,
-            width=cell - 2,
-            height=cell - 2,
-            rx=3,
-            fill_opacity=0.1 + 0.9 * share if count else 0,
-        )
+        place = (x + 1, y + 1, cell - 2, cell - 2)
+        shade = _box(*place, f"fill {'c1' if i == j else 'c2'}", 3, 0.1 + 0.9 * share if count else 0)
         number = _text(x + cell / 2, y + cell / 2 + 4, str(count), f"count{' on' if share > 0.45 else ''}", "middle")
-        parts.append(_tag("g", Markup("").join([_tag("title", hover), box, shade, number if count else Markup("")])))
+        parts.append(_group(hover, _box(*place, "cell", 3), shade, *([number] if count else [])))
     return _svg(width, height, heading, parts)
 
 
@@ -150,22 +143,32 @@ def reliability_diagram(bins: Sequence[ReliabilityBin], heading: str) -> Markup:
     parts: list[Markup] = []
     for tick in (0.0, 0.25, 0.5, 0.75, 1.0):
         y, x = base - tick * side, left + tick * side
-        parts.append(_tag("line", class_="grid", x1=left, x2=left + side, y1=y, y2=y))
+        parts.append(_line(left, y, left + side, y, "grid"))
         parts.append(_text(left - 8, y + 4, _number(tick, True), "tick", "end"))
         parts.append(_text(x, foot + 18, _number(tick, True), "tick", "middle"))
     for b in (b for b in bins if b.count):
         x, w = left + b.low * side + 1, (b.high - b.low) * side - 2
-        height, share = b.accuracy * side, b.count / largest * strip
+        height, share, mean = b.accuracy * side, b.count / largest * strip, base - b.confidence * side
         hover = f"confidence {b.confidence:.3f}, accuracy {b.accuracy:.3f}, {b.count} rows"
-        bar = _tag("rect", class_="fill c1", x=x, y=base - height, width=w, height=height, fill_opacity=0.8)
-        mark = _tag("line", class_="mark", x1=x, x2=x + w, y1=base - b.confidence * side, y2=base - b.confidence * side)
-        rows = _tag("rect", class_="fill c0", x=x, y=foot - share, width=w, height=max(share, 0.8))
-        parts.append(_tag("g", Markup("").join([_tag("title", hover), bar, mark, rows])))
+        bar = _box(x, base - height, w, height, "fill c1", opacity=0.8)
+        rows = _box(x, foot - share, w, max(share, 0.8), "fill c0")
+        parts.append(_group(hover, bar, _line(x, mean, x + w, mean, "mark"), rows))
     parts.append(_tag("path", class_="ideal", d=f"M{left} {base} L{left + side} {top}"))
-    parts.append(_tag("line", class_="grid", x1=left, x2=left + side, y1=foot, y2=foot))
+    parts.append(_line(left, foot, left + side, foot, "grid"))
     parts.append(_text(left - 8, foot - strip / 2 + 4, "rows", "tick", "end"))
     parts.append(_text(left + side / 2, foot + 38, "confidence", "axis", "middle"))
     return _svg(width, foot + 44, heading, parts)
+
+
+def scatter(true: NDArray[np.floating], predicted: NDArray[np.floating], heading: str) -> Markup:
+    """A dot for each pair of numbers, at most about 300 of them; on the line is ideal."""
+    pairs = _thinned(sorted(zip(true.tolist(), predicted.tolist(), strict=True)))
+    ends = (min(map(min, pairs)), max(map(max, pairs)))
+    x_at, y_at, parts = _frame([*pairs, *((end, end) for end in ends)], "target")
+    low, high = ends
+    parts.append(_tag("path", class_="ideal", d=f"M{x_at(low):.1f} {y_at(low):.1f} L{x_at(high):.1f} {y_at(high):.1f}"))
+    parts += [_tag("circle", class_="fill c1", cx=x_at(x), cy=y_at(y), r=2.6, fill_opacity=0.6) for x, y in pairs]
+    return _svg(480, 260, heading, parts)
 
 
 def bars(rows: Sequence[tuple[str, Sequence[int]]], series: Sequence[str], heading: str) -> Markup:
@@ -176,11 +179,11 @@ def bars(rows: Sequence[tuple[str, Sequence[int]]], series: Sequence[str], headi
     step, top = thin * len(series) + gap, 30
     width, height = left + 440 + right, top + step * len(rows)
     totals = [max(1, sum(values[s] for _, values in rows)) for s in range(len(series))]
-    largest = max(value / totals[s] for _, values in rows for s, value in enumerate(values)) or 1.0
+    largest = max(value / totals[s] for _, values in rows for s, value in enumerate(values))
     parts: list[Markup] = []
     cursor = left
     for index, name in enumerate(series, start=1):
-        parts.append(_tag("rect", class_=f"fill c{index}", x=cursor, y=6, width=12, height=12, rx=2))
+        parts.append(_box(cursor, 6, 12, 12, f"fill c{index}", 2))
         parts.append(_text(cursor + 18, 16, name, "legend"))
         cursor += 18 + CHARACTER * len(name) + 22
     for i, (_, values) in enumerate(rows):
@@ -188,17 +191,7 @@ def bars(rows: Sequence[tuple[str, Sequence[int]]], series: Sequence[str], headi
         parts.append(_text(left - 8, y + thin * len(series) / 2 + 4, shown[i], "label", "end"))
         for s, value in enumerate(values):
             length = value / totals[s] / largest * 440
-            parts.append(
-                _tag(
-                    "rect",
-                    class_=f"fill c{s + 1}",
-                    x=left,
-                    y=y + thin * s,
-                    width=max(length, 1),
-                    height=thin - 1,
-                    rx=1.5,
-                )
-            )
+            parts.append(_box(left, y + thin * s, max(length, 1), thin - 1, f"fill c{s + 1}", 1.5))
             parts.append(_text(left + length + 6, y + thin * s + 9, f"{value:,}", "small"))
     return _svg(width, height, heading, parts)
 
@@ -221,6 +214,18 @@ def _tag(name: str, content: str = "", **attributes: str | float) -> Markup:
 
 def _text(x: float, y: float, content: str, style: str, anchor: str = "start") -> Markup:
     return _tag("text", content, class_=style, x=float(x), y=float(y), text_anchor=anchor)
+
+
+def _line(x1: float, y1: float, x2: float, y2: float, style: str) -> Markup:
+    return _tag("line", class_=style, x1=x1, y1=y1, x2=x2, y2=y2)
+
+
+def _box(x: float, y: float, width: float, height: float, style: str, rx: float = 0, opacity: float = 1) -> Markup:
+    return _tag("rect", class_=style, x=x, y=y, width=width, height=height, rx=rx, fill_opacity=opacity)
+
+
+def _group(hover: str, *parts: Markup) -> Markup:
+    return _tag("g", Markup("").join([_tag("title", hover), *parts]))
 
 
 def _cut(text: str, limit: int) -> str:

@@ -13,6 +13,7 @@ from tunesmith.evaluation.evidence import Evidence
 from tunesmith.evaluation.intervals import Score
 from tunesmith.evaluation.metrics import Metric
 from tunesmith.report import charts, summary
+from tunesmith.report.summary import Column
 from tunesmith.report.text import interval_text, template
 from tunesmith.run.record import RunRecord
 from tunesmith.text import visible
@@ -24,6 +25,7 @@ MAX_MATRIX = 30
 MAX_BARS = 30
 LEVELS = ("failure", "warning", "note", "good")
 CONFUSION = "Confusion matrix: true label by predicted label"
+RELIABILITY = "Reliability: accuracy by confidence"
 
 
 class Cell(NamedTuple):
@@ -50,13 +52,6 @@ def page(
         log: the lines of ``metrics.jsonl``.
     """
     name, columns, described = record.main_metric, summary.columns(record), record.described
-    metric, score = described[name], record.metrics["test"][name]
-    others = [column for column in columns if not column.is_model]
-    intervals = [
-        charts.Interval(visible(c.name), s.value, s.low, s.high, s.text(metric), is_main=c is columns[0])
-        for c in columns
-        if (s := c.scores.get(name))
-    ]
     shown = [name, *(other for other in described if other in record.metrics["test"] and other != name)]
     labels = [visible(label) for label in evidence.labels]
     matrix = evidence.confusion if 1 < len(labels) <= MAX_MATRIX else None
@@ -64,13 +59,7 @@ def page(
         "name": summary.name_of(record),
         "record": record,
         "task": task,
-        "headline": {
-            "title": metric.title,
-            **_cell(metric, score)._asdict(),
-            "sentence": summary.headline(metric, score),
-            "comparison": summary.comparison(name, metric, score, others),
-            "chart": charts.interval_bars(intervals, f"{metric.title} with 95 % intervals", metric.is_proportion),
-        },
+        "headline": _headline(record, columns),
         "facts": summary.facts(record, task),
         "columns": columns,
         "rows": [
@@ -80,10 +69,9 @@ def page(
         **_learning(record, log),
         "evidence": evidence,
         "matrix": None if matrix is None else charts.confusion_matrix(matrix, labels, CONFUSION),
-        "by_label": _by_label(record, evidence, name),
-        "reliability": charts.reliability_diagram(evidence.bins, "Reliability: accuracy by confidence")
-        if evidence.bins
-        else None,
+        "by_label": _by_label(record, evidence),
+        "reliability": charts.reliability_diagram(evidence.bins, RELIABILITY) if evidence.bins else None,
+        "scatter": charts.scatter(*evidence.values, "Prediction by target") if evidence.values else None,
         "distribution": _distribution(record),
         "findings": sorted(findings, key=lambda finding: LEVELS.index(finding.level)),
         "commands": _commands(folder, record, task),
@@ -102,12 +90,30 @@ def _cell(metric: Metric, score: Score) -> Cell:
     return Cell(metric.value_text(score.value), interval_text(metric, score), score.value)
 
 
-def _by_label(record: RunRecord, evidence: Evidence, main: str) -> dict[str, Any]:
+def _headline(record: RunRecord, columns: Sequence[Column]) -> dict[str, Any]:
+    """The main score in words, and beside the others in a chart."""
+    name, others = record.main_metric, [column for column in columns if not column.is_model]
+    metric, score = record.described[name], record.metrics["test"][name]
+    intervals = [
+        charts.Interval(visible(c.name), s.value, s.low, s.high, s.text(metric), is_main=c is columns[0])
+        for c in columns
+        if (s := c.scores.get(name))
+    ]
+    return {
+        "title": metric.title,
+        **_cell(metric, score)._asdict(),
+        "sentence": summary.headline(metric, score),
+        "comparison": summary.comparison(name, metric, score, others),
+        "chart": charts.interval_bars(intervals, f"{metric.title} with 95 % intervals", metric.is_proportion),
+    }
+
+
+def _by_label(record: RunRecord, evidence: Evidence) -> dict[str, Any]:
     """Each label on its own, weakest first: with intervals where the task scores labels, else from the evidence."""
     support = {label: scores.support for label, scores in zip(evidence.labels, evidence.per_label, strict=True)}
     if found := record.by_label.get("test"):
         names = list(next(iter(found.values())))
-        main = main if main in names else names[-1]
+        main = record.main_metric if record.main_metric in names else names[-1]
         titles, at = [record.described[name].title for name in names], names.index(main)
         rows = [
             (label, [_cell(record.described[name], scores[name]) for name in names], support.get(label, scores[main].n))

@@ -288,7 +288,8 @@ class Run:
         return str(self.folder)
 
     def __repr__(self) -> str:
-        content, best = self.content, self.content.best
-        score = content.metrics.get("test", {}).get(best.metric) if best else None
-        shown = f", test {best.metric} {score.text(content.described[best.metric])}" if best and score else ""
+        content, shown = self.content, ""
+        if content.status == "done":
+            name = content.main_metric
+            shown = f", test {name} {content.metrics['test'][name].text(content.described[name])}"
         return f"Run({str(self.folder)!r}: {content.task}, {content.method}, {content.status}{shown})"
