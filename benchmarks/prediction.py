@@ -22,6 +22,8 @@ from _results import write_result
 from transformers import AutoModelForSequenceClassification, pipeline
 
 from tunesmith.config.schema import ModelSettings
+from tunesmith.data.layout import Layout
+from tunesmith.data.shapes import ONE_LABEL
 from tunesmith.engine import Engine
 from tunesmith.models.heads import quiet_library
 from tunesmith.models.loading import find_source, load_tokenizer
@@ -47,7 +49,8 @@ def measure(texts: list[str], labels: list[str]) -> dict[str, Any]:
     tokenizer = load_tokenizer(source)
     stock = pipeline("text-classification", model=models[0], tokenizer=tokenizer, batch_size=32, device="cpu")
     Engine(models[1])
-    exact = Predictor(models[1], tokenizer, Classification(), LabelSpace(tuple(labels)), Truncation(LENGTH), False)
+    space, layout = LabelSpace(tuple(labels)), Layout(ONE_LABEL, "text")
+    exact = Predictor(models[1], tokenizer, Classification(), space, Truncation(LENGTH), layout)
     fastest = replace(exact, precision=choose_precision("auto").state)
 
     def stock_in(dtype: torch.dtype, chunk: list[str]) -> Answers:

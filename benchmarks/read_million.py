@@ -21,7 +21,7 @@ import pyarrow as pa
 from tunesmith.config.schema import DataSettings
 from tunesmith.data import read
 from tunesmith.data.checks import check
-from tunesmith.data.layout.columns import find_layout, to_records
+from tunesmith.data.layout import find_layout, to_records
 from tunesmith.data.splits import split
 
 ROWS = 1_000_000
@@ -59,13 +59,13 @@ def measure(path: Path) -> tuple[dict[str, float], dict[str, int]]:
 
     raw = read(str(path), settings)
     lap("read")
-    layout = find_layout(raw, settings, "auto")
+    layout = find_layout(raw, settings)
     records = to_records(raw, layout)
     lap("to_records")
-    check({"train": records}, layout.kind)
+    check({"train": records}, layout.shape)
     lap("check")
     seconds["read_and_check"] = round(sum(seconds.values()), 2)
-    split(records, layout.kind, settings, seed=1)
+    split(records, layout.shape, settings, seed=1)
     lap("split")
     return seconds, peaks
 

@@ -13,8 +13,8 @@ import torch
 
 from tunesmith.config.schema import AdaptationSettings, AdaptConfig
 from tunesmith.data.files import local_path
+from tunesmith.data.sources import source_facts
 from tunesmith.data.texts import DomainTexts, read_texts
-from tunesmith.disk import path_sha256
 from tunesmith.errors import DataError, UsageError
 from tunesmith.evaluation.intervals import Score
 from tunesmith.methods.base import usual_defaults
@@ -30,6 +30,7 @@ from tunesmith.models.masked import load_masked, save_masked
 from tunesmith.progress import Progress, require_tracker
 from tunesmith.run.folder import Clock, check_folder, identity, kept, locked
 from tunesmith.run.record import AdaptData, AdaptRecord, EnginePart, FilePart, Machine, ModelPart
+from tunesmith.tasks import shape_of
 from tunesmith.tasks.masked_words import Blocks, Stream, Vocabulary, choose_block_length, tokenise
 from tunesmith.training.masked import Adaptation, Adapted, adapt_model
 from tunesmith.training.precision import Precision, choose_precision
@@ -109,7 +110,7 @@ def adapt(texts: str, config: AdaptConfig, progress: Progress) -> AdaptedModel:
             if fresh:
                 progress.line(f"note: model {source.name}: {FRESH_HEAD}")
         with clock.stage("data"):
-            data = read_texts(texts, config.data, config.task.name, config.training.seed, config.model.local)
+            data = read_texts(texts, config.data, shape_of(config.task.name), config.training.seed, config.model.local)
             for note in data.notes:
                 progress.line(f"note: {note}")
         # Nothing was written so far: a bad file or model leaves an earlier model in the folder as it was.
@@ -133,7 +134,7 @@ def adapt(texts: str, config: AdaptConfig, progress: Progress) -> AdaptedModel:
 
 
 def _begin(config: AdaptConfig, source: Source, data: DomainTexts, precision: Precision) -> AdaptRecord:
-    files = [FilePart(path=path, sha256=path_sha256(path), rows=rows) for path, rows in data.files]
+    files = [FilePart(**source_facts(records)) for records in data.sources]
     sides, sha256 = {"train": len(data.train), "held_out": len(data.held_out)}, weights_sha256(source)
     hashes = [sides, [file.sha256 for file in files], sha256]
     return AdaptRecord(

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import codecs
-import itertools
-import json
-import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
@@ -16,15 +11,14 @@ from tunesmith.catalogue.catalogue import Suggestion, select
 from tunesmith.config.loading import Tree, flags, resolve
 from tunesmith.config.options import AdaptOptions, ReadOptions, TrainOptions
 from tunesmith.config.schema import AdaptConfig, Config, DataSettings, Section
-from tunesmith.data import detect, read
+from tunesmith.data import read
 from tunesmith.data.checks import Finding
 from tunesmith.data.checks import check as check_records
-from tunesmith.data.files import local_path
-from tunesmith.data.layout.columns import find_layout, load_splits, to_records
-from tunesmith.data.records import Records, text_records
-from tunesmith.data.texts import read_any
-from tunesmith.errors import DataError, UsageError
+from tunesmith.data.layout import find_layout, to_records
+from tunesmith.data.reading import STANDARD_INPUT, load_splits, read_lines, read_new, tells_format
+from tunesmith.errors import UsageError
 from tunesmith.run.record import Run, RunRecord
+from tunesmith.tasks import shape_of
 from tunesmith.text import counted, name_list
 
 if TYPE_CHECKING:
@@ -58,8 +52,8 @@ def check(
         DataError: the file cannot be read.
     """
     config = _configuration(Config, config, {"valid": valid, "test": test, **options})
-    splits, layout = load_splits(str(data), config.data, config.task.name, config.model.local)
-    return check_records(splits, layout.kind)
+    splits, layout = load_splits(str(data), config.data, shape_of(config.task.name), config.model.local)
+    return check_records(splits, layout.shape)
 
 
 def train(
@@ -136,8 +130,8 @@ def find_models(
         return [Suggestion(entry.id, entry) for entry in entries]
     from tunesmith.catalogue.tokenizer_fit import rank_by_fit
 
-    raw = read_any(str(data), config.data)
-    layout = find_layout(raw, config.data, config.task.name, need_label=False)
+    raw = read(str(data), config.data, plain_text=True)
+    layout = find_layout(raw, config.data, shape_of(config.task.name), need_label=False)
     return rank_by_fit(entries, [str(folder) for folder in folders], to_records(raw, layout))
 
 
@@ -206,70 +200,22 @@ def predict(
         questions, in the order of the input.
     """
     known = isinstance(run, Run) or Path(run, RunRecord.FILE).exists()
-    trained = _reading(_config(run).data if known else DataSettings(), options)
+    trained, given = _config(run).data if known else DataSettings(), _given(options)
     predictor, source = load(run, precision), str(source)
-    if source == "-" or (source.endswith(".txt") and not _tells_format(source) and trained.format is None):
-        chunks = _lines_as_records(source)
+    untold = (given.format or trained.format) is None
+    if source == STANDARD_INPUT or (source.endswith(".txt") and untold and not tells_format(source)):
+        chunks = read_lines(source, predictor.layout, PREDICT_ROWS)
     else:
-        whole = _read_like(trained, source, predictor.task.name, need_label=False)
+        whole = read_new(source, predictor.layout, trained, given, need_label=False)
         chunks = (whole[start : start + PREDICT_ROWS] for start in range(0, len(whole), PREDICT_ROWS))
     for chunk in chunks:
         for identifier, prediction in zip(chunk.ids, predictor.predict_records(chunk), strict=True):
             yield {"id": identifier, **prediction.to_dict()}
 
 
-def _reading(trained: DataSettings, options: ReadOptions) -> DataSettings:
-    """The settings of training, except where options say otherwise."""
+def _given(options: ReadOptions) -> DataSettings:
     given: dict[str, Any] = {**options}
-    asked = resolve(options=given).data
-    return trained.model_copy(update={name: getattr(asked, name) for name, value in given.items() if value is not None})
-
-
-def _read_like(trained: DataSettings, source: str, task: str, need_label: bool = True) -> Records:
-    """Read a new file as the training file was read; identifiers are used if they are there, and groups to score."""
-    format = None if _tells_format(source) else trained.format
-    raw = read(source, DataSettings(encoding=trained.encoding, delimiter=trained.delimiter, format=format))
-    there = raw.table.column_names
-    identifier = trained.id if trained.id in there else None
-    group = trained.group if need_label and trained.group in there else None
-    label = trained.label if need_label or trained.label in there else None
-    settings = trained.model_copy(update={"group": group, "id": identifier, "label": label})
-    return to_records(raw, find_layout(raw, settings, task, need_label))
-
-
-def _tells_format(source: str) -> bool:
-    return source.startswith("hub:") or detect(local_path(source)) is not None
-
-
-def _lines_as_records(source: str) -> Iterator[Records]:
-    """Standard input or a file of lines, answered a block at a time."""
-    name, start = "standard input" if source == "-" else source, 1
-    with nullcontext(sys.stdin.buffer) if source == "-" else local_path(source).open("rb") as stream:
-        while lines := list(itertools.islice(stream, PREDICT_ROWS)):
-            if start == 1:
-                lines[0] = lines[0].removeprefix(codecs.BOM_UTF8)
-            texts = [_text(line, f"{name}, line {number}") for number, line in enumerate(lines, start)]
-            yield text_records(texts, name, start)
-            start += len(lines)
-
-
-def _text(line: bytes, place: str) -> str | tuple[str, str]:
-    """One line as a text; one that begins with a brace as JSON: ``text`` and ``text_pair``, or a question."""
-    try:
-        text = line.decode("utf-8").rstrip("\r\n")
-        if not text.startswith("{"):
-            return text
-        value = json.loads(text)
-        names = ("question", "context") if "question" in value else ("text", "text_pair")
-        parts = [value[name] for name in names if name != "text_pair" or name in value]
-        if not all(isinstance(part, str) for part in parts):
-            raise ValueError("not text")
-    except UnicodeDecodeError:
-        raise DataError(f"{place}: not UTF-8; convert it, for example with iconv") from None
-    except (ValueError, KeyError, RecursionError):
-        forms = '{"text": "…"} or {"question": "…", "context": "…"}'
-        raise DataError(f"{place}: expected a text, or JSON such as {forms}") from None
-    return parts[0] if len(parts) == 1 else (parts[0], parts[1])
+    return resolve(options=given).data
 
 
 @dataclass(frozen=True, repr=False)
@@ -331,7 +277,7 @@ def evaluate(
     ):
         raise UsageError("against: the two runs have different tasks or labels and cannot be compared")
     config, predictor = first
-    records = _read_like(_reading(config.data, options), str(data), predictor.task.name)
+    records = read_new(str(data), predictor.layout, config.data, _given(options))
     settings = (config.evaluation.resamples, config.training.seed)
     scored = predictor.score(records, *settings)
     if second is None:

@@ -16,11 +16,12 @@ import torch
 from tunesmith.augmentation.rows import Augmenter, chosen_techniques
 from tunesmith.config.schema import Config
 from tunesmith.data.checks import Finding, check
-from tunesmith.data.layout.columns import load_splits
+from tunesmith.data.layout import Layout
+from tunesmith.data.reading import load_splits, with_missing
 from tunesmith.data.records import Records
-from tunesmith.data.shapes import SHAPES
-from tunesmith.data.splits import split
-from tunesmith.disk import path_sha256, read_json_lines, write_json_lines, write_text
+from tunesmith.data.shapes import RecordShape
+from tunesmith.data.sources import source_facts
+from tunesmith.disk import read_json_lines, write_json_lines, write_text
 from tunesmith.engine import Engine
 from tunesmith.errors import DataError
 from tunesmith.predictor import Predictor, Scored
@@ -31,15 +32,13 @@ from tunesmith.report.page import page
 from tunesmith.run import entries
 from tunesmith.run.folder import Clock, check_folder, kept, locked, save_config
 from tunesmith.run.record import AugmentationPart, Baseline, FilePart, Ingredient, Run, RunRecord
-from tunesmith.tasks import TASKS
+from tunesmith.tasks import TASKS, shape_of
 from tunesmith.tasks.base import Task
 from tunesmith.tasks.encoding import EncodedTexts
 from tunesmith.training.candidates import Candidate, StartingPoint, choose_methods, try_method
 from tunesmith.training.precision import Precision, choose_precision
 from tunesmith.training.signals import StopRequest
 from tunesmith.training.stepping import Workplace
-
-SPLITS = ("train", "valid", "test")
 
 
 def train(data: str, config: Config, progress: Progress) -> Run:
@@ -58,15 +57,15 @@ def train(data: str, config: Config, progress: Progress) -> Run:
         context.enter_context(locked(folder))
         check_folder(folder, config.output.overwrite, config.output.resume, _inputs(data, config))
         require_tracker(config.training.tracker)
-        chosen_techniques(config, SHAPES.get(config.task.name))  # need not wait for the data
+        chosen_techniques(config, shape_of(config.task.name))  # need not wait for the data
         torch.set_num_threads(config.training.threads or torch.get_num_threads())
         clock = Clock()
 
         with clock.stage("data"):
-            splits, kind, files = read_splits(data, config)
-            findings = check_splits(splits, kind)
+            splits, layout, files = read_splits(data, config)
+            findings = check_splits(splits, layout.shape)
             _say_warnings(findings, progress)
-        task: Task = lookup(TASKS, "tasks", kind)()
+        task: Task = lookup(TASKS, "tasks", layout.shape.task)()
         with clock.stage("model"):
             augmenter = Augmenter.of(config, task.shape, splits["train"])
             if config.output.resume:  # goes on with what was measured when it began
@@ -76,7 +75,7 @@ def train(data: str, config: Config, progress: Progress) -> Run:
             point = StartingPoint.load(config, task, splits["train"], precision)
         # Nothing was written so far: a bad file or model leaves an earlier run in the folder as it was.
         ingredients = entries.ingredients(config)
-        record = entries.begin(config, point, splits, files, findings, ingredients)
+        record = entries.begin(config, point, splits, layout, files, findings, ingredients)
         context.enter_context(kept(folder, record, config.output.resume))
         write_json_lines(folder / "findings.jsonl", (finding.to_dict() for finding in findings))
 
@@ -92,13 +91,13 @@ def train(data: str, config: Config, progress: Progress) -> Run:
 
         with clock.stage("evaluate"):
             best = max(candidates, key=Candidate.goodness)
-            predictor = _predictor(best, point, splits["valid"])
+            predictor = _predictor(best, point, splits["valid"], layout)
             scored = {name: _score(predictor, splits[name], config) for name in ("valid", "test")}
             for name, answers in scored.items():
                 write_json_lines(folder / "predictions" / f"{name}.jsonl", answers.lines())
         with clock.stage("baselines"):
             others = [c for c in candidates if c is not best]
-            baselines = _other_methods(others, point, splits, config)
+            baselines = _other_methods(others, point, splits, config, layout)
             baselines += _cheap_models(point, splits, scored["test"], config)
 
         _save(predictor, best, folder)
@@ -118,27 +117,24 @@ def _inputs(data: str, config: Config) -> tuple[str | None, ...]:
     return data, files.valid, files.test, config.model.name, making.lexicon, making.masked_model
 
 
-def read_splits(data: str, config: Config) -> tuple[dict[str, Records], str, list[FilePart]]:
+def read_splits(data: str, config: Config) -> tuple[dict[str, Records], Layout, list[FilePart]]:
     """Read every file and split off what was not given.
 
     Returns:
-        {"train", "valid", "test"} → records; the task's name; facts of each file for the record.
+        {"train", "valid", "test"} → records; the layout; facts of each file for the record.
     """
-    splits, layout = load_splits(data, config.data, config.task.name, config.model.local)
-    files = [FilePart(path=one.path, sha256=path_sha256(one.path), rows=len(one)) for one in splits.values()]
-    missing = tuple(name for name in SPLITS if name not in splits)
-    if missing:
-        splits |= split(splits["train"], layout.kind, config.data, config.training.seed, missing)
-    return {name: splits[name] for name in SPLITS}, layout.kind, files
+    splits, layout = load_splits(data, config.data, shape_of(config.task.name), config.model.local)
+    files = [FilePart(**source_facts(records)) for records in splits.values()]
+    return with_missing(splits, layout.shape, config.data, config.training.seed), layout, files
 
 
-def check_splits(splits: Mapping[str, Records], kind: str) -> list[Finding]:
+def check_splits(splits: Mapping[str, Records], shape: RecordShape) -> list[Finding]:
     """What the data checks find.
 
     Raises:
         DataError: a finding is a failure.
     """
-    findings = check(splits, kind)
+    findings = check(splits, shape)
     failures = [f"{f.split + ': ' if f.split else ''}{f.message}; {f.advice}" for f in findings if f.level == "failure"]
     if failures:
         raise DataError(failures)
@@ -199,10 +195,10 @@ def _encode(
     return features
 
 
-def _predictor(candidate: Candidate, point: StartingPoint, valid: Records) -> Predictor:
+def _predictor(candidate: Candidate, point: StartingPoint, valid: Records, layout: Layout) -> Predictor:
     Engine(candidate.fitted.model, packing=point.config.engine.uses("packing"))  # stays: tried once, not at every call
     predictor = Predictor(
-        candidate.fitted.model, point.tokenizer, point.task, point.answer_space, point.truncation, point.pairs
+        candidate.fitted.model, point.tokenizer, point.task, point.answer_space, point.truncation, layout
     )
     return predictor.tuned(valid)
 
@@ -212,12 +208,12 @@ def _score(predictor: Predictor, records: Records, config: Config) -> Scored:
 
 
 def _other_methods(
-    others: list[Candidate], point: StartingPoint, splits: Mapping[str, Records], config: Config
+    others: list[Candidate], point: StartingPoint, splits: Mapping[str, Records], config: Config, layout: Layout
 ) -> list[Baseline]:
     """The methods that were tried and not kept, on the test rows."""
     rows = []
     for candidate in others:
-        metrics = _score(_predictor(candidate, point, splits["valid"]), splits["test"], config).metrics
+        metrics = _score(_predictor(candidate, point, splits["valid"], layout), splits["test"], config).metrics
         method, seconds = candidate.method, candidate.fitted.seconds
         rows.append(Baseline(name=method.name, title=method.title, metrics=metrics, seconds=seconds))
     return rows

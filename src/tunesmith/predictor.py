@@ -12,6 +12,7 @@ from typing import Any, get_args
 from torch import nn
 
 from tunesmith.config.schema import PrecisionName
+from tunesmith.data.layout import Layout
 from tunesmith.data.records import Answer, Label, Records, Span, text_records
 from tunesmith.engine import Engine
 from tunesmith.errors import DataError, ModelError, UsageError
@@ -40,7 +41,7 @@ class Predictor:
         task: what it was trained for.
         space: meaning of its outputs.
         truncation: how much of a text is read.
-        pairs: it was trained on pairs of texts.
+        layout: of the file that it was trained on.
         precision: of the matrix products. float32 gives the logits of plain transformers; the others round, and are
             faster where the machine has them in hardware.
     """
@@ -50,7 +51,7 @@ class Predictor:
     task: Task
     space: LabelSpace
     truncation: Truncation
-    pairs: bool
+    layout: Layout
     precision: str = "float32"
 
     @classmethod
@@ -72,10 +73,8 @@ class Predictor:
         try:
             facts = json.loads((model_folder / FACTS).read_text(encoding="utf-8"))
             task, space = lookup(TASKS, "tasks", facts["task"])(), LabelSpace.from_dict(facts["labels"])
-            truncation, pairs = (
-                Truncation(int(facts["max_length"]), str(facts.get("long", "keep-start"))),
-                bool(facts["pairs"]),
-            )
+            truncation = Truncation(int(facts["max_length"]), str(facts.get("long", "keep-start")))
+            layout = Layout.from_dict(facts["layout"], str(model_folder / FACTS))
         except OSError:
             raise ModelError(
                 f"{path}: no trained model ({model_folder / FACTS} is missing); give a finished run"
@@ -84,7 +83,7 @@ class Predictor:
             raise ModelError(f"{model_folder / FACTS}: damaged ({error!r})") from None
         model, tokenizer = load_trained(Source(str(path), str(model_folder), None, True), task.head)
         Engine(model)  # stays on the model: tried once, not at every call
-        return cls(model, tokenizer, task, space, truncation, pairs, choose_precision(precision).state)
+        return cls(model, tokenizer, task, space, truncation, layout, choose_precision(precision).state)
 
     def __repr__(self) -> str:
         labels = f"{counted(len(self.space.names), 'label')}, " if self.space.names else ""
@@ -94,7 +93,8 @@ class Predictor:
     def save(self, folder: Path) -> None:
         """Write the model so that plain transformers load it, and what `load` needs beside it."""
         save_model(self.model, self.tokenizer, folder, self.truncation.max_tokens)
-        facts = {"task": self.task.name, "labels": self.space.to_dict(), "pairs": self.pairs}
+        facts: dict[str, Any] = {"task": self.task.name, "labels": self.space.to_dict()}
+        facts |= {"layout": self.layout.to_dict()}
         facts |= {"max_length": self.truncation.max_tokens, "long": self.truncation.long}
         (folder / FACTS).write_text(json.dumps(facts, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
@@ -119,8 +119,9 @@ class Predictor:
         Raises:
             DataError: single texts for a model of pairs, or pairs for a model of single texts.
         """
-        if records.has("text_pair") != self.pairs:
-            wanted, found = ("pairs of texts", "single texts") if self.pairs else ("single texts", "pairs of texts")
+        pairs = self.layout.text_pair is not None
+        if records.has("text_pair") != pairs:
+            wanted, found = ("pairs of texts", "single texts") if pairs else ("single texts", "pairs of texts")
             raise DataError(f"{records.path}: the model was trained on {wanted}, found {found}; check the columns")
         with tempfile.TemporaryDirectory(prefix="tunesmith-") as folder:
             file = Path(folder) / "features.arrow"

@@ -16,8 +16,8 @@ from torch import nn
 
 from tunesmith.config.loading import resolve
 from tunesmith.config.schema import Config
-from tunesmith.data.layout.answers import ANSWERS
-from tunesmith.data.layout.spans import SPANS
+from tunesmith.data.layout.answers import ANSWER_LISTS
+from tunesmith.data.layout.spans import SPAN_LISTS
 from tunesmith.data.records import Records
 from tunesmith.engine.dropout import Noise
 from tunesmith.methods import METHODS
@@ -59,7 +59,7 @@ def make_records(kind: str, rows: int = 24, seed: int = 0) -> Records:
             labels.append([{"start": 0, "text": WORDS[row % 3]}] if row % 4 else [])
         else:
             labels.append(f"{row % 3 + row / 100:.2f}" if kind == "regression" else NAMES[row % 3])
-    types = {"ner": SPANS, "qa": ANSWERS}
+    types = {"ner": SPAN_LISTS, "qa": ANSWER_LISTS}
     columns = {
         "id": [str(row) for row in range(rows)],
         "text": texts,

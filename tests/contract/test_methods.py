@@ -14,6 +14,8 @@ from peft import PeftModel
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
+from tunesmith.data.layout import Layout
+from tunesmith.data.shapes import SHAPES
 from tunesmith.errors import ModelError, UsageError
 from tunesmith.methods import METHODS
 from tunesmith.methods.gradual import unfrozen_layers
@@ -98,7 +100,8 @@ def test_what_is_saved_and_loaded_answers_the_same(
 ) -> None:
     problem = make_problem(kind, method=method, trainable_layers=1, pooling=pooling, **FEW)
     point, fitted = problem.point, problem.fit()
-    Predictor(fitted.model, point.tokenizer, point.task, point.answer_space, point.truncation, point.pairs).save(
+    layout = Layout(SHAPES[kind], "text", "text_pair" if point.pairs else None)
+    Predictor(fitted.model, point.tokenizer, point.task, point.answer_space, point.truncation, layout).save(
         tmp_path / "saved"
     )
     loaded = Predictor.load(tmp_path / "saved")

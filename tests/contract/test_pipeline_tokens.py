@@ -16,7 +16,8 @@ from transformers import AutoModelForQuestionAnswering, AutoModelForTokenClassif
 import tunesmith
 from tunesmith.api import predict
 from tunesmith.config.schema import DataSettings
-from tunesmith.data.layout.columns import load_records
+from tunesmith.data.reading import load_records
+from tunesmith.data.shapes import SHAPES
 from tunesmith.errors import DataError, UsageError
 from tunesmith.progress import Progress
 
@@ -180,7 +181,7 @@ def test_a_tiny_random_model_learns_32_questions_by_heart(
         start = len(" ".join(words[:first])) + (first > 0)
         answers = [{"text": text, "answer_start": start}]
         rows.append({"context": " ".join(words), "question": f"which of {row} ?", "answers": answers})
-    records, _ = load_records(str(write(tmp_path / "a.jsonl", rows)), DataSettings(), "qa")
+    records, _ = load_records(str(write(tmp_path / "a.jsonl", rows)), DataSettings(), SHAPES["qa"])
     problem = make_problem("qa", rows=records, method="full", epochs=60, batch_size=4, lr=5e-3, head_lr=1e-2)
     fitted = problem.fit()
     point = problem.point

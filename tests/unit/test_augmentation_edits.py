@@ -24,7 +24,7 @@ from tunesmith.augmentation.techniques import (
     written_like,
 )
 from tunesmith.config.loading import resolve
-from tunesmith.data.layout.spans import SPANS
+from tunesmith.data.layout.spans import SPAN_LISTS
 from tunesmith.data.records import Answer, Records, Span, TextRecord
 from tunesmith.data.words import written_words
 from tunesmith.registry import lookup
@@ -55,7 +55,7 @@ class Everything:
 
 def materials(share: float = 0.3) -> Materials:
     names = ["Rome", "New York", "東京"]
-    spans = pa.array([[{"start": 0, "end": len(name), "label": "place"}] for name in names], SPANS)
+    spans = pa.array([[{"start": 0, "end": len(name), "label": "place"}] for name in names], SPAN_LISTS)
     table = pa.table({"id": ["1", "2", "3"], "text": names, "label": spans, "row": pa.array([1, 2, 3], pa.int64())})
     return Materials(resolve(sets=(f"augmentation.share={share}",)), Records(table, "made.jsonl"), Everything())
 

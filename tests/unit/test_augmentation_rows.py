@@ -17,8 +17,8 @@ from tunesmith.augmentation.rows import MAX_COPIES, Augmented, Augmenter, amount
 from tunesmith.config.loading import resolve
 from tunesmith.config.schema import Config
 from tunesmith.data.keys import mixed
-from tunesmith.data.layout.answers import ANSWERS
-from tunesmith.data.layout.spans import SPANS
+from tunesmith.data.layout.answers import ANSWER_LISTS
+from tunesmith.data.layout.spans import SPAN_LISTS
 from tunesmith.data.records import Answer, Records
 from tunesmith.data.shapes import SHAPES
 from tunesmith.errors import DataError, UsageError
@@ -90,7 +90,9 @@ def test_rows_of_several_labels_are_judged_by_the_rarest() -> None:
 def test_entities_are_judged_by_the_rarest_type() -> None:
     texts = [f"see rome and bob now {i}" for i in range(20)]
     place, person = {"start": 4, "end": 8, "label": "place"}, {"start": 13, "end": 16, "label": "person"}
-    found = augment(settings("punctuation", 0.1), "ner", records(texts, [[place]] * 18 + [[place, person]] * 2, SPANS))
+    found = augment(
+        settings("punctuation", 0.1), "ner", records(texts, [[place]] * 18 + [[place, person]] * 2, SPAN_LISTS)
+    )
     assert set(found.sources) == {"r18", "r19"} and found.facts["by_label"] == {"person": 2, "place": 2}
     for record in found.new:
         assert isinstance(record.label, tuple)
@@ -101,7 +103,7 @@ def named(rows: int, without: int) -> Records:
     """Rows with one entity each, all different, then rows without any."""
     texts = [f"see name{i} in place{i} again" for i in range(rows)] + sentences(without)
     spans = [[{"start": 4, "end": text.index(" ", 4), "label": "PER"}] for text in texts[:rows]]
-    return records(texts, spans + [[]] * without, SPANS)
+    return records(texts, spans + [[]] * without, SPAN_LISTS)
 
 
 @pytest.mark.parametrize("kind", ["ner", "multilabel"])
@@ -127,12 +129,12 @@ def test_entities_are_replaced_only_where_there_are_any() -> None:
 
 def test_rows_whose_entities_would_end_inside_words_are_dropped() -> None:
     spans = [[{"start": 0, "end": 2, "label": "place"}], [{"start": 3, "end": 7, "label": "place"}]]
-    train = records(["東京go now", "in Rome now"], spans, SPANS)
+    train = records(["東京go now", "in Rome now"], spans, SPAN_LISTS)
     found = augment(settings("entity", 5), "ner", train)
     assert found.new.texts == ["in 東京 now"]  # in "Romego now" no word ends where the entity does
     dropped = "4 rows equal to others, 5 rows with entities that cut words"
     assert found.note() == f"augmentation: 1 row added to 2 (1 entity); dropped: {dropped}"
-    train = records(["the #1 Nike shoe"], [[{"start": 7, "end": 11, "label": "brand"}]], SPANS)
+    train = records(["the #1 Nike shoe"], [[{"start": 7, "end": 11, "label": "brand"}]], SPAN_LISTS)
     found = augment(settings("delete", 20), "ner", train)
     assert set(found.new.texts) == {"#1 Nike shoe", "the #1 Nike"}  # "#Nike" is one word by the coarse rule
 
@@ -142,7 +144,7 @@ def test_without_classes_every_row_serves_alike(kind: str) -> None:
     texts = sentences(12)
     if kind == "qa":
         answers = [[{"start": 0, "text": text[:3]}] for text in texts]
-        train = records([f"which one of these {i}" for i in range(12)], answers, ANSWERS, text_pair=texts)
+        train = records([f"which one of these {i}" for i in range(12)], answers, ANSWER_LISTS, text_pair=texts)
     else:
         train = records(texts, [str(i) for i in range(12)])
     found = augment(settings("swap,punctuation", 2), kind, train)

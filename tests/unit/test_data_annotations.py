@@ -13,9 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tunesmith.config.schema import DataSettings
-from tunesmith.data.layout.columns import load_records, load_splits
 from tunesmith.data.layout.tags import entities, scheme, tag_names
+from tunesmith.data.reading import load_records, load_splits
 from tunesmith.data.records import Answer, Records, Span
+from tunesmith.data.shapes import SHAPES
 from tunesmith.data.splits import split
 from tunesmith.errors import DataError
 
@@ -95,8 +96,8 @@ FILES: dict[str, tuple[str, str]] = {
 
 def load(path: Path, content: str, **options: Any) -> Records:
     path.write_text(content, encoding="utf-8")
-    task = options.pop("task", "auto")
-    return load_records(str(path), DataSettings(**options), task)[0]
+    shape = SHAPES.get(options.pop("task", None))
+    return load_records(str(path), DataSettings(**options), shape)[0]
 
 
 def lines(*rows: dict[str, Any]) -> str:
@@ -118,15 +119,15 @@ def test_tags_with_names_in_parquet(tmp_path: Path) -> None:
     columns = {"tokens": [TOKENS], "ner_tags": [[names.index(tag) for tag in IOB2]]}
     table = pa.table(columns).replace_schema_metadata(metadata)
     pq.write_table(table, tmp_path / "a.parquet")
-    records, layout = load_records(str(tmp_path / "a.parquet"), DataSettings(), "auto")
-    assert layout.kind == "ner" and records.labels == [tuple(SPANS)]
+    records, layout = load_records(str(tmp_path / "a.parquet"), DataSettings())
+    assert layout.shape.task == "ner" and records.labels == [tuple(SPANS)]
     pq.write_table(pa.table(columns), tmp_path / "b.parquet")
     for number in (-1, len(names)):
         pq.write_table(table.set_column(1, "ner_tags", pa.array([[number] * len(TOKENS)])), tmp_path / "c.parquet")
         with pytest.raises(DataError, match="row 1: column 'ner_tags': the tags are not a list of texts"):
-            load_records(str(tmp_path / "c.parquet"), DataSettings(), "auto")
+            load_records(str(tmp_path / "c.parquet"), DataSettings())
     with pytest.raises(DataError, match="class numbers instead of tags"):
-        load_records(str(tmp_path / "b.parquet"), DataSettings(), "ner")
+        load_records(str(tmp_path / "b.parquet"), DataSettings(), SHAPES["ner"])
 
 
 @pytest.mark.parametrize(
@@ -177,17 +178,17 @@ def test_one_document_is_no_group(tmp_path: Path) -> None:
     content = "-DOCSTART- -X- O\n" + "".join(f"Ada{i} -X- _ B-PER\nsings -X- _ O\n\n" for i in range(20))
     records = load(tmp_path / "a.conll", content)
     assert not records.has("group")
-    assert len(split(records, "ner", DataSettings(), seed=1)["valid"])
+    assert len(split(records, SHAPES["ner"], DataSettings(), seed=1)["valid"])
 
 
 def test_documents_need_not_be_marked_in_every_file(tmp_path: Path) -> None:
     (tmp_path / "dev.conll").write_text("Ada B-PER\n\nParis B-LOC\n")
     (tmp_path / "a.conll").write_text("-DOCSTART- O\n\nAda B-PER\n\n-DOCSTART- O\n\nParis B-LOC\n")
-    splits, _ = load_splits(str(tmp_path / "a.conll"), DataSettings(valid=str(tmp_path / "dev.conll")), "auto")
+    splits, _ = load_splits(str(tmp_path / "a.conll"), DataSettings(valid=str(tmp_path / "dev.conll")))
     assert splits["train"].has("group") and not splits["valid"].has("group")
     for layout, (name, content) in FILES.items():
         (tmp_path / name).write_text(content)
-        splits, _ = load_splits(str(tmp_path / "dev.conll"), DataSettings(test=str(tmp_path / name)), "auto")
+        splits, _ = load_splits(str(tmp_path / "dev.conll"), DataSettings(test=str(tmp_path / name)))
         assert splits["test"].labels == [tuple(SPANS)], layout
 
 
@@ -278,7 +279,7 @@ def test_tokens_and_tags_under_other_names(tmp_path: Path) -> None:
     content = lines({"pieces": TOKENS, "marks": IOB2})
     assert load(tmp_path / "a.jsonl", content, text="pieces", label="marks").labels == [tuple(SPANS)]
     (tmp_path / "b.jsonl").write_text(lines({"pieces": TOKENS}))
-    records, _ = load_records(str(tmp_path / "b.jsonl"), DataSettings(text="pieces"), "ner", need_label=False)
+    records, _ = load_records(str(tmp_path / "b.jsonl"), DataSettings(text="pieces"), SHAPES["ner"], need_label=False)
     assert records.texts == [TEXT]
 
 
@@ -295,7 +296,7 @@ def test_texts_that_nobody_judged_are_left_out_of_training_but_predicted(tmp_pat
     assert [record.row for record in records] == [1, 4] and "2 rows without an annotation" in " ".join(records.notes)
     for name, kind in (("a.json", tasks), ("b.jsonl", lines(PRODIGY, PRODIGY | {"answer": "reject"}))):
         (tmp_path / name).write_text(kind)
-        unlabelled = load_records(str(tmp_path / name), DataSettings(), "ner", need_label=False)[0]
+        unlabelled = load_records(str(tmp_path / name), DataSettings(), SHAPES["ner"], need_label=False)[0]
         assert len(unlabelled) == (4 if name == "a.json" else 2) and set(unlabelled.labels) == {None}
     with pytest.raises(DataError, match="no rows: 1 row rejected or ignored by the annotator left out"):
         load(tmp_path / "b.jsonl", lines(PRODIGY | {"answer": "reject"}))
@@ -430,7 +431,7 @@ def test_a_place_beside_an_answer_that_is_none_is_refused(tmp_path: Path, start:
 
 def test_questions_on_one_context_stay_together(tmp_path: Path) -> None:
     rows = [{"context": f"{CONTEXT} {i // 4}", "question": f"Who {i}?", "answers": ["Charles"]} for i in range(80)]
-    parts = split(load(tmp_path / "a.jsonl", lines(*rows)), "qa", DataSettings(), seed=1)
+    parts = split(load(tmp_path / "a.jsonl", lines(*rows)), SHAPES["qa"], DataSettings(), seed=1)
     contexts = [set(part.table["text_pair"].to_pylist()) for part in parts.values()]
     assert sum(map(len, contexts)) == len(set.union(*contexts)) == 20
 
@@ -467,7 +468,7 @@ def test_answers_without_offsets_and_empty_contexts(tmp_path: Path) -> None:
         {"question": "Who?", "context": None, "answers": []},
     ]
     file.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
-    records, _ = load_records(str(file), DataSettings(), "auto")
+    records, _ = load_records(str(file), DataSettings())
     assert records.table["text_pair"].to_pylist() == ["Ada met Alan.", ""]
     note = "row 1: an answer without an offset was put where its text stands, its only place"
     assert [note in found for found in records.notes] == [True]

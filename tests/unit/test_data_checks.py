@@ -9,9 +9,10 @@ import pyarrow as pa
 import pytest
 
 from tunesmith.data.checks import CHECKS, Finding, check
-from tunesmith.data.layout.answers import ANSWERS
-from tunesmith.data.layout.spans import SPANS
+from tunesmith.data.layout.answers import ANSWER_LISTS
+from tunesmith.data.layout.spans import SPAN_LISTS
 from tunesmith.data.records import Label, Records
+from tunesmith.data.shapes import SHAPES
 
 
 def make(rows: list[tuple[str, Label | None]], first: int = 1, notes: tuple[str, ...] = ()) -> Records:
@@ -31,12 +32,14 @@ def good(count: int, start: int = 0) -> list[tuple[str, Label | None]]:
 
 
 def found(code: str, kind: str = "classification", **splits: list[tuple[str, Label | None]]) -> list[Finding]:
-    findings = check({name: make(rows) for name, rows in splits.items()}, kind)
+    findings = check({name: make(rows) for name, rows in splits.items()}, SHAPES[kind])
     return [finding for finding in findings if finding.code == code and finding.level != "good"]
 
 
 def test_good_data() -> None:
-    findings = check({"train": make(good(20)), "valid": make(good(6, 20)), "test": make(good(6, 30))}, "classification")
+    findings = check(
+        {"train": make(good(20)), "valid": make(good(6, 20)), "test": make(good(6, 30))}, SHAPES["classification"]
+    )
     assert [(finding.level, finding.code) for finding in findings] == [("good", code) for code in CHECKS]
 
 
@@ -44,7 +47,7 @@ def test_findings_are_plain_values() -> None:
     (finding,) = found("empty_text", train=[*good(5), ("", "a")])
     assert json.loads(json.dumps(finding.to_dict())) == {
         "level": "failure", "code": "empty_text", "message": "1 text empty (16.7%); they are kept",
-        "advice": "remove these rows, or check --text", "split": "train", "rows": [6], "count": 1,
+        "advice": "remove these rows, or check data.text", "split": "train", "rows": [6], "count": 1,
     }  # fmt: skip
 
 
@@ -97,10 +100,10 @@ def test_pairs_leak_only_whole() -> None:
         records = make(good(4))
         return Records(records.table.append_column("text_pair", pa.array([second] * 4)), "a.csv")
 
-    codes = {finding.code for finding in check({"train": pairs("x"), "test": pairs("y")}, "classification")
+    codes = {finding.code for finding in check({"train": pairs("x"), "test": pairs("y")}, SHAPES["classification"])
              if finding.level != "good"}  # fmt: skip
     assert "leak" not in codes
-    codes = {finding.code for finding in check({"train": pairs("x"), "test": pairs("x")}, "classification")
+    codes = {finding.code for finding in check({"train": pairs("x"), "test": pairs("x")}, SHAPES["classification"])
              if finding.level != "good"}  # fmt: skip
     assert "leak" in codes
 
@@ -127,7 +130,7 @@ def test_similar_labels() -> None:
 
 
 def test_reader_notes_are_passed_on() -> None:
-    findings = check({"train": make(good(4), notes=("the header was trimmed",))}, "classification")
+    findings = check({"train": make(good(4), notes=("the header was trimmed",))}, SHAPES["classification"])
     assert findings[0] == Finding("note", "reading", "a.csv: the header was trimmed")
 
 
@@ -137,14 +140,14 @@ def test_rows_are_the_first_twenty() -> None:
 
 
 def test_no_rows() -> None:
-    assert [finding.level for finding in check({"train": make([])}, "classification")] == ["failure"]
+    assert [finding.level for finding in check({"train": make([])}, SHAPES["classification"])] == ["failure"]
 
 
 def annotated(kind: str, rows: list[tuple[str, Any]], pair: list[str] | None = None) -> Records:
     columns: dict[str, Any] = {
         "id": [str(i) for i in range(len(rows))],
         "text": [text for text, _ in rows],
-        "label": pa.array([label for _, label in rows], SPANS if kind == "ner" else ANSWERS),
+        "label": pa.array([label for _, label in rows], SPAN_LISTS if kind == "ner" else ANSWER_LISTS),
         "row": list(range(1, len(rows) + 1)),
     }
     return Records(pa.table(columns | ({"text_pair": pair} if pair else {})), "made")
@@ -159,13 +162,15 @@ def test_checks_of_entities() -> None:
         return [{"start": 0, "end": 3, "label": kind}]
 
     # Entities at one place in every text are no sign of a mistake.
-    assert not warned(check({"train": annotated("ner", [(f"Ada {i}", ada("PER")) for i in range(4)])}, "ner"))
+    assert not warned(check({"train": annotated("ner", [(f"Ada {i}", ada("PER")) for i in range(4)])}, SHAPES["ner"]))
     rows = [("Ada a", ada("PER")), ("Ada a", ada("ORG")), *((f"Ada {i}", ada("PER")) for i in range(20)), ("c", [])]
-    found = warned(check({"train": annotated("ner", rows), "test": annotated("ner", [("Ada a", ada("X"))])}, "ner"))
+    found = warned(
+        check({"train": annotated("ner", rows), "test": annotated("ner", [("Ada a", ada("X"))])}, SHAPES["ner"])
+    )
     assert set(found) == {"rare_class", "conflict", "leak", "unseen_label", "imbalance"}
     assert "1 name with different types: 'Ada'" in found["conflict"].message and found["conflict"].count == 22
     assert "class-weights" not in found["imbalance"].advice
-    (nothing,) = check({"train": annotated("ner", [("a", []), ("b", [])])}, "ner")[3:4]
+    (nothing,) = check({"train": annotated("ner", [("a", []), ("b", [])])}, SHAPES["ner"])[3:4]
     assert nothing.level == "failure" and nothing.message == "no row has an entity"
 
 
@@ -173,8 +178,8 @@ def test_checks_of_questions() -> None:
     answer = [{"start": 0, "text": "Ada"}]
     train = annotated("qa", [(f"q{i}", answer if i % 2 else []) for i in range(4)], ["Ada x", "Ada y"] * 2)
     test = annotated("qa", [("q0", []), ("new", answer), ("q9", answer)], ["Ada x", "Ada y", "Ada z"])
-    found = check({"train": train, "test": test}, "qa")
+    found = check({"train": train, "test": test}, SHAPES["qa"])
     leaks = [finding.message for finding in found if finding.code == "leak"]
     assert ["1 text of test" in leaks[0], "1 question of test (33.3%) on contexts" in leaks[1]] == [True, True]
-    missing = warned(check({"train": annotated("qa", [("q", None), ("r", answer)], ["Ada", "Ada z"])}, "qa"))
+    missing = warned(check({"train": annotated("qa", [("q", None), ("r", answer)], ["Ada", "Ada z"])}, SHAPES["qa"]))
     assert missing["missing_label"].advice == "write [] for a question without an answer"

@@ -10,8 +10,10 @@ import pyarrow as pa
 import pytest
 
 from tunesmith.config.schema import DataSettings
-from tunesmith.data.layout.columns import Layout, find_layout, load_splits, to_records
+from tunesmith.data.layout import Layout, find_layout, to_records
+from tunesmith.data.reading import load_splits
 from tunesmith.data.records import RawTable
+from tunesmith.data.shapes import ONE_LABEL, SHAPES
 from tunesmith.errors import DataError
 
 
@@ -20,8 +22,8 @@ def raw(**columns: list[str | None]) -> RawTable:
     return RawTable(table, np.arange(2, 2 + table.num_rows), "a.csv", "csv")
 
 
-def layout(table: RawTable, task: str = "auto", need_label: bool = True, **flags: Any) -> Layout:
-    return find_layout(table, DataSettings(**flags), task, need_label)
+def layout(table: RawTable, task: str | None = None, need_label: bool = True, **flags: Any) -> Layout:
+    return find_layout(table, DataSettings(**flags), SHAPES[task] if task else None, need_label)
 
 
 def test_names_by_priority() -> None:
@@ -44,7 +46,7 @@ def test_pairs_by_name(first: str, second: str) -> None:
 def test_flags_decide() -> None:
     table = raw(text=["a"], other=["b"], third=["c"], label=["x"], target=["y"], who=["z"], key=["k"])
     found = layout(table, text="other", text_pair="third", label="target", group="who", id="key")
-    assert found == Layout("classification", "other", "third", ("target",), None, "who", "key")
+    assert found == Layout(ONE_LABEL, "other", "third", ("target",), group="who", id="key")
     (record,) = to_records(table, found)
     assert (record.id, record.text, record.text_pair, record.label, record.row) == ("k", "b", "c", "y", 2)
 
@@ -53,7 +55,7 @@ def test_all_missing_columns_at_once() -> None:
     with pytest.raises(DataError) as caught:
         layout(raw(a=["x"], b=["y"]), text="t", label="l", group="g", id="i")
     flags = [problem.split(":")[1].strip() for problem in caught.value.problems]
-    assert flags == ["--label", "--text", "--group", "--id"]
+    assert flags == ["data.label", "data.text", "data.group", "data.id"]
 
 
 def test_no_label_needed() -> None:
@@ -71,11 +73,11 @@ def test_labels_are_not_read_where_none_are_needed() -> None:
 
 @pytest.mark.parametrize("task", ["classification", "regression", "multilabel"])
 def test_task_decides(task: str) -> None:
-    assert layout(raw(text=["a", "b"], label=["1", "0"]), task).kind == task
+    assert layout(raw(text=["a", "b"], label=["1", "0"]), task).shape.task == task
 
 
 def test_task_and_several_label_columns() -> None:
-    with pytest.raises(DataError, match="--task regression needs one label column"):
+    with pytest.raises(DataError, match=r"task\.name=regression needs one label column"):
         layout(raw(text=["a"], x=["1"], y=["0"]), "regression", label="x,y")
 
 
@@ -87,7 +89,7 @@ def test_multilabel_with_commas_when_said() -> None:
 
 
 def test_regression_says_so() -> None:
-    assert "read as regression (--task classification" in layout(raw(text=["a"], label=["0.5"])).notes[0]
+    assert "read as regression (task.name=classification" in layout(raw(text=["a"], label=["0.5"])).notes[0]
 
 
 def test_layout_of_the_training_file_is_used_for_others() -> None:
@@ -108,12 +110,12 @@ def test_identifiers_that_no_flag_names_need_not_be_in_every_file(tmp_path: Path
     train.write_text("id,text,label\n7,a,x\n8,b,y\n")
     bare.write_text("text,label\nc,x\n")
     repeated.write_text("id,text,label\n1,c,x\n1,d,y\n")
-    splits, _ = load_splits(str(train), DataSettings(valid=str(bare), test=str(repeated)), "auto")
+    splits, _ = load_splits(str(train), DataSettings(valid=str(bare), test=str(repeated)))
     assert [records.ids for records in splits.values()] == [["7", "8"], ["2"], ["2", "3"]]
     with pytest.raises(DataError, match="repeats an identifier"):
-        load_splits(str(train), DataSettings(id="id", test=str(repeated)), "auto")
+        load_splits(str(train), DataSettings(id="id", test=str(repeated)))
 
 
 def test_rows_without_id_are_named_by_their_line() -> None:
-    records = to_records(raw(text=["a", None], label=["x", "y"]), Layout("classification", "text", labels=("label",)))
+    records = to_records(raw(text=["a", None], label=["x", "y"]), Layout(ONE_LABEL, "text", labels=("label",)))
     assert (records.ids, records.texts) == (["2", "3"], ["a", ""])

@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from tunesmith.config.schema import DataSettings
 from tunesmith.data import ENDINGS, FORMATS, read
 from tunesmith.data import table as spool
-from tunesmith.data.layout.columns import find_layout, load_records, to_records
+from tunesmith.data.layout import find_layout, to_records
+from tunesmith.data.reading import load_records
 from tunesmith.errors import DataError, TunesmithError
 from tunesmith.registry import lookup
 
@@ -72,7 +73,7 @@ def test_only_our_errors_escape(tmp_path: Path, format: str, data: bytes) -> Non
     path = tmp_path / "any"
     path.write_bytes(data)
     try:
-        load_records(str(path), DataSettings(format=format), "auto")
+        load_records(str(path), DataSettings(format=format))
     except TunesmithError as error:
         assert str(path) in str(error)
 
@@ -82,7 +83,7 @@ def test_rows_are_lines(tmp_path: Path) -> None:
     path.write_text('text,label\n"a\nb",x\n\nc,y\n', encoding="utf-8")
     raw = read(str(path), PLAIN)
     assert raw.rows.tolist() == [2, 5]
-    records, _ = load_records(str(path), PLAIN, "auto")
+    records, _ = load_records(str(path), PLAIN)
     assert [(record.id, record.row) for record in records] == [("2", 2), ("5", 5)]
 
 
@@ -157,7 +158,7 @@ def saved(folder: Path, numbers: list[Any], features: dict[str, Any] = CLASS_FEA
 
 def test_saved_dataset(tmp_path: Path) -> None:
     saved(tmp_path / "set", [1, 0, 1])
-    records, _ = load_records(str(tmp_path / "set"), PLAIN, "auto")
+    records, _ = load_records(str(tmp_path / "set"), PLAIN)
     assert records.labels == ["pos", "neg", "pos"]
 
 
@@ -165,7 +166,7 @@ def test_saved_dataset_without_labels(tmp_path: Path) -> None:
     saved(tmp_path / "set", [1, -1, None])
     assert read(str(tmp_path / "set"), PLAIN).table["label"].to_pylist() == ["pos", None, None]
     with pytest.raises(DataError, match="rows 2, 3: column 'label' is empty"):
-        load_records(str(tmp_path / "set"), PLAIN, "auto")
+        load_records(str(tmp_path / "set"), PLAIN)
 
 
 def test_saved_dataset_class_out_of_range(tmp_path: Path) -> None:
@@ -177,8 +178,8 @@ def test_saved_dataset_class_out_of_range(tmp_path: Path) -> None:
 def test_saved_dataset_lists_of_classes(tmp_path: Path) -> None:
     features = {"label": {"feature": CLASS_FEATURES["label"], "_type": "List"}}
     saved(tmp_path / "set", [[0, 1], [1], []], features)
-    records, layout = load_records(str(tmp_path / "set"), PLAIN, "auto")
-    assert layout.kind == "multilabel"
+    records, layout = load_records(str(tmp_path / "set"), PLAIN)
+    assert layout.shape.task == "multilabel"
     assert records.labels == [("neg", "pos"), ("pos",), ()]
 
 
@@ -203,7 +204,7 @@ def test_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = datasets.Dataset.from_dict({"text": ["a", "b"], "label": [1, 0]}, features=features)
     asked = []
     monkeypatch.setattr(datasets, "load_dataset", lambda name, split: asked.append((name, split)) or made)
-    records, _ = load_records("hub:owner/name:test", PLAIN, "auto")
+    records, _ = load_records("hub:owner/name:test", PLAIN)
     assert asked == [("owner/name", "test")]
     assert records.labels == ["pos", "neg"]
 
@@ -223,7 +224,7 @@ def folder_of(tmp_path: Path, files: dict[str, bytes]) -> str:
 
 def test_folder(tmp_path: Path) -> None:
     files = {"pos/2.txt": b"good\nfilm", "neg/1.txt": b"bad", "pos/1": b"", "neg/x.png": b"", "readme.txt": b""}
-    records, layout = load_records(folder_of(tmp_path, files), PLAIN, "auto")
+    records, layout = load_records(folder_of(tmp_path, files), PLAIN)
     rows = [(record.id, record.text, record.label) for record in records]
     assert rows == [("neg/1.txt", "bad", "neg"), ("pos/1", "", "pos"), ("pos/2.txt", "good\nfilm", "pos")]
     assert layout.id == "id"
@@ -232,14 +233,14 @@ def test_folder(tmp_path: Path) -> None:
 
 def test_folder_with_one_file_in_another_encoding(tmp_path: Path) -> None:
     path = folder_of(tmp_path, {"a/1.txt": "10 £".encode("latin-1"), "b/2.txt": "£".encode()})
-    records, _ = load_records(path, PLAIN, "auto")
+    records, _ = load_records(path, PLAIN)
     assert records.texts == ["10 £", "£"]
     assert any("'a/1.txt'" in note for note in records.notes)
 
 
 def test_folder_in_another_encoding(tmp_path: Path) -> None:
     path = folder_of(tmp_path, {f"a/{i}.txt": "£".encode("latin-1") for i in range(5)})
-    with pytest.raises(DataError, match=r"5 files not utf-8.*--encoding"):
+    with pytest.raises(DataError, match=r"5 files not utf-8.*data.encoding"):
         read(path, PLAIN)
 
 
@@ -290,7 +291,7 @@ def test_large_tables_are_kept_on_disk(tmp_path: Path, monkeypatch: pytest.Monke
     raw = read(str(path), PLAIN)
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.jsonl"]  # the temporary folder is gone
     assert pa.total_allocated_bytes() - before < raw.table.nbytes
-    records = to_records(raw, find_layout(raw, PLAIN, "auto"))
+    records = to_records(raw, find_layout(raw, PLAIN))
     assert [(record.text, record.label) for record in records] == [(row["text"], row["label"]) for row in rows]
     some = np.arange(99, -1, -2)
     assert spool.take(records.table, some).equals(records.table.take(pa.array(some)))

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from tunesmith.config.schema import DataSettings
 from tunesmith.data.records import Label, Records
+from tunesmith.data.shapes import SHAPES
 from tunesmith.data.splits import fingerprint, split
 from tunesmith.errors import DataError
 
@@ -59,7 +60,7 @@ def test_split_properties(rows, seed, kind, grouped, named, shuffle) -> None:  #
 
     straight = records(list(range(len(rows))))
     try:
-        parts = split(straight, kind, TENTH, seed)
+        parts = split(straight, SHAPES[kind], TENTH, seed)
     except DataError:
         assert grouped  # texts that tie all groups together
         return
@@ -70,58 +71,62 @@ def test_split_properties(rows, seed, kind, grouped, named, shuffle) -> None:  #
     for column in ["text", "group"] if grouped else ["text"]:
         values = [set(part.table[column].to_pylist()) for part in parts.values()]
         assert sum(map(len, values)) == len(set.union(*values))
-    assert parts_of_texts(split(straight, kind, TENTH, seed)) == parts_of_texts(parts)
+    assert parts_of_texts(split(straight, SHAPES[kind], TENTH, seed)) == parts_of_texts(parts)
     order = list(range(len(rows)))
     shuffle.shuffle(order)
-    assert parts_of_texts(split(records(order), kind, TENTH, seed)) == parts_of_texts(parts)
+    assert parts_of_texts(split(records(order), SHAPES[kind], TENTH, seed)) == parts_of_texts(parts)
 
 
 def test_exact_proportions() -> None:
     labels = ["a"] * 600 + ["b"] * 300 + ["c"] * 100
-    parts = split(make([f"text {i}" for i in range(1000)], labels), "classification", TENTH, 3)
+    parts = split(make([f"text {i}" for i in range(1000)], labels), SHAPES["classification"], TENTH, 3)
     assert Counter(parts["test"].labels) == Counter(parts["valid"].labels) == {"a": 60, "b": 30, "c": 10}
     assert Counter(parts["train"].labels) == {"a": 480, "b": 240, "c": 80}
 
 
 def test_sizes_are_exact_where_shares_are_not_whole() -> None:
     labels = [f"class {i % 77}" for i in range(1003)]
-    parts = split(make([f"text {i}" for i in range(1003)], labels), "classification", TENTH, 3)
+    parts = split(make([f"text {i}" for i in range(1003)], labels), SHAPES["classification"], TENTH, 3)
     assert [len(part) for part in parts.values()] == [803, 100, 100]
 
 
 def test_rare_classes_stay_in_train() -> None:
     labels = ["a"] * 60 + ["once"] + ["twice"] * 2
     for seed in range(20):
-        parts = split(make([f"text {i}" for i in range(63)], labels), "classification", TENTH, seed)
+        parts = split(make([f"text {i}" for i in range(63)], labels), SHAPES["classification"], TENTH, seed)
         assert {"a", "once", "twice"} == set(parts["train"].labels)
 
 
 def test_seed_and_which() -> None:
     records = make([f"text {i}" for i in range(100)], list("ab") * 50)
-    tests = {fingerprint(split(records, "classification", TENTH, seed)["test"]) for seed in range(5)}
+    tests = {fingerprint(split(records, SHAPES["classification"], TENTH, seed)["test"]) for seed in range(5)}
     assert len(tests) == 5
-    parts = split(records, "classification", TENTH, 1, which=("valid",))
+    parts = split(records, SHAPES["classification"], TENTH, 1, which=("valid",))
     assert {name: len(part) for name, part in parts.items()} == {"train": 90, "valid": 10}
-    assert split(records, "classification", TENTH, 1, which=())["train"].ids == records.ids
+    assert split(records, SHAPES["classification"], TENTH, 1, which=())["train"].ids == records.ids
 
 
 def test_identifiers_hold_rows_in_place() -> None:
     ids = [f"id {i}" for i in range(100)]
     labels: list[Label | None] = list("ab") * 50
-    before = split(make([f"text {i}" for i in range(100)], labels, ids=ids), "classification", TENTH, 1)
-    after = split(make([f"corrected {i}" for i in range(100)], labels, ids=ids), "classification", TENTH, 1)
+    before = split(make([f"text {i}" for i in range(100)], labels, ids=ids), SHAPES["classification"], TENTH, 1)
+    after = split(make([f"corrected {i}" for i in range(100)], labels, ids=ids), SHAPES["classification"], TENTH, 1)
     assert before["test"].ids == after["test"].ids
 
 
 def test_pairs_are_told_apart_by_both_texts() -> None:
     records = make(["same"] * 40, list("ab") * 20)
     table = records.table.append_column("text_pair", pa.array([f"other {i}" for i in range(40)]))
-    assert [len(part) for part in split(Records(table, "a.csv"), "classification", TENTH, 1).values()] == [32, 4, 4]
+    assert [len(part) for part in split(Records(table, "a.csv"), SHAPES["classification"], TENTH, 1).values()] == [
+        32,
+        4,
+        4,
+    ]
 
 
 def test_regression_by_quantile() -> None:
     records = make([f"text {i}" for i in range(400)], [f"{i / 10:.1f}" for i in range(400)])
-    for part in split(records, "regression", TENTH, 1).values():
+    for part in split(records, SHAPES["regression"], TENTH, 1).values():
         values = np.array([float(str(label)) for label in part.labels])
         assert np.histogram(values, bins=10, range=(0, 40))[0].tolist() == [len(part) // 10] * 10
 
@@ -132,7 +137,7 @@ def test_multilabel_proportions() -> None:
         tuple(name for name, share in zip("abcd", (0.5, 0.2, 0.1, 0.02), strict=True) if draw.random() < share)
         for _ in range(1000)
     ]
-    parts = split(make([f"text {i}" for i in range(1000)], labels), "multilabel", TENTH, 1)
+    parts = split(make([f"text {i}" for i in range(1000)], labels), SHAPES["multilabel"], TENTH, 1)
     wanted = Counter(name for label in labels for name in label or ())
     for part in ("valid", "test"):
         found = Counter(name for label in parts[part].labels for name in label or ())
@@ -143,7 +148,7 @@ def test_multilabel_proportions() -> None:
 def test_groups_share_the_labels() -> None:
     labels: list[Label | None] = ["a" if i % 3 else "b" for i in range(900)]
     groups = [f"group {i // 9}" for i in range(900)]
-    parts = split(make([f"text {i}" for i in range(900)], labels, groups), "classification", TENTH, 1)
+    parts = split(make([f"text {i}" for i in range(900)], labels, groups), SHAPES["classification"], TENTH, 1)
     for part in ("valid", "test"):
         counts = Counter(parts[part].labels)
         assert 80 <= len(parts[part]) <= 100
@@ -161,7 +166,7 @@ def test_groups_share_the_labels() -> None:
 )
 def test_too_few(texts: list[str], groups: list[str] | None, said: str) -> None:
     with pytest.raises(DataError, match=said):
-        split(make(texts, [f"label {text}" for text in texts], groups), "classification", TENTH, 1)
+        split(make(texts, [f"label {text}" for text in texts], groups), SHAPES["classification"], TENTH, 1)
 
 
 def test_fingerprint() -> None:
@@ -174,7 +179,7 @@ def test_fingerprint() -> None:
 
 def test_the_split_of_these_rows_is_fixed() -> None:
     """A split is part of a published result: the same rows and seed give it again with any version of the libraries."""
-    parts = split(make([f"text {i}" for i in range(30)], list("abc") * 10), "classification", TENTH, 7)
+    parts = split(make([f"text {i}" for i in range(30)], list("abc") * 10), SHAPES["classification"], TENTH, 7)
     assert (parts["valid"].ids, parts["test"].ids) == (["10", "12", "26"], ["5", "9", "25"])
 
 
@@ -184,6 +189,6 @@ def test_questions_on_one_context_stay_together_across_groups() -> None:
     columns = {"text": [f"question {row}" for row in rows], "text_pair": contexts, "group": [f"g{row}" for row in rows]}
     answers = pa.array([[]] * 80, pa.large_list(pa.struct([("start", pa.int64()), ("text", pa.large_string())])))
     table = pa.table({"id": list(map(str, rows)), **columns, "label": answers, "row": pa.array(rows, pa.int64())})
-    parts = split(Records(table, "made"), "qa", DataSettings(), 1)
+    parts = split(Records(table, "made"), SHAPES["qa"], DataSettings(), 1)
     found = [set(part.table["text_pair"].to_pylist()) for part in parts.values()]
     assert sum(map(len, found)) == len(set(contexts))

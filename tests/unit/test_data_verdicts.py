@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from tunesmith.config.schema import DataSettings
-from tunesmith.data.layout.columns import load_records
+from tunesmith.data.reading import load_records
+from tunesmith.data.shapes import SHAPES
 from tunesmith.errors import DataError, TunesmithError, UsageError
 
 Verdict = list[tuple[str, Any]] | set[str]  # (text, label) of every row, or what the error contains
@@ -43,21 +44,21 @@ ENCODINGS: list[tuple[str, str, bytes, dict[str, Any], Verdict]] = [
     ("old mac line ends", "a.csv", GOOD.replace(b"\n", b"\r"), {}, READ),
     ("mixed line ends", "a.csv", b"text,label\r\ngood film,pos\nbad film,neg\r", {}, READ),
     ("byte order mark", "a.csv", b"\xef\xbb\xbf" + GOOD, {}, READ),
-    ("utf-16, not said", "a.csv", LATIN.encode("utf-16"), {}, {"a.csv", "line 1, byte 0", "--encoding utf-16"}),
+    ("utf-16, not said", "a.csv", LATIN.encode("utf-16"), {}, {"a.csv", "line 1, byte 0", "data.encoding=utf-16"}),
     ("utf-16, said", "a.csv", LATIN.encode("utf-16"), {"encoding": "utf-16"}, [("café", "pos"), ("thé", "neg")]),
-    ("utf-16 without mark", "a.csv", GOOD.decode().encode("utf-16-le"), {}, {"line 1", "--encoding utf-16-le"}),
-    ("utf-16 big endian without mark", "a.csv", GOOD.decode().encode("utf-16-be"), {}, {"--encoding utf-16-be"}),
+    ("utf-16 without mark", "a.csv", GOOD.decode().encode("utf-16-le"), {}, {"line 1", "data.encoding=utf-16-le"}),
+    ("utf-16 big endian without mark", "a.csv", GOOD.decode().encode("utf-16-be"), {}, {"data.encoding=utf-16-be"}),
     ("utf-16 said, no mark", "a.csv", GOOD, {"encoding": "utf-16"}, {"a.csv", "utf-16"}),
-    ("utf-32, not said", "a.csv", GOOD.decode().encode("utf-32"), {}, {"--encoding utf-32"}),
-    ("latin-1, not said", "a.csv", LATIN.encode("latin-1"), {}, {"line 2, byte 14", "0xe9", "--encoding cp1252"}),
+    ("utf-32, not said", "a.csv", GOOD.decode().encode("utf-32"), {}, {"data.encoding=utf-32"}),
+    ("latin-1, not said", "a.csv", LATIN.encode("latin-1"), {}, {"line 2, byte 14", "0xe9", "data.encoding=cp1252"}),
     ("latin-1, said", "a.csv", LATIN.encode("latin-1"), {"encoding": "latin-1"}, [("café", "pos"), ("thé", "neg")]),
-    ("latin-1 after a mark", "a.csv", b"\xef\xbb\xbf" + LATIN.encode("latin-1"), {}, {"line 2, byte 17", "--encoding"}),
-    ("not cp1252 either", "a.csv", GOOD + b"x\x81\xff,pos", {}, {"line 4", "--encoding latin-1"}),
-    ("utf-8 read as ascii", "a.csv", LATIN.encode(), {"encoding": "ascii"}, {"line 2", "--encoding utf-8"}),
-    ("utf-8 cut in a character", "a.csv", LATIN.encode()[:15], {}, {"line 2, byte 14", "--encoding"}),
+    ("latin-1 after a mark", "a.csv", b"\xef\xbb\xbf" + LATIN.encode("latin-1"), {}, {"line 2, byte 17"}),
+    ("not cp1252 either", "a.csv", GOOD + b"x\x81\xff,pos", {}, {"line 4", "data.encoding=latin-1"}),
+    ("utf-8 read as ascii", "a.csv", LATIN.encode(), {"encoding": "ascii"}, {"line 2", "data.encoding=utf-8"}),
+    ("utf-8 cut in a character", "a.csv", LATIN.encode()[:15], {}, {"line 2, byte 14", "data.encoding"}),
     ("surrogate bytes", "a.csv", b"text,label\nx \xed\xa0\x80,pos\n", {}, {"line 2, byte 13", "not UTF-8"}),
-    ("unknown encoding", "a.csv", GOOD, {"encoding": "utf-9"}, {"--encoding", "utf-9"}),
-    ("encoding that makes no text", "a.csv", GOOD, {"encoding": "zip"}, {"--encoding", "zip"}),
+    ("unknown encoding", "a.csv", GOOD, {"encoding": "utf-9"}, {"data.encoding", "utf-9"}),
+    ("encoding that makes no text", "a.csv", GOOD, {"encoding": "zip"}, {"data.encoding", "zip"}),
     ("gzip named so", "a.csv.gz", gzip.compress(GOOD), {}, READ),
     ("gzip not named so", "a.csv", gzip.compress(GOOD), {}, {"gzip", "rename it to a.csv.gz"}),
     ("named gzip, is not", "a.csv.gz", GOOD, {}, {"not a complete gzip file"}),
@@ -70,7 +71,7 @@ ENCODINGS: list[tuple[str, str, bytes, dict[str, Any], Verdict]] = [
     ("png", "a.csv", b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR" + bytes(20), {}, {"not a text file"}),
     ("zip", "a.csv", b"PK\x03\x04rest", {}, {"zip archive", "CSV"}),
     ("pdf", "a.csv", b"%PDF-1.7 rest", {}, {"PDF"}),
-    ("parquet named csv", "a.csv", b"PAR1rest", {}, {"--format parquet"}),
+    ("parquet named csv", "a.csv", b"PAR1rest", {}, {"data.format=parquet"}),
     ("emoji", "a.csv", "text,label\n👍🏽,pos\n日本語,neg".encode(), {}, [("👍🏽", "pos"), ("日本語", "neg")]),
     ("line separators are no line ends", "a.jsonl", json.dumps({"text": "a\u2028b\u0085c", "label": "x"},
      ensure_ascii=False).encode(), {}, [("a\u2028b\u0085c", "x")]),
@@ -96,31 +97,31 @@ STRUCTURE: list[tuple[str, str, bytes, dict[str, Any], Verdict]] = [
     ("duplicate after trimming", "a.csv", b"text,label, text\na,b,c\n", {}, {"line 1", "'text' more than once"}),
     ("spaced header", "a.csv", b"text, label\na,pos\n", {}, [("a", "pos")]),
     ("nameless column", "a.csv", b",text,label\n0,a,pos\n", {}, [("a", "pos")]),
-    ("semicolons", "a.csv", b"text;label\na;pos\n", {}, {"line 1", "looks like ';'", "--delimiter ';'"}),
+    ("semicolons", "a.csv", b"text;label\na;pos\n", {}, {"line 1", "looks like ';'", "data.delimiter=';'"}),
     ("semicolons, said", "a.csv", b"text;label\na;pos\n", {"delimiter": ";"}, [("a", "pos")]),
-    ("tabs in csv", "a.csv", b"text\tlabel\na\tpos\n", {}, {"--delimiter 'tab'"}),
+    ("tabs in csv", "a.csv", b"text\tlabel\na\tpos\n", {}, {"data.delimiter='tab'"}),
     ("tabs, said", "a.csv", b"text\tlabel\na\tpos\n", {"delimiter": "tab"}, [("a", "pos")]),
-    ("bars", "a.csv", b"text|label\na|pos\n", {}, {"--delimiter '|'"}),
+    ("bars", "a.csv", b"text|label\na|pos\n", {}, {"data.delimiter='|'"}),
     ("tsv", "a.tsv", b"text\tlabel\na, b\tpos\n", {}, [("a, b", "pos")]),
     ("commas in tsv", "a.tsv", GOOD, {}, {"looks like ','"}),
-    ("delimiter of two characters", "a.csv", GOOD, {"delimiter": "::"}, {"--delimiter", "one character"}),
-    ("quote as delimiter", "a.csv", GOOD, {"delimiter": '"'}, {"--delimiter"}),
+    ("delimiter of two characters", "a.csv", GOOD, {"delimiter": "::"}, {"data.delimiter", "one character"}),
+    ("quote as delimiter", "a.csv", GOOD, {"delimiter": '"'}, {"data.delimiter"}),
     ("header only", "a.csv", b"text,label\n", {}, {"a.csv", "no rows"}),
     ("empty file", "a.csv", b"", {}, {"a.csv", "no rows"}),
     ("only a mark", "a.csv", b"\xef\xbb\xbf", {}, {"no rows"}),
     ("only line ends", "a.csv", b"\n\n\n", {}, {"no rows"}),
     ("too many columns", "a.csv", ",".join(f"c{i}" for i in range(20_000)).encode() + b"\n" + b"," * 19_999, {},
      {"more than 10,000 columns"}),
-    ("no known column", "a.csv", b"one,two,three\na,b,c\n", {}, {"--text", "--label", "'one', 'two', 'three'"}),
-    ("misspelt flag", "a.csv", GOOD, {"text": "txet"}, {"--text", "'txet'", "did you mean 'text'?"}),
-    ("misspelt label flag", "a.csv", GOOD, {"label": "lable"}, {"--label", "did you mean 'label'?"}),
+    ("no known column", "a.csv", b"one,two,three\na,b,c\n", {}, {"data.text", "data.label", "'one', 'two', 'three'"}),
+    ("misspelt flag", "a.csv", GOOD, {"text": "txet"}, {"data.text", "'txet'", "did you mean 'text'?"}),
+    ("misspelt label flag", "a.csv", GOOD, {"label": "lable"}, {"data.label", "did you mean 'label'?"}),
     ("one column left", "a.csv", b"ticket,label\na,pos\n", {}, [("a", "pos")]),
     ("upper case names", "a.csv", b"Text,LABEL\na,pos\n", {}, [("a", "pos")]),
-    ("unknown ending", "a.dat", GOOD, {}, {"'.dat'", "--format"}),
+    ("unknown ending", "a.dat", GOOD, {}, {"'.dat'", "data.format"}),
     ("unknown ending, format said", "a.dat", GOOD, {"format": "csv"}, READ),
     ("unknown format", "a.csv", GOOD, {"format": "cvs"}, {"'cvs'", "'csv'"}),
-    ("folder format on a file", "a.csv", GOOD, {"format": "folder"}, {"needs a folder", "--format"}),
-    ("0/1 columns, not said", "a.csv", b"text,toxic,rude\na,0,1\nb,1,0\n", {}, {"--label toxic,rude"}),
+    ("folder format on a file", "a.csv", GOOD, {"format": "folder"}, {"needs a folder", "data.format"}),
+    ("0/1 columns, not said", "a.csv", b"text,toxic,rude\na,0,1\nb,1,0\n", {}, {"data.label=toxic,rude"}),
 ]  # fmt: skip
 
 VALUES: list[tuple[str, str, bytes, dict[str, Any], Verdict]] = [
@@ -154,16 +155,16 @@ LABELS: list[tuple[str, str, bytes, dict[str, Any], Verdict]] = [
     ("whole numbers from 1", "a.csv", csv_of(*map(str, range(1, 40))), {}, rows_of(*map(str, range(1, 40)))),
     ("few whole numbers", "a.csv", csv_of("-1", "1", "5"), {}, rows_of("-1", "1", "5")),
     ("many whole numbers", "a.csv", csv_of(*(str(i * 7) for i in range(30))), {},
-     {"'label'", "30 different", "--task classification or --task regression"}),
+     {"'label'", "30 different", "task.name=classification or task.name=regression"}),
     ("decimals", "a.csv", csv_of("1.5", "2", "3e-1"), {}, rows_of("1.5", "2", "3e-1")),
-    ("whole decimals", "a.csv", csv_of("1.0", "0.0"), {}, {"'1.0'", "--task classification or --task regression"}),
+    ("whole decimals", "a.csv", csv_of("1.0", "0.0"), {}, {"'1.0'", "task.name=classification or "}),
     ("versions", "a.csv", csv_of("1.0.1", "2.3.4"), {}, rows_of("1.0.1", "2.3.4")),
     ("bars", "a.csv", csv_of("a|b", "b", "a"), {}, rows_of(("a", "b"), ("b",), ("a",))),
     ("semicolons", "a.csv", csv_of("a; b", "b;c", "a;c"), {}, rows_of(("a", "b"), ("b", "c"), ("a", "c"))),
     ("bars that do not recur", "a.csv", csv_of("a|b", "c|d", "e"), {}, rows_of("a|b", "c|d", "e")),
-    ("some recur", "a.csv", csv_of("a|b", "a|d", "e|f"), {}, {"--task classification or --task multilabel"}),
+    ("some recur", "a.csv", csv_of("a|b", "a|d", "e|f"), {}, {"task.name=classification or task.name=multilabel"}),
     ("commas that recur", "a.csv", csv_of('"a,b"', "b", "a"), {},
-     {"','", "--task classification or --task multilabel"}),
+     {"','", "task.name=classification or task.name=multilabel"}),
     ("json lists", "a.jsonl", jsonl_of(["a", "b"], [], ["b"]), {}, rows_of(("a", "b"), (), ("b",))),
     ("json lists of numbers", "a.jsonl", jsonl_of([3, 14], [14]), {}, rows_of(("3", "14"), ("14",))),
     ("json 0/1 lists", "a.jsonl", jsonl_of([0, 1, 1], [1, 0, 0]), {}, rows_of(("1", "2"), ("0",))),
@@ -220,7 +221,7 @@ JSON: list[tuple[str, str, bytes, dict[str, Any], Verdict]] = [
     ("array with a broken element", "a.json", ARRAY.replace(b'"neg"', b"neg"), {}, {"line 2"}),
     ("array of texts", "a.json", b'["a", "b"]', {}, {"line 1", "expected an object"}),
     ("empty lines", "a.jsonl", b"", {}, {"no rows"}),
-    ("latin-1 lines", "a.jsonl", '{"text": "é"}'.encode("latin-1"), {}, {"line 1, byte 10", "--encoding"}),
+    ("latin-1 lines", "a.jsonl", '{"text": "é"}'.encode("latin-1"), {}, {"line 1, byte 10", "data.encoding"}),
     ("fasttext", "a.ft", FAST, {}, READ),
     ("fasttext, several labels", "a.txt", FAST + b"__label__pos __label__neg mixed\n", {},
      [("good film", ("pos",)), ("bad film", ("neg",)), ("mixed", ("pos", "neg"))]),
@@ -243,11 +244,11 @@ def test_verdict(tmp_path: Path, name: str, content: bytes, settings: dict[str, 
     path = tmp_path / name
     path.write_bytes(content)
     if isinstance(verdict, list):
-        records, _ = load_records(str(path), DataSettings(**settings), "auto")
+        records, _ = load_records(str(path), DataSettings(**settings))
         assert [(record.text, record.label) for record in records] == verdict
     else:
         with pytest.raises(TunesmithError) as caught:
-            load_records(str(path), DataSettings(**settings), "auto")
+            load_records(str(path), DataSettings(**settings))
         assert isinstance(caught.value, DataError | UsageError)
         message = str(caught.value)
         assert all(part in message for part in verdict), message
@@ -269,9 +270,9 @@ def test_regression_values(tmp_path: Path, content: bytes, verdict: Verdict) -> 
     path = tmp_path / "a.csv"
     path.write_bytes(content)
     if isinstance(verdict, list):
-        records, _ = load_records(str(path), DataSettings(), "regression")
+        records, _ = load_records(str(path), DataSettings(), SHAPES["regression"])
         assert [(record.text, record.label) for record in records] == verdict
     else:
         with pytest.raises(DataError) as caught:
-            load_records(str(path), DataSettings(), "regression")
+            load_records(str(path), DataSettings(), SHAPES["regression"])
         assert all(part in str(caught.value) for part in verdict), str(caught.value)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tunesmith.config.schema import DataSettings
-from tunesmith.data.layout.columns import load_records
+from tunesmith.data.reading import load_records
 
 PAGE = (Path(__file__).parents[2] / "docs" / "annotations.md").read_text(encoding="utf-8")
 ENTITIES, QUESTIONS = (re.findall(r"^```(\w+)\n(.*?)^```", part, re.M | re.S) for part in PAGE.split("## Questions"))
@@ -17,9 +17,9 @@ ENTITIES, QUESTIONS = (re.findall(r"^```(\w+)\n(.*?)^```", part, re.M | re.S) fo
 @pytest.mark.parametrize(("ending", "content"), ENTITIES)
 def test_entities(ending: str, content: str, tmp_path: Path) -> None:
     (tmp_path / f"a.{ending}").write_text(content, encoding="utf-8")
-    records, layout = load_records(str(tmp_path / f"a.{ending}"), DataSettings(), "auto")
+    records, layout = load_records(str(tmp_path / f"a.{ending}"), DataSettings())
     (record,) = records
-    assert layout.kind == "ner"
+    assert layout.shape.task == "ner"
     assert [(record.text[span.start : span.end], span.label) for span in record.label] == [
         ("Ada", "PER"), ("Alan Turing", "PER"), ("Paris", "LOC"),
     ]  # fmt: skip
@@ -28,9 +28,9 @@ def test_entities(ending: str, content: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(("ending", "content"), QUESTIONS)
 def test_questions(ending: str, content: str, tmp_path: Path) -> None:
     (tmp_path / f"a.{ending}").write_text(content, encoding="utf-8")
-    records, layout = load_records(str(tmp_path / f"a.{ending}"), DataSettings(), "auto")
+    records, layout = load_records(str(tmp_path / f"a.{ending}"), DataSettings())
     (record,) = records
-    assert layout.kind == "qa" and record.text == "Who met Ada?"
+    assert layout.shape.task == "qa" and record.text == "Who met Ada?"
     assert [(answer.start, answer.text) for answer in record.label] == [(8, "Alan Turing")]
 
 

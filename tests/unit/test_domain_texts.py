@@ -21,7 +21,7 @@ WORDS = ["good", "bad"]
 
 
 def read(path: Path, **settings: Any) -> Any:
-    return read_texts(str(path), DataSettings(**settings), "auto", 1, True)
+    return read_texts(str(path), DataSettings(**settings), None, 1, True)
 
 
 def test_folders_paragraphs_and_lines(tmp_path: Path) -> None:

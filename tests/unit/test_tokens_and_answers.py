@@ -16,10 +16,12 @@ from seqeval.metrics import classification_report, f1_score, precision_score, re
 from seqeval.scheme import IOB2
 from transformers import AutoModelForQuestionAnswering, AutoModelForTokenClassification, AutoTokenizer
 
-from tunesmith.data.layout.answers import ANSWERS
-from tunesmith.data.layout.spans import SPANS
+from tunesmith.data.layout import Layout
+from tunesmith.data.layout.answers import ANSWER_LISTS
+from tunesmith.data.layout.spans import SPAN_LISTS
 from tunesmith.data.layout.tags import entities
 from tunesmith.data.records import Records, Span
+from tunesmith.data.shapes import SHAPES
 from tunesmith.data.words import word_bounds
 from tunesmith.evaluation.answer_scores import answer_scores, best_threshold
 from tunesmith.evaluation.entity_scores import span_counts, span_statistics
@@ -78,7 +80,7 @@ def ner_records(rows: list[tuple[str, list[tuple[int, int, str]]]]) -> Records:
             {
                 "id": [str(i) for i in range(len(rows))],
                 "text": [text for text, _ in rows],
-                "label": pa.array(spans, SPANS),
+                "label": pa.array(spans, SPAN_LISTS),
                 "row": list(range(1, len(rows) + 1)),
             }
         ),
@@ -252,7 +254,7 @@ def question_records(context: str, questions: list[tuple[str, list[tuple[int, st
                 "id": [str(i) for i in range(len(questions))],
                 "text": [question for question, _ in questions],
                 "text_pair": [context] * len(questions),
-                "label": pa.array(answers, ANSWERS),
+                "label": pa.array(answers, ANSWER_LISTS),
                 "row": list(range(1, len(questions) + 1)),
             }
         ),
@@ -352,7 +354,8 @@ def test_a_book_goes_through_the_model_in_batches_of_the_budget(
     model.register_forward_pre_hook(
         lambda _, args, options: sizes.append(options["input_ids"].numel()), with_kwargs=True
     )
-    predictor = Predictor(model, AutoTokenizer.from_pretrained(folder), task(), space, Truncation(128), kind == "qa")
+    layout = Layout(SHAPES[kind], "text", "context" if kind == "qa" else None)
+    predictor = Predictor(model, AutoTokenizer.from_pretrained(folder), task(), space, Truncation(128), layout)
     found = predictor.predict([("who ?", text) if kind == "qa" else text])[0]
     assert max(sizes) <= TOKENS_PER_BATCH and sum(sizes) > 50_000
     for part in found.spans or found.answers or ():

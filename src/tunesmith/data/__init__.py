@@ -1,17 +1,23 @@
-"""Data in: readers, columns, checks and splits. Knows no torch.
+"""Data in: readers, layouts, checks and splits. Knows no torch.
 
-source ─read→ RawTable ─find_layout, to_records→ Records ─check→ Findings ─split→ train, valid, test
+source ─read→ RawTable ─find_layout→ Layout ─to_records→ Records ─check→ Findings ─split→ train, valid, test
+
+`reading` takes the first steps together, for every command.
 """
 
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from tunesmith.config.schema import DataSettings
 from tunesmith.data.files import codec_name, explained, local_path, open_bytes
 from tunesmith.data.readers.conll import looks_like as looks_like_columns
+from tunesmith.data.readers.folder import is_text_file
+from tunesmith.data.readers.memory import read as read_memory
 from tunesmith.data.records import RawTable
+from tunesmith.data.sources import content_sha256
 from tunesmith.errors import DataError
 from tunesmith.registry import lookup, names
 
@@ -55,40 +61,51 @@ BINARY = {"parquet", "arrow"}
 FOLDERS = {"folder", "datasets"}
 
 
-def read(path: str, settings: DataSettings) -> RawTable:
-    """The rows of a file, folder or Hub data set, every value as the text that stands there.
+def read(source: object, settings: DataSettings, plain_text: bool = False) -> RawTable:
+    """The rows of a file, folder, Hub data set or table in memory, every value as the text that stands there.
 
     Args:
-        path: a local file (text formats also as ``.gz``) or folder, or ``hub:owner/name[:split]``.
+        source: a local file (text formats also as ``.gz``) or folder, ``hub:owner/name[:split]``, or a table in memory;
+            see `tunesmith.data.readers.memory`.
         settings: format, delimiter and encoding.
+        plain_text: read what has no other format as unlabelled text, and a folder without classes as its text files.
 
     Raises:
         DataError: the source is missing, not local, not readable in its format, or has no rows.
         UsageError: the format, delimiter or encoding is unknown.
     """
     codec_name(settings.encoding)
+    if not isinstance(source, str | Path):
+        table = read_memory(source)
+        return replace(table, sha256=content_sha256(table.table))
+    path = str(source)
     if path.startswith("hub:"):
         format: str | None = "hub"
     else:
         found = local_path(path)
-        format = settings.format or detect(found)
+        format = settings.format or detect(found, plain_text)
         if format is None:
             known = ", ".join(names(FORMATS, "formats"))
             ending = ([e.lower() for e in found.suffixes if e.lower() != ".gz"] or [""])[-1]
             raise DataError(
-                f"{path}: the ending {ending!r} does not tell the format; rename it, as in data.csv, or train with "
-                f"--format ({known})"
+                f"{path}: the ending {ending!r} does not tell the format; rename it, as in data.csv, or give "
+                f"data.format=FORMAT ({known})"
             )
         if format in FORMATS and format != "text" and found.is_dir() != (format in FOLDERS):
             wanted, other = ("folder", "file") if format in FOLDERS else ("file", "folder")
-            raise DataError(f"{path}: format {format} needs a {wanted}, found a {other}; check the path and --format")
+            raise DataError(
+                f"{path}: format {format} needs a {wanted}, found a {other}; check the path and data.format"
+            )
     table = lookup(FORMATS, "formats", str(format))(path, settings)
     assert isinstance(table, RawTable)
-    return table
+    return replace(table, sha256=content_sha256(table.table)) if format == "hub" else table
 
 
-def detect(path: Path) -> str | None:
+def detect(path: Path, plain_text: bool = False) -> str | None:
     """The format of a local file or folder by its name and beginning; None where they do not tell.
+
+    Args:
+        plain_text: as `read`.
 
     Raises:
         DataError: a folder without subfolders, or a compressed file of a format that is not read so.
@@ -97,28 +114,24 @@ def detect(path: Path) -> str | None:
         entries = {entry.name for entry in path.iterdir()}
         if "dataset_dict.json" in entries or {"state.json", "dataset_info.json"} <= entries:
             return "datasets"
-        if any(entry.is_dir() and not entry.name.startswith(".") for entry in path.iterdir()):
+        classes = [entry for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith(".")]
+        if plain_text:
+            return "folder" if sum(any(map(is_text_file, entry.iterdir())) for entry in classes) > 1 else "text"
+        if classes:
             return "folder"
         raise DataError(f"{path}: expected a folder with one subfolder per class, found none; name a file in it")
     endings = [ending.lower() for ending in path.suffixes]
     compressed = endings[-1:] == [".gz"]
     ending = (endings[-2:-1] if compressed else endings[-1:]) or [""]
     format = ENDINGS.get(ending[0])
-    if format == "json" and _SQUAD.search(_head(path)):
-        return "squad"
-    if format is None:
-        head = _head(path)
+    if format is None or format == "json":
+        with explained(path, "utf-8"), open_bytes(path) as stream:
+            head = stream.read(HEAD_BYTES).decode("utf-8", errors="replace")
+        if format == "json":
+            return "squad" if _SQUAD.search(head) else "json"
         if "__label__" in head[:200]:
             return "fasttext"
-        if looks_like_columns(head):
-            return "conll"
-        return None
+        return "conll" if looks_like_columns(head) else "text" if plain_text else None
     if compressed and format in BINARY:
         raise DataError(f"{path}: {format} files are not read as .gz; unpack it first")
     return format
-
-
-def _head(path: Path) -> str:
-    """The beginning of a file as text; what is not UTF-8 is replaced."""
-    with explained(path, "utf-8"), open_bytes(path) as stream:
-        return stream.read(HEAD_BYTES).decode("utf-8", errors="replace")

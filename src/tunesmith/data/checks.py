@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from tunesmith.data.keys import LabelCodes, column_keys, label_codes, label_keys, text_keys
 from tunesmith.data.records import Records, Span
+from tunesmith.data.shapes import RecordShape
 from tunesmith.text import SHOWN_ROWS, counted, name_list
 
 MAX_EMPTY_SHARE = 0.01  # more empty texts than this are a failure
@@ -21,9 +22,8 @@ IMBALANCE = 10  # the largest class has this many times the examples of the smal
 NULL_WORDS = {"na", "n/a", "none", "null", "nan", "nil", "unknown", "-", "?"}
 
 Level = Literal["good", "note", "warning", "failure"]
-ON_SPANS = {"ner": "entity", "qa": "answer"}
 SINGLE_CLASS: dict[bool, tuple[Level, str]] = {  # by whether it is the training split
-    True: ("failure", "training needs at least two different labels; check --label"),
+    True: ("failure", "training needs at least two different labels; check data.label"),
     False: ("warning", "scores on this split say little; use more or better mixed rows"),
 }
 
@@ -105,7 +105,7 @@ class _Split:
 @dataclass(frozen=True)
 class _Data:
     splits: list[_Split]
-    kind: str
+    shape: RecordShape
 
     @property
     def train(self) -> _Split:
@@ -115,22 +115,18 @@ class _Data:
     def held_out(self) -> list[_Split]:
         return [split for split in self.splits if split is not self.train]
 
-    @property
-    def has_classes(self) -> bool:
-        return self.kind != "regression"
 
-
-def check(splits: Mapping[str, Records], kind: str) -> list[Finding]:
+def check(splits: Mapping[str, Records], shape: RecordShape) -> list[Finding]:
     """Runs every check.
 
     Args:
         splits: ``"train"`` and, where there are any, ``"valid"`` and ``"test"``; or the one file there is.
-        kind: ``"classification"``, ``"multilabel"``, ``"regression"``, ``"ner"`` or ``"qa"``.
+        shape: of the rows.
 
     Returns:
         The findings in the order of `CHECKS`; a check that found nothing gives one of level ``"good"``.
     """
-    data = _Data([_Split(name, records) for name, records in splits.items() if len(records)], kind)
+    data = _Data([_Split(name, records) for name, records in splits.items() if len(records)], shape)
     if not data.splits:
         return [Finding("failure", "no_rows", "there are no rows", "name a file with examples")]
     findings: list[Finding] = []
@@ -156,7 +152,7 @@ def _empty_text(data: _Data) -> Iterator[Finding]:
         if empty.any():
             level: Level = "warning" if empty.mean() < MAX_EMPTY_SHARE else "failure"
             message = f"{counted(int(empty.sum()), 'text')} empty ({empty.mean():.1%}); they are kept"
-            yield split.find(level, "empty_text", message, "remove these rows, or check --text", empty)
+            yield split.find(level, "empty_text", message, "remove these rows, or check data.text", empty)
 
 
 def _missing_label(data: _Data) -> Iterator[Finding]:
@@ -164,17 +160,21 @@ def _missing_label(data: _Data) -> Iterator[Finding]:
         if not split.labelled.all():
             missing = ~split.labelled
             message = f"{counted(int(missing.sum()), 'row')} without a label"
-            advice = "write [] for a question without an answer" if data.kind == "qa" else "label or remove these rows"
+            advice = (
+                "write [] for a question without an answer"
+                if data.shape.labels == "answers"
+                else "label or remove these rows"
+            )
             yield split.find("failure", "missing_label", message, advice, missing)
 
 
 def _single_class(data: _Data) -> Iterator[Finding]:
     for split in data.splits:
-        if data.kind in ON_SPANS:
+        if data.shape.labels in ("spans", "answers"):
             if not split.counts and split.labelled.any():
                 level, _ = SINGLE_CLASS[split is data.train]
-                message = f"no row has an {ON_SPANS[data.kind]}"
-                yield split.find(level, "single_class", message, "check --label and the annotation", split.labelled)
+                message = f"no row has an {data.shape.noun}"
+                yield split.find(level, "single_class", message, "check data.label and the annotation", split.labelled)
         elif len(np.unique(split.labels[split.labelled])) == 1 and (split is data.train or len(split.records) > 1):
             label = split.records[int(np.argmax(split.labelled))].label
             level, advice = SINGLE_CLASS[split is data.train]
@@ -182,7 +182,7 @@ def _single_class(data: _Data) -> Iterator[Finding]:
 
 
 def _rare_class(data: _Data) -> Iterator[Finding]:
-    counts = data.train.counts if data.has_classes else {}
+    counts = data.train.counts if data.shape.counted else {}
     rare = {name for name, count in counts.items() if count < MIN_TRAIN_EXAMPLES}
     if rare:
         found = f"{counted(len(rare), 'label')} with fewer than {MIN_TRAIN_EXAMPLES} examples"
@@ -213,7 +213,7 @@ def _conflict(data: _Data) -> Iterator[Finding]:
             message = f"{counted(len(texts_concerned), 'text')} with more than one label"
             where = np.isin(split.texts, texts_concerned)
             yield split.find("warning", "conflict", message, "decide on one label for each text", where)
-    if data.kind == "ner":
+    if data.shape.labels == "spans":
         yield from _names_of_two_types(data.train)
 
 
@@ -242,7 +242,7 @@ def _leak(data: _Data) -> Iterator[Finding]:
                 "scores are too good"
             )
             yield second.find("warning", "leak", message, "remove them from one of the two files", shared)
-        if data.kind == "qa":
+        if data.shape.whole == "text_pair":
             yield from _shared_contexts(first, second)
 
 
@@ -257,7 +257,7 @@ def _shared_contexts(first: _Split, second: _Split) -> Iterator[Finding]:
 
 
 def _unseen_label(data: _Data) -> Iterator[Finding]:
-    for split in data.held_out if data.has_classes else []:
+    for split in data.held_out if data.shape.counted else []:
         unseen = split.counts.keys() - data.train.counts.keys()
         if unseen:
             message = f"{counted(len(unseen), 'label')} that train lacks: {name_list(sorted(unseen))}"
@@ -266,21 +266,21 @@ def _unseen_label(data: _Data) -> Iterator[Finding]:
 
 
 def _imbalance(data: _Data) -> Iterator[Finding]:
-    counts = data.train.counts if data.has_classes else {}
+    counts = data.train.counts if data.shape.counted else {}
     if len(counts) > 1:
         large, small = max(counts, key=counts.__getitem__), min(counts, key=counts.__getitem__)
         if counts[large] >= IMBALANCE * counts[small]:
             message = f"{large!r} has {counts[large]:,} examples, {small!r} {counts[small]:,}"
             advice = (
                 "look at the scores of each type; examples of the small ones help most"
-                if data.kind == "ner"
-                else "look at macro_f1 rather than accuracy; --class-weights balanced may help the small labels"
+                if data.shape.labels == "spans"
+                else "look at macro_f1 rather than accuracy; training.class_weights=balanced may help the small labels"
             )
             yield Finding("note", "imbalance", message, advice, data.train.name, (), counts[small])
 
 
 def _null_label(data: _Data) -> Iterator[Finding]:
-    for split in data.splits if data.has_classes else []:
+    for split in data.splits if data.shape.counted else []:
         words = {name for name in split.counts if name.strip().lower() in NULL_WORDS}
         if words:
             message = f"labels that may mean 'no label', read as text: {name_list(sorted(words))}"
@@ -289,7 +289,7 @@ def _null_label(data: _Data) -> Iterator[Finding]:
 
 def _similar_labels(data: _Data) -> Iterator[Finding]:
     spellings: dict[str, set[str]] = {}
-    for split in data.splits if data.has_classes else []:
+    for split in data.splits if data.shape.counted else []:
         for name in split.counts:
             spellings.setdefault(" ".join(name.split()).casefold(), set()).add(name)
     for names in spellings.values():

@@ -23,8 +23,8 @@ SAMPLE_BYTES = 2**16
 CHUNK_BYTES = 2**20
 
 SIGNATURES = {
-    b"PAR1": "a Parquet file (--format parquet)",
-    b"ARROW1": "an Arrow file (--format arrow)",
+    b"PAR1": "a Parquet file (data.format=parquet)",
+    b"ARROW1": "an Arrow file (data.format=arrow)",
     b"PK\x03\x04": "a zip archive or an Office document; save the sheet as CSV (UTF-8)",
     b"\xd0\xcf\x11\xe0": "an old Office document; save the sheet as CSV (UTF-8)",
     b"%PDF": "a PDF document",
@@ -80,7 +80,7 @@ def codec_name(encoding: str) -> str:
         io.TextIOWrapper(io.BytesIO(), encoding=name)  # refuses codecs that do not make text, such as zip
     except (LookupError, ValueError):
         raise UsageError(
-            f"--encoding: no text encoding is called {encoding!r}; for example utf-8, cp1252, latin-1, utf-16"
+            f"data.encoding: no text encoding is called {encoding!r}; for example utf-8, cp1252, latin-1, utf-16"
         ) from None
     return "utf-8-sig" if name == "utf-8" else name
 
@@ -183,13 +183,15 @@ def _refuse_other_content(path: Path, head: bytes, encoding: str) -> None:
         return
     for mark, name in BYTE_ORDER_MARKS.items():
         if head.startswith(mark):
-            raise DataError(f"{path}: line 1, byte 0: not {_shown(encoding)}; likely {name} (give --encoding {name})")
+            raise DataError(
+                f"{path}: line 1, byte 0: not {_shown(encoding)}; likely {name} (give data.encoding={name})"
+            )
     if head.count(0) > 0.3 * len(head):
         name = "utf-16-le" if head[1::2].count(0) > head[::2].count(0) else "utf-16-be"
         if not head[head.startswith(b"\0") :: 2].count(0):
-            raise DataError(f"{path}: line 1: not {_shown(encoding)}; likely {name} (give --encoding {name})")
+            raise DataError(f"{path}: line 1: not {_shown(encoding)}; likely {name} (give data.encoding={name})")
     if _controls(head) > 0.3 * len(head):
-        raise DataError(f"{path}: not a text file (mostly control characters); see --format for what can be read")
+        raise DataError(f"{path}: not a text file (mostly control characters); see data.format for what can be read")
 
 
 def _controls(data: bytes) -> int:
@@ -217,18 +219,21 @@ def _explain_encoding(path: Path, encoding: str) -> str:
                 line += data[:position].count(b"\n")
                 break
             except UnicodeError:
-                return f"{path}: not {encoding} (no byte order mark); give --encoding utf-16-le or utf-16-be"
+                advice = "give data.encoding=utf-16-le or data.encoding=utf-16-be"
+                return f"{path}: not {encoding} (no byte order mark); {advice}"
             if not chunk:
                 return f"{path}: not {_shown(encoding)}"
             start += len(chunk)
             line += text.count("\n")
     around = data[max(0, position - SAMPLE_BYTES // 2) : position + SAMPLE_BYTES // 2]
     if _controls(around) > 0.02 * len(around):
-        return f"{path}: not a text file (byte {offset} is not {_shown(encoding)}); see --format for what can be read"
+        return (
+            f"{path}: not a text file (byte {offset} is not {_shown(encoding)}); see data.format for what can be read"
+        )
     likely = "utf-8" if _decodes(around, "utf-8") else "cp1252" if _decodes(around, "cp1252") else "latin-1"
     byte = f" (0x{data[position]:02x})" if position < len(data) else ""
     place = f"{path}: line {line}, byte {offset}{byte}"
-    return f"{place}: not {_shown(encoding)}; likely {likely} (give --encoding {likely})"
+    return f"{place}: not {_shown(encoding)}; likely {likely} (give data.encoding={likely})"
 
 
 def _decodes(data: bytes, encoding: str) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple, overload
 
 import numpy as np
@@ -59,6 +59,7 @@ class RawTable:
         path: what the user named.
         format: name of the reader in `FORMATS`.
         notes: what the reader did that the user should know (header trimmed, ...).
+        sha256: of the content, where it lies in no local file; see `tunesmith.data.sources`.
     """
 
     table: pa.Table
@@ -66,6 +67,7 @@ class RawTable:
     path: str
     format: str
     notes: tuple[str, ...] = ()
+    sha256: str | None = None
 
 
 @dataclass(frozen=True)
@@ -76,12 +78,15 @@ class Records(Sequence[TextRecord]):
         table: columns ``id`` (string), ``text`` (string), ``label`` (string, list<string> for multi-label, list<struct>
             of spans or of answers; null where missing), ``row`` (int64) and optionally ``text_pair`` and ``group``
             (string).
-        path: the file the rows came from, as the user named it.
+        path: the file the rows came from, as the user named it, or what a table in memory is called.
+        notes: what the user should know of how they were read.
+        sha256: of the content of what was read, where it lies in no local file.
     """
 
     table: pa.Table
     path: str
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
+    sha256: str | None = None
 
     def __len__(self) -> int:
         return int(self.table.num_rows)

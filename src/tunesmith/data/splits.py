@@ -18,6 +18,7 @@ from scipy.sparse.csgraph import connected_components
 from tunesmith.config.schema import DataSettings
 from tunesmith.data.keys import column_keys, label_codes, mixed, text_keys
 from tunesmith.data.records import Records
+from tunesmith.data.shapes import RecordShape
 from tunesmith.data.table import TEXT, take
 from tunesmith.errors import DataError
 from tunesmith.text import counted
@@ -27,14 +28,14 @@ TRAIN = 0  # parts by number: 0 is train, then those of `which`
 
 
 def split(
-    records: Records, kind: str, settings: DataSettings, seed: int, which: Sequence[str] = ("valid", "test")
+    records: Records, shape: RecordShape, settings: DataSettings, seed: int, which: Sequence[str] = ("valid", "test")
 ) -> dict[str, Records]:
     """Splits rows off.
 
     Args:
         records: all rows; a ``group`` column keeps its groups whole.
-        kind: ``"classification"`` (each label in exact proportion, at least one text of it in train),
-            ``"multilabel"`` and ``"ner"`` (iterative stratification), ``"regression"`` (by quantile) or ``"qa"``.
+        shape: of the rows. Of one label each has its exact share, and at least one text of it in train; several labels
+            and spans are shared out by iterative stratification, numbers by quantile.
         settings: ``valid_fraction`` and ``test_fraction``, shares of the rows.
         seed: another seed, another split.
         which: the parts to split off.
@@ -47,21 +48,21 @@ def split(
     """
     fractions = {"valid": settings.valid_fraction, "test": settings.test_fraction}
     shares = [fractions[name] for name in which]
-    units = _units(records, kind, seed)
-    counts, sizes = _strata(records, kind, units), np.bincount(units)
+    units = _units(records, shape, seed)
+    counts, sizes = _strata(records, shape, units), np.bincount(units)
     things = "group" if records.has("group") else "different text"
     if counts.shape[0] < 1 + len(shares):
         raise DataError(
             f"{records.path}: {counted(counts.shape[0], things)} cannot be split into train, {' and '.join(which)}; "
-            "add examples, or name files with --valid and --test"
+            "add examples, or name files with data.valid=FILE and data.test=FILE"
         )
-    divide = _iterative if kind in ("multilabel", "ner") or records.has("group") else _by_stratum
+    divide = _iterative if shape.labels in ("several", "spans") or records.has("group") else _by_stratum
     parts = divide(counts, sizes, shares)
     for number, name in enumerate(which, start=1):
         if not (parts == number).any():
             raise DataError(
                 f"{records.path}: too few examples of each label to split off {name}; add examples, or name a file "
-                f"with --{name}"
+                f"with data.{name}=FILE"
             )
     of_row = parts[units]
     tables = {
@@ -79,11 +80,11 @@ def fingerprint(records: Records) -> str:
     return digest.hexdigest()
 
 
-def _units(records: Records, kind: str, seed: int) -> np.ndarray:
+def _units(records: Records, shape: RecordShape, seed: int) -> np.ndarray:
     """The unit of each row, int64 (n,); units are numbered in their random order."""
     texts = text_keys(records)
     # Questions on one context stay together, whatever article or group each is in.
-    whole = column_keys(records.table["text_pair"]) if kind == "qa" else texts
+    whole = column_keys(records.table["text_pair"]) if shape.whole == "text_pair" else texts
     unit = np.unique(whole, return_inverse=True)[1]
     if records.has("group"):
         group = np.unique(column_keys(records.table["group"]), return_inverse=True)[1]
@@ -99,14 +100,14 @@ def _units(records: Records, kind: str, seed: int) -> np.ndarray:
     return np.asarray(place[unit])
 
 
-def _strata(records: Records, kind: str, units: np.ndarray) -> csr_array:
+def _strata(records: Records, shape: RecordShape, units: np.ndarray) -> csr_array:
     """How many rows of each stratum (label, or quantile of a regression) each unit has: int (units, strata).
 
     Rows without a label form a stratum of their own, the last.
     """
     names, rows, codes = label_codes(records)
     strata = len(names)
-    if kind == "regression" and strata:
+    if shape.labels == "number" and strata:
         values = np.array([float(name) for name in names])[codes]
         edges = np.quantile(values, np.linspace(0, 1, min(QUANTILES, 1 + len(values) // 10) + 1)[1:-1])
         codes, strata = np.searchsorted(edges, values, side="right"), len(edges) + 1

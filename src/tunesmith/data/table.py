@@ -202,6 +202,11 @@ class TableBuilder(Spool):
         return array
 
 
+def is_empty(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Bool (n,): null, or nothing but white space."""
+    return pc.fill_null(pc.equal(pc.utf8_trim_whitespace(column), ""), True)
+
+
 def take(table: pa.Table, indices: np.ndarray) -> pa.Table:
     """The rows at `indices` (int64 array), in that order; kept on disk where they are too large for memory."""
     if table.nbytes * len(indices) <= SPOOL_BYTES * max(1, table.num_rows):

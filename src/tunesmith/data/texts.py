@@ -8,14 +8,13 @@ import numpy as np
 import pyarrow as pa
 
 from tunesmith.config.schema import DataSettings
-from tunesmith.data import detect, read
-from tunesmith.data.files import local_path
+from tunesmith.data import read
 from tunesmith.data.keys import column_keys
-from tunesmith.data.layout.columns import find_layout, to_records
-from tunesmith.data.layout.finder import Finder, is_empty
-from tunesmith.data.records import RawTable, Records
-from tunesmith.data.splits import split
-from tunesmith.data.table import TEXT, take
+from tunesmith.data.layout import find_layout, layout_of_other, to_records
+from tunesmith.data.reading import load_splits, refuse_remote, with_missing
+from tunesmith.data.records import Records
+from tunesmith.data.shapes import RecordShape
+from tunesmith.data.table import TEXT, is_empty, take
 from tunesmith.errors import DataError, UsageError
 from tunesmith.text import counted
 
@@ -27,69 +26,75 @@ class DomainTexts:
     Attributes:
         train: strings, the texts to learn from.
         held_out: strings, those that perplexity is measured on.
-        files: path and rows of each file that was read.
+        sources: the records of each source that was read.
         notes: what the user should know.
     """
 
     train: pa.ChunkedArray
     held_out: pa.ChunkedArray
-    files: tuple[tuple[str, int], ...]
+    sources: tuple[Records, ...]
     notes: tuple[str, ...]
 
 
-def read_texts(path: str, settings: DataSettings, task: str, seed: int, local: bool) -> DomainTexts:
+def read_texts(
+    source: object, settings: DataSettings, shape: RecordShape | None, seed: int, local: bool
+) -> DomainTexts:
     """Read texts and split off those that perplexity is measured on.
 
-    A labelled file is split as `train` splits it with the same settings and seed: its training rows are learned from,
-    its validation rows are held out, and the texts of its test rows are left out. Of unlabelled texts the share
-    `valid_fraction` is held out; so are those of a file whose labels `train` would refuse, where no flag says that it
-    has any. ``valid`` and ``test`` of the settings name files that take the place of those parts.
+    What `train` could read with the same settings is labelled, and split exactly as there: its training rows are
+    learned from, its validation rows are held out, and the texts of its test rows are left out. Of unlabelled texts the
+    share `valid_fraction` is held out; so are those whose labels `train` would refuse, where no setting says that there
+    are any. ``valid`` and ``test`` of the settings name files that take the place of those parts.
 
     Raises:
         DataError: a file cannot be read, or has too few different texts.
         UsageError: a name that needs the network with `local`.
     """
-    remote = [name for name in (path, settings.valid, settings.test) if local and name and name.startswith("hub:")]
-    if remote:
-        raise UsageError(f"{name}: --local refuses the Hub; give a local file, or leave --local out" for name in remote)
-    raw, notes = read_any(path, settings), []
-    labelled = _has_labels(raw, settings, task)
-    try:
-        layout = find_layout(raw, settings, task if labelled else "auto", labelled)
-        parts = {"train": to_records(raw, layout)}
-    except DataError as error:
-        if not labelled or settings.label is not None or task != "auto":
-            raise
-        labelled = False
-        layout = find_layout(raw, settings, "auto", need_label=False)
-        parts = {"train": to_records(raw, layout)}
-        notes.append(f"{path}: read as unlabelled texts, since its labels cannot be used ({error.problems[0]})")
-    for name, given in (("valid", settings.valid), ("test", settings.test)):
-        if given is not None:
-            parts[name] = to_records(read_any(given, settings), layout)
-    files = tuple((records.path, len(records)) for records in parts.values())
-    missing = tuple(name for name in (("valid", "test") if labelled else ("valid",)) if name not in parts)
-    notes = [*parts["train"].notes, *notes]
-    if missing:
-        parts |= split(parts["train"], layout.kind, settings, seed, missing)
+    refuse_remote([source, settings.valid, settings.test] if local else [])
+    raw = read(source, settings, plain_text=True)
+    if raw.format == "text" and settings.label is not None:
+        raise UsageError(f"data.label={settings.label}: {raw.path} is read as unlabelled text; give data.format=FORMAT")
+    notes: list[str] = []
+    parts: dict[str, Records] = {}
+    if raw.format != "text":
+        try:
+            parts, layout = load_splits(raw, settings, shape)
+        except DataError as error:
+            if settings.label is not None or shape is not None:
+                raise
+            why = f"since its labels cannot be used ({error.problems[0]})"
+            notes.append(f"{raw.path}: read as unlabelled texts, {why}")
+    labelled = bool(parts)
+    if not labelled:
+        layout = find_layout(raw, settings, None, need_label=False)
+        parts["train"] = to_records(raw, layout)
+        for name, given in (("valid", settings.valid), ("test", settings.test)):
+            if given is not None:
+                other = read(given, settings, plain_text=True)
+                parts[name] = to_records(other, layout_of_other(other, layout, settings, need_label=False))
+    sources, notes = tuple(parts.values()), [*parts["train"].notes, *notes]
+    names = dict.fromkeys(("valid", *(["test"] if labelled else []), *parts))
+    parts = with_missing(parts, layout.shape, settings, seed, [name for name in names if name != "train"])
     if labelled:
         notes.append(
-            f"{path}: labelled, so it is split as train splits it with the same seed and flags; "
+            f"{raw.path}: labelled, so it is split as train splits it with the same seed and flags; "
             f"{counted(len(parts['test']), 'test row')} left out"
         )
-    return _sides(path, parts, files, notes)
+    whole_folder = labelled and raw.format == "folder"
+    if whole_folder:  # train leaves out what is no class's file; its texts are as good as others
+        everything = read(source, settings.model_copy(update={"format": "text"}))
+        parts["train"] = to_records(everything, find_layout(everything, DataSettings(), None, need_label=False))
 
-
-def _sides(path: str, parts: dict[str, Records], files: tuple[tuple[str, int], ...], notes: list[str]) -> DomainTexts:
     (train, keys), (held_out, held_out_keys) = _different(parts["train"]), _different(parts["valid"])
     tested = _different(parts["test"])[1] if "test" in parts else held_out_keys
     kept = np.flatnonzero(~(np.isin(keys, held_out_keys) | np.isin(keys, tested)))
-    if len(kept) < len(train):
-        notes.append(f"{path}: left out {counted(len(train) - len(kept), 'text')} that are held out or tested on, too")
-    for name, texts in (("to learn from", kept), ("to hold out", held_out)):
+    if len(kept) < len(train) and not whole_folder:
+        what = counted(len(train) - len(kept), "text")
+        notes.append(f"{raw.path}: left out {what} that are held out or tested on, too")
+    for what, texts in (("to learn from", kept), ("to hold out", held_out)):
         if not len(texts):
-            raise DataError(f"{path}: no text {name}; expected different texts that are not empty, add some")
-    return DomainTexts(take(train, kept)["text"], held_out["text"], files, tuple(notes))
+            raise DataError(f"{raw.path}: no text {what}; expected different texts that are not empty, add some")
+    return DomainTexts(take(train, kept)["text"], held_out["text"], sources, tuple(notes))
 
 
 def _different(records: Records) -> tuple[pa.Table, np.ndarray]:
@@ -101,23 +106,3 @@ def _different(records: Records) -> tuple[pa.Table, np.ndarray]:
     blank = [np.asarray(is_empty(pa.chunked_array([chunk]))) for chunk in table["text"].chunks]
     rows = rows[~np.concatenate([*blank, np.zeros(0, dtype=bool)])[rows]]
     return take(table, rows), keys[rows]
-
-
-def read_any(path: str, settings: DataSettings) -> RawTable:
-    """As `tunesmith.data.read`, but what has no other format is read as text, and a folder as one of text files."""
-    if settings.format is None and not path.startswith("hub:"):
-        found = local_path(path)
-        format = "text" if found.is_dir() and not (found / "state.json").exists() else detect(found)
-        if format is None or format == "text":
-            settings = settings.model_copy(update={"format": "text"})
-    return read(path, settings)
-
-
-def _has_labels(raw: RawTable, settings: DataSettings, task: str) -> bool:
-    """Whether the file has labels, by flag, task or the name of a column."""
-    if raw.format == "text":
-        if settings.label is not None:
-            raise UsageError(f"--label {settings.label}: {raw.path} is read as unlabelled text; give --format")
-        return False
-    annotated = raw.format in ("conll", "squad", "labelstudio", "doccano", "prodigy") or task in ("ner", "qa")
-    return settings.label is not None or annotated or bool(Finder(raw).labels(None, need=False))

@@ -12,6 +12,7 @@ from tunesmith.augmentation.rows import chosen_names
 from tunesmith.config.schema import Config
 from tunesmith.data.checks import Finding
 from tunesmith.data.keys import label_codes
+from tunesmith.data.layout import Layout
 from tunesmith.data.records import Records
 from tunesmith.data.splits import fingerprint
 from tunesmith.disk import path_sha256
@@ -38,6 +39,7 @@ def begin(
     config: Config,
     point: StartingPoint,
     splits: Mapping[str, Records],
+    layout: Layout,
     files: Sequence[FilePart],
     findings: Sequence[Finding],
     ingredients: Mapping[str, Ingredient],
@@ -64,7 +66,7 @@ def begin(
         method=config.method.name,
         titles=Titles(task=task.title, method=config.method.name),
         model=ModelPart(name=config.model.name, revision=config.model.revision),
-        data=DataPart(files=list(files), splits=parts, labels=list(task.kinds(point.space))),
+        data=DataPart(files=list(files), splits=parts, labels=list(task.kinds(point.space)), layout=layout.to_dict()),
         config=config,
         seed=config.training.seed,
         machine=Machine.here(torch.get_num_threads()),

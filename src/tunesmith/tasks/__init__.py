@@ -1,5 +1,12 @@
 """What is learned. One task turns records into features and targets, logits into outputs, and both into scores."""
 
+from __future__ import annotations
+
+from dataclasses import replace
+
+from tunesmith.data.shapes import SHAPES, RecordShape
+from tunesmith.registry import lookup
+
 TASKS: dict[str, str] = {
     "classification": "tunesmith.tasks.classification:Classification",
     "multilabel": "tunesmith.tasks.classification:MultiLabel",
@@ -7,3 +14,10 @@ TASKS: dict[str, str] = {
     "ner": "tunesmith.tasks.entities:NamedEntities",
     "qa": "tunesmith.tasks.questions:QuestionAnswering",
 }
+
+
+def shape_of(name: str) -> RecordShape | None:
+    """What the rows of a task hold; None for ``auto``, which reads it off the data."""
+    if name == "auto":
+        return None
+    return SHAPES.get(name) or replace(lookup(TASKS, "tasks", name).shape, task=name)

@@ -4,75 +4,84 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from tunesmith.data.jsontext import as_text, parse
+from tunesmith.data.layout.base import Form, Layout
+from tunesmith.data.records import RawTable
+from tunesmith.data.shapes import NUMBER, ONE_LABEL, SEVERAL_LABELS, RecordShape
+from tunesmith.data.table import TEXT, is_empty
 from tunesmith.errors import DataError
-from tunesmith.text import counted
+from tunesmith.text import counted, row_list
 
-SEPARATORS = ("|", ";")
-JSON, INDICATOR = "json", "indicator"  # cells such as ["a", "b"] and [0, 1, 0]
-NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*")
+T = TypeVar("T")
+SEPARATORS = ("|", ";", ",")
+NUMERAL = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*")
 INTEGER = re.compile(r"\s*[+-]?\d+\s*")
 WHOLE_DECIMAL = re.compile(r"\s*[+-]?\d+\.0*\s*")
 FEW_VALUES = 20  # at most so many distinct whole numbers are read as classes
 MAX_CONTIGUOUS = 200  # 0..K-1 or 1..K up to this K is read as class numbers
+ZERO_ONE = {"0": False, "1": True, "false": False, "true": True}
+CLASSES_OR = "give task.name=classification or task.name="
 
 
 @dataclass(frozen=True)
-class Reading:
-    """How the cells of a label column are read.
+class LabelReading:
+    """How the cells of a label column are read; see `Layout`."""
 
-    Attributes:
-        kind: ``"classification"``, ``"multilabel"`` or ``"regression"``.
-        separator: multi-label: what stands between labels, ``"json"``, ``"indicator"``, or None for one label a cell.
-        note: what the user should know about the choice.
-    """
-
-    kind: str
+    shape: RecordShape
+    form: Form = "plain"
     separator: str | None = None
     note: str | None = None
 
 
-def infer(cells: Iterable[str], task: str, where: str) -> Reading:
+def read_label_column(cells: list[str], shape: RecordShape | None, where: str) -> LabelReading:
     """The reading of a label column.
 
     Args:
         cells: the distinct non-empty values of the column.
-        task: ``"auto"``, or the kind the user asked for.
+        shape: what the user asked for, or None.
         where: file and column, for errors.
 
     Raises:
-        DataError: two readings are equally plausible; the message names both and the flag that decides.
+        DataError: two readings are equally plausible; the message names both and the setting that decides.
     """
-    cells = list(cells)
-    if task == "multilabel":
-        present = (separator for separator in (*SEPARATORS, ",") if any(separator in cell for cell in cells))
-        return Reading(task, list_separator(cells) or next(present, None))
-    if task != "auto":
-        return Reading(task)
-    separator = list_separator(cells)
-    if separator:
-        return Reading("multilabel", separator, f"{where}: JSON lists; read as several labels a row")
-    if cells and all(NUMBER.fullmatch(cell) for cell in cells):
+    lists = _list_form(cells)
+    if shape is not None and shape.labels == "several":
+        separator = next((one for one in SEPARATORS if any(one in cell for cell in cells)), None)
+        return LabelReading(shape, lists or "separated", None if lists else separator)
+    if shape is not None:
+        return LabelReading(shape)
+    if lists:
+        return LabelReading(SEVERAL_LABELS, lists, note=f"{where}: JSON lists; read as several labels a row")
+    if cells and all(NUMERAL.fullmatch(cell) for cell in cells):
         return _numbers(cells, where)
-    for separator in (*SEPARATORS, ","):
-        share = _recurring(cells, separator)
+    for separator in SEPARATORS:
+        # Of the distinct pieces of cells with the separator, the share that also occurs in another distinct cell.
+        pieces = [set(split_cell(cell, "separated", separator)) for cell in cells]
+        occurs = Counter(piece for found in pieces for piece in found)
+        parted = {piece for cell, found in zip(cells, pieces, strict=True) if separator in cell for piece in found}
+        share = sum(occurs[piece] > 1 for piece in parted) / len(parted) if parted else 0.0
         if share >= 0.5 and separator != ",":
             note = f"{where}: read as several labels a row, separated by {separator!r}"
-            return Reading("multilabel", separator, note)
+            return LabelReading(SEVERAL_LABELS, "separated", separator, note)
         if share > 0 and (separator != "," or share >= 0.5):
             example = next(cell for cell in cells if separator in cell)
             raise DataError(
                 f"{where}: {example[:80]!r} may be one label, or several separated by {separator!r}; "
-                "give --task classification or --task multilabel"
+                f"{CLASSES_OR}multilabel"
             )
-    return Reading("classification")
+    return LabelReading(ONE_LABEL)
 
 
-def list_separator(cells: list[str]) -> str | None:
-    """``"json"`` where every cell is a JSON list, ``"indicator"`` where they are 0/1 lists of one length, else None."""
+def _list_form(cells: list[str]) -> Form | None:
+    """Whether every cell is a JSON list (of zeros and ones, all of one length: ``"indicator"``)."""
     if not cells or not all(cell.lstrip().startswith("[") and cell.rstrip().endswith("]") for cell in cells):
         return None
     try:
@@ -81,20 +90,35 @@ def list_separator(cells: list[str]) -> str | None:
         return None
     lengths = {len(items) for items in lists}
     zeros_and_ones = all(str(item) in ("0", "1", "0.0", "1.0") for items in lists for item in items)
-    if len(lengths) == 1 and max(lengths) > 1 and zeros_and_ones:
-        return INDICATOR
-    return JSON
+    return "indicator" if len(lengths) == 1 and max(lengths) > 1 and zeros_and_ones else "json"
 
 
-def split_cell(cell: str, separator: str | None) -> tuple[str, ...]:
+def _numbers(cells: list[str], where: str) -> LabelReading:
+    if not all(INTEGER.fullmatch(cell) for cell in cells):
+        if len(cells) <= FEW_VALUES and all(WHOLE_DECIMAL.fullmatch(cell) for cell in cells):
+            found = f"whole numbers such as {cells[0]!r}"
+            raise DataError(f"{where}: {found} may be class numbers or quantities; {CLASSES_OR}regression")
+        note = f"{where}: numbers with decimals, read as regression (task.name=classification for classes)"
+        return LabelReading(NUMBER, note=note)
+    if any(re.match(r"\s*[+-]?0\d", cell) for cell in cells) or len(cells) <= FEW_VALUES:
+        return LabelReading(ONE_LABEL)
+    values = sorted(map(int, cells)) if max(map(len, cells)) < 20 else []
+    contiguous = bool(values) and values[0] in (0, 1) and values == list(range(values[0], values[0] + len(values)))
+    if contiguous and len(values) <= MAX_CONTIGUOUS:
+        return LabelReading(ONE_LABEL)
+    found = counted(len(cells), "different whole number")
+    raise DataError(f"{where}: {found} may be class numbers or quantities; {CLASSES_OR}regression")
+
+
+def split_cell(cell: str, form: Form, separator: str | None) -> tuple[str, ...]:
     """The labels of one cell, each once, in their order.
 
     Raises:
         ValueError: a JSON cell is not a list of texts or numbers.
     """
-    if separator == INDICATOR:
+    if form == "indicator":
         return tuple(str(i) for i, item in enumerate(parse(cell)) if str(item) in ("1", "1.0"))
-    if separator == JSON:
+    if form == "json":
         items = parse(cell)
         if not isinstance(items, list) or any(item is None or isinstance(item, list | dict) for item in items):
             raise ValueError("expected a JSON list of labels")
@@ -104,31 +128,60 @@ def split_cell(cell: str, separator: str | None) -> tuple[str, ...]:
     return tuple(dict.fromkeys(piece for piece in map(str.strip, pieces) if piece))
 
 
-def _recurring(cells: list[str], separator: str) -> float:
-    """Of the distinct pieces of cells with the separator, the share that also occurs in another distinct cell."""
-    occurs: Counter[str] = Counter()
-    pieces: set[str] = set()
-    for cell in cells:
-        found = set(split_cell(cell, separator))
-        occurs.update(found)
-        if separator in cell:
-            pieces |= found
-    return sum(occurs[piece] > 1 for piece in pieces) / len(pieces) if pieces else 0.0
+def label_column(raw: RawTable, layout: Layout) -> pa.Array | pa.ChunkedArray:
+    """The labels of a text task: text, or lists of text for several; null everywhere where the file has none.
 
-
-def _numbers(cells: list[str], where: str) -> Reading:
-    either = "give --task classification or --task regression"
-    if not all(INTEGER.fullmatch(cell) for cell in cells):
-        if len(cells) <= FEW_VALUES and all(WHOLE_DECIMAL.fullmatch(cell) for cell in cells):
-            raise DataError(f"{where}: whole numbers such as {cells[0]!r} may be class numbers or quantities; {either}")
-        return Reading(
-            "regression", note=f"{where}: numbers with decimals, read as regression (--task classification for classes)"
+    Raises:
+        DataError: labels are empty, hold NUL or do not fit the layout; the rows are listed.
+    """
+    several = pa.large_list(TEXT)
+    if not layout.labels:
+        return pa.nulls(raw.table.num_rows, several if layout.shape.labels == "several" else TEXT)
+    if layout.form == "columns":
+        chosen = np.zeros((raw.table.num_rows, len(layout.labels)), dtype=bool)
+        for at, name in enumerate(layout.labels):
+            bits, of_row = _by_value(raw.table[name], lambda cell: ZERO_ONE.get(cell.strip().lower()))
+            refuse_rows(raw, name, np.array([bit is None for bit in bits])[of_row], "is neither 0 nor 1")
+            chosen[:, at] = np.array(bits, dtype=bool)[of_row]
+        offsets = np.concatenate([[0], np.cumsum(chosen.sum(axis=1))])
+        names = pa.array(list(layout.labels), TEXT).take(pa.array(np.nonzero(chosen)[1]))
+        return pa.LargeListArray.from_arrays(pa.array(offsets, pa.int64()), names)
+    (name,), column = layout.labels, raw.table[layout.labels[0]]
+    refuse_rows(
+        raw, name, is_empty(column), "is empty; write a label or remove the row (no labels at all: a JSON list [])"
+    )
+    refuse_rows(raw, name, pc.match_substring(column, "\0"), "holds a NUL character; remove it")
+    if layout.shape.labels == "number":
+        finite, of_row = _by_value(
+            column, lambda cell: NUMERAL.fullmatch(cell) is not None and np.isfinite(float(cell))
         )
-    if any(re.match(r"\s*[+-]?0\d", cell) for cell in cells) or len(cells) <= FEW_VALUES:
-        return Reading("classification")
-    values = sorted(map(int, cells)) if max(map(len, cells)) < 20 else []
-    contiguous = bool(values) and values[0] in (0, 1) and values == list(range(values[0], values[0] + len(values)))
-    if contiguous and len(values) <= MAX_CONTIGUOUS:
-        return Reading("classification")
-    found = counted(len(cells), "different whole number")
-    raise DataError(f"{where}: {found} may be class numbers or quantities; {either}")
+        refuse_rows(raw, name, ~np.array(finite)[of_row], "is not a finite number; write it as 1.5 or 2e-3")
+    if layout.shape.labels != "several":
+        return column
+
+    def split(cell: str) -> tuple[str, ...] | None:
+        try:
+            return split_cell(cell, layout.form, layout.separator)
+        except ValueError:
+            return None
+
+    labels, of_row = _by_value(column, split)
+    wrong = np.array([found is None for found in labels])[of_row]
+    refuse_rows(raw, name, wrong, 'is not a list of labels; write it as ["one", "two"]')
+    return pa.array(labels, several).take(pa.array(of_row))
+
+
+def _by_value(column: pa.ChunkedArray, make: Callable[[str], T]) -> tuple[list[T], np.ndarray]:
+    """`make` of each distinct value, and for each row the position of its own: int64 (n,)."""
+    encoded = pc.fill_null(column, "").combine_chunks().dictionary_encode()
+    return [make(value) for value in encoded.dictionary.to_pylist()], np.asarray(encoded.indices)
+
+
+def refuse_rows(raw: RawTable, column: str, mask: Iterable[bool] | pa.ChunkedArray, what: str) -> None:
+    """
+    Raises:
+        DataError: `mask` (n,) is true for some rows, which are listed.
+    """
+    bad = raw.rows[np.asarray(mask, dtype=bool)]
+    if len(bad):
+        raise DataError(f"{raw.path}: {row_list(bad)}: column {column!r} {what}")

@@ -10,71 +10,47 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from tunesmith.data.jsontext import Number, parse
+from tunesmith.data.jsontext import parse
 from tunesmith.data.layout import tags as tagging
+from tunesmith.data.layout.cells import CellError, CellReader, Mended, json_list, json_value, offset, relocated
 from tunesmith.data.records import RawTable
 from tunesmith.data.table import TEXT
 from tunesmith.data.words import whole_words, word_bounds
-from tunesmith.errors import DataError
-from tunesmith.text import counted, row_list
+from tunesmith.text import counted
 
-SPANS = pa.large_list(pa.struct([("start", pa.int64()), ("end", pa.int64()), ("label", TEXT)]))
+SPAN_LISTS = pa.large_list(pa.struct([("start", pa.int64()), ("end", pa.int64()), ("label", TEXT)]))
 OFFSET_NAMES = ("start", "start_offset", "begin"), ("end", "end_offset", "stop")
 TYPE_NAMES = ("label", "labels", "entity", "type", "entity_group", "tag")
-
 NOT_STUDIO = "is not a list of annotations with results; export from Label Studio as JSON"
 
-Span = dict[str, Any]
+
+def is_object(cell: str) -> bool:
+    """Whether a cell is a JSON object."""
+    return isinstance(_parsed(cell, "{"), dict)
 
 
-class Fault(ValueError):
-    """What is wrong with a cell."""
+def is_token_list(cell: str) -> bool:
+    """Whether a cell is a JSON list of texts."""
+    items = _parsed(cell, "[")
+    return isinstance(items, list) and all(isinstance(item, str) for item in items)
 
 
-@dataclass
-class Found:
-    """Rows that were put right, by what was done, and rows that were not."""
+def is_span_list(cell: str) -> bool:
+    """Whether a cell is a JSON list of spans."""
+    items = _parsed(cell, "[")
+    return isinstance(items, list) and all(_span_parts(item) is not None for item in items)
 
-    raw: RawTable
-    column: str
-    mended: dict[str, list[int]] = field(default_factory=dict)
-    faults: dict[str, list[int]] = field(default_factory=dict)
 
-    def each(self, rows: Iterable[Any], make: Callable[[Any, Callable[[str], None]], Any]) -> list[Any]:
-        """`make` of each row; it is given a function to say what it mended.
-
-        Raises:
-            DataError: `make` raised `Fault` for some rows; one line for each kind of fault.
-        """
-        made = []
-        for number, row in zip(self.raw.rows.tolist(), rows, strict=True):
-            try:
-                made.append(make(row, partial(self._mend, number)))
-            except ValueError as error:
-                self.faults.setdefault(str(error), []).append(number)
-                made.append(None)
-        if self.faults:
-            raise DataError(
-                f"{self.raw.path}: {row_list(rows)}: column {self.column!r}: {what}"
-                for what, rows in self.faults.items()
-            )
-        return made
-
-    def _mend(self, number: int, what: str) -> None:
-        rows = self.mended.setdefault(what, [])
-        if number not in rows[-1:]:  # a row is listed once, however many of its spans were mended
-            rows.append(number)
-
-    def notes(self) -> list[str]:
-        return [f"{row_list(rows)}: {what}" for what, rows in self.mended.items()]
+def _parsed(cell: str, opening: str) -> Any:
+    try:
+        return parse(cell) if cell.lstrip().startswith(opening) else None
+    except ValueError:
+        return None
 
 
 def tagged_columns(raw: RawTable, tokens: str, tags: str | None) -> tuple[pa.Array, pa.Array, list[str]]:
@@ -84,37 +60,35 @@ def tagged_columns(raw: RawTable, tokens: str, tags: str | None) -> tuple[pa.Arr
         DataError: a cell is not a list of texts; a row has not as many tags as tokens; tags are numbers without names.
     """
     seen: Counter[str] = Counter()
-    found = Found(raw, tags or tokens)
 
-    def make(row: tuple[str, str | None], mended: Callable[[str], None]) -> tuple[str, list[Span] | None]:
-        words = [word or "_" for word in _texts(row[0], "tokens")]
+    def make(row: tuple[str, str | None], mended: Mended) -> tuple[str, list[dict[str, Any]] | None]:
+        words = [word or "_" for word in _text_list(row[0], "tokens")]
         starts = np.concatenate([[0], np.cumsum([len(word) + 1 for word in words])]).tolist()
         text = " ".join(words)
         if row[1] is None:
             return text, None
-        names = _texts(row[1], "tags")
+        names = _text_list(row[1], "tags")
         if len(names) != len(words):
-            raise Fault("has not as many tags as tokens; give every token one tag")
+            raise CellError("has not as many tags as tokens; give every token one tag")
         if any(name.removeprefix("-").isdecimal() for name in names):
-            raise Fault("has class numbers instead of tags; write names such as B-LOC, or keep the file's own metadata")
+            raise CellError(
+                "has class numbers instead of tags; write names such as B-LOC, or keep the file's own metadata"
+            )
         entities, situations = tagging.entities(names)
         seen.update(situations)
         spans = [{"start": starts[first], "end": starts[after] - 1, "label": type_} for first, after, type_ in entities]
         return text, [span for span in spans if text[span["start"] : span["end"]].strip()]
 
-    cells = zip(
-        raw.table[tokens].to_pylist(), raw.table[tags].to_pylist() if tags else [None] * len(raw.rows), strict=True
-    )
-    made = found.each(cells, make)
+    made = CellReader(raw, tags or tokens).each(_rows(raw, tokens, tags), make)
     notes = []
     if tags:
         name, broken = tagging.scheme(seen)
         mended = f", {counted(broken, 'tag')} against its rules read as the CoNLL script does" if broken else ""
         notes.append(f"tags read as {name}{mended}")
-    return pa.array([text for text, _ in made], TEXT), pa.array([spans for _, spans in made], SPANS), notes
+    return pa.array([text for text, _ in made], TEXT), pa.array([spans for _, spans in made], SPAN_LISTS), notes
 
 
-def span_columns(raw: RawTable, text: str, spans: str) -> tuple[pa.Array, list[str]]:
+def span_column(raw: RawTable, text: str, spans: str) -> tuple[pa.Array, list[str]]:
     """The cells of a span column checked against the texts beside them, and notes.
 
     Each cell is a JSON list of objects with ``start``, ``end`` and ``label`` (or ``labels`` with one name, and
@@ -123,10 +97,9 @@ def span_columns(raw: RawTable, text: str, spans: str) -> tuple[pa.Array, list[s
     Raises:
         DataError: spans that cannot be used, with their rows.
     """
-    found = Found(raw, spans)
-    rows = zip(raw.table[text].to_pylist(), raw.table[spans].to_pylist(), strict=True)
-    made = found.each(rows, lambda row, mended: _spans(row[0] or "", _list(row[1]), mended))
-    return pa.array(made, SPANS), found.notes()
+    reader = CellReader(raw, spans)
+    made = reader.each(_rows(raw, text, spans), lambda row, mended: _spans(row[0] or "", json_list(row[1]), mended))
+    return pa.array(made, SPAN_LISTS), reader.notes
 
 
 def studio_columns(
@@ -139,53 +112,71 @@ def studio_columns(
     Args:
         key: name of the text inside `data`, or None for ``text``, or the only text there.
     """
-    found = Found(raw, annotations or data)
+    reader = CellReader(raw, annotations or data)
 
-    def make(row: tuple[str | None, str | None], mended: Callable[[str], None]) -> tuple[str, list[Span] | None]:
-        values = _parsed(row[0])
+    def make(row: tuple[str | None, str | None], mended: Mended) -> tuple[str, list[dict[str, Any]] | None]:
+        values = json_value(row[0])
         texts = {name: value for name, value in values.items() if type(value) is str} if type(values) is dict else {}
         name = key or ("text" if "text" in texts else next(iter(texts)) if len(texts) == 1 else None)
         if name not in texts:
-            raise Fault("its data have no text, or several; name one with --text")
-        return texts[name], _spans(texts[name], _results(row[1], mended), mended) if annotations else None
+            raise CellError("its data have no text, or several; name one with data.text=NAME")
+        if annotations is None:
+            return texts[name], None
+        kept = sorted(_annotations(row[1]), key=lambda one: not one.get("ground_truth"))
+        if len(kept) > 1:
+            which = "one marked as ground truth" if kept[0].get("ground_truth") else "first"
+            mended(f"several annotations; the {which} was read")
+        try:
+            results = (kept[0].get("result") or []) if kept else []
+            if any(one.get("type") == "hypertextlabels" for one in results):
+                raise CellError("has labels of HTML, whose offsets count no characters; label plain text instead")
+            labelled = [one["value"] for one in results if one.get("type") == "labels"]
+        except (AttributeError, KeyError, TypeError):
+            raise CellError(NOT_STUDIO) from None
+        return texts[name], _spans(texts[name], labelled, mended)
 
-    cells = raw.table[annotations].to_pylist() if annotations else [None] * len(raw.rows)
-    made = found.each(zip(raw.table[data].to_pylist(), cells, strict=True), make)
+    made = reader.each(_rows(raw, data, annotations), make)
     texts, spans = [text for text, _ in made], [spans for _, spans in made]
-    return pa.array(texts, TEXT), pa.array(spans, SPANS), found.notes()
+    return pa.array(texts, TEXT), pa.array(spans, SPAN_LISTS), reader.notes
 
 
 def not_annotated(raw: RawTable, annotations: str) -> list[bool]:
     """Which tasks of Label Studio have no annotation but cancelled ones."""
-    found = Found(raw, annotations)
-    return found.each(raw.table[annotations].to_pylist(), lambda cell, mended: not _annotations(cell))
+    cells = raw.table[annotations].to_pylist()
+    return CellReader(raw, annotations).each(cells, lambda cell, mended: not _annotations(cell))
 
 
-def looks_like(cell: str, tokens: bool) -> bool:
-    """Whether a cell is a JSON list of tokens, or one of spans."""
-    try:
-        items = parse(cell) if cell.lstrip().startswith("[") else [None]
-    except ValueError:
-        return False
-    return all(isinstance(item, str) if tokens else _offsets(item) is not None for item in items)
+def _annotations(cell: str | None) -> list[dict[str, Any]]:
+    """Those of a Label Studio task that were not cancelled."""
+    found = json_list(cell)
+    if not all(isinstance(one, dict) for one in found):
+        raise CellError(NOT_STUDIO)
+    return [one for one in found if not one.get("was_cancelled")]
 
 
-def _spans(text: str, items: list[Any], mended: Callable[[str], None]) -> list[Span]:
+def _rows(raw: RawTable, first: str, second: str | None) -> zip[tuple[str | None, str | None]]:
+    cells = raw.table[second].to_pylist() if second else [None] * len(raw.rows)
+    return zip(raw.table[first].to_pylist(), cells, strict=True)
+
+
+def _spans(text: str, items: list[Any], mended: Mended) -> list[dict[str, Any]]:
     spans, bounds = [], word_bounds(text if items else "")
     for item in items:
-        offsets = _offsets(item)
-        if offsets is None:
-            raise Fault('is not a list of spans of one label each; write {"start": 0, "end": 4, "label": "NAME"}')
-        start, end, label, quoted = offsets
+        parts = _span_parts(item)
+        if parts is None:
+            raise CellError('is not a list of spans of one label each; write {"start": 0, "end": 4, "label": "NAME"}')
+        start, end, label, quoted = parts
         if quoted is not None and text[start:end].split() != quoted.split():  # a browser joins spaces and line ends
-            start, what = found_again(text, start, quoted)
+            start, what = relocated(text, start, quoted)
             end = start + len(quoted)
             mended(what)
         if not 0 <= start <= end <= len(text):
-            raise Fault("has a span that does not lie in its text; offsets count characters from 0, the end excluded")
+            raise CellError(
+                "has a span that does not lie in its text; offsets count characters from 0, the end excluded"
+            )
         inside = text[start:end]
         if not inside.strip():
-            raise Fault("has an empty span; remove it, or write its end as the position after its last character")
+            raise CellError("has an empty span; remove it, or write its end as the position after its last character")
         if inside != inside.strip():
             mended("white space at the edge of a span was left out of it")
             start, end = start + len(inside) - len(inside.lstrip()), end - len(inside) + len(inside.rstrip())
@@ -197,11 +188,11 @@ def _spans(text: str, items: list[Any], mended: Callable[[str], None]) -> list[S
     if len(ordered) < len(spans):
         mended("a span that stands twice counts once")
     if any(one[1] > other[0] for one, other in itertools.pairwise(ordered)):
-        raise Fault("has spans that overlap; keep one of them (nested entities cannot be learned)")
+        raise CellError("has spans that overlap; keep one of them (nested entities cannot be learned)")
     return [{"start": start, "end": end, "label": label} for start, end, label in ordered]
 
 
-def _offsets(item: Any) -> tuple[int, int, str, str | None] | None:
+def _span_parts(item: Any) -> tuple[int, int, str, str | None] | None:
     """Start, end, label and the quoted text of a span; None for anything else."""
     if isinstance(item, list) and len(item) == 3:
         start, end, label, quoted = *item, None
@@ -213,76 +204,14 @@ def _offsets(item: Any) -> tuple[int, int, str, str | None] | None:
         quoted = item.get("text")
     else:
         return None
-    if not (isinstance(label, str) and label.strip()):
+    first, last = offset(start), offset(end)
+    if first is None or last is None or not (isinstance(label, str) and label.strip()):
         return None
-    places = position(start), position(end)
-    if places[0] is None or places[1] is None:
-        return None
-    return places[0], places[1], label.strip(), quoted if isinstance(quoted, str) else None
+    return first, last, label.strip(), quoted if isinstance(quoted, str) else None
 
 
-def position(value: Any) -> int | None:
-    """A JSON number as an offset; None for what is no whole number. Tables with gaps write 3 as 3.0."""
-    whole = value.removesuffix(".0") if isinstance(value, Number) else ""
-    return int(whole) if whole.removeprefix("-").isdecimal() else None
-
-
-def found_again(text: str, start: int, quoted: str) -> tuple[int, str]:
-    """Where a quoted text stands that is not at its offset, and what was done.
-
-    Raises:
-        Fault: it is not in the text, or in several places.
-    """
-    before = text.encode("utf-16-le")[: 2 * max(0, start)].decode("utf-16-le", errors="replace")
-    if start >= 0 and quoted and text.startswith(quoted, len(before)):
-        units = "offsets that count UTF-16 units were turned into characters"
-        return len(before), units if len(before) < start else "an end was wrong and was put where the quoted text ends"
-    if not quoted or text.count(quoted) == 0:
-        raise Fault("quotes a text that does not stand beside it; correct the text or the quote")
-    if text.count(quoted) > 1 or quoted in text[text.find(quoted) + 1 :]:
-        raise Fault("has an offset that does not match the quoted text, which stands there several times; correct it")
-    return text.find(quoted), "an offset was wrong and was put where the quoted text stands, its only place"
-
-
-def _results(cell: str | None, mended: Callable[[str], None]) -> list[Any]:
-    """The labelled spans of a Label Studio task."""
-    kept = sorted(_annotations(cell), key=lambda one: not one.get("ground_truth"))
-    if len(kept) > 1:
-        which = "one marked as ground truth" if kept[0].get("ground_truth") else "first"
-        mended(f"several annotations; the {which} was read")
-    try:
-        results = (kept[0].get("result") or []) if kept else []
-        if any(one.get("type") == "hypertextlabels" for one in results):
-            raise Fault("has labels of HTML, whose offsets count no characters; label plain text instead")
-        return [one["value"] for one in results if one.get("type") == "labels"]
-    except (AttributeError, KeyError, TypeError):
-        raise Fault(NOT_STUDIO) from None
-
-
-def _annotations(cell: str | None) -> list[dict[str, Any]]:
-    """Those of a Label Studio task that were not cancelled."""
-    found = _list(cell)
-    if not all(isinstance(one, dict) for one in found):
-        raise Fault(NOT_STUDIO)
-    return [one for one in found if not one.get("was_cancelled")]
-
-
-def _parsed(cell: str | None) -> Any:
-    try:
-        return parse(cell or "null")
-    except ValueError as error:
-        raise Fault(f"is not JSON ({error}); write it again") from None
-
-
-def _list(cell: str | None) -> list[Any]:
-    value = _parsed(cell) if cell else []
-    if not isinstance(value, list):
-        raise Fault("is not a JSON list; write [] where there is nothing")
-    return value
-
-
-def _texts(cell: str | None, what: str) -> list[str]:
-    values = _list(cell)
+def _text_list(cell: str | None, what: str) -> list[str]:
+    values = json_list(cell)
     if not all(isinstance(value, str) for value in values):
-        raise Fault(f'the {what} are not a list of texts; write a JSON list such as ["one", "two"]')
+        raise CellError(f'the {what} are not a list of texts; write a JSON list such as ["one", "two"]')
     return [" ".join(str(value).split()) for value in values]

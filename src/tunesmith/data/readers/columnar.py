@@ -48,7 +48,7 @@ def read_saved(path: str, settings: DataSettings) -> RawTable:
         if "train" not in splits:
             raise DataError(f"{path}: holds the splits {name_list(splits)}; name the folder of one of them")
         folder = folder / "train"
-        notes = (f"holds the splits {name_list(splits)}; 'train' was read (use --valid and --test for the others)",)
+        notes = (f"holds the splits {name_list(splits)}; 'train' was read (data.valid and data.test take others)",)
     with _damage_explained(path, "saved data set"):
         state = json.loads((folder / "state.json").read_text("utf-8"))
         info = json.loads((folder / "dataset_info.json").read_text("utf-8"))

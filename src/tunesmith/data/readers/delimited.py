@@ -32,7 +32,7 @@ def _read(path: str, settings: DataSettings, format: str, delimiter: str) -> Raw
     if settings.delimiter is not None:
         delimiter = DELIMITER_NAMES.get(settings.delimiter, settings.delimiter)
     if len(delimiter) != 1 or delimiter in '"\r\n':
-        raise UsageError(f"--delimiter: expected one character (or tab), found {delimiter!r}")
+        raise UsageError(f"data.delimiter: expected one character (or tab), found {delimiter!r}")
     csv.field_size_limit(FIELD_LIMIT)
     notes: list[str] = []
     with Lines(Path(path), settings.encoding) as lines, TableBuilder(path, "line") as builder:
@@ -96,7 +96,7 @@ def _header(path: str, first: tuple[int, list[str]] | None, delimiter: str, note
         shown = "tab" if likely == "\t" else likely
         raise DataError(
             f"{path}: line {line}: one column {header[0][:80]!r}; the separator looks like {likely!r}: "
-            f"give --delimiter '{shown}'"
+            f"give data.delimiter='{shown}'"
         )
     trimmed = [name for name, original in zip(header, found, strict=True) if name != original and name]
     if trimmed:

@@ -16,7 +16,7 @@ from tunesmith.text import counted, name_list
 TEXT_ENDINGS = {"", ".txt", ".text", ".md"}
 BATCH_FILES = 512
 FALLBACK = "cp1252"
-MAX_FALLBACK_SHARE = 0.01  # more undecodable files than this means that --encoding is wrong
+MAX_FALLBACK_SHARE = 0.01  # more undecodable files than this means that the encoding is wrong
 
 
 def read(path: str, settings: DataSettings) -> RawTable:
@@ -59,10 +59,14 @@ def _files(root: Path, skipped: list[str]) -> Iterator[Path]:
             name = f"{folder.name}/{file.name}"
             if not file.resolve().is_relative_to(inside):
                 raise DataError(f"{root}: {name} is a link out of the folder; put a copy of the file there")
-            if file.is_file() and file.suffix.lower() in TEXT_ENDINGS and not file.name.startswith("."):
+            if is_text_file(file):
                 yield file
             elif not file.name.startswith("."):
                 skipped.append(name)
+
+
+def is_text_file(file: Path) -> bool:
+    return file.is_file() and file.suffix.lower() in TEXT_ENDINGS and not file.name.startswith(".")
 
 
 def file_text(file: Path, codec: str, odd: list[str]) -> str:
@@ -92,5 +96,5 @@ def fallback_notes(path: str, encoding: str, odd: list[str], files: int) -> list
     """
     if len(odd) > max(1, MAX_FALLBACK_SHARE * files):
         found = f"{counted(len(odd), 'file')} not {encoding} ({name_list(odd)})"
-        raise DataError(f"{path}: {found}; give --encoding, for example {FALLBACK}")
+        raise DataError(f"{path}: {found}; give data.encoding={FALLBACK}, or what it is")
     return [f"{counted(len(odd), 'file')} not {encoding}, read as Windows-1252: {name_list(odd)}"] if odd else []

@@ -1,0 +1,92 @@
+"""From a table as it was read to `Records`, by its layout."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tunesmith.data.layout.answers import ANSWER_LISTS, answer_column
+from tunesmith.data.layout.base import Layout
+from tunesmith.data.layout.labels import label_column, refuse_rows
+from tunesmith.data.layout.spans import SPAN_LISTS, not_annotated, span_column, studio_columns, tagged_columns
+from tunesmith.data.records import RawTable, Records
+from tunesmith.data.table import TEXT, is_empty
+from tunesmith.errors import DataError
+from tunesmith.text import counted, name_list
+
+
+def to_records(raw: RawTable, layout: Layout) -> Records:
+    """The rows as records; the labels of a regression stay text, but each is a finite number.
+
+    Rows that an annotator rejected or skipped are left out (of labelled records), with a note.
+
+    Raises:
+        DataError: columns of the layout are missing; labels are empty, hold NUL, or do not fit the layout; identifiers
+            are empty or repeated. The rows are listed.
+    """
+    wanted = [layout.text, layout.text_pair, *layout.labels, layout.group, layout.id]
+    missing = [name for name in wanted if name is not None and name not in raw.table.column_names]
+    if missing:
+        there = name_list(raw.table.column_names)
+        raise DataError(f"{raw.path}: no column {name_list(missing)}; columns there: {there}")
+    label = layout.labels[0] if layout.labels else None
+    raw, notes = _judged(raw, layout, label)
+    columns: dict[str, pa.Array | pa.ChunkedArray] = {}
+    found: list[str] = []
+    if layout.form == "tags":
+        columns["text"], columns["label"], found = tagged_columns(raw, layout.text, label)
+    elif layout.form == "studio":
+        columns["text"], columns["label"], found = studio_columns(raw, layout.text, label, layout.key)
+    else:
+        columns["text"] = pc.fill_null(raw.table[layout.text], "")
+        if layout.text_pair:
+            columns["text_pair"] = pc.fill_null(raw.table[layout.text_pair], "")
+        if layout.form in ("spans", "answers") and label is None:
+            columns["label"] = pa.nulls(len(raw.rows), SPAN_LISTS if layout.form == "spans" else ANSWER_LISTS)
+        elif layout.form == "spans":
+            columns["label"], found = span_column(raw, layout.text, str(label))
+        elif layout.form == "answers":
+            columns["label"], found = answer_column(raw, str(layout.text_pair), str(label))
+        else:
+            columns["label"] = label_column(raw, layout)
+    if layout.group:
+        columns["group"] = pc.fill_null(raw.table[layout.group], "")
+    if layout.group and layout.group != layout.text_pair:  # an empty context is for the checks to report
+        refuse_rows(raw, layout.group, is_empty(columns["group"]), "is empty; every row needs a group")
+    rows = pa.array(raw.rows)
+    columns["id"] = pc.cast(rows, TEXT)
+    if layout.id:
+        columns["id"] = ids = raw.table[layout.id]
+        without = "identifiers must be there and unique (or leave out data.id)"
+        refuse_rows(raw, layout.id, is_empty(ids), f"is empty; {without}")
+        codes = np.asarray(ids.combine_chunks().dictionary_encode().indices)
+        refuse_rows(raw, layout.id, np.bincount(codes)[codes] > 1, f"repeats an identifier; {without}")
+    columns["row"] = rows
+    return Records(pa.table(columns), raw.path, (*raw.notes, *layout.notes, *notes, *found), raw.sha256)
+
+
+def _judged(raw: RawTable, layout: Layout, label: str | None) -> tuple[RawTable, list[str]]:
+    """The rows that an annotator did not reject or skip, and a note.
+
+    Raises:
+        DataError: no row is left.
+    """
+    if label is not None and layout.form == "studio":
+        mask, which = pa.array(not_annotated(raw, label)), "without an annotation, or skipped by the annotator,"
+    elif label is not None and layout.form == "spans" and {"answer", "spans"} <= set(raw.table.column_names):
+        verdicts = pa.array(["reject", "ignore"], TEXT)
+        mask = pc.is_in(pc.fill_null(raw.table["answer"], "accept"), value_set=verdicts)
+        which = "rejected or ignored by the annotator"
+    else:
+        return raw, []
+    left_out = int(pc.sum(mask).as_py() or 0)
+    if not left_out:
+        return raw, []
+    note = f"{counted(left_out, 'row')} {which} left out"
+    if left_out == len(raw.rows):
+        raise DataError(f"{raw.path}: no rows: {note}; annotate some, or name another file")
+    kept = pc.invert(mask)
+    return replace(raw, table=raw.table.filter(kept), rows=raw.rows[np.asarray(kept)]), [note]

@@ -1,0 +1,294 @@
+"""Which column is what: by the settings, else by the usual names, else by what the cells hold."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable
+from dataclasses import replace
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tunesmith.config.schema import DataSettings
+from tunesmith.data.layout.base import Layout
+from tunesmith.data.layout.labels import read_label_column
+from tunesmith.data.layout.spans import is_object, is_span_list, is_token_list
+from tunesmith.data.records import RawTable
+from tunesmith.data.shapes import ANSWERS, SEVERAL_LABELS, SPANS, TEXTS, RecordShape
+from tunesmith.data.table import TEXT, is_empty
+from tunesmith.errors import DataError
+from tunesmith.text import name_list
+
+TEXT_NAMES = (
+    "text", "sentence", "content", "body", "message", "review", "comment", "tweet", "utterance", "document", "article",
+    "question", "query", "description", "abstract", "post", "email", "note", "statement", "input", "title",
+)  # fmt: skip
+LABEL_NAMES = (
+    "label", "labels", "category", "categories", "class", "intent", "target", "tag", "tags", "topic", "topics",
+    "sentiment", "score", "rating", "y",
+)  # fmt: skip
+PAIR_NAMES = (
+    ("text", "text_pair"), ("sentence1", "sentence2"), ("premise", "hypothesis"), ("question1", "question2"),
+    ("text1", "text2"), ("text_a", "text_b"), ("sentence_a", "sentence_b"),
+)  # fmt: skip
+ID_NAMES = ("id", "guid", "uid")
+QUESTION_NAMES, CONTEXT_NAMES, ANSWER_NAMES = (
+    ("question", "query"), ("context", "passage", "paragraph"), ("answers", "answer"),
+)  # fmt: skip
+TOKEN_NAMES, TAG_NAMES = ("tokens", "words"), ("ner_tags", "tags", "labels", "label", "ner")
+SPAN_NAMES = ("spans", "entities", "label", "labels", "annotations")
+GROUP_NAMES = ("title", "document", "doc_id")
+SAMPLE = 100  # cells that show what a column holds
+
+
+def find_layout(
+    raw: RawTable, settings: DataSettings, shape: RecordShape | None = None, need_label: bool = True
+) -> Layout:
+    """The columns by the settings, else by their usual names, and the shape of the records read off the labels.
+
+    Args:
+        shape: what the rows are to hold; None reads it off them.
+        need_label: whether a missing label is an error; without, labels are not read.
+
+    Raises:
+        DataError: all columns that cannot be found, at once; or labels that can be read in two ways.
+    """
+    need_label = need_label and (shape is None or shape.labels != "none")
+    search = _Search(raw)
+    found = _questions(search, settings, shape) or _entities(search, settings, shape)
+    if found is not None and (found.labels or not need_label):
+        found = replace(found, labels=found.labels if need_label else ())
+        group = search.given(settings.group, "group") or next(
+            filter(search.divides, search.all_named(GROUP_NAMES)), None
+        )
+        found = replace(found, group=group or (found.text_pair if found.form == "answers" else None))
+        return search.finished(found, settings)
+    if shape is not None and shape.labels == "answers":
+        missing = "no answers; expected a column answers (or name it with data.label=COLUMN)"
+        if found is None:
+            missing = "no questions; expected columns question, context and answers (or name them with data.text, "
+            missing += "data.text_pair and data.label)"
+        raise DataError(f"{raw.path}: {missing}")
+    if shape is not None and shape.labels == "spans" and need_label:
+        raise DataError(
+            f"{raw.path}: no entities; expected a text with a column of spans, or tokens with tags (data.text, "
+            "data.label)"
+        )
+    labels = search.labels(settings.label, need_label)
+    text, pair = search.texts(settings, set(labels))
+    found = Layout(shape or TEXTS, text or "", pair, labels if need_label else ())
+    if shape is not None and shape.labels == "spans":
+        found = replace(found, form="spans")
+    found = search.finished(replace(found, group=search.given(settings.group, "group")), settings)
+    if len(found.labels) > 1:
+        if shape is not None and shape.labels != "several":
+            raise DataError(
+                f"{raw.path}: task.name={shape.task} needs one label column, found {name_list(labels)} in data.label"
+            )
+        return replace(found, shape=shape or SEVERAL_LABELS, form="columns")
+    if not found.labels:
+        return found
+    values = [value for value in pc.unique(raw.table[labels[0]]).to_pylist() if value and not value.isspace()]
+    reading = read_label_column(values, shape, f"{raw.path}: column {labels[0]!r}")
+    notes = (*found.notes, reading.note) if reading.note else found.notes
+    return replace(found, shape=reading.shape, form=reading.form, separator=reading.separator, notes=notes)
+
+
+def layout_of_other(raw: RawTable, first: Layout, settings: DataSettings, need_label: bool = True) -> Layout:
+    """The layout of another file, given that of the training file; columns that neither names never matter.
+
+    What the settings name wins. Else the columns of `first` count where they are there and hold the same; those that
+    are not are looked for as in `find_layout`. Groups and identifiers that no setting names may be missing.
+
+    Raises:
+        DataError: as `find_layout`.
+    """
+    there, annotated = set(raw.table.column_names), first.form in ("spans", "tags", "studio", "answers")
+    wanted = {name for name in (first.text, first.text_pair, *(first.labels if need_label else ())) if name}
+    own = first.key if first.form == "studio" else first.text, first.text_pair, ",".join(first.labels)
+    asked = settings.text, settings.text_pair, settings.label if need_label else None
+    agrees = all(name in (None, usual) for name, usual in zip(asked, own, strict=True))
+    if agrees and wanted <= there and _holds_the_same(raw, first):
+        search = _Search(raw)
+        search.notes += first.notes
+        group = search.given(settings.group, "group")
+        if group is None and first.group and first.group != first.text_pair:
+            group = first.group if first.group in there and search.divides(first.group) else None
+        if first.form == "answers":
+            group = group or first.text_pair
+        return search.finished(replace(first, labels=first.labels if need_label else (), group=group), settings, first)
+    if not annotated:  # files of entities or questions may each be in a form of their own
+        usual = {"text": [first.text], "text_pair": [first.text_pair or ""], "label": list(first.labels)}
+        known = {key: ",".join(names) for key, names in usual.items() if names and there.issuperset(names)}
+        settings = settings.model_copy(update={k: v for k, v in known.items() if getattr(settings, k) is None})
+    found = find_layout(raw, settings, first.shape, need_label)
+    if len(found.labels) == 1 and not annotated and first.form != "columns":
+        found = replace(found, form=first.form, separator=first.separator)
+    moved = {"text": (first.text, found.text), "label": (",".join(first.labels), ",".join(found.labels))}
+    notes = [
+        f"the {what} is read from {new!r}; there is no {old!r}, where it was in training"
+        for what, (old, new) in moved.items()
+        if old and new and old != new and not annotated and getattr(settings, what) is None
+    ]
+    return replace(found, notes=(*found.notes, *notes))
+
+
+def _holds_the_same(raw: RawTable, first: Layout) -> bool:
+    """Whether the columns of `first` look as if they were in its form."""
+    sample = _first_filled(raw, first.text)
+    if first.form == "tags":
+        return all(map(is_token_list, sample))
+    if first.form in ("spans", "studio"):
+        objects = bool(sample) and all(map(is_object, sample))
+        spans = first.form == "spans" and first.labels and first.labels[0] in raw.table.column_names
+        cells = _first_filled(raw, first.labels[0]) if spans else []
+        return objects == (first.form == "studio") and (not cells or any(map(is_span_list, cells)))
+    return True
+
+
+def _questions(search: _Search, settings: DataSettings, shape: RecordShape | None) -> Layout | None:
+    """Questions on contexts; where no shape asks for them, only if all three columns have their usual names."""
+    names = search.named(QUESTION_NAMES), search.named(CONTEXT_NAMES), search.named(ANSWER_NAMES)
+    given = settings.text, settings.text_pair, settings.label
+    if shape is None:
+        if not all(names) or any(name not in (None, usual) for name, usual in zip(given, names, strict=True)):
+            return None
+        question, context, answers = names
+    elif shape.labels == "answers":
+        keys = "text", "text_pair", "label"
+        found = [search.given(one, key) or usual for one, key, usual in zip(given, keys, names, strict=True)]
+        question, context, answers = found
+    else:
+        return None
+    if not (question and context):
+        return None
+    return Layout(shape or ANSWERS, question, context, (answers,) if answers else (), "answers")
+
+
+def _entities(search: _Search, settings: DataSettings, shape: RecordShape | None) -> Layout | None:
+    """Entities; where no shape asks for them, only if the cells show them."""
+    raw, asked = search.raw, shape is not None
+    if shape is not None and shape.labels != "spans":
+        return None
+    shape = shape or SPANS
+    label = search.given(settings.label, "label") if asked else settings.label
+    if label is not None and label not in search.columns:
+        return None
+    column = label or search.named(SPAN_NAMES)
+    data, results = search.named(("data",)), search.named(("annotations", "completions"))
+    if data is not None and (results is not None or (asked and not column)):
+        return Layout(shape, data, labels=(results,) if results else (), form="studio", key=settings.text)
+    tokens, tags = search.named(TOKEN_NAMES), label or search.named(TAG_NAMES)
+    if _holds_tokens(raw, settings.text) and (asked or _holds_tokens(raw, tags)):
+        return Layout(shape, str(settings.text), labels=(tags,) if tags else (), form="tags")
+    beside = search.text(settings.text) if label is None else None
+    if search.named(("spans",)) and beside:  # Prodigy's tokens are not those of tags
+        tokens = None
+    if tokens is not None and settings.text in (None, tokens) and (tags is not None or (asked and not beside)):
+        return Layout(shape, tokens, labels=(tags,) if tags else (), form="tags")
+    # One bad cell does not hide the spans: its fault is to be told.
+    if not asked and not (column and any(map(is_span_list, _first_filled(raw, column)))):
+        return None
+    text = search.text(settings.text) or data  # as some versions of doccano call it
+    return Layout(shape, text, labels=(column,) if column else (), form="spans") if text else None
+
+
+def _holds_tokens(raw: RawTable, column: str | None) -> bool:
+    filled = _first_filled(raw, column) if column and column in raw.table.column_names else []
+    return bool(filled) and all(map(is_token_list, filled))
+
+
+def _first_filled(raw: RawTable, column: str) -> list[str]:
+    empty = pc.is_in(pc.fill_null(raw.table[column], ""), value_set=pa.array(["", "[]"], TEXT))
+    return [str(cell) for cell in raw.table[column].filter(pc.invert(empty)).slice(0, SAMPLE).to_pylist()]
+
+
+class _Search:
+    """Looks for columns and keeps every problem, so that all are reported at once."""
+
+    def __init__(self, raw: RawTable) -> None:
+        self.raw, self.notes, self.problems = raw, list[str](), list[str]()
+        self.columns = list(raw.table.column_names)
+        self._by_name: dict[str, str] = {}
+        for column in self.columns:
+            self._by_name.setdefault(re.sub(r"[\s-]+", "_", column.strip().lower()), column)
+        self._there = f"columns there: {name_list(self.columns)} (the first line of a CSV file is its header)"
+
+    def finished(self, found: Layout, settings: DataSettings, first: Layout | None = None) -> Layout:
+        """The layout with its identifiers and notes.
+
+        Raises:
+            DataError: all problems.
+        """
+        identifier = self.given(settings.id, "id")
+        if identifier is None:
+            taken = {found.text, found.text_pair, found.group, *found.labels}
+            usual = [*([first.id] if first and first.id in self.columns else []), *self.all_named(ID_NAMES)]
+            identifier = next((name for name in usual if name not in taken), None)
+            if identifier is not None:
+                column = self.raw.table[identifier]
+                if pc.any(is_empty(column)).as_py() or pc.count_distinct(column).as_py() < len(column):
+                    why = f"column {identifier!r} has empty or repeated values; rows are named by their number instead"
+                    self.notes.append(why)
+                    identifier = None
+        if self.problems:
+            raise DataError(self.problems)
+        return replace(found, id=identifier, notes=tuple(dict.fromkeys(self.notes)))
+
+    def given(self, name: str | None, key: str) -> str | None:
+        """The column that a setting names; a problem where it is not there."""
+        if name is not None and name not in self.columns:
+            near = difflib.get_close_matches(name, self.columns, n=1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            self.problems.append(f"{self.raw.path}: data.{key}: no column {name!r}; {hint}{self._there}")
+        return name
+
+    def named(self, names: Iterable[str], but: Iterable[str | None] = ()) -> str | None:
+        return next((column for column in self.all_named(names) if column not in but), None)
+
+    def all_named(self, names: Iterable[str]) -> list[str]:
+        return [self._by_name[name] for name in names if name in self._by_name]
+
+    def divides(self, column: str) -> bool:
+        """Whether every row has a value there, and not all the same one."""
+        values = self.raw.table[column]
+        return not pc.any(is_empty(values)).as_py() and pc.count_distinct(values).as_py() > 1
+
+    def labels(self, given: str | None, need: bool) -> tuple[str, ...]:
+        if given is not None:
+            several = given not in self.columns and "," in given
+            wanted = [part.strip() for part in given.split(",")] if several else [given]
+            if need or all(name in self.columns for name in wanted):
+                return tuple(name for name in wanted if self.given(name, "label"))
+            return ()
+        found = self.named(LABEL_NAMES)
+        if found is None and need:
+            bits = pa.array(["0", "1"], TEXT)
+            flags = [name for name in self.columns if pc.all(pc.is_in(self.raw.table[name], value_set=bits)).as_py()]
+            hint = f" (several 0/1 columns: data.label={','.join(flags[:20])})" if len(flags) > 1 else ""
+            self.problems.append(f"{self.raw.path}: no label column; give data.label=COLUMN{hint}; {self._there}")
+        return (found,) if found else ()
+
+    def text(self, given: str | None) -> str | None:
+        return self.given(given, "text") if given is not None else self.named(TEXT_NAMES)
+
+    def texts(self, settings: DataSettings, taken: set[str]) -> tuple[str | None, str | None]:
+        pair = self.given(settings.text_pair, "text_pair")
+        if settings.text is not None:
+            return self.given(settings.text, "text"), pair
+        if pair is None:
+            for first, second in PAIR_NAMES:
+                if (one := self.named([first], taken)) and (two := self.named([second], taken)):
+                    self.notes.append(f"text pairs are read from {one!r} and {two!r}")
+                    return one, two
+        found = self.named(TEXT_NAMES, {*taken, pair})
+        if found is None:
+            known = {*taken, settings.group, settings.id, pair, *self.all_named(ID_NAMES)}
+            left = [name for name in self.columns if name not in known]
+            if len(left) == 1:
+                found = left[0]
+                self.notes.append(f"the text is read from {found!r}, the only column left")
+            else:
+                self.problems.append(f"{self.raw.path}: no text column; give data.text=COLUMN; {self._there}")
+        return found, pair

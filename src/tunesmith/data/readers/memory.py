@@ -1,0 +1,156 @@
+"""Tables in memory: of `datasets`, with the Arrow stream protocol, lists of dicts, dicts of columns."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from io import IOBase
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from tunesmith.data.readers.columnar import from_batches
+from tunesmith.data.records import RawTable
+from tunesmith.data.table import BATCH_ROWS, TableBuilder
+from tunesmith.errors import DataError
+from tunesmith.text import name_list
+
+INDEX_COLUMN = "__index_level_"  # pandas' row numbers, which are no data
+WANTED = (
+    "give a path, a table (pandas, polars, pyarrow, datasets), a list of dicts [{'text': …}], or a dict of columns "
+    "{'text': […]}"
+)
+
+
+def source_name(source: object) -> str:
+    """What errors and the record of a run call a source: its path, or ``"DataFrame in memory"``."""
+    if isinstance(source, str) or hasattr(source, "__fspath__"):
+        return str(source)
+    kind = {"list": "list of dicts", "dict": "dict of columns"}.get(type(source).__name__, type(source).__name__)
+    return f"{kind} in memory"
+
+
+def read(source: Any) -> RawTable:
+    """The rows of a table in memory, numbered from 1; every value becomes text as from a Parquet file.
+
+    Raises:
+        DataError: it is of a type that is not read, has no rows, or holds values that have no text.
+    """
+    name = source_name(source)
+    library = sys.modules.get("datasets")
+    if library is not None and isinstance(source, library.DatasetDict):
+        if "train" not in source:
+            raise DataError(f"{name}: holds the splits {name_list(sorted(source))}; give one of them: data['NAME']")
+        note = f"holds the splits {name_list(sorted(source))}; 'train' was read (give the others by name)"
+        return _from_dataset(name, source["train"], (note,))
+    if library is not None and isinstance(source, library.Dataset):
+        return _from_dataset(name, source, ())
+    if hasattr(source, "__arrow_c_stream__"):
+        try:
+            reader = pa.RecordBatchReader.from_stream(source)
+            columns = [column for column in reader.schema.names if not column.startswith(INDEX_COLUMN)]
+            batches = (batch.select(columns) for batch in reader)
+            schema = pa.schema([reader.schema.field(c) for c in columns], reader.schema.metadata)
+            return from_batches(name, "memory", schema, batches)
+        except (pa.ArrowException, ValueError, TypeError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise DataError(f"{name}: cannot be read as a table with named columns ({reason}); {WANTED}") from None
+    if isinstance(source, Mapping):
+        return _from_columns(name, source)
+    if isinstance(source, list | tuple) and source and all(isinstance(row, Mapping) for row in source):
+        return _from_rows(name, source)
+    raise DataError(_refusal(source))
+
+
+def _from_dataset(name: str, dataset: Any, notes: tuple[str, ...]) -> RawTable:
+    # by rows, since the table behind a data set that was shuffled or filtered is in its old order
+    tables = dataset.with_format("arrow").iter(batch_size=BATCH_ROWS)
+    batches = (batch for table in tables for batch in table.to_batches())
+    return from_batches(name, "memory", dataset.data.table.schema, batches, dataset.features.to_dict(), notes)
+
+
+def _from_rows(name: str, rows: Sequence[Mapping[Any, Any]]) -> RawTable:
+    with TableBuilder(name) as builder:
+        for number, row in enumerate(rows, 1):
+            cells: dict[str, str | None] = {}
+            for key, value in row.items():
+                try:
+                    cells[str(key)] = cell_text(value)
+                except TypeError:
+                    builder.fault(number, f"column {key!r}: a value of type {type(value).__name__} is not text")
+            builder.append(number, cells, sum(len(cell or "") for cell in cells.values()))
+        return builder.finish("memory")
+
+
+def _from_columns(name: str, columns: Mapping[Any, Any]) -> RawTable:
+    values = {}
+    for key, column in columns.items():
+        listed = getattr(column, "to_pylist", None) or getattr(column, "tolist", None)
+        if listed is not None:
+            column = listed()
+        if not isinstance(column, list | tuple | range):
+            advice = "a single row goes into a list: [{…}]" if isinstance(column, str) else "list its values"
+            found = f"column {str(key)!r} is {_kind(column)}, expected a list of values"
+            raise DataError(f"{name}: {found}; {advice}")
+        values[str(key)] = list(column)
+    sizes = {key: len(column) for key, column in values.items()}
+    if len(set(sizes.values())) > 1:
+        shown = ", ".join(f"{key!r} has {size:,}" for key, size in sizes.items())
+        raise DataError(f"{name}: columns of different lengths: {shown}; give each a value per row")
+    return _from_rows(name, [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)])
+
+
+def cell_text(value: Any) -> str | None:
+    """A Python value as the text that a Parquet file of it has; None where it is missing.
+
+    Raises:
+        TypeError: it has no text.
+    """
+    if isinstance(value, np.generic | np.ndarray):
+        value = value.tolist()
+    if value is None or type(value).__name__ in ("NAType", "NaTType") or (type(value) is float and math.isnan(value)):
+        return None
+    if isinstance(value, str):
+        return str(value)
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int | float | Decimal | datetime | date | time | timedelta):
+        return str(value)
+    if isinstance(value, bytes):
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            raise TypeError("bytes that are not UTF-8") from None
+    if isinstance(value, list | tuple | Mapping):
+        return json.dumps(value, ensure_ascii=False, default=_inside)
+    raise TypeError(type(value).__name__)
+
+
+def _inside(value: Any) -> Any:
+    return value.tolist() if isinstance(value, np.generic | np.ndarray) else str(value)
+
+
+def _kind(source: object) -> str:
+    kind = type(source)
+    package = kind.__module__.partition(".")[0]
+    return kind.__name__ if package in ("builtins", "_io") else f"{package}.{kind.__name__}"
+
+
+def _refusal(source: object) -> str:
+    """What to give instead."""
+    found, advice = _kind(source), WANTED
+    if isinstance(source, list | tuple):
+        if not source:
+            return f"{source_name(source)}: no rows; expected at least one example"
+        found += f" of {_kind(next(item for item in source if not isinstance(item, Mapping)))}"
+        advice = "give a list of dicts, one a row: [{'text': …}]"
+    elif isinstance(source, IOBase):
+        advice = "give its path"
+    elif isinstance(source, set | frozenset | np.ndarray | Iterator):
+        advice = "give a list of dicts, one a row, or a dict of columns: {'text': list(…)}"
+    return f"examples cannot be read from a {found}; {advice}"

@@ -1,0 +1,153 @@
+"""From what the user named to records: the one way in, of every command.
+
+``train`` and ``check`` find the layout of the training file (`load_splits`); ``adapt`` reads as they do
+(`tunesmith.data.texts`); ``evaluate`` and ``predict`` read new data in the layout that was kept with the model
+(`read_new`, `read_lines`).
+"""
+
+from __future__ import annotations
+
+import codecs
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
+from itertools import islice
+from pathlib import Path
+
+from tunesmith.config.schema import DataSettings
+from tunesmith.data import detect, read
+from tunesmith.data.files import local_path
+from tunesmith.data.jsontext import parse
+from tunesmith.data.layout import Layout, find_layout, layout_of_other, to_records
+from tunesmith.data.records import RawTable, Records, text_records
+from tunesmith.data.shapes import RecordShape
+from tunesmith.data.splits import split
+from tunesmith.errors import DataError, UsageError
+
+STANDARD_INPUT = "-"
+
+
+def load_records(
+    source: object, settings: DataSettings, shape: RecordShape | None = None, need_label: bool = True
+) -> tuple[Records, Layout]:
+    """Reads a source (or takes what was read) and finds its layout: `read`, `find_layout`, `to_records` in one call.
+
+    Raises:
+        DataError, UsageError: as those three.
+    """
+    raw = source if isinstance(source, RawTable) else read(source, settings)
+    layout = find_layout(raw, settings, shape, need_label)
+    return to_records(raw, layout), layout
+
+
+def load_splits(
+    source: object, settings: DataSettings, shape: RecordShape | None = None, local: bool = False
+) -> tuple[dict[str, Records], Layout]:
+    """``"train"`` from a source, and ``"valid"`` and ``"test"`` where the settings name files, read alike.
+
+    Args:
+        shape: of the rows, or None to read it off the labels.
+        local: refuse names that need the network.
+
+    Raises:
+        DataError, UsageError: as `load_records`.
+    """
+    refuse_remote([source, settings.valid, settings.test] if local else [])
+    records, layout = load_records(source, settings, shape)
+    splits = {"train": records}
+    for name, given in (("valid", settings.valid), ("test", settings.test)):
+        if given is not None:
+            raw = read(given, settings)
+            splits[name] = to_records(raw, layout_of_other(raw, layout, settings))
+    return splits, layout
+
+
+def with_missing(
+    splits: dict[str, Records],
+    shape: RecordShape,
+    settings: DataSettings,
+    seed: int,
+    names: Iterable[str] = ("valid", "test"),
+) -> dict[str, Records]:
+    """The splits, those of `names` that no file was given for split off the train rows; see `split`."""
+    missing = [name for name in names if name not in splits]
+    found = splits | split(splits["train"], shape, settings, seed, missing) if missing else splits
+    return {name: found[name] for name in ("train", *names)}
+
+
+def refuse_remote(sources: Iterable[object]) -> None:
+    """
+    Raises:
+        UsageError: sources that need the network, each named.
+    """
+    remote = [name for name in sources if isinstance(name, str) and name.startswith("hub:")]
+    if remote:
+        raise UsageError(
+            f"{name}: model.local=true refuses the Hub; give a local file, or leave it out" for name in remote
+        )
+
+
+def read_new(
+    source: object, layout: Layout, trained: DataSettings, given: DataSettings, need_label: bool = True
+) -> Records:
+    """New data for a trained model, read as its training file was.
+
+    Args:
+        layout: of the training file; extra columns never matter.
+        trained: the settings of the run, for encoding, delimiter and a format that the source itself does not tell.
+        given: what is said now; what is set in it wins.
+        need_label: whether the rows must have labels; else they are not read.
+
+    Raises:
+        DataError, UsageError: as `load_records`.
+    """
+    usual = {"encoding": trained.encoding, "delimiter": trained.delimiter}
+    if not tells_format(source):
+        usual["format"] = trained.format
+    said = {name: getattr(given, name) for name in given.model_fields_set}
+    settings = DataSettings().model_copy(update=usual | {k: v for k, v in said.items() if v is not None})
+    raw = read(source, settings)
+    return to_records(raw, layout_of_other(raw, layout, settings, need_label))
+
+
+def tells_format(source: object) -> bool:
+    """Whether a source's format is known without being said."""
+    if not isinstance(source, str | Path):
+        return True
+    return str(source).startswith("hub:") or detect(local_path(str(source))) is not None
+
+
+def read_lines(source: str, layout: Layout, block: int) -> Iterator[Records]:
+    """Standard input (``-``) or a file, one text or JSON object a line, `block` of them at a time.
+
+    Of an object the columns of the layout are read, or ``text`` and ``text_pair``, or ``question`` and ``context``.
+
+    Raises:
+        DataError: a line is not of this form; it is named.
+    """
+    name, start = "standard input" if source == STANDARD_INPUT else source, 1
+    with nullcontext(sys.stdin.buffer) if source == STANDARD_INPUT else local_path(source).open("rb") as stream:
+        while lines := list(islice(stream, block)):
+            if start == 1:
+                lines[0] = lines[0].removeprefix(codecs.BOM_UTF8)
+            texts = [_of_line(line, f"{name}, line {number}", layout) for number, line in enumerate(lines, start)]
+            yield text_records(texts, name, start)
+            start += len(lines)
+
+
+def _of_line(line: bytes, place: str, layout: Layout) -> str | tuple[str, str]:
+    try:
+        text = line.decode("utf-8").rstrip("\r\n")
+        if not text.startswith("{"):
+            return text
+        value = parse(text)
+    except UnicodeDecodeError:
+        raise DataError(f"{place}: not UTF-8; convert it, for example with iconv") from None
+    except ValueError:
+        value = {}
+    for first, second in ((layout.text, layout.text_pair), ("question", "context"), ("text", "text_pair")):
+        parts = [value[name] for name in (first, second) if name in value]
+        if first in value and all(type(part) is str for part in parts):
+            return parts[0] if len(parts) == 1 else (parts[0], parts[1])
+    forms = '{"text": "…"} or {"question": "…", "context": "…"}'
+    raise DataError(f"{place}: expected a text, or JSON such as {forms}")

@@ -1,0 +1,237 @@
+"""What a file is has one answer: found for the training file, kept with the run, used by every command."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+import tunesmith
+from tunesmith.config.loading import resolve
+from tunesmith.config.schema import DataSettings
+from tunesmith.data.layout import Layout, find_layout, layout_of_other, to_records
+from tunesmith.data.reading import load_splits, read_lines, read_new
+from tunesmith.data.records import RawTable
+from tunesmith.data.shapes import ANSWERS, ONE_LABEL, SHAPES, SPANS, RecordShape
+from tunesmith.data.texts import read_texts
+from tunesmith.errors import DataError, ModelError
+from tunesmith.pipeline import read_splits
+from tunesmith.progress import Progress
+
+ROWS = 40
+NAMES = ["Ada", "Alan", "Grace", "Edsger"]
+LABELS = ["good", "bad"]
+
+
+def sentence(row: int) -> str:
+    return f"{NAMES[row % 4]} saw film {row}"
+
+
+def span(row: int, **names: str) -> dict[str, Any]:
+    start, end, label = (names.get(name, name) for name in ("start", "end", "label"))
+    return {start: 0, end: len(NAMES[row % 4]), label: "PER"}
+
+
+def json_lines(*rows: dict[str, Any]) -> str:
+    return "\n".join(map(json.dumps, rows))
+
+
+def studio_task(row: int) -> dict[str, Any]:
+    value = {"start": 0, "end": len(NAMES[row % 4]), "labels": ["PER"], "text": NAMES[row % 4]}
+    return {"data": {"text": sentence(row)}, "annotations": [{"result": [{"type": "labels", "value": value}]}]}
+
+
+def question(row: int) -> dict[str, Any]:
+    answer = {"text": NAMES[row % 4], "answer_start": 0}
+    return {"question": f"Who saw film {row}?", "context": sentence(row), "answers": [answer]}
+
+
+ALL = range(ROWS)
+ARTICLES = [
+    {"title": f"t{row}", "paragraphs": [{"context": sentence(row), "qas": [{"id": f"q{row}"} | question(row)]}]}
+    for row in ALL
+]
+FILES: dict[str, tuple[str, str]] = {
+    "csv": ("a.csv", "text,label\n" + "".join(f"{sentence(row)},{LABELS[row % 2]}\n" for row in ALL)),
+    "csv, other names": ("a.csv", "ticket,category\n" + "".join(f"{sentence(row)},{LABELS[row % 2]}\n" for row in ALL)),
+    "json lists": ("a.jsonl", json_lines(*({"text": sentence(row), "labels": [LABELS[row % 2]]} for row in ALL))),
+    "span lines": ("a.jsonl", json_lines(*({"text": sentence(row), "spans": [span(row)]} for row in ALL))),
+    "questions": ("a.jsonl", json_lines(*map(question, ALL))),
+    "squad": ("a.json", json.dumps({"data": ARTICLES})),
+    "conll": ("a.conll", "\n".join(f"{NAMES[row % 4]} B-PER\nsaw O\nfilm O\n{row} O\n" for row in ALL)),
+    "tokens": ("a.jsonl", json_lines(*({"tokens": sentence(r).split(), "ner_tags": ["B-PER", *"OOO"]} for r in ALL))),
+    "label studio": ("a.json", json.dumps([studio_task(row) for row in ALL])),
+    "doccano": ("a.jsonl", json_lines(*({"text": sentence(row), "label": [list(span(row).values())]} for row in ALL))),
+    "prodigy": (
+        "a.jsonl",
+        json_lines(*({"text": sentence(row), "tokens": [], "spans": [span(row)], "answer": "accept"} for row in ALL)),
+    ),
+    "fasttext": ("a.txt", "".join(f"__label__{LABELS[row % 2]} {sentence(row)}\n" for row in ALL)),
+}
+
+
+@pytest.mark.parametrize("format", [*FILES, "folder"])
+def test_adapt_learns_from_no_test_row_of_train(tmp_path: Path, format: str) -> None:
+    if format == "folder":
+        path = tmp_path / "set"
+        for row in ALL:
+            (path / LABELS[row % 2]).mkdir(parents=True, exist_ok=True)
+            (path / LABELS[row % 2] / f"{row}.txt").write_text(sentence(row))
+        (path / "more" / "deep").mkdir(parents=True)
+        (path / "more" / "deep" / "a.txt").write_text("a text of no class")
+    else:
+        path = tmp_path / FILES[format][0]
+        path.write_text(FILES[format][1])
+    config = resolve(options={"seed": 3})
+    splits, layout, _ = read_splits(str(path), config)
+    found = read_texts(str(path), config.data, None, 3, True)
+    learned, held_out = set(found.train.to_pylist()), set(found.held_out.to_pylist())
+    both = ("text", "text_pair") if splits["test"].has("text_pair") else ("text",)
+    texts = {name: {text for c in both for text in part.table[c].to_pylist()} for name, part in splits.items()}
+    assert len(splits["test"]) == ROWS // 10 and layout.labels
+    assert not learned & texts["test"]
+    assert held_out == texts["valid"]
+    assert learned == texts["train"] | ({"a text of no class"} if format == "folder" else set())
+
+
+def test_adapt_uses_the_flags_of_train(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("who,a,b\n" + "".join(f"{row // 4},{sentence(row)},{LABELS[row % 2]}\n" for row in ALL))
+    config = resolve(options={"seed": 2, "text": "a", "label": "b", "group": "who", "task": "classification"})
+    splits, _, _ = read_splits(str(path), config)
+    found = read_texts(str(path), config.data, SHAPES["classification"], 2, True)
+    assert set(found.train.to_pylist()) == set(splits["train"].texts)
+
+
+def raw(**columns: list[str | None]) -> RawTable:
+    table = pa.table({name: pa.array(values, pa.large_string()) for name, values in columns.items()})
+    return RawTable(table, np.arange(2, 2 + table.num_rows), "a.csv", "csv")
+
+
+def test_a_layout_survives_json() -> None:
+    for layout in (
+        Layout(ONE_LABEL, "ticket", labels=("label",), group="who", notes=("read",)),
+        Layout(RecordShape("foreign", "several", "topic"), "a", "b", ("x", "y"), "columns"),
+        Layout(SPANS, "data", labels=("annotations",), form="studio", key="body"),
+        Layout(ANSWERS, "question", "context", ("answers",), "answers", group="context", id="id"),
+    ):
+        assert Layout.from_dict(json.loads(json.dumps(layout.to_dict())), "run.json") == layout
+
+
+@pytest.mark.parametrize(
+    ("damage", "named"),
+    [({"text": 3}, "text"), ({"labels": "label"}, "labels"), ({"form": "odd"}, "form"), ({"shape": {}}, "shape.task")],
+)
+def test_a_damaged_layout_is_refused(damage: dict[str, Any], named: str) -> None:
+    whole = Layout(ONE_LABEL, "ticket", labels=("label",)).to_dict()
+    with pytest.raises(ModelError, match=rf"tunesmith\.json: the layout of the data is damaged \({named}"):
+        Layout.from_dict(whole | damage, "model/tunesmith.json")
+    with pytest.raises(ModelError, match="damaged"):
+        Layout.from_dict(None, "model/tunesmith.json")
+
+
+def test_extra_columns_never_matter() -> None:
+    first = find_layout(raw(ticket=["a"], label=["x"]), DataSettings())
+    other = raw(date=["1"], text=["no"], text_pair=["no"], tags=["no"], ticket=["b"], spans=["[]"], label=["y"])
+    for need_label in (True, False):
+        found = layout_of_other(other, first, DataSettings(), need_label)
+        (record,) = to_records(other, found)
+        assert (record.text, record.text_pair, record.label) == ("b", None, "y" if need_label else None)
+
+
+def test_what_is_said_now_wins() -> None:
+    first = find_layout(raw(ticket=["a", "c"], label=["x|y", "y"], id=["1", "2"]), DataSettings(), SHAPES["multilabel"])
+    other = raw(ticket=["a"], label=["x"], body=["b"], topics=["x|y"], key=["7"])
+    found = layout_of_other(other, first, DataSettings(text="body", label="topics", id="key"))
+    (record,) = to_records(other, found)
+    assert (record.id, record.text, record.label) == ("7", "b", ("x", "y"))
+    found = layout_of_other(other, first, DataSettings(text="body"))
+    assert (found.text, found.labels) == ("body", ("label",))
+    with pytest.raises(DataError, match=r"data\.text: no column 'gone'"):
+        layout_of_other(other, first, DataSettings(text="gone"))
+
+
+def test_a_column_that_is_not_there_is_looked_for_and_said() -> None:
+    first = find_layout(raw(ticket=["a"], label=["x"]), DataSettings())
+    found = layout_of_other(raw(message=["b"], date=["1"]), first, DataSettings(), need_label=False)
+    assert found.text == "message" and "there is no 'ticket'" in found.notes[-1]
+    with pytest.raises(DataError, match="no text column"):
+        layout_of_other(raw(one=["b"], two=["1"]), first, DataSettings(), need_label=False)
+
+
+def test_labels_keep_the_form_of_training() -> None:
+    """One row tells nothing of separators, and numbers may be few."""
+    first = find_layout(raw(text=["a", "b", "c"], label=["x|y", "x", "y"]), DataSettings())
+    other = raw(body=["d"], label=["x|z"])
+    assert to_records(other, layout_of_other(other, first, DataSettings())).labels == [("x", "z")]
+
+
+@pytest.mark.parametrize("format", ["span lines", "tokens", "label studio", "doccano", "questions", "squad"])
+def test_new_annotated_files_may_be_in_a_form_of_their_own(tmp_path: Path, format: str) -> None:
+    name, content = FILES[format]
+    (tmp_path / name).write_text(content)
+    _, layout = load_splits(str(tmp_path / name), DataSettings())
+    for other in ("questions", "squad") if layout.shape == ANSWERS else ("span lines", "tokens", "conll", "doccano"):
+        (tmp_path / other).mkdir()
+        path = tmp_path / other / FILES[other][0]
+        path.write_text(FILES[other][1])
+        records = read_new(str(path), layout, DataSettings(), DataSettings())
+        assert len(records) == ROWS and all(records.labels), other
+        assert len(read_new(str(path), layout, DataSettings(), DataSettings(), need_label=False)) == ROWS
+
+
+def test_lines_of_objects_have_the_columns_of_training(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text('plain\n{"date": 1, "ticket": "named"}\n{"text": "usual", "ticket_no": 3}\n')
+    (records,) = read_lines(str(path), Layout(ONE_LABEL, "ticket"), 5)
+    assert records.texts == ["plain", "named", "usual"]
+    (tmp_path / "b.txt").write_text('fine\n{"body": "x"}\n')
+    with pytest.raises(DataError, match="line 2: expected a text, or JSON"):
+        list(read_lines(str(tmp_path / "b.txt"), Layout(ONE_LABEL, "ticket"), 5))
+
+
+@pytest.fixture(scope="module")
+def run(tiny_model_folder: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("layout")
+    (folder / "a.csv").write_text(
+        "ticket;category\n" + "".join(f"{LABELS[row % 2]} film {row};{LABELS[row % 2]}\n" for row in range(60))
+    )
+    options = {"model": str(tiny_model_folder("bert")), "method": "features", "precision": "float32"}
+    out = str(folder / "run")
+    tunesmith.train(str(folder / "a.csv"), progress=Progress(quiet=True), delimiter=";", out=out, **options)
+    return folder / "run"
+
+
+def test_the_layout_is_kept_with_the_run_and_the_model(run: Path) -> None:
+    record = json.loads((run / "run.json").read_text())
+    beside = json.loads((run / "model" / "tunesmith.json").read_text())
+    assert record["data"]["layout"] == beside["layout"]
+    assert Layout.from_dict(beside["layout"], "tunesmith.json").labels == ("category",)
+
+
+def test_evaluate_and_predict_read_files_with_more_columns(run: Path, tmp_path: Path) -> None:
+    plain, more = tmp_path / "plain.csv", tmp_path / "more.csv"
+    rows = [(f"{LABELS[row % 2]} film {row + 70}", LABELS[row % 2]) for row in range(20)]
+    plain.write_text("ticket;category\n" + "".join(f"{text};{label}\n" for text, label in rows))
+    more.write_text(
+        "text;label;ticket;date;category\n" + "".join(f"a;b;{t};{i};{c}\n" for i, (t, c) in enumerate(rows))
+    )
+    one, other = (tunesmith.evaluate(run, str(path)).metrics for path in (plain, more))
+    assert one == other
+    answers = [[dict(one) for one in tunesmith.api.predict(run, str(path))] for path in (plain, more)]
+    assert answers[0] == answers[1] and len(answers[0]) == 20
+
+
+def test_a_damaged_layout_beside_the_model_is_told(run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run / "model", tmp_path / "model")
+    path = tmp_path / "model" / "tunesmith.json"
+    facts = json.loads(path.read_text())
+    path.write_text(json.dumps(facts | {"layout": facts["layout"] | {"text": None}}))
+    with pytest.raises(ModelError, match=r"tunesmith\.json: the layout of the data is damaged \(text"):
+        tunesmith.load(tmp_path / "model")
