@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
@@ -13,6 +13,7 @@ import torch
 
 from tunesmith.data.records import Records, TextRecord
 from tunesmith.data.shapes import RecordShape
+from tunesmith.errors import DataError
 from tunesmith.evaluation.baselines import Baseline
 from tunesmith.evaluation.evidence import Evidence, Mistake, shown, worst
 from tunesmith.evaluation.intervals import Score, bootstrap, paired_bootstrap, paired_test
@@ -20,6 +21,7 @@ from tunesmith.evaluation.metrics import Metrics, Statistics, unweighted
 from tunesmith.tasks.encoding import EncodedTexts, Truncation
 from tunesmith.tasks.losses import Loss
 from tunesmith.tasks.predictions import Prediction
+from tunesmith.text import counted
 
 Head = Literal["sequence", "token", "question"]
 """What stands on the backbone: one output a text, one a token, or a beginning and an end."""
@@ -251,6 +253,29 @@ class Task(ABC):
     @abstractmethod
     def baselines(self, train: Records, test: Records, space: LabelSpace, seed: int) -> list[Baseline]:
         """What models that take seconds say of the test rows, as `outputs` gives it; the strongest first."""
+
+
+def require_known(records: Records, names: Iterable[Iterable[str]], known: Collection[str], noun: str) -> None:
+    """Refuse records with names that the train split lacks; all of them are named.
+
+    Args:
+        names: of each record.
+        noun: what they are called.
+
+    Raises:
+        DataError: a name is not among those `known`.
+    """
+    unknown: dict[str, list[int]] = {}
+    for row, own in zip(records.table["row"].to_pylist(), names, strict=True):
+        for name in own:
+            if name not in known:
+                unknown.setdefault(name, []).append(row)
+    if unknown:
+        raise DataError(
+            f"{records.path}: {noun} {name!r} of {counted(len(rows), 'row')} (first: row {rows[0]}) is not in the "
+            f"training data; correct the {noun}, or add examples of it to the training file"
+            for name, rows in unknown.items()
+        )
 
 
 def _of_records(scores: dict[str, Score], targets: Any) -> dict[str, Score]:

@@ -16,7 +16,6 @@ from sklearn.metrics import confusion_matrix
 
 from tunesmith.data.records import Records
 from tunesmith.data.shapes import NUMBER, ONE_LABEL, SEVERAL_LABELS, RecordShape
-from tunesmith.errors import DataError
 from tunesmith.evaluation.baselines import Baseline, majority_baseline, tfidf_baseline
 from tunesmith.evaluation.calibration import reliability_bins
 from tunesmith.evaluation.evidence import Evidence, Mistake, shown, worst
@@ -32,7 +31,7 @@ from tunesmith.evaluation.metrics import (
     one_hot,
     regression_statistics,
 )
-from tunesmith.tasks.base import Head, LabelSpace, Task
+from tunesmith.tasks.base import Head, LabelSpace, Task, require_known
 from tunesmith.tasks.encoding import EncodedTexts, Truncation, encode, encode_windows
 from tunesmith.tasks.losses import BinaryCrossEntropy, CrossEntropy, Loss, SquaredError
 from tunesmith.tasks.predictions import Prediction
@@ -66,20 +65,20 @@ class TextTask(Task):
         targets = self.targets(records, space) if labelled else None
         if truncation.long != "windows":
             return encode(records, tokenizer, truncation, targets, file, progress)
-        features = encode_windows(records, tokenizer, truncation.max_tokens, file, None, targets, progress)
-        return features if targets is None else replace(features, targets=targets[features.record_of])
+        encoded = encode_windows(records, tokenizer, truncation.max_tokens, file, None, targets, progress)
+        return encoded if targets is None else replace(encoded, targets=targets[encoded.record_of])
 
     @abstractmethod
     def logits_of(self, answers: np.ndarray) -> np.ndarray:
         """Logits that stand for a baseline's answer: the inverse of what turns logits into probabilities."""
 
-    def outputs(self, logits: np.ndarray, features: EncodedTexts, space: LabelSpace) -> np.ndarray:
+    def outputs(self, logits: np.ndarray, encoded: EncodedTexts, space: LabelSpace) -> np.ndarray:
         """The logits; of a text in several windows their mean."""
-        if features.record_of is None or not len(logits):
+        if encoded.record_of is None or not len(logits):
             return logits
-        total = np.zeros((len(features.records or ()), logits.shape[1]), dtype=np.float64)
-        np.add.at(total, features.record_of, logits)
-        return np.asarray(total / np.bincount(features.record_of)[:, None], dtype=np.float32)
+        total = np.zeros((len(encoded.records or ()), logits.shape[1]), dtype=np.float64)
+        np.add.at(total, encoded.record_of, logits)
+        return np.asarray(total / np.bincount(encoded.record_of)[:, None], dtype=np.float32)
 
     def baselines(self, train: Records, test: Records, space: LabelSpace, seed: int) -> list[Baseline]:
         targets = self.targets(train, space)
@@ -112,7 +111,10 @@ class Classification(TextTask):
         return LabelSpace(_in_order({str(label) for label in train.labels}))
 
     def targets(self, records: Records, space: LabelSpace) -> np.ndarray:
-        return np.array(_indices(records, [(label,) for label in records.labels], space), dtype=np.int64).reshape(-1)
+        labels = [str(label) for label in records.labels]
+        index = {name: i for i, name in enumerate(space.names)}
+        require_known(records, zip(labels, strict=True), index, "label")
+        return np.array([index[label] for label in labels], dtype=np.int64)
 
     def loss(self, label_smoothing: float, class_weights: torch.Tensor | None) -> Loss:
         return CrossEntropy(label_smoothing, class_weights)
@@ -167,9 +169,12 @@ class MultiLabel(TextTask):
         return LabelSpace(_in_order({str(name) for labels in train.labels for name in labels or ()}))
 
     def targets(self, records: Records, space: LabelSpace) -> np.ndarray:
+        labels = [[str(name) for name in label or ()] for label in records.labels]
+        index = {name: i for i, name in enumerate(space.names)}
+        require_known(records, labels, index, "label")
         targets = np.zeros((len(records), len(space.names)), dtype=np.float32)
-        for row, indices in enumerate(_indices(records, [tuple(label or ()) for label in records.labels], space)):
-            targets[row, indices] = 1.0
+        for row, names in enumerate(labels):
+            targets[row, [index[name] for name in names]] = 1.0
         return targets
 
     def loss(self, label_smoothing: float, class_weights: torch.Tensor | None) -> Loss:
@@ -270,22 +275,6 @@ def _in_order(names: set[str]) -> tuple[str, ...]:
     return tuple(
         sorted(names, key=lambda name: (int(name), name)) if all(name.isdecimal() for name in names) else sorted(names)
     )
-
-
-def _indices(records: Records, labels: list[tuple[object, ...]], space: LabelSpace) -> list[list[int]]:
-    index = {name: i for i, name in enumerate(space.names)}
-    unknown: dict[str, list[int]] = {}
-    for row, names in zip(records.table["row"].to_pylist(), labels, strict=True):
-        for name in names:
-            if name not in index:
-                unknown.setdefault(str(name), []).append(row)
-    if unknown:
-        raise DataError(
-            f"{records.path}: label {name!r} of {len(rows)} rows (first: row {rows[0]}) is not in the training data; "
-            "correct the label, or add examples of it to the training file"
-            for name, rows in unknown.items()
-        )
-    return [[index[str(name)] for name in names] for names in labels]
 
 
 def _numbers(records: Records) -> np.ndarray:

@@ -33,17 +33,17 @@ from tunesmith.evaluation.entity_scores import SPAN_METRICS, Counts, by_document
 from tunesmith.evaluation.evidence import Evidence, shown
 from tunesmith.evaluation.intervals import Score, bootstrap
 from tunesmith.evaluation.metrics import Metrics, Statistics, label_scores
-from tunesmith.tasks.base import Head, LabelSpace, Task
+from tunesmith.tasks.base import Head, LabelSpace, Task, require_known
 from tunesmith.tasks.encoding import NOTHING, EncodedTexts, Truncation, Window, encode_windows
 from tunesmith.tasks.losses import IGNORED, CrossEntropy, Loss
 from tunesmith.tasks.predictions import FoundSpan, Prediction
 from tunesmith.tasks.viterbi import best_paths
 
-Outputs = list[tuple[FoundSpan, ...]]
+FoundSpans = list[tuple[FoundSpan, ...]]
 
 
 @dataclass(frozen=True)
-class Gold:
+class AnnotatedSpans:
     """The annotated entities.
 
     Attributes:
@@ -87,25 +87,21 @@ find(["a text"])
         types = sorted({span.label for spans in _spans(train) for span in spans})
         if not types:
             raise DataError(f"{train.path}: the training rows have no entity; check the annotation")
-        return LabelSpace(tuple(tag_names(types)), coarse_words=not _cuts_coarse_words(train))
+        coarse_words = True
+        for text, spans in zip(train.texts, _spans(train), strict=True):
+            bounds = word_bounds(text if spans else "", coarse=True)
+            if any(whole_words(*bounds, span.start, span.end) != (span.start, span.end) for span in spans):
+                coarse_words = False  # an entity begins or ends inside a coarse word
+                break
+        return LabelSpace(tuple(tag_names(types)), coarse_words=coarse_words)
 
     def kinds(self, space: LabelSpace) -> tuple[str, ...]:
         return tuple(name[2:] for name in space.names[1::2])
 
-    def targets(self, records: Records, space: LabelSpace) -> Gold:
-        known, unknown = set(self.kinds(space)), dict[str, list[int]]()
+    def targets(self, records: Records, space: LabelSpace) -> AnnotatedSpans:
         gold = _spans(records)
-        for row, spans in zip(records.table["row"].to_pylist(), gold, strict=True):
-            for span in spans:
-                if span.label not in known:
-                    unknown.setdefault(span.label, []).append(row)
-        if unknown:
-            raise DataError(
-                f"{records.path}: entities of type {name!r} (first: row {rows[0]}) are not in the training data; "
-                "correct the type, or add examples of it to the training file"
-                for name, rows in unknown.items()
-            )
-        return Gold(gold, group_numbers(records))
+        require_known(records, ([span.label for span in spans] for spans in gold), self.kinds(space), "entity type")
+        return AnnotatedSpans(gold, group_numbers(records))
 
     def encode(
         self,
@@ -132,18 +128,21 @@ find(["a text"])
     def loss(self, label_smoothing: float, class_weights: torch.Tensor | None) -> Loss:
         return CrossEntropy(label_smoothing)
 
-    def outputs(self, logits: np.ndarray, features: EncodedTexts, space: LabelSpace) -> Outputs:
-        starts, ends, scores, bounds = _words(logits, features)
+    def outputs(self, logits: np.ndarray, encoded: EncodedTexts, space: LabelSpace) -> FoundSpans:
+        starts, ends, scores, bounds = _words(logits, encoded)
         log_probabilities = log_softmax(scores.astype(np.float64), axis=1)
         pieces = [log_probabilities[a:b] for a, b in pairwise(bounds)]
-        paths = best_paths(pieces, *_grammar(space))
-        assert features.records is not None
+        tags = np.arange(len(space.names))
+        inside, kind = (tags > 0) & (tags % 2 == 0), (tags + 1) // 2
+        follows = ~inside[None, :] | (kind[:, None] == kind[None, :])  # an inside tag goes on with its type
+        paths = best_paths(pieces, follows, ~inside)
+        assert encoded.records is not None
         return [
             _entities(text, starts[a : a + len(path)], ends[a : a + len(path)], piece, path, space)
-            for text, a, piece, path in zip(features.records.texts, bounds, pieces, paths, strict=False)
+            for text, a, piece, path in zip(encoded.records.texts, bounds, pieces, paths, strict=False)
         ]
 
-    def decode(self, outputs: Outputs, space: LabelSpace) -> list[Prediction]:
+    def decode(self, outputs: FoundSpans, space: LabelSpace) -> list[Prediction]:
         return [
             Prediction(
                 tuple(Span(span.start, span.end, span.label) for span in spans),
@@ -157,19 +156,19 @@ find(["a text"])
     def statistics(self, space: LabelSpace) -> Statistics:
         return span_statistics
 
-    def arrays(self, outputs: Outputs, targets: Gold, space: LabelSpace) -> tuple[np.ndarray, ...]:
+    def arrays(self, outputs: FoundSpans, targets: AnnotatedSpans, space: LabelSpace) -> tuple[np.ndarray, ...]:
         return by_document(self._counts(outputs, targets, space), targets.document)
 
-    def _counts(self, outputs: Outputs, targets: Gold, space: LabelSpace) -> Counts:
+    def _counts(self, outputs: FoundSpans, targets: AnnotatedSpans, space: LabelSpace) -> Counts:
         found = [[(span.start, span.end, span.label) for span in spans] for spans in outputs]
         return span_counts(targets.spans, found, self.kinds(space))
 
-    def right(self, outputs: Outputs, targets: Gold, space: LabelSpace) -> np.ndarray | None:
+    def right(self, outputs: FoundSpans, targets: AnnotatedSpans, space: LabelSpace) -> np.ndarray | None:
         right, claimed, actual = self._counts(outputs, targets, space)
         return np.asarray(((right == claimed) & (right == actual)).all(axis=1))
 
     def score_labels(
-        self, outputs: Outputs, targets: Gold, space: LabelSpace, resamples: int, seed: int
+        self, outputs: FoundSpans, targets: AnnotatedSpans, space: LabelSpace, resamples: int, seed: int
     ) -> dict[str, dict[str, Score]]:
         counts, scores = self.arrays(outputs, targets, space), {}
         for at, name in enumerate(self.kinds(space)):
@@ -180,7 +179,7 @@ find(["a text"])
                 scores[name] = bootstrap(span_statistics, arrays, self.metrics, resamples, seed)
         return scores
 
-    def evidence(self, records: Records, outputs: Outputs, targets: Gold, space: LabelSpace) -> Evidence:
+    def evidence(self, records: Records, outputs: FoundSpans, targets: AnnotatedSpans, space: LabelSpace) -> Evidence:
         right, claimed, actual = self._counts(outputs, targets, space)
         met = np.flatnonzero((claimed + actual).any(axis=0))
         return replace(
@@ -208,29 +207,24 @@ find(["a text"])
                 names.setdefault(text[span.start : span.end], Counter())[span.label] += 1
         types = {name: counts.most_common(1)[0][0] for name, counts in names.items()}
         longest = max((len(word_bounds(name, space.coarse_words)[0]) for name in types), default=1)
-        found = [_looked_up(text, types, longest, space.coarse_words) for text in test.texts]
-        return [Baseline("names of the training texts", found, time.perf_counter() - start)]
+        answers: FoundSpans = []
+        for text in test.texts:
+            starts, ends = (bounds.tolist() for bounds in word_bounds(text, space.coarse_words))
+            found, at = [], 0
+            while at < len(starts):
+                for last in range(min(len(starts), at + longest) - 1, at - 1, -1):
+                    name = text[starts[at] : ends[last]]
+                    if name in types:
+                        found.append(FoundSpan(starts[at], ends[last], types[name], name, 1.0))
+                        at = last
+                        break
+                at += 1
+            answers.append(tuple(found))
+        return [Baseline("names of the training texts", answers, time.perf_counter() - start)]
 
 
 def _spans(records: Records) -> list[tuple[Span, ...]]:
     return [cast(tuple[Span, ...], label or ()) for label in records.labels]
-
-
-def _cuts_coarse_words(records: Records) -> bool:
-    """Whether an entity begins or ends inside a coarse word."""
-    for text, spans in zip(records.texts, _spans(records), strict=True):
-        bounds = word_bounds(text if spans else "", coarse=True)
-        if any(whole_words(*bounds, span.start, span.end) != (span.start, span.end) for span in spans):
-            return True
-    return False
-
-
-def _grammar(space: LabelSpace) -> tuple[np.ndarray, np.ndarray]:
-    """Which tag may follow which, bool (tags, tags), and which may come first: an inside tag goes on with its type."""
-    tags = np.arange(len(space.names))
-    inside, kind = (tags > 0) & (tags % 2 == 0), (tags + 1) // 2
-    allowed = ~inside[None, :] | (kind[:, None] == kind[None, :])
-    return allowed, ~inside
 
 
 def _describe(
@@ -281,16 +275,16 @@ def _tags(
     return np.where(inside, 1 + 2 * kinds[span] + (starts > span_starts[span]), 0)
 
 
-def _words(logits: np.ndarray, features: EncodedTexts) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def _words(logits: np.ndarray, encoded: EncodedTexts) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Start, end and logits of every word, in the order of the texts, and the first word of each text.
 
     Returns:
         (words,), (words,), (words, tags) and (texts + 1,), the last one the number of words.
     """
-    assert features.record_of is not None and features.records is not None
-    starts, ends = features.flat("starts"), features.flat("ends")
-    lengths = features.lengths.astype(np.int64)
-    text = np.repeat(features.record_of, lengths)
+    assert encoded.record_of is not None and encoded.records is not None
+    starts, ends = encoded.flat("starts"), encoded.flat("ends")
+    lengths = encoded.lengths.astype(np.int64)
+    text = np.repeat(encoded.record_of, lengths)
     position = np.arange(len(starts)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
     context = np.minimum(position, np.repeat(lengths, lengths) - 1 - position)
     words = np.flatnonzero(starts != NOTHING)
@@ -298,7 +292,7 @@ def _words(logits: np.ndarray, features: EncodedTexts) -> tuple[np.ndarray, np.n
     new = np.ones(len(order), dtype=bool)
     new[1:] = (text[order[1:]] != text[order[:-1]]) | (starts[order[1:]] != starts[order[:-1]])
     kept = order[new]
-    bounds = np.searchsorted(text[kept], np.arange(len(features.records) + 1))
+    bounds = np.searchsorted(text[kept], np.arange(len(encoded.records) + 1))
     return starts[kept], ends[kept], logits[kept], bounds
 
 
@@ -317,17 +311,3 @@ def _entities(
         FoundSpan(start, end, space.names[tag][2:], text[start:end], score)
         for start, end, tag, score in zip(*(column.tolist() for column in columns), strict=True)
     )
-
-
-def _looked_up(text: str, types: dict[str, str], longest: int, coarse: bool) -> tuple[FoundSpan, ...]:
-    starts, ends = (bounds.tolist() for bounds in word_bounds(text, coarse))
-    found, at = [], 0
-    while at < len(starts):
-        for last in range(min(len(starts), at + longest) - 1, at - 1, -1):
-            name = text[starts[at] : ends[last]]
-            if name in types:
-                found.append(FoundSpan(starts[at], ends[last], types[name], name, 1.0))
-                at = last
-                break
-        at += 1
-    return tuple(found)

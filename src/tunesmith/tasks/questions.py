@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
@@ -46,7 +46,7 @@ MAX_ANSWER_TOKENS = 30
 
 
 @dataclass(frozen=True)
-class Gold:
+class AcceptedAnswers:
     """The accepted answers.
 
     Attributes:
@@ -60,10 +60,10 @@ class Gold:
     def __len__(self) -> int:
         return len(self.answers)
 
-    def part(self, rows: np.ndarray) -> Gold:
+    def part(self, rows: np.ndarray) -> AcceptedAnswers:
         """The answers of some questions."""
         document = np.unique(self.document[rows], return_inverse=True)[1]
-        return Gold([self.answers[row] for row in rows], document)
+        return AcceptedAnswers([self.answers[row] for row in rows], document)
 
 
 @dataclass(frozen=True)
@@ -88,9 +88,6 @@ class Candidates:
         if not self.answers or (threshold is not None and self.margin > threshold):
             return ""
         return self.answers[0][1]
-
-
-Outputs = list[Candidates]
 
 
 class QuestionAnswering(Task):
@@ -119,14 +116,14 @@ class QuestionAnswering(Task):
     def kinds(self, space: LabelSpace) -> tuple[str, ...]:
         return ()
 
-    def targets(self, records: Records, space: LabelSpace) -> Gold:
+    def targets(self, records: Records, space: LabelSpace) -> AcceptedAnswers:
         labels = records.labels
         missing = np.flatnonzero([label is None for label in labels])
         if len(missing):
             rows = row_list(np.asarray(records.table["row"])[missing].tolist())
             raise DataError(f"{records.path}: {rows}: no answers; write [] for a question without one")
-        answers = [tuple(answer.text for answer in _answers(label)) for label in labels]
-        return Gold(answers, group_numbers(records))
+        answers = [tuple(answer.text for answer in cast(tuple[Answer, ...], label)) for label in labels]
+        return AcceptedAnswers(answers, group_numbers(records))
 
     def encode(
         self,
@@ -139,13 +136,13 @@ class QuestionAnswering(Task):
         progress: Callable[[int], None] | None = None,
     ) -> EncodedTexts:
         gold = self.targets(records, space) if labelled else None
-        features = encode_windows(
+        encoded = encode_windows(
             records, tokenizer, truncation.max_tokens, file, partial(_describe, labelled), gold, progress
         )
         if not labelled:
-            return features
-        targets = features.flat("positions").reshape(-1, 2).astype(np.int64)
-        return replace(features, targets=targets)
+            return encoded
+        targets = encoded.flat("positions").reshape(-1, 2).astype(np.int64)
+        return replace(encoded, targets=targets)
 
     def loss(self, label_smoothing: float, class_weights: torch.Tensor | None) -> Loss:
         return SpanCrossEntropy(label_smoothing)
@@ -155,37 +152,50 @@ class QuestionAnswering(Task):
         # Padding takes no part in the softmax over positions.
         return logits.masked_fill(attention_mask.unsqueeze(-1) == 0, torch.finfo(logits.dtype).min)
 
-    def outputs(self, logits: np.ndarray, features: EncodedTexts, space: LabelSpace) -> Outputs:
-        assert features.record_of is not None and features.records is not None
-        starts, ends = features.flat("starts"), features.flat("ends")
-        edges = np.concatenate([[0], np.cumsum(features.lengths, dtype=np.int64)])
-        found: list[dict[tuple[int, int], float]] = [{} for _ in range(len(features.records))]
+    def outputs(self, logits: np.ndarray, encoded: EncodedTexts, space: LabelSpace) -> list[Candidates]:
+        assert encoded.record_of is not None and encoded.records is not None
+        starts, ends = encoded.flat("starts"), encoded.flat("ends")
+        edges = np.concatenate([[0], np.cumsum(encoded.lengths, dtype=np.int64)])
+        found: list[dict[tuple[int, int], float]] = [{} for _ in range(len(encoded.records))]
         nothing = np.full(len(found), np.inf)
-        for window, of in enumerate(features.record_of.tolist()):
+        for window, of in enumerate(encoded.record_of.tolist()):
             part = slice(edges[window], edges[window + 1])
             scores = logits[part].astype(np.float64)
             nothing[of] = min(nothing[of], scores[0].sum())
             for start, end, score in _pairs(scores, starts[part], ends[part]):
                 found[of][start, end] = max(score, found[of].get((start, end), -np.inf))
-        contexts = features.records.table["text_pair"].to_pylist()
+        contexts = encoded.records.table["text_pair"].to_pylist()
         return [
             Candidates(_best(context, candidates), float(no_answer))
             for context, candidates, no_answer in zip(contexts, found, nothing, strict=True)
         ]
 
-    def decode(self, outputs: Outputs, space: LabelSpace) -> list[Prediction]:
-        return [_prediction(candidates, space.threshold) for candidates in outputs]
+    def decode(self, outputs: list[Candidates], space: LabelSpace) -> list[Prediction]:
+        """The answers; the score of one is its share among the candidates, "no answer" included where it is known."""
+        predictions, threshold = [], space.threshold
+        for candidates in outputs:
+            scores = [score for _, _, score in candidates.answers]
+            shares = softmax(scores + [candidates.nothing] * (threshold is not None)) if scores else np.array([1.0])
+            answers = tuple(
+                FoundAnswer(start, start + len(text), text, float(share))
+                for (start, text, _), share in zip(candidates.answers[:SHOWN], shares, strict=False)
+            )
+            text = candidates.text(threshold)
+            nothing = float(shares[-1]) if threshold is not None or not scores else None
+            score, best = (answers[0].score, answers[0]) if text else (float(nothing or 0.0), None)
+            predictions.append(Prediction(text, score, {}, answer=best, answers=answers, no_answer=nothing))
+        return predictions
 
     def statistics(self, space: LabelSpace) -> Statistics:
         return answer_statistics
 
-    def arrays(self, outputs: Outputs, targets: Gold, space: LabelSpace) -> tuple[np.ndarray, ...]:
+    def arrays(self, outputs: list[Candidates], targets: AcceptedAnswers, space: LabelSpace) -> tuple[np.ndarray, ...]:
         exact, overlap = answer_scores(_texts(outputs, space.threshold), targets.answers)
         sums = (np.bincount(targets.document, one) for one in (exact, overlap, np.ones(len(targets))))
         return tuple(sums)
 
     def score_labels(
-        self, outputs: Outputs, targets: Gold, space: LabelSpace, resamples: int, seed: int
+        self, outputs: list[Candidates], targets: AcceptedAnswers, space: LabelSpace, resamples: int, seed: int
     ) -> dict[str, dict[str, Score]]:
         """Questions with and without an answer apart, as the script of SQuAD 2.0 does; nothing where all have one."""
         has = np.array([bool(answers) for answers in targets.answers])
@@ -198,12 +208,12 @@ class QuestionAnswering(Task):
             if len(rows)
         }
 
-    def right(self, outputs: Outputs, targets: Gold, space: LabelSpace) -> np.ndarray | None:
+    def right(self, outputs: list[Candidates], targets: AcceptedAnswers, space: LabelSpace) -> np.ndarray | None:
         return np.asarray(answer_scores(_texts(outputs, space.threshold), targets.answers)[0] > 0)
 
     def difference(self, record: TextRecord, prediction: Prediction) -> tuple[str, str, str]:
         """The accepted answers and the one that was given, with the part of the context where the first stands."""
-        accepted = _answers(record.label)
+        accepted = cast(tuple[Answer, ...], record.label)
         place = accepted[0].start if accepted else prediction.answer.start if prediction.answer else 0
         gold = " / ".join(dict.fromkeys(answer.text for answer in accepted))
         return shown(record.text, record.text_pair, 0, place), gold or "–", str(prediction.label) or "–"
@@ -227,7 +237,7 @@ class QuestionAnswering(Task):
             outputs.append(Candidates(((start, text, 1.0),) if text else (), 0.0))
         return [Baseline("nearest sentence", outputs, time.perf_counter() - begin)]
 
-    def tuned(self, space: LabelSpace, outputs: Outputs, targets: Gold) -> LabelSpace:
+    def tuned(self, space: LabelSpace, outputs: list[Candidates], targets: AcceptedAnswers) -> LabelSpace:
         if space.threshold is None:
             return space
         answered, silent = (answer_scores(_texts(outputs, limit), targets.answers)[1] for limit in (np.inf, -np.inf))
@@ -235,16 +245,12 @@ class QuestionAnswering(Task):
         return replace(space, threshold=best_threshold(margins, answered, silent))
 
 
-def _texts(outputs: Outputs, threshold: float | None) -> list[str]:
+def _texts(outputs: list[Candidates], threshold: float | None) -> list[str]:
     return [candidates.text(threshold) for candidates in outputs]
 
 
-def _answers(label: Any) -> tuple[Answer, ...]:
-    return tuple(label or ())
-
-
 def _describe(labelled: bool, record: TextRecord, windows: list[Window]) -> Iterator[dict[str, np.ndarray]]:
-    first = next(iter(_answers(record.label)), None) if labelled else None
+    first = next(iter(cast(tuple[Answer, ...], record.label)), None) if labelled else None
     for window in windows:
         start, stop = window.offsets.T
         counts = (window.part == 1) & (stop > start)
@@ -291,20 +297,6 @@ def _best(context: str, candidates: dict[tuple[int, int], float]) -> tuple[tuple
         if len(answers) == CANDIDATES:
             break
     return tuple((start, text, score) for (start, text), score in answers.items())
-
-
-def _prediction(candidates: Candidates, threshold: float | None) -> Prediction:
-    """The answer; its score is its share among the candidates, "no answer" included where the model knows it."""
-    scores = [score for _, _, score in candidates.answers]
-    shares = softmax(scores + [candidates.nothing] * (threshold is not None)) if scores else np.array([1.0])
-    answers = tuple(
-        FoundAnswer(start, start + len(text), text, float(share))
-        for (start, text, _), share in zip(candidates.answers[:SHOWN], shares, strict=False)
-    )
-    text = candidates.text(threshold)
-    nothing = float(shares[-1]) if threshold is not None or not scores else None
-    score = answers[0].score if text else float(nothing or 0.0)
-    return Prediction(text, score, {}, answer=answers[0] if text else None, answers=answers, no_answer=nothing)
 
 
 def _sentences(context: str) -> list[tuple[int, str]]:
