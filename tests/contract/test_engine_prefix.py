@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from transformers import AutoModelForSequenceClassification
 
-from tunesmith.engine import Engine
+from tunesmith.engine import Engine, content
 from tunesmith.models.depth import find_blocks
 
 FAMILIES = ("bert", "roberta", "distilbert", "electra", "llama", "modernbert", "mpnet", "deberta-v2")
@@ -122,6 +122,148 @@ def test_weights_that_change_make_kept_states_void(tiny_model_folder: Folder) ->
     changed = model(**batch).logits
     engine.detach()
     assert torch.allclose(changed, model(**batch).logits, atol=1e-6)
+
+
+class Steeper(nn.Module):
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.leaky_relu(states, 0.5)
+
+
+class Steepest(nn.Module):
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.leaky_relu(states, 0.9)
+
+
+def swap_activation(model: Any) -> None:
+    model.bert.encoder.layer[0].intermediate.intermediate_act_fn = Steeper()
+
+
+def swap_activation_for_one_of_the_same_name(model: Any) -> None:
+    Steepest.__qualname__ = Steeper.__qualname__
+    model.bert.encoder.layer[0].intermediate.intermediate_act_fn = Steepest()
+
+
+def set_attribute(model: Any) -> None:
+    model.bert.embeddings.LayerNorm.eps = 0.5
+
+
+def edit_weights_past_their_version(model: Any) -> None:
+    model.bert.encoder.layer[0].output.dense.weight.data.mul_(-1)
+
+
+def edit_one_weight_past_its_version(model: Any) -> None:
+    model.bert.embeddings.word_embeddings.weight.data[batches()[0]["input_ids"][0, 0], 3] += 1
+
+
+def edit_weights_by_numpy(model: Any) -> None:
+    model.bert.encoder.layer[0].output.dense.weight.detach().numpy()[:] *= -1
+
+
+def replace_weights(model: Any) -> None:
+    weight = model.bert.encoder.layer[0].output.dense.weight
+    weight.data = weight.data.flip(0).clone()
+
+
+def change_buffer(model: Any) -> None:
+    model.bert.encoder.layer[0].attention.output.dense.scale.mul_(3)
+
+
+def change_buffer_past_its_version(model: Any) -> None:
+    model.bert.encoder.layer[0].attention.output.dense.scale.data.mul_(3)
+
+
+CHANGES = [
+    swap_activation, swap_activation_for_one_of_the_same_name, set_attribute, edit_weights_past_their_version,
+    edit_one_weight_past_its_version, edit_weights_by_numpy, replace_weights, change_buffer,
+    change_buffer_past_its_version,
+]  # fmt: skip
+
+
+class Scaled(nn.Module):
+    """A module's output times a buffer."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+        self.register_buffer("scale", torch.ones(()))
+
+    def forward(self, *given: Any) -> Any:
+        return self.inner(*given) * self.scale
+
+
+def scaled_model(folder: Path) -> Any:
+    model = model_of(folder).eval()
+    model.bert.encoder.layer[0].attention.output.dense = Scaled(model.bert.encoder.layer[0].attention.output.dense)
+    freeze(model, 1)
+    return model
+
+
+def states_of(model: Any) -> torch.Tensor:
+    """What the backbone makes of the first batch."""
+    inputs = {name: values for name, values in batches()[0].items() if name != "labels"}
+    with torch.no_grad():
+        found: torch.Tensor = model.bert(**inputs).last_hidden_state
+    return found[inputs["attention_mask"].bool()]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_states_of_another_content_are_never_found(tiny_model_folder: Folder, change: Callable[[Any], None]) -> None:
+    """Neither by the model that was changed under the engine, nor by a later one, nor by the unchanged model after."""
+    plain, changed, under, later, after = (scaled_model(tiny_model_folder("bert")) for _ in range(5))
+    wanted = states_of(plain)
+    change(changed)
+    wanted_changed = states_of(changed)
+    assert not torch.allclose(wanted, wanted_changed, atol=1e-3)
+
+    engine = Engine(under, prefix_bytes=BUDGET)
+    assert torch.allclose(states_of(under), wanted, atol=1e-5)
+    change(under)
+    assert torch.allclose(states_of(under), wanted_changed, atol=1e-5)
+    engine.detach()
+    change(later)
+    engine = Engine(later, prefix_bytes=BUDGET)
+    assert torch.allclose(states_of(later), wanted_changed, atol=1e-5)
+    engine.detach()
+    engine = Engine(after, prefix_bytes=BUDGET)
+    for read in (0, 3):  # what had not been written when the content changed is computed again
+        assert torch.allclose(states_of(after), wanted, atol=1e-5)
+        assert engine.report()["prefix"]["rows_read"] == read
+    engine.detach()
+
+
+def test_large_weights_are_looked_at_in_turn_and_whole_before_states_are_written(
+    tiny_model_folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(content, "LOOK_BYTES", 64)
+    wanted = states_of(model_of(tiny_model_folder("bert")).eval())
+    model = model_of(tiny_model_folder("bert")).eval()
+    engine = Engine(model, prefix_bytes=BUDGET)
+    states_of(model)
+    model.bert.encoder.layer[0].output.dense.weight.data.mul_(-1)
+    model(**batches()[1])  # perhaps not noticed yet
+    engine.detach()
+    changed = states_of(model)
+
+    later = model_of(tiny_model_folder("bert")).eval()
+    engine = Engine(later, prefix_bytes=BUDGET)
+    assert torch.allclose(states_of(later), wanted, atol=1e-5)
+    assert engine.report()["prefix"]["rows_computed"] == 3, "nothing doubtful was written"
+    later.bert.encoder.layer[0].output.dense.weight.data.mul_(-1)
+    later.train()  # when everything is looked at
+    assert torch.allclose(states_of(later), changed, atol=1e-5)
+    engine.detach()
+
+
+def test_hooks_inside_frozen_layers_are_called(tiny_model_folder: Folder) -> None:
+    model = model_of(tiny_model_folder("bert")).eval()
+    calls: list[Any] = []
+    model.bert.encoder.layer[0].output.dense.register_forward_hook(lambda *given: calls.append(given))
+    engine = Engine(model, prefix_bytes=BUDGET)
+    calls.clear()
+    for _ in range(3):
+        model(**batches()[0])
+    assert len(calls) == 3 and "hook" in engine.report()["prefix"]["reason"]
+    engine.detach()
 
 
 def test_frozen_layers_have_no_dropout(tiny_model_folder: Folder) -> None:

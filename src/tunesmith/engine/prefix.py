@@ -1,15 +1,15 @@
 """Frozen prefix: what the embeddings and the lowest layers make of a text is computed once while they take no gradient.
 
 The boundary is read off ``requires_grad`` at every call, so it follows a loop that freezes parameters by hand as well
-as gradual unfreezing. Token states at the boundary are kept by content (`store`): the next epoch, an evaluation,
-another seed or another method over the same texts finds them. Frozen layers run in eval mode: dropout there would be
-noise that nothing can adapt to, and states could not be kept.
+as gradual unfreezing; what the frozen part computes with is looked at again, too (`content`). Token states at the
+boundary are kept by it and by the text (`cache`): the next epoch, an evaluation, another seed or another method over
+the same texts finds them. Frozen layers run in eval mode: dropout there would be noise that nothing can adapt to, and
+states could not be kept.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from typing import Any
@@ -18,12 +18,13 @@ import torch
 from torch import nn
 
 from tunesmith.engine.cache import StateStore
+from tunesmith.engine.content import Content, obstacle
 from tunesmith.engine.layout import Layout
 from tunesmith.engine.packing import evaluating
 from tunesmith.errors import ModelError
 from tunesmith.models.depth import find_blocks, layer_stack
 
-CODE_VERSION = 2
+CODE_VERSION = 3
 """Changes when the same weights and tokens would give other states."""
 
 
@@ -61,11 +62,15 @@ class Prefix:
         self.layers = 0
         self.hits = self.misses = 0
         self._stores: dict[tuple[str, str], StateStore] = {}
-        self._seen: tuple[Any, ...] = ()
+        self._trained: list[bool] = []
+        self._training = False
+        self._content: Content | None = None
+        self.hooked: str | None = None
         self._skipped: list[nn.Module] = []
         self._frozen: list[nn.Module] = []
         self._call: _Call | None = None
         config: Any = backbone.config
+        self._attention = str(config._attn_implementation)
         self._configuration = config.to_json_string(use_diff=False)  # now: a trainer may write into it later
         try:
             self._blocks = find_blocks(model)
@@ -90,7 +95,7 @@ class Prefix:
         """State and figures."""
         self.commit()
         if not self._stores:
-            return {"state": "off", "reason": self.reason or NOTHING_FROZEN}
+            return {"state": "off", "reason": self.reason or self.hooked or NOTHING_FROZEN}
         stores = self._stores.values()
         refused = next((store.reason for store in stores if store.reason), None)
         figures = {"layers": self.layers, "rows_read": self.hits, "rows_computed": self.misses}
@@ -129,22 +134,27 @@ class Prefix:
         """Find the boundary again if a parameter was frozen, released or changed from outside."""
         if self.reason is not None:
             return
-        parameters = dict(self.model.named_parameters())
-        seen = tuple((p.requires_grad, None if p.requires_grad else p._version) for p in parameters.values())
-        if seen == self._seen:
-            return
+        trained = [parameter.requires_grad for parameter in self.model.parameters()]
+        if trained == self._trained:
+            turned, self._training = self.model.training != self._training, self.model.training
+            if self._content is None or (self._content.is_same() if turned else self._content.seems_same()):
+                return
         self._release()
-        self._seen = seen
-        trained = {name for name, parameter in parameters.items() if parameter.requires_grad}
+        self._trained, self._content, self._training, self.hooked = trained, None, self.model.training, None
+        names = {name for name, parameter in self.model.named_parameters() if parameter.requires_grad}
         count = 0
-        if not self._blocks.embeddings & trained:
+        if not self._blocks.embeddings & names:
             layers = self._blocks.layers
-            count = next((i for i, layer in enumerate(layers) if layer & trained), len(layers))
+            count = next((i for i, layer in enumerate(layers) if layer & names), len(layers))
         self.layers = count
-        if not count or not trained:
+        if not count or not names:
             return
-        below = sorted(self._blocks.embeddings.union(*self._blocks.layers[:count]))
-        self._digest = content_hash(self._configuration, {name: parameters[name] for name in below})
+        below = self._blocks.embeddings.union(*self._blocks.layers[:count])
+        parameters = {name: p for name, p in sorted(self.model.named_parameters()) if name in below}
+        modules = self._modules_below(count, {id(p) for p in parameters.values()})
+        self.hooked = obstacle(modules.values())
+        if self.hooked:
+            return
         frozen = [
             m for m in self.backbone.modules() if (p := list(m.parameters())) and not any(q.requires_grad for q in p)
         ]
@@ -153,6 +163,23 @@ class Prefix:
         for i, layer in enumerate(self._stack[:count]):
             layer.forward = _Skip(self, layer.forward, i == count - 1, others)
             self._skipped.append(layer)
+        self._content = Content(modules, parameters, self._configuration)
+
+    def _modules_below(self, count: int, below: set[int]) -> dict[str, nn.Module]:
+        """The modules that states after `count` layers pass through, from the backbone down, by name.
+
+        Args:
+            below: identities of the parameters there. Modules with other parameters alone come later (a pooler).
+        """
+        found: dict[str, nn.Module] = {}
+        todo = [("", self.backbone)]
+        while todo:
+            name, module = todo.pop()
+            parameters = {id(parameter) for parameter in module.parameters()}
+            if module not in self._stack[count:] and (not parameters or parameters & below):
+                found[name] = module
+                todo += [(f"{name}.{child}", one) for child, one in module.named_children()]
+        return found
 
     def _release(self) -> None:
         for layer in self._skipped:
@@ -164,14 +191,16 @@ class Prefix:
         device = embeddings.weight.device.type
         lower = torch.is_autocast_enabled(device)
         dtype = torch.get_autocast_dtype(device) if lower else embeddings.weight.dtype
-        key = (self._digest, str(dtype))
+        assert self._content is not None
+        key = (self._content.digest, str(dtype))
         if key not in self._stores:
             config: Any = self.backbone.config
             identity = {
                 "model": str(config.model_type),
                 "layers": self.layers,
-                "weights": self._digest,
+                "content": self._content.digest,
                 "packed": self.packed,
+                "attention": self._attention,
                 "autocast": lower,
                 "device": device,
                 "code": CODE_VERSION,
@@ -179,7 +208,12 @@ class Prefix:
                 "transformers": version("transformers"),
             }
             self._stores[key] = StateStore(
-                identity, int(config.hidden_size), dtype, self.budget_bytes, budget_name=self.budget_name
+                identity,
+                int(config.hidden_size),
+                dtype,
+                self.budget_bytes,
+                still_true=self._content.is_same,
+                budget_name=self.budget_name,
             )
             if self.expected is not None:
                 self._stores[key].expect(*self.expected)
@@ -199,16 +233,6 @@ class Prefix:
         finally:
             hook.remove()
         return found[0]
-
-
-def content_hash(configuration: str, parameters: Mapping[str, torch.Tensor]) -> str:
-    """Hash of what a part of a model computes with besides its input: configuration, names, shapes and values."""
-    digest = hashlib.sha256(configuration.encode())
-    for name, parameter in sorted(parameters.items()):
-        values = parameter.detach().cpu().contiguous().view(-1).view(torch.uint8)
-        digest.update(f"{name}\0{tuple(parameter.shape)}\0".encode())
-        digest.update(values.numpy().tobytes())
-    return digest.hexdigest()
 
 
 class _Call:

@@ -9,10 +9,10 @@ import torch
 from torch import nn
 
 from tunesmith.engine.cache import StateStore
+from tunesmith.engine.content import Content, obstacle
 from tunesmith.engine.layout import Layout
-from tunesmith.engine.prefix import content_hash
 
-CODE_VERSION = 2
+CODE_VERSION = 3
 """Changes when the same weights and tokens would give other vectors."""
 
 
@@ -33,9 +33,11 @@ class VectorCache:
         config: Any = model.config
         own = {id(parameter) for parameter in last.parameters()}
         others = {name: value for name, value in model.named_parameters() if id(value) not in own}
+        modules = {name: module for name, module in model.named_modules() if module is not last}
+        content = Content(modules, others, config.to_json_string(use_diff=False))
         identity = {
             "vectors_of": type(model).__qualname__,
-            "weights": content_hash(config.to_json_string(use_diff=False), others),
+            "content": content.digest,
             "precision": precision,
             "device": last.weight.device.type,
             "code": CODE_VERSION,
@@ -43,8 +45,14 @@ class VectorCache:
             "transformers": version("transformers"),
         }
         self._store = StateStore(
-            identity, last.in_features, torch.float32, budget_bytes, budget_name="engine.cache_gigabytes"
+            identity,
+            last.in_features,
+            torch.float32,
+            budget_bytes,
+            still_true=content.is_same,
+            budget_name="engine.cache_gigabytes",
         )
+        self._store.reason = self._store.reason or obstacle(modules.values())
         self.read = self.computed = 0
 
     def get(self, batch: dict[str, torch.Tensor]) -> torch.Tensor | None:
