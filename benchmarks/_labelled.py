@@ -32,7 +32,7 @@ class Texts:
 
     @classmethod
     def of(cls, path: str, settings: DataSettings) -> Texts:
-        records = load_splits(path, settings, SHAPES["classification"], True)[0]["train"]
+        records = load_splits({"train": path}, settings, SHAPES["classification"], True)[0]["train"]
         names = [str(label) for label in records.labels]
         index = {name: i for i, name in enumerate(sorted(set(names)))}
         return cls(Path(path).name, records.texts, [index[name] for name in names], list(index))

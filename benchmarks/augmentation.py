@@ -155,7 +155,7 @@ def compare(given: str, data: str, test: str, arguments: argparse.Namespace) -> 
     """Measure one data set in the sizes asked for, and write the result."""
     task, metric = TASKS[given]
     settings = DataSettings(text=arguments.text, label=arguments.label) if given == "data" else DataSettings()
-    train, held_out = (load_splits(path, settings, SHAPES[task], True)[0]["train"] for path in (data, test))
+    train, held_out = (load_splits({"train": path}, settings, SHAPES[task], True)[0]["train"] for path in (data, test))
     found = {name: getattr(arguments, name) for name in ("lexicon", "masked_model")}
     known = [f"augmentation.{name}={value}" for name, value in found.items() if value is not None]
     sets = ("evaluation.baseline=false", *known)

@@ -13,7 +13,8 @@ import torch
 
 from tunesmith.config.schema import AdaptationSettings, AdaptConfig
 from tunesmith.data.files import local_path
-from tunesmith.data.sources import source_facts
+from tunesmith.data.readers.memory import source_name
+from tunesmith.data.sources import Examples, source_facts
 from tunesmith.data.texts import DomainTexts, read_texts
 from tunesmith.errors import DataError, UsageError
 from tunesmith.evaluation.intervals import Score
@@ -72,11 +73,11 @@ class AdaptedModel:
         return str(self.folder)
 
 
-def adapt(texts: str, config: AdaptConfig, progress: Progress) -> AdaptedModel:
+def adapt(sources: Mapping[str, Examples], config: AdaptConfig, progress: Progress) -> AdaptedModel:
     """Continue the masked-language-model training of a model on the texts of a domain.
 
     Args:
-        texts: folder or file of texts, or a labelled file; see `tunesmith.data.texts.read_texts`.
+        sources: of texts to learn from (``"train"``), and perhaps of others; see `tunesmith.data.texts.read_texts`.
         config: every setting; ``output.out`` is needed.
         progress: progress for the user.
 
@@ -85,12 +86,12 @@ def adapt(texts: str, config: AdaptConfig, progress: Progress) -> AdaptedModel:
     """
     if config.output.out is None:
         raise UsageError("output.out is missing: name a folder for the adapted model")
-    folder = Path(config.output.out)
+    folder, texts = Path(config.output.out), source_name(sources["train"])
     with ExitStack() as context:
         context.enter_context(locked(folder, RECORD))
-        inputs = (texts, config.data.valid, config.data.test, config.model.name)
+        inputs = [*(str(one) for one in sources.values() if isinstance(one, str | Path)), config.model.name]
         check_folder(folder, config.output.overwrite, config.output.resume, inputs, RECORD)
-        if not texts.startswith("hub:"):
+        if isinstance(sources["train"], str | Path) and not texts.startswith("hub:"):
             local_path(texts)  # before a model is loaded, or even fetched
         if Path(texts).is_dir() and folder.resolve().is_relative_to(Path(texts).resolve()):
             raise UsageError(f"output.out={folder}: lies in {texts}, whose files are read; give a folder outside of it")
@@ -110,7 +111,9 @@ def adapt(texts: str, config: AdaptConfig, progress: Progress) -> AdaptedModel:
             if fresh:
                 progress.line(f"note: model {source.name}: {FRESH_HEAD}")
         with clock.stage("data"):
-            data = read_texts(texts, config.data, shape_of(config.task.name), config.training.seed, config.model.local)
+            data = read_texts(
+                sources, config.data, shape_of(config.task.name), config.training.seed, config.model.local
+            )
             for note in data.notes:
                 progress.line(f"note: {note}")
         # Nothing was written so far: a bad file or model leaves an earlier model in the folder as it was.
@@ -179,7 +182,7 @@ def _require_known(train: Stream, held_out: Stream, texts: str, model: str, prog
     Raises:
         DataError: no token of one side can be predicted.
     """
-    advice = f"`tunesmith models --data {texts}` shows which models read them"
+    advice = "`tunesmith models --data TEXTS` shows which models read them"
     for stream, side in ((train, "to learn from"), (held_out, "held out")):
         if not stream.known:
             raise DataError(f"{texts}: the tokenizer of {model} knows no word of the texts {side}; {advice}")

@@ -16,6 +16,7 @@ from tunesmith.data.checks import Finding
 from tunesmith.data.checks import check as check_records
 from tunesmith.data.layout import find_layout, to_records
 from tunesmith.data.reading import STANDARD_INPUT, load_splits, read_lines, read_new, tells_format
+from tunesmith.data.sources import Examples
 from tunesmith.errors import UsageError
 from tunesmith.run.record import Run, RunRecord
 from tunesmith.tasks import shape_of
@@ -33,45 +34,46 @@ PREDICT_ROWS = 2_000
 
 
 def check(
-    data: str | Path,
+    data: Examples,
     config: Config | str | Path | None = None,
     *,
-    valid: str | Path | None = None,
-    test: str | Path | None = None,
+    valid: Examples | None = None,
+    test: Examples | None = None,
     **options: Unpack[TrainOptions],
 ) -> list[Finding]:
-    """Read examples (and those of ``valid`` and ``test``) and run every data check.
+    """Read examples and run every data check.
 
     Args:
-        data: file or folder of examples.
+        data: a path, ``hub:`` name, `datasets.Dataset` or `DatasetDict`, a table of any library that speaks Arrow
+            (pandas, polars, duckdb, pyarrow), a list of dicts, or a dict of columns.
         config: a configuration, or a file with one.
-        valid, test: more of them.
+        valid, test: more of them, in any of these forms.
         options: the names of the ``train`` flags (``text="body"``, ``label="topic"``).
 
     Raises:
-        DataError: the file cannot be read.
+        DataError: they cannot be read.
     """
-    config = _configuration(Config, config, {"valid": valid, "test": test, **options})
-    splits, layout = load_splits(str(data), config.data, shape_of(config.task.name), config.model.local)
+    config, sources = _sources(_configured(Config, config, options), data, valid, test)
+    splits, layout = load_splits(sources, config.data, shape_of(config.task.name), config.model.local)
     return check_records(splits, layout.shape)
 
 
 def train(
-    data: str | Path,
+    data: Examples,
     config: Config | str | Path | None = None,
     progress: Progress | None = None,
     *,
-    valid: str | Path | None = None,
-    test: str | Path | None = None,
+    valid: Examples | None = None,
+    test: Examples | None = None,
     **options: Unpack[TrainOptions],
 ) -> Run:
     """Train and test a model; see the command of the same name.
 
     Args:
-        data: file or folder of examples.
+        data: examples, in any of the forms that `check` takes.
         config: a configuration, or a file with one.
-        valid, test: validation and test examples; split off `data` if they are not given.
-        progress: where progress is shown; by default on standard error.
+        progress: where it is shown; by default on standard error.
+        valid, test: validation and test examples, in any of these forms; split off `data` if they are not given.
         options: the names of the flags (``method="lora"``, ``lr=1e-4``, ``out="runs/a"``); they win over the file.
 
     Returns:
@@ -83,74 +85,27 @@ def train(
     from tunesmith import pipeline
     from tunesmith.progress import Progress
 
-    config = _configuration(Config, config, {"valid": valid, "test": test, **options})
-    return pipeline.train(str(data), config, progress or Progress())
-
-
-def _configuration(kind: type[Tree], config: Tree | str | Path | None, options: Mapping[str, Any]) -> Tree:
-    """A configuration as it is, or made from a file and options."""
-    if not isinstance(config, kind):
-        assert not isinstance(config, Section)
-        return resolve(config, options, (), kind)
-    if given := [name for name, value in options.items() if value is not None]:
-        raise UsageError(f"give a {kind.__name__}, or options ({name_list(given)}), not both")
-    return config
-
-
-def find_models(
-    domain: str | None = None,
-    language: str | None = None,
-    data: str | Path | None = None,
-    folders: Sequence[str | Path] = (),
-    task: str | None = None,
-    **options: Unpack[ReadOptions],
-) -> list[Suggestion]:
-    """Starting points of the catalogue; see the command ``models``.
-
-    Args:
-        domain: only those for texts of this domain.
-        language: only those that read this language, a two-letter code.
-        data: file or folder of examples, with or without labels: the tokenizers on this machine are measured on a
-            sample of their texts, and the models ranked by how well they fit. The network is never asked.
-        folders: of models to be measured, too.
-        task: what the data is for, where it can be read in two ways.
-        options: the names of the flags that say how the data is read (``text="body"``, ``format="csv"``).
-
-    Raises:
-        DataError: the data cannot be read, or has no words.
-        ModelError: a folder has no usable model.
-        UsageError: there is no such domain or language, or an option needs `data`.
-    """
-    reading: dict[str, Any] = {"task": task, **options}
-    entries, config = select(domain, language), resolve(options=reading)
-    if data is None:
-        given = {"model": folders or None, **reading}
-        if keys := [flags()[name] for name, value in given.items() if value is not None]:
-            raise UsageError(f"{key}: needs data, the texts to measure on" for key in keys)
-        return [Suggestion(entry.id, entry) for entry in entries]
-    from tunesmith.catalogue.tokenizer_fit import rank_by_fit
-
-    raw = read(str(data), config.data, plain_text=True)
-    layout = find_layout(raw, config.data, shape_of(config.task.name), need_label=False)
-    return rank_by_fit(entries, [str(folder) for folder in folders], to_records(raw, layout))
+    config, sources = _sources(_configured(Config, config, options), data, valid, test)
+    return pipeline.train(sources, config, progress or Progress())
 
 
 def adapt(
-    texts: str | Path,
+    texts: Examples,
     config: AdaptConfig | str | Path | None = None,
     progress: Progress | None = None,
     *,
-    valid: str | Path | None = None,
-    test: str | Path | None = None,
+    valid: Examples | None = None,
+    test: Examples | None = None,
     **options: Unpack[AdaptOptions],
 ) -> AdaptedModel:
     """Continue masked-language-model training on the texts of a domain; see the command of the same name.
 
     Args:
-        texts: folder or file of texts, or a labelled file, of which the training rows are used.
+        texts: folder or file of texts, or labelled examples, of which the training rows are used; in any of the forms
+            that `check` takes.
         config: a configuration, or a file with one.
         progress: where it is shown; by default on standard error.
-        valid, test: files that take the place of the texts held out, or left out.
+        valid, test: what takes the place of the texts that are held out, or left out.
         options: the names of the flags (``model="roberta-base"``, ``out="models/ours"``); they win over the file.
 
     Returns:
@@ -162,8 +117,32 @@ def adapt(
     from tunesmith import adapting
     from tunesmith.progress import Progress
 
-    config = _configuration(AdaptConfig, config, {"valid": valid, "test": test, **options})
-    return adapting.adapt(str(texts), config, progress or Progress())
+    config, sources = _sources(_configured(AdaptConfig, config, options), texts, valid, test)
+    return adapting.adapt(sources, config, progress or Progress())
+
+
+def _configured(kind: type[Tree], config: Tree | str | Path | None, options: Mapping[str, Any]) -> Tree:
+    """A configuration as it is, or made from a file and options."""
+    if not isinstance(config, kind):
+        assert not isinstance(config, Section)
+        return resolve(config, options, (), kind)
+    if given := [name for name, value in options.items() if value is not None]:
+        raise UsageError(f"give a {kind.__name__}, or options ({name_list(given)}), not both")
+    return config
+
+
+def _sources(
+    config: Tree, data: Examples, valid: Examples | None, test: Examples | None
+) -> tuple[Tree, dict[str, Examples]]:
+    """What is read for each split, and the configuration, which names only files."""
+    settings: DataSettings = config.data  # type: ignore[attr-defined]
+    sources, files = {"train": data}, dict[str, str | None]()
+    for name, given in (("valid", valid), ("test", test)):
+        source = getattr(settings, name) if given is None else given
+        if source is not None:
+            sources[name] = source
+        files[name] = str(source) if isinstance(source, str | Path) else None
+    return config.model_copy(update={"data": settings.model_copy(update=files)}), sources
 
 
 def load(run: Run | str | Path, precision: str = "float32") -> Predictor:
@@ -182,15 +161,13 @@ def load(run: Run | str | Path, precision: str = "float32") -> Predictor:
 
 
 def predict(
-    run: Run | str | Path,
-    source: str | Path,
-    precision: str = "float32",
-    **options: Unpack[ReadOptions],
+    run: Run | str | Path, source: Examples, precision: str = "float32", **options: Unpack[ReadOptions]
 ) -> Iterator[dict[str, Any]]:
-    """Predictions for a file of texts, or for standard input when `source` is ``-``.
+    """Predictions for a file or table of texts, or for standard input when `source` is ``-``.
 
     Args:
-        source: any format that is read for training; standard input and files ``.txt`` have one text, or one JSON
+        run: a run or its folder, or its model folder.
+        source: in any of the forms that `check` takes; standard input and files ``.txt`` have one text, or one JSON
             object, a line.
         precision: of the matrix products; see `Predictor.load`.
         options: the names of the flags that say how it is read, where that is not as in training (``text="body"``).
@@ -200,22 +177,18 @@ def predict(
         questions, in the order of the input.
     """
     known = isinstance(run, Run) or Path(run, RunRecord.FILE).exists()
-    trained, given = _config(run).data if known else DataSettings(), _given(options)
-    predictor, source = load(run, precision), str(source)
-    untold = (given.format or trained.format) is None
-    if source == STANDARD_INPUT or (source.endswith(".txt") and untold and not tells_format(source)):
-        chunks = read_lines(source, predictor.layout, PREDICT_ROWS)
+    trained, given = _config(run).data if known else DataSettings(), resolve(options=options).data
+    predictor = load(run, precision)
+    path = str(source) if isinstance(source, str | Path) else ""
+    no_format = given.format is None and trained.format is None
+    if path == STANDARD_INPUT or (no_format and path.endswith(".txt") and not tells_format(path)):
+        chunks = read_lines(path, predictor.layout, PREDICT_ROWS)
     else:
         whole = read_new(source, predictor.layout, trained, given, need_label=False)
         chunks = (whole[start : start + PREDICT_ROWS] for start in range(0, len(whole), PREDICT_ROWS))
     for chunk in chunks:
         for identifier, prediction in zip(chunk.ids, predictor.predict_records(chunk), strict=True):
             yield {"id": identifier, **prediction.to_dict()}
-
-
-def _given(options: ReadOptions) -> DataSettings:
-    given: dict[str, Any] = {**options}
-    return resolve(options=given).data
 
 
 @dataclass(frozen=True, repr=False)
@@ -238,13 +211,9 @@ class Evaluation:
 
     def to_dict(self) -> dict[str, Any]:
         """The same as plain values."""
-        plain = {name: score.to_dict() for name, score in self.metrics.items()}
-        found: dict[str, Any] = {"rows": self.rows, "metrics": plain}
+        found: dict[str, Any] = {"rows": self.rows, "metrics": _plain(self.metrics)}
         if self.by_label:
-            found["by_label"] = {
-                label: {name: score.to_dict() for name, score in scores.items()}
-                for label, scores in self.by_label.items()
-            }
+            found["by_label"] = {label: _plain(scores) for label, scores in self.by_label.items()}
         return found | ({"against": self.comparison} if self.comparison else {})
 
     def __repr__(self) -> str:
@@ -252,17 +221,18 @@ class Evaluation:
         return f"Evaluation({counted(self.rows, 'row')}: {shown})"
 
 
+def _plain(scores: Mapping[str, Score]) -> dict[str, Any]:
+    return {name: score.to_dict() for name, score in scores.items()}
+
+
 def evaluate(
-    run: Run | str | Path,
-    data: str | Path,
-    against: Run | str | Path | None = None,
-    **options: Unpack[ReadOptions],
+    run: Run | str | Path, data: Examples, against: Run | str | Path | None = None, **options: Unpack[ReadOptions]
 ) -> Evaluation:
     """Score a run on new labelled data.
 
     Args:
         run: a run or its folder.
-        data: file or folder of labelled examples.
+        data: labelled examples, in any of the forms that `check` takes.
         against: a second run on the same labels, for a paired test.
         options: the names of the flags that say how it is read, where that is not as in training (``label="topic"``).
 
@@ -270,29 +240,58 @@ def evaluate(
         DataError: the data cannot be read or has labels the model does not know.
         ModelError: a run has no usable model.
     """
-    first, second = _loaded(run), None if against is None else _loaded(against)
-    if second is not None and (first[1].task.name, first[1].space.names) != (
-        second[1].task.name,
-        second[1].space.names,
-    ):
+    config, predictor = _config(run), load(run)
+    task, other = predictor.task, None if against is None else load(against)
+    if other is not None and (other.task.name, other.space.names) != (task.name, predictor.space.names):
         raise UsageError("against: the two runs have different tasks or labels and cannot be compared")
-    config, predictor = first
-    records = read_new(str(data), predictor.layout, config.data, _given(options))
-    settings = (config.evaluation.resamples, config.training.seed)
-    scored = predictor.score(records, *settings)
-    if second is None:
-        return Evaluation(scored.metrics, len(records), scored.by_label, predictor.task.metrics)
-    other = second[1].score(records, *settings)
-    comparison = {
-        "metrics": {name: score.to_dict() for name, score in other.metrics.items()},
-        **predictor.task.compare(scored.outputs, other.outputs, scored.targets, predictor.space, *settings),
-    }
-    return Evaluation(scored.metrics, len(records), scored.by_label, predictor.task.metrics, comparison)
-
-
-def _loaded(run: Run | str | Path) -> tuple[Config, Predictor]:
-    return _config(run), load(run)
+    records = read_new(data, predictor.layout, config.data, resolve(options=options).data)
+    chance = (config.evaluation.resamples, config.training.seed)
+    scored, comparison = predictor.score(records, *chance), None
+    if other is not None:
+        second = other.score(records, *chance)
+        tested = task.compare(scored.outputs, second.outputs, scored.targets, predictor.space, *chance)
+        comparison = {"metrics": _plain(second.metrics), **tested}
+    return Evaluation(scored.metrics, len(records), scored.by_label, task.metrics, comparison)
 
 
 def _config(run: Run | str | Path) -> Config:
     return (run if isinstance(run, Run) else Run.load(run)).content.config
+
+
+def find_models(
+    domain: str | None = None,
+    language: str | None = None,
+    data: Examples | None = None,
+    folders: Sequence[str | Path] = (),
+    task: str | None = None,
+    **options: Unpack[ReadOptions],
+) -> list[Suggestion]:
+    """Starting points of the catalogue; see the command ``models``.
+
+    Args:
+        domain: only those for texts of this domain.
+        language: only those that read this language, a two-letter code.
+        data: examples with or without labels, in any of the forms that `check` takes: the tokenizers on this machine
+            are measured on a sample of their texts, and the models ranked by how well they fit. The network is never
+            asked.
+        folders: of models to be measured, too.
+        task: what the data is for, where it can be read in two ways.
+        options: the names of the flags that say how the data is read (``text="body"``, ``format="csv"``).
+
+    Raises:
+        DataError: the data cannot be read, or has no words.
+        ModelError: a folder has no usable model.
+        UsageError: there is no such domain or language, or an option needs `data`.
+    """
+    reading: dict[str, Any] = {"task": task, **options}
+    entries, config = select(domain, language), resolve(options=reading)
+    if data is None:
+        given = {"model": folders or None, **reading}
+        if keys := [flags()[name] for name, value in given.items() if value is not None]:
+            raise UsageError(f"{key}: needs data, the texts to measure on" for key in keys)
+        return [Suggestion(entry.id, entry) for entry in entries]
+    from tunesmith.catalogue.tokenizer_fit import rank_by_fit
+
+    raw = read(data, config.data, plain_text=True)
+    layout = find_layout(raw, config.data, shape_of(config.task.name), need_label=False)
+    return rank_by_fit(entries, [str(folder) for folder in folders], to_records(raw, layout))

@@ -20,7 +20,7 @@ from tunesmith.data.layout import Layout
 from tunesmith.data.reading import load_splits, with_missing
 from tunesmith.data.records import Records
 from tunesmith.data.shapes import RecordShape
-from tunesmith.data.sources import source_facts
+from tunesmith.data.sources import Examples, source_facts
 from tunesmith.disk import read_json_lines, write_json_lines, write_text
 from tunesmith.engine import Engine
 from tunesmith.errors import DataError
@@ -41,28 +41,28 @@ from tunesmith.training.signals import StopRequest
 from tunesmith.training.stepping import Workplace
 
 
-def train(data: str, config: Config, progress: Progress) -> Run:
-    """Train and test a model on a file of examples.
+def train(sources: Mapping[str, Examples], config: Config, progress: Progress) -> Run:
+    """Train and test a model on examples.
 
     Args:
-        data: the file or folder of examples.
+        sources: of the split ``"train"``, and perhaps of ``"valid"`` and ``"test"``.
         config: every setting; what is left open is chosen here and written into the run.
         progress: progress for the user.
 
     Raises:
         TunesmithError: of any kind; the record of the run then says ``failed`` or ``stopped``.
     """
-    folder = Path(config.output.out or default_folder(data, config))
+    folder = Path(config.output.out or default_folder(sources["train"], config))
     with ExitStack() as context:
         context.enter_context(locked(folder))
-        check_folder(folder, config.output.overwrite, config.output.resume, _inputs(data, config))
+        check_folder(folder, config.output.overwrite, config.output.resume, _inputs(sources, config))
         require_tracker(config.training.tracker)
         chosen_techniques(config, shape_of(config.task.name))  # need not wait for the data
         torch.set_num_threads(config.training.threads or torch.get_num_threads())
         clock = Clock()
 
         with clock.stage("data"):
-            splits, layout, files = read_splits(data, config)
+            splits, layout, files = read_splits(sources, config)
             findings = check_splits(splits, layout.shape)
             _say_warnings(findings, progress)
         task: Task = lookup(TASKS, "tasks", layout.shape.task)()
@@ -111,19 +111,19 @@ def train(data: str, config: Config, progress: Progress) -> Run:
     return Run(folder, record)
 
 
-def _inputs(data: str, config: Config) -> tuple[str | None, ...]:
-    """What the run reads, as the user named it."""
-    files, making = config.data, config.augmentation
-    return data, files.valid, files.test, config.model.name, making.lexicon, making.masked_model
+def _inputs(sources: Mapping[str, Examples], config: Config) -> list[str | None]:
+    """The files that the run reads, as the user named them."""
+    files = [str(source) for source in sources.values() if isinstance(source, str | Path)]
+    return [*files, config.model.name, config.augmentation.lexicon, config.augmentation.masked_model]
 
 
-def read_splits(data: str, config: Config) -> tuple[dict[str, Records], Layout, list[FilePart]]:
-    """Read every file and split off what was not given.
+def read_splits(sources: Mapping[str, Examples], config: Config) -> tuple[dict[str, Records], Layout, list[FilePart]]:
+    """Read every source and split off what was not given.
 
     Returns:
         {"train", "valid", "test"} → records; the layout; facts of each file for the record.
     """
-    splits, layout = load_splits(data, config.data, shape_of(config.task.name), config.model.local)
+    splits, layout = load_splits(sources, config.data, shape_of(config.task.name), config.model.local)
     files = [FilePart(**source_facts(records)) for records in splits.values()]
     return with_missing(splits, layout.shape, config.data, config.training.seed), layout, files
 
@@ -148,9 +148,10 @@ def _say_warnings(findings: list[Finding], progress: Progress) -> None:
             progress.line(f"warning: {where}{finding.message}; {finding.advice}")
 
 
-def default_folder(data: str, config: Config) -> str:
+def default_folder(source: Examples, config: Config) -> str:
     """``runs/<name of the data>-<method>``."""
-    return str(Path("runs") / f"{Path(data).name.partition('.')[0] or 'data'}-{config.method.name}")
+    name = Path(source).name.partition(".")[0] if isinstance(source, str | Path) else ""
+    return str(Path("runs") / f"{name or 'data'}-{config.method.name}")
 
 
 def _augmented(

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
 from torch import nn
 
-from tunesmith.config.schema import PrecisionName
+from tunesmith.config.schema import DataSettings, PrecisionName
 from tunesmith.data.layout import Layout
+from tunesmith.data.reading import read_new
 from tunesmith.data.records import Answer, Label, Records, Span, text_records
+from tunesmith.data.sources import Examples
 from tunesmith.engine import Engine
 from tunesmith.errors import DataError, ModelError, UsageError
 from tunesmith.evaluation.intervals import Score
@@ -98,16 +100,23 @@ class Predictor:
         facts |= {"max_length": self.truncation.max_tokens, "long": self.truncation.long}
         (folder / FACTS).write_text(json.dumps(facts, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
-    def predict(self, texts: Sequence[str] | Sequence[tuple[str, str]]) -> list[Prediction]:
+    def predict(self, texts: Examples | Sequence[str] | Sequence[tuple[str, str]]) -> list[Prediction]:
         """Predictions in the order of the input.
 
         Args:
-            texts: strings; pairs of strings for a model trained on pairs; (question, context) for questions.
+            texts: strings; pairs of strings for a model trained on pairs; (question, context) for questions. Or a table
+                in memory or a `Path`, see `tunesmith.check`, of which the columns are used that training used.
 
         Raises:
-            DataError: something else than text is among them.
+            DataError: something else than text is among them, or the columns are not there.
         """
-        return self.predict_records(text_records(texts, "predict")) if len(texts) else []
+        listed = getattr(texts, "tolist", None) or getattr(texts, "to_list", None) or getattr(texts, "to_pylist", None)
+        if listed and not hasattr(texts, "columns") and not hasattr(texts, "column_names"):  # a single column
+            texts = listed()
+        if isinstance(texts, str | list | tuple) and not (texts and isinstance(texts[0], Mapping)):
+            return self.predict_records(text_records(texts, "predict")) if texts else []
+        usual = DataSettings()
+        return self.predict_records(read_new(texts, self.layout, usual, usual, need_label=False))
 
     def predict_records(self, records: Records) -> list[Prediction]:
         """Predictions for records, in their order."""

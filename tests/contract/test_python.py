@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import datasets
+import pandas
+import pyarrow
 import pytest
 
 import tunesmith
@@ -16,6 +20,27 @@ from tunesmith.progress import Progress
 QUICK: dict[str, Any] = {"method": "features", "precision": "float32", "progress": Progress(quiet=True)}
 KINDS = ["good", "bad", "great"]
 ROWS = [{"body": f"{KINDS[i % 3]} film number {i}", "topic": KINDS[i % 3]} for i in range(60)]
+
+
+class Streams:
+    """A table of a library that we do not know."""
+
+    def __init__(self, table: pyarrow.Table) -> None:
+        self._table = table
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        return self._table.__arrow_c_stream__(requested_schema)
+
+
+FORMS: dict[str, Callable[[list[dict[str, str]]], Any]] = {
+    "list of dicts": list,
+    "dict of columns": lambda rows: {name: [row[name] for row in rows] for name in rows[0]},
+    "pandas": pandas.DataFrame,
+    "pyarrow": pyarrow.Table.from_pylist,
+    "stream": lambda rows: Streams(pyarrow.Table.from_pylist(rows)),
+    "datasets": datasets.Dataset.from_list,
+    "splits": lambda rows: datasets.DatasetDict({"train": datasets.Dataset.from_list(rows)}),
+}
 NEW = ["the good film", "a bad book", "great"]
 
 
@@ -59,3 +84,81 @@ def test_new_data_may_be_read_in_another_way_than_those_of_training(run: tunesmi
         next(tunesmith.predict(run, other, txt="words"))  # type: ignore[call-arg]
     for command in ("evaluate", "predict", "models"):
         assert {f"--{name.replace('_', '-')}" for name in ReadOptions.__annotations__} <= options_of(command)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_examples_in_memory_are_those_of_the_file(
+    form: str, run: tunesmith.Run, file: Path, model: str, tmp_path: Path
+) -> None:
+    examples = FORMS[form](ROWS)
+    plain = [finding.to_dict() | {"rows": finding.count} for finding in tunesmith.check(file, text="body")]
+    found = [finding.to_dict() | {"rows": finding.count} for finding in tunesmith.check(examples, text="body")]
+    assert [one["code"] for one in found] == [one["code"] for one in plain]
+    again = tunesmith.train(examples, model=model, out=tmp_path / "run", text="body", **QUICK)
+    assert again.metrics == run.metrics
+    (source,) = again.record["data"]["files"]
+    assert source["rows"] == 60 and len(source["sha256"]) == 64 and "in memory" in source["path"]
+    assert tunesmith.evaluate(run, examples).metrics == tunesmith.evaluate(run, file).metrics
+    usual = tunesmith.load(run).predict([row["body"] for row in ROWS])
+    assert tunesmith.load(run).predict(FORMS[form]([{"body": row["body"]} for row in ROWS])) == usual
+    assert [one["label"] for one in tunesmith.predict(run, examples)] == [answer.label for answer in usual]
+    assert tunesmith.find_models("legal", data=examples, folders=[model])[0].fit
+
+
+def test_splits_in_memory_and_in_files_go_together(file: Path, model: str, tmp_path: Path) -> None:
+    valid, test = pandas.DataFrame(ROWS[:12]), [{"body": f"{row['body']} again", "topic": row["topic"]} for row in ROWS]
+    run = tunesmith.train(file, model=model, out=tmp_path / "a", valid=valid, test=test, text="body", **QUICK)
+    assert [part["rows"] for part in run.record["data"]["files"]] == [60, 12, 60]
+    assert [part["rows"] for part in run.record["data"]["splits"]] == [60, 12, 60]
+    assert run.record["config"]["data"]["valid"] is None
+    codes = {finding.code for finding in tunesmith.check(ROWS, valid=str(file), text="body")}
+    assert any("leak" in code or "shared" in code or "overlap" in code for code in codes), codes
+    with pytest.raises(tunesmith.UsageError, match="changed since the run began"):
+        tunesmith.train(
+            file, model=model, out=tmp_path / "a", valid=valid, test=test[:30], text="body", resume=True, **QUICK
+        )
+
+
+def test_a_model_adapts_to_texts_in_memory(model: str, tmp_path: Path) -> None:
+    texts = pandas.DataFrame({"text": [f"the film of customer {i} was good" for i in range(60)]})
+    options: dict[str, Any] = {"max_length": 16, "epochs": 1, "precision": "float32", "progress": Progress(quiet=True)}
+    adapted = tunesmith.adapt(texts, model=model, out=tmp_path / "adapted", **options)
+    assert adapted.perplexity["after"].value > 1
+    assert adapted.record["data"]["files"][0]["path"] == "DataFrame in memory"
+
+
+@pytest.mark.parametrize(
+    "wrong", [3, None, 2.5, {1, 2}, [1, 2], ["a text"], object(), iter(ROWS), b"bytes", []], ids=str
+)
+def test_what_is_no_table_is_refused_by_its_type(wrong: Any, model: str, tmp_path: Path) -> None:
+    out, progress = tmp_path / "run", Progress(quiet=True)
+    for function in (
+        tunesmith.check,
+        partial(tunesmith.train, model=model, out=out, progress=progress),
+        partial(tunesmith.adapt, model=model, out=out, progress=progress),
+    ):
+        with pytest.raises(tunesmith.DataError) as caught:
+            function(wrong)
+        (problem,) = caught.value.problems
+        assert type(wrong).__name__ in problem and len(problem) < 300
+
+
+def test_predict_takes_texts_and_tables_and_refuses_the_rest(run: tunesmith.Run, file: Path) -> None:
+    predictor = tunesmith.load(run)
+    usual = predictor.predict(NEW)
+    for column in (tuple(NEW), pandas.Series(NEW), pyarrow.array(NEW), pyarrow.chunked_array([NEW])):
+        assert predictor.predict(column) == usual
+    assert predictor.predict([]) == [] and len(predictor.predict(file)) == 60
+    frame = pandas.DataFrame({"date": ["today"] * 3, "body": NEW, "topic": ["never seen"] * 3})
+    assert predictor.predict(frame) == usual
+    for wrong, message in {
+        "text": "put it into a list",
+        3: "int",
+        (1, 2): "item 1 is int",
+        frozenset(NEW): "frozenset",
+        (text for text in NEW): "generator",
+    }.items():
+        with pytest.raises(tunesmith.DataError, match=message):
+            predictor.predict(wrong)  # type: ignore[arg-type]
+    with pytest.raises(tunesmith.DataError, match="no text column"):
+        predictor.predict(pandas.DataFrame({"a": [1], "b": ["x"]}))

@@ -184,11 +184,11 @@ def test_one_document_is_no_group(tmp_path: Path) -> None:
 def test_documents_need_not_be_marked_in_every_file(tmp_path: Path) -> None:
     (tmp_path / "dev.conll").write_text("Ada B-PER\n\nParis B-LOC\n")
     (tmp_path / "a.conll").write_text("-DOCSTART- O\n\nAda B-PER\n\n-DOCSTART- O\n\nParis B-LOC\n")
-    splits, _ = load_splits(str(tmp_path / "a.conll"), DataSettings(valid=str(tmp_path / "dev.conll")))
+    splits, _ = load_splits({"train": str(tmp_path / "a.conll"), "valid": str(tmp_path / "dev.conll")}, DataSettings())
     assert splits["train"].has("group") and not splits["valid"].has("group")
     for layout, (name, content) in FILES.items():
         (tmp_path / name).write_text(content)
-        splits, _ = load_splits(str(tmp_path / "dev.conll"), DataSettings(test=str(tmp_path / name)))
+        splits, _ = load_splits({"train": str(tmp_path / "dev.conll"), "test": str(tmp_path / name)}, DataSettings())
         assert splits["test"].labels == [tuple(SPANS)], layout
 
 

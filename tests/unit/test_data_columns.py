@@ -110,10 +110,10 @@ def test_identifiers_that_no_flag_names_need_not_be_in_every_file(tmp_path: Path
     train.write_text("id,text,label\n7,a,x\n8,b,y\n")
     bare.write_text("text,label\nc,x\n")
     repeated.write_text("id,text,label\n1,c,x\n1,d,y\n")
-    splits, _ = load_splits(str(train), DataSettings(valid=str(bare), test=str(repeated)))
+    splits, _ = load_splits({"train": str(train), "valid": str(bare), "test": str(repeated)}, DataSettings())
     assert [records.ids for records in splits.values()] == [["7", "8"], ["2"], ["2", "3"]]
     with pytest.raises(DataError, match="repeats an identifier"):
-        load_splits(str(train), DataSettings(id="id", test=str(repeated)))
+        load_splits({"train": str(train), "test": str(repeated)}, DataSettings(id="id"))
 
 
 def test_rows_without_id_are_named_by_their_line() -> None:

@@ -21,7 +21,8 @@ WORDS = ["good", "bad"]
 
 
 def read(path: Path, **settings: Any) -> Any:
-    return read_texts(str(path), DataSettings(**settings), None, 1, True)
+    others = {name: settings.pop(name) for name in ("valid", "test") if name in settings}
+    return read_texts({"train": str(path), **others}, DataSettings(**settings), None, 1, True)
 
 
 def test_folders_paragraphs_and_lines(tmp_path: Path) -> None:

@@ -89,8 +89,8 @@ def test_adapt_learns_from_no_test_row_of_train(tmp_path: Path, format: str) -> 
         path = tmp_path / FILES[format][0]
         path.write_text(FILES[format][1])
     config = resolve(options={"seed": 3})
-    splits, layout, _ = read_splits(str(path), config)
-    found = read_texts(str(path), config.data, None, 3, True)
+    splits, layout, _ = read_splits({"train": str(path)}, config)
+    found = read_texts({"train": str(path)}, config.data, None, 3, True)
     learned, held_out = set(found.train.to_pylist()), set(found.held_out.to_pylist())
     both = ("text", "text_pair") if splits["test"].has("text_pair") else ("text",)
     texts = {name: {text for c in both for text in part.table[c].to_pylist()} for name, part in splits.items()}
@@ -104,8 +104,8 @@ def test_adapt_uses_the_flags_of_train(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("who,a,b\n" + "".join(f"{row // 4},{sentence(row)},{LABELS[row % 2]}\n" for row in ALL))
     config = resolve(options={"seed": 2, "text": "a", "label": "b", "group": "who", "task": "classification"})
-    splits, _, _ = read_splits(str(path), config)
-    found = read_texts(str(path), config.data, SHAPES["classification"], 2, True)
+    splits, _, _ = read_splits({"train": str(path)}, config)
+    found = read_texts({"train": str(path)}, config.data, SHAPES["classification"], 2, True)
     assert set(found.train.to_pylist()) == set(splits["train"].texts)
 
 
@@ -176,7 +176,7 @@ def test_labels_keep_the_form_of_training() -> None:
 def test_new_annotated_files_may_be_in_a_form_of_their_own(tmp_path: Path, format: str) -> None:
     name, content = FILES[format]
     (tmp_path / name).write_text(content)
-    _, layout = load_splits(str(tmp_path / name), DataSettings())
+    _, layout = load_splits({"train": str(tmp_path / name)}, DataSettings())
     for other in ("questions", "squad") if layout.shape == ANSWERS else ("span lines", "tokens", "conll", "doccano"):
         (tmp_path / other).mkdir()
         path = tmp_path / other / FILES[other][0]

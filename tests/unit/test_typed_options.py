@@ -47,16 +47,19 @@ def test_options_of_reading_are_those_that_do_not_choose_rows() -> None:
 
 PROGRAM = """
 from pathlib import Path
+import pandas
 import tunesmith
 
-run = tunesmith.train("a.csv", method="lora", lr=1e-4, out=Path("runs/a"), valid="b.csv")
+found_in = tunesmith.check(pandas.DataFrame({"text": []}))
+run = tunesmith.train("a.csv", method="lora", lr=1e-4, out=Path("runs/a"), valid=[{"text": "a", "label": "b"}])
 reveal_type(run)
 reveal_type(run.metrics["test"]["accuracy"].value)
 predictor: tunesmith.Predictor = tunesmith.load(run)
-answers: list[tunesmith.Prediction] = predictor.predict(["a", "b"])
-scores: tunesmith.Evaluation = tunesmith.evaluate(run, "b.csv", label="b")
+predictor.predict(["a"]), predictor.predict([("a", "b")])
+answers: list[tunesmith.Prediction] = predictor.predict({"text": ["a", "b"]})
+scores: tunesmith.Evaluation = tunesmith.evaluate(run, [{"text": "a", "label": "b"}], label="b")
 try:
-    found: list[tunesmith.Finding] = tunesmith.check("a.csv", text="text")
+    found: list[tunesmith.Finding] = tunesmith.check({"text": ["a"], "label": ["b"]}, text="text")
 except tunesmith.DataError as error:
     error.problems
 """

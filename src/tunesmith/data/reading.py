@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import codecs
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
@@ -41,23 +41,24 @@ def load_records(
 
 
 def load_splits(
-    source: object, settings: DataSettings, shape: RecordShape | None = None, local: bool = False
+    sources: Mapping[str, object], settings: DataSettings, shape: RecordShape | None = None, local: bool = False
 ) -> tuple[dict[str, Records], Layout]:
-    """``"train"`` from a source, and ``"valid"`` and ``"test"`` where the settings name files, read alike.
+    """The records of each split that is given, all read as ``"train"`` is.
 
     Args:
+        sources: ``"train"``, and perhaps ``"valid"`` and ``"test"``.
         shape: of the rows, or None to read it off the labels.
         local: refuse names that need the network.
 
     Raises:
         DataError, UsageError: as `load_records`.
     """
-    refuse_remote([source, settings.valid, settings.test] if local else [])
-    records, layout = load_records(source, settings, shape)
+    refuse_remote(sources.values() if local else [])
+    records, layout = load_records(sources["train"], settings, shape)
     splits = {"train": records}
-    for name, given in (("valid", settings.valid), ("test", settings.test)):
-        if given is not None:
-            raw = read(given, settings)
+    for name, source in sources.items():
+        if name != "train":
+            raw = read(source, settings)
             splits[name] = to_records(raw, layout_of_other(raw, layout, settings))
     return splits, layout
 

@@ -1,9 +1,11 @@
-"""Where rows came from, as a run records it: name, number of rows, hash of the content."""
+"""What examples are read from, and what a run records of it: name, number of rows, hash of the content."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +14,23 @@ import pyarrow.compute as pc
 from tunesmith.data.records import Records
 from tunesmith.data.table import TEXT
 from tunesmith.disk import path_sha256
+
+
+class ArrowTable(Protocol):
+    """A table of any library that speaks Arrow: pandas, polars, pyarrow, duckdb."""
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object: ...
+
+
+class Dataset(Protocol):
+    """A `datasets.Dataset`, or a `DatasetDict` of several."""
+
+    @property
+    def column_names(self) -> Any: ...
+
+
+Examples: TypeAlias = str | Path | ArrowTable | Sequence[Mapping[str, Any]] | Mapping[str, Sequence[Any]] | Dataset
+"""A path or ``hub:`` name, or a table in memory: of Arrow, as a list of dicts, or as a dict of columns."""
 
 
 def source_facts(records: Records) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,28 +38,28 @@ class DomainTexts:
 
 
 def read_texts(
-    source: object, settings: DataSettings, shape: RecordShape | None, seed: int, local: bool
+    sources: Mapping[str, object], settings: DataSettings, shape: RecordShape | None, seed: int, local: bool
 ) -> DomainTexts:
     """Read texts and split off those that perplexity is measured on.
 
     What `train` could read with the same settings is labelled, and split exactly as there: its training rows are
     learned from, its validation rows are held out, and the texts of its test rows are left out. Of unlabelled texts the
     share `valid_fraction` is held out; so are those whose labels `train` would refuse, where no setting says that there
-    are any. ``valid`` and ``test`` of the settings name files that take the place of those parts.
+    are any. ``"valid"`` and ``"test"`` of the sources take the place of those parts.
 
     Raises:
         DataError: a file cannot be read, or has too few different texts.
         UsageError: a name that needs the network with `local`.
     """
-    refuse_remote([source, settings.valid, settings.test] if local else [])
-    raw = read(source, settings, plain_text=True)
+    refuse_remote(sources.values() if local else [])
+    raw = read(sources["train"], settings, plain_text=True)
     if raw.format == "text" and settings.label is not None:
         raise UsageError(f"data.label={settings.label}: {raw.path} is read as unlabelled text; give data.format=FORMAT")
     notes: list[str] = []
     parts: dict[str, Records] = {}
     if raw.format != "text":
         try:
-            parts, layout = load_splits(raw, settings, shape)
+            parts, layout = load_splits({**sources, "train": raw}, settings, shape)
         except DataError as error:
             if settings.label is not None or shape is not None:
                 raise
@@ -68,11 +69,11 @@ def read_texts(
     if not labelled:
         layout = find_layout(raw, settings, None, need_label=False)
         parts["train"] = to_records(raw, layout)
-        for name, given in (("valid", settings.valid), ("test", settings.test)):
-            if given is not None:
-                other = read(given, settings, plain_text=True)
+        for name, source in sources.items():
+            if name != "train":
+                other = read(source, settings, plain_text=True)
                 parts[name] = to_records(other, layout_of_other(other, layout, settings, need_label=False))
-    sources, notes = tuple(parts.values()), [*parts["train"].notes, *notes]
+    given, notes = tuple(parts.values()), [*parts["train"].notes, *notes]
     names = dict.fromkeys(("valid", *(["test"] if labelled else []), *parts))
     parts = with_missing(parts, layout.shape, settings, seed, [name for name in names if name != "train"])
     if labelled:
@@ -82,7 +83,7 @@ def read_texts(
         )
     whole_folder = labelled and raw.format == "folder"
     if whole_folder:  # train leaves out what is no class's file; its texts are as good as others
-        everything = read(source, settings.model_copy(update={"format": "text"}))
+        everything = read(sources["train"], settings.model_copy(update={"format": "text"}))
         parts["train"] = to_records(everything, find_layout(everything, DataSettings(), None, need_label=False))
 
     (train, keys), (held_out, held_out_keys) = _different(parts["train"]), _different(parts["valid"])
@@ -94,7 +95,7 @@ def read_texts(
     for what, texts in (("to learn from", kept), ("to hold out", held_out)):
         if not len(texts):
             raise DataError(f"{raw.path}: no text {what}; expected different texts that are not empty, add some")
-    return DomainTexts(take(train, kept)["text"], held_out["text"], sources, tuple(notes))
+    return DomainTexts(take(train, kept)["text"], held_out["text"], given, tuple(notes))
 
 
 def _different(records: Records) -> tuple[pa.Table, np.ndarray]:
