@@ -13,6 +13,16 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from tunesmith.errors import (
+    DataError,
+    DivergedError,
+    Interrupted,
+    ModelError,
+    ResourceError,
+    TunesmithError,
+    UsageError,
+)
+
 if TYPE_CHECKING:
     from tunesmith.adapting import AdaptedModel
     from tunesmith.api import Evaluation, adapt, check, evaluate, find_models, load, predict, train
@@ -20,15 +30,6 @@ if TYPE_CHECKING:
     from tunesmith.config.options import AdaptOptions, ReadOptions, TrainOptions
     from tunesmith.config.schema import AdaptConfig, Config
     from tunesmith.data.checks import Finding
-    from tunesmith.errors import (
-        DataError,
-        DivergedError,
-        Interrupted,
-        ModelError,
-        ResourceError,
-        TunesmithError,
-        UsageError,
-    )
     from tunesmith.evaluation.intervals import Score
     from tunesmith.predictor import Predictor
     from tunesmith.run.record import Run
@@ -38,55 +39,27 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
-    "AdaptConfig",
-    "AdaptOptions",
-    "AdaptedModel",
-    "Config",
-    "DataError",
-    "DivergedError",
-    "Evaluation",
-    "Finding",
-    "Interrupted",
-    "ModelError",
-    "Prediction",
-    "Predictor",
-    "ReadOptions",
-    "ResourceError",
-    "Run",
-    "Score",
-    "Suggestion",
-    "TrainOptions",
-    "Trainer",
-    "TrainingArguments",
-    "TunesmithError",
-    "UsageError",
-    "adapt",
-    "check",
-    "evaluate",
-    "find_models",
-    "load",
-    "predict",
-    "train",
-]
+    "AdaptConfig", "AdaptOptions", "AdaptedModel", "Config", "DataError", "DivergedError", "Evaluation", "Finding",
+    "Interrupted", "ModelError", "Prediction", "Predictor", "ReadOptions", "ResourceError", "Run", "Score",
+    "Suggestion", "TrainOptions", "Trainer", "TrainingArguments", "TunesmithError", "UsageError", "adapt", "check",
+    "evaluate", "find_models", "load", "predict", "train",
+]  # fmt: skip
 
 _MODULES = {
-    "adapting": ("AdaptedModel",),
-    "api": ("Evaluation", "adapt", "check", "evaluate", "find_models", "load", "predict", "train"),
-    "catalogue.catalogue": ("Suggestion",),
-    "config.options": ("AdaptOptions", "ReadOptions", "TrainOptions"),
-    "config.schema": ("AdaptConfig", "Config"),
-    "data.checks": ("Finding",),
-    "errors": (
-        *("DataError", "DivergedError", "Interrupted", "ModelError", "ResourceError", "TunesmithError", "UsageError"),
-    ),
-    "evaluation.intervals": ("Score",),
-    "predictor": ("Predictor",),
-    "run.record": ("Run",),
-    "tasks.predictions": ("Prediction",),
-    "training.arguments": ("TrainingArguments",),
-    "training.trainer": ("Trainer",),
+    "adapting": "AdaptedModel",
+    "api": "Evaluation adapt check evaluate find_models load predict train",
+    "catalogue.catalogue": "Suggestion",
+    "config.options": "AdaptOptions ReadOptions TrainOptions",
+    "config.schema": "AdaptConfig Config",
+    "data.checks": "Finding",
+    "evaluation.intervals": "Score",
+    "predictor": "Predictor",
+    "run.record": "Run",
+    "tasks.predictions": "Prediction",
+    "training.arguments": "TrainingArguments",
+    "training.trainer": "Trainer",
 }
-_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
+_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names.split()}
 
 
 def __getattr__(name: str) -> Any:
