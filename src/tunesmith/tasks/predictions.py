@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from tunesmith.data.records import Label
@@ -29,7 +29,7 @@ class FoundAnswer:
     score: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Prediction:
     """One answer in the user's units.
 
@@ -46,11 +46,15 @@ class Prediction:
 
     label: Label
     score: float
-    scores: dict[str, float] = field(repr=False)
+    scores: dict[str, float]
     spans: tuple[FoundSpan, ...] | None = None
     answer: FoundAnswer | None = None
-    answers: tuple[FoundAnswer, ...] | None = field(default=None, repr=False)
+    answers: tuple[FoundAnswer, ...] | None = None
     no_answer: float | None = None
+
+    def __repr__(self) -> str:
+        shown = {"label": self.label, "score": round(self.score, 4), "spans": self.spans, "answer": self.answer}
+        return f"Prediction({', '.join(f'{name}={value!r}' for name, value in shown.items() if value is not None)})"
 
     def to_dict(self) -> dict[str, Any]:
         """What a user reads of it, as plain values."""
