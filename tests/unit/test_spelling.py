@@ -15,7 +15,7 @@ from tunesmith.spelling import SETTINGS, spell
 
 SOURCE = Path(__file__).parents[2] / "src" / "tunesmith"
 TRAIN, CACHE = options_of("train"), options_of("cache")
-TO_CONVERT = {"augmentation", "data", "engine", "methods", "models", "training"}
+TO_CONVERT = {"methods", "models", "training"}
 """Rooms whose messages still name flags."""
 
 

@@ -169,7 +169,7 @@ def _commands(folder: Path, record: RunRecord, task: Task) -> list[tuple[str, st
         ("Predict new texts, one JSON line each", f"tunesmith predict {here} {new}"),
         ("Score it on new labelled data", f"tunesmith evaluate {here} {labelled}"),
     ]
-    if record.data.files[0].sha256 or data.startswith("hub:"):
+    if Path(data).exists() or data.startswith("hub:"):
         config, out = shlex.quote(str(folder / "config.yaml")), shlex.quote(f"{folder}-again")
         again = f"tunesmith train {shlex.quote(data)} --config {config} --out {out}"
         found.append(("Repeat this run", again))
