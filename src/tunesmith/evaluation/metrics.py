@@ -132,12 +132,6 @@ def one_hot(ids: NDArray[np.integer], num_labels: int) -> NDArray[np.bool_]:
     return matrix
 
 
-def confusion_matrix(gold: NDArray[np.integer], predicted: NDArray[np.integer], num_labels: int) -> NDArray[np.int64]:
-    """Counts (C, C): rows of class i that were predicted as class j."""
-    pairs = np.asarray(gold, np.int64) * num_labels + predicted
-    return np.bincount(pairs, minlength=num_labels**2).reshape(num_labels, num_labels)
-
-
 def unweighted(statistics: Statistics, arrays: Arrays) -> dict[str, float]:
     """Every score on the rows as they are.
 
