@@ -140,7 +140,14 @@ class Augmenter:
         together = Records(pa.concat_tables([self.train.table, new.table]), self.train.path, self.train.notes)
         techniques = [names[i] for i in kept]
         sources = [str(name) for name in take(self.train.table.select(["id"]), of[kept])["id"].to_pylist()]
-        facts = self._facts(new, techniques, len(of) - len(kept))
+        facts = {
+            "names": chosen_names(self.settings),
+            "factor": self.settings.factor,
+            "rows": len(new),
+            "by_technique": dict(Counter(techniques)),
+            "by_label": label_codes(new).counts if self.shape.counted else {},
+            "dropped": len(of) - len(new),
+        }
         return Augmented(together, new, techniques, sources, sum(record is None for record in made), facts)
 
     def _strata(self) -> np.ndarray:
@@ -186,19 +193,6 @@ class Augmenter:
                 at = table.column_names.index(name)
                 table = table.set_column(at, name, pa.array(values, table.schema.field(name).type))
         return Records(table, self.train.path)
-
-    def _facts(self, new: Records, techniques: Sequence[str], dropped: int) -> dict[str, Any]:
-        by_technique = Counter(techniques)
-        labels, _, codes = label_codes(new) if self.shape.counted else ([], None, np.empty(0, dtype=np.int64))
-        counts = np.bincount(codes, minlength=len(labels)).tolist()
-        return {
-            "names": chosen_names(self.settings),
-            "factor": self.settings.factor,
-            "rows": by_technique.total(),
-            "by_technique": dict(by_technique),
-            "by_label": dict(zip(labels, counts, strict=True)),
-            "dropped": dropped,
-        }
 
 
 def chosen_names(settings: AugmentationSettings) -> list[str]:
