@@ -6,6 +6,8 @@ from tunesmith import console
 from tunesmith.api import Evaluation
 from tunesmith.config.schema import Config
 from tunesmith.data.checks import Finding
+from tunesmith.data.layout import Layout
+from tunesmith.data.shapes import ONE_LABEL
 from tunesmith.evaluation.entity_scores import SPAN_METRICS
 from tunesmith.evaluation.intervals import Score
 from tunesmith.evaluation.metrics import CLASSIFICATION_METRICS
@@ -20,7 +22,7 @@ def test_a_finished_run_is_a_line_beside_its_baselines() -> None:
         method="full",
         titles=Titles(task="text classification", method="full fine-tuning"),
         model=ModelPart(name="m", revision=None),
-        data=DataPart(files=[], splits=[], labels=[]),
+        data=DataPart(files=[], splits=[], labels=[], layout=Layout(ONE_LABEL, "text")),
         config=Config(),
         requested=Config(),
         seed=1,

@@ -17,6 +17,7 @@ from ruamel.yaml import YAML
 
 from tunesmith.config.loading import resolve
 from tunesmith.data.checks import Finding
+from tunesmith.data.layout import Layout
 from tunesmith.data.records import Records
 from tunesmith.evaluation.calibration import reliability_bins
 from tunesmith.evaluation.evidence import Evidence
@@ -90,6 +91,7 @@ def make_record(
             files=[FilePart(path="data/support tickets.csv", sha256="ab12" * 16, rows=10 * rows)],
             splits=[SplitPart(name=n, rows=count, sha256=hash, label_counts=counts) for n, count, hash in splits],
             labels=labels,
+            layout=Layout(task.shape, "text"),
         ),
         "config": config,
         "seed": 42,

@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 
 from tunesmith.config.schema import Config
+from tunesmith.data.layout import Layout
+from tunesmith.data.shapes import ONE_LABEL
 from tunesmith.disk import path_sha256
 from tunesmith.errors import ModelError, UsageError
 from tunesmith.evaluation.intervals import Score
@@ -46,6 +48,7 @@ def make_record(**given: Any) -> RunRecord:
             files=[FilePart(path="a.csv", sha256=None, rows=9)],
             splits=[SplitPart(name="train", rows=9, sha256="00", label_counts={"a": 9})],
             labels=["a"],
+            layout=Layout(ONE_LABEL, "text"),
         ),
         "config": Config(),
         "seed": 1,

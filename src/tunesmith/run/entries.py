@@ -66,7 +66,7 @@ def begin(
         method=config.method.name,
         titles=Titles(task=task.title, method=config.method.name),
         model=ModelPart(name=config.model.name, revision=config.model.revision),
-        data=DataPart(files=list(files), splits=parts, labels=list(task.kinds(point.space)), layout=layout.to_dict()),
+        data=DataPart(files=list(files), splits=parts, labels=list(task.kinds(point.space)), layout=layout),
         config=config,
         seed=config.training.seed,
         machine=Machine.here(torch.get_num_threads()),

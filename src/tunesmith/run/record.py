@@ -14,6 +14,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from tunesmith.config.schema import AdaptConfig, Config
+from tunesmith.data.layout import Layout
 from tunesmith.disk import write_text
 from tunesmith.errors import ModelError
 from tunesmith.evaluation.intervals import Score
@@ -90,8 +91,7 @@ class DataPart(RecordPart):
     files: list[FilePart]
     splits: list[SplitPart]
     labels: list[str]
-    layout: dict[str, JsonValue] | None = absent
-    """What the columns are and how they are read."""
+    layout: Layout
     augmentation: AugmentationPart | None = absent
 
 
