@@ -153,4 +153,4 @@ def _refusal(source: object) -> str:
         advice = "give its path"
     elif isinstance(source, set | frozenset | np.ndarray | Iterator):
         advice = "give a list of dicts, one a row, or a dict of columns: {'text': list(…)}"
-    return f"examples cannot be read from a {found}; {advice}"
+    return f"examples cannot be read from {found}; {advice}"
