@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from tunesmith import api
-from tunesmith.data import table as spool
+from tunesmith.data import table
 from tunesmith.progress import Progress
 from tunesmith.tasks import encoding
 
 ROWS = 2 * max(api.PREDICT_ROWS, encoding.CHUNK) + 1
-READ_ROWS = 2 * spool.BATCH_ROWS + 1
+READ_ROWS = 2 * table.BATCH_ROWS + 1
 QUIET = Progress(quiet=True)
 NAMES = ("good", "bad", "fine")
 

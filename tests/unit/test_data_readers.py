@@ -17,8 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tunesmith.config.schema import DataSettings
-from tunesmith.data import ENDINGS, FORMATS, read
-from tunesmith.data import table as spool
+from tunesmith.data import ENDINGS, FORMATS, read, table
 from tunesmith.data.layout import find_layout, to_records
 from tunesmith.data.reading import load_records
 from tunesmith.errors import DataError, TunesmithError
@@ -281,7 +280,7 @@ def test_missing_file_names_a_near_one(tmp_path: Path) -> None:
 
 
 def test_large_tables_are_kept_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spool, "SPOOL_BYTES", 1000)
+    monkeypatch.setattr(table, "MEMORY_BYTES", 1000)
     monkeypatch.setattr("tunesmith.data.table.BATCH_ROWS", 10)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     rows = [{"text": f"text number {i}", "label": "ab"[i % 2], **({"more": "x"} if i > 70 else {})} for i in range(100)]
@@ -294,11 +293,11 @@ def test_large_tables_are_kept_on_disk(tmp_path: Path, monkeypatch: pytest.Monke
     records = to_records(raw, find_layout(raw, PLAIN))
     assert [(record.text, record.label) for record in records] == [(row["text"], row["label"]) for row in rows]
     some = np.arange(99, -1, -2)
-    assert spool.take(records.table, some).equals(records.table.take(pa.array(some)))
+    assert table.take(records.table, some).equals(records.table.take(pa.array(some)))
 
 
 def test_a_failed_read_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spool, "SPOOL_BYTES", 10)
+    monkeypatch.setattr(table, "MEMORY_BYTES", 10)
     monkeypatch.setattr("tunesmith.data.table.BATCH_ROWS", 1)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     path = tmp_path / "a.jsonl"
@@ -322,7 +321,7 @@ def test_faults_are_told_together_up_to_a_limit(
     path = tmp_path / name
     path.write_text(content, encoding="utf-8")
     for limit, told in ((1000, 5), (3, 3)):
-        monkeypatch.setattr(spool, "MAX_FAULTS", limit)
+        monkeypatch.setattr(table, "MAX_FAULTS", limit)
         with pytest.raises(DataError) as caught:
             read(str(path), PLAIN)
         places = [problem.split(": ")[1] for problem in caught.value.problems]

@@ -82,7 +82,7 @@ def from_batches(
         for batch in batches:
             named = zip(schema.names, batch.columns, strict=True)
             columns = {name: _text(path, name, column, features.get(name), start) for name, column in named}
-            builder.extend(columns, np.arange(start, start + batch.num_rows))
+            builder.extend(columns, range(start, start + batch.num_rows))
             start += batch.num_rows
         return builder.finish(format, notes)
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from itertools import islice
+from dataclasses import replace
 from pathlib import Path
 
 from tunesmith.config.schema import DataSettings
 from tunesmith.data.files import Lines
-from tunesmith.data.jsontext import as_text
 from tunesmith.data.records import RawTable
-from tunesmith.data.table import BATCH_ROWS, TableBuilder
+from tunesmith.data.table import TableBuilder
 from tunesmith.errors import DataError
 
 TAG = re.compile(r"O|[BIMESLU][-_]\S+")
@@ -32,21 +31,20 @@ def read(path: str, settings: DataSettings) -> RawTable:
             `tunesmith.data.read`.
     """
     with Lines(Path(path), settings.encoding) as lines, TableBuilder(path, "line") as builder:
-        sentences = _sentences(lines, builder)
-        documents = 0
-        while batch := list(islice(sentences, BATCH_ROWS)):
-            numbers, tokens, tags, of = zip(*batch, strict=True)
-            if max(map(len, tokens)) > 1 and all(words == list(map(str, range(1, len(words) + 1))) for words in tokens):
-                raise DataError(
-                    f"{path}: line {numbers[0]}: expected the token in the first column and its tag in the last, found "
-                    "numbers that count the tokens; remove that column, and those after the tags"
-                )
-            documents = max(documents, of[-1])
-            columns = {"tokens": [as_text(words) for words in tokens], "tags": [as_text(names) for names in tags]}
-            if documents:
-                columns["document"] = [str(number) for number in of]
-            builder.extend(columns, numbers)
-        return builder.finish("conll")
+        counted, longest, first, documents = True, 0, 0, 0
+        for number, tokens, tags, document in _sentences(lines, builder):
+            first, longest = first or number, max(longest, len(tokens))
+            counted = counted and tokens == [str(n + 1) for n in range(len(tokens))]
+            row = {"tokens": tokens, "tags": tags, "document": str(document)}
+            builder.append(number, row, sum(map(len, tokens)))
+            documents = max(documents, document)
+        if counted and longest > 1:
+            raise DataError(
+                f"{path}: line {first}: expected the token in the first column and its tag in the last, found numbers "
+                "that count the tokens; remove that column, and those after the tags"
+            )
+        raw = builder.finish("conll")
+        return raw if documents else replace(raw, table=raw.table.drop_columns(["document"]))
 
 
 def looks_like(head: str) -> bool:
@@ -64,11 +62,6 @@ def _columns(line: str) -> list[str]:
     return [part for part in line.split(" ") if part]
 
 
-def _is_comment(line: str, columns: list[str]) -> bool:
-    """Whether a line is a remark such as ``# id = 3``, and not the token ``#`` with its tag."""
-    return line.startswith(("# ", "#\t")) and ("=" in line or not TAG.fullmatch(columns[-1]))
-
-
 def _sentences(lines: Lines, builder: TableBuilder) -> Iterator[Sentence]:
     start, document = 1, 0
     tokens: list[str] = []
@@ -78,8 +71,8 @@ def _sentences(lines: Lines, builder: TableBuilder) -> Iterator[Sentence]:
         opens = bool(columns) and columns[0] == DOCUMENT
         if opens:
             columns = []
-        elif not tokens and _is_comment(line, columns):
-            continue
+        elif not tokens and line.startswith(("# ", "#\t")) and ("=" in line or not TAG.fullmatch(columns[-1])):
+            continue  # a remark such as "# id = 3", and not the token "#" with its tag
         if columns:
             if len(columns) < 2 or not columns[-1]:
                 builder.fault(lines.number, f"expected a token and a tag, found {line.strip()!r:.80}")

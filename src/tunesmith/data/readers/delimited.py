@@ -10,7 +10,7 @@ from pathlib import Path
 from tunesmith.config.schema import DataSettings
 from tunesmith.data.files import Lines
 from tunesmith.data.records import RawTable
-from tunesmith.data.table import BATCH_CHARACTERS, BATCH_ROWS, FIELD_LIMIT, TableBuilder
+from tunesmith.data.table import FIELD_LIMIT, TableBuilder
 from tunesmith.errors import DataError, UsageError
 from tunesmith.text import counted, name_list
 
@@ -35,12 +35,24 @@ def _read(path: str, settings: DataSettings, format: str, delimiter: str) -> Raw
         raise UsageError(f"data.delimiter: expected one character (or tab), found {delimiter!r}")
     csv.field_size_limit(FIELD_LIMIT)
     notes: list[str] = []
-    with Lines(Path(path), settings.encoding) as lines, TableBuilder(path, "line") as builder:
+    with Lines(Path(path), settings.encoding) as lines:
         rows = _rows(path, lines, delimiter, settings.encoding)
         header = _header(path, next(rows, None), delimiter, notes)
-        for values, numbers in _batches(rows, lines, header, builder):
-            builder.extend(dict(zip(header, zip(*values, strict=True), strict=True)), numbers)
-        return builder.finish(format, notes)
+        with TableBuilder(path, "line", header) as builder:
+            before = lines.characters
+            for line, row in rows:
+                if len(row) == len(header):
+                    builder.append(line, row, lines.characters - before)
+                    before = lines.characters
+                    continue
+                found = f"{counted(len(row), 'value')} for {counted(len(header), 'column')}"
+                if len(row) < len(header):
+                    missing = name_list(header[len(row) :])
+                    builder.fault(line, f"{found}; {missing} missing (an empty value still needs its separator)")
+                else:
+                    advice = "put quotes around a value that contains the separator"
+                    builder.fault(line, f"{found}, too many from {row[len(header)][:40]!r}; {advice}")
+            return builder.finish(format, notes)
 
 
 def _rows(path: str, lines: Lines, delimiter: str, encoding: str) -> Iterator[tuple[int, list[str]]]:
@@ -109,30 +121,3 @@ def _header(path: str, first: tuple[int, list[str]] | None, delimiter: str, note
     if twice:
         raise DataError(f"{path}: line {line}: the header has {name_list(twice)} more than once; rename or remove one")
     return header
-
-
-def _batches(
-    rows: Iterator[tuple[int, list[str]]], lines: Lines, header: list[str], builder: TableBuilder
-) -> Iterator[tuple[list[list[str]], list[int]]]:
-    """Rows of the right length in batches; the others are faults."""
-    values: list[list[str]] = []
-    numbers: list[int] = []
-    width, mark = len(header), lines.characters
-    for line, row in rows:
-        if len(row) == width:
-            values.append(row)
-            numbers.append(line)
-        else:
-            builder.fault(line, _wrong_width(row, header))
-        if len(values) == BATCH_ROWS or lines.characters - mark > BATCH_CHARACTERS:
-            yield values, numbers
-            values, numbers, mark = [], [], lines.characters
-    if values:
-        yield values, numbers
-
-
-def _wrong_width(row: list[str], header: list[str]) -> str:
-    found = f"{counted(len(row), 'value')} for {counted(len(header), 'column')}"
-    if len(row) < len(header):
-        return f"{found}; {name_list(header[len(row) :])} missing (an empty value still needs its separator)"
-    return f"{found}, too many from {row[len(header)][:40]!r}; put quotes around a value that contains the separator"

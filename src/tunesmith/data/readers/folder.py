@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 
 from tunesmith.config.schema import DataSettings
@@ -14,7 +13,6 @@ from tunesmith.errors import DataError
 from tunesmith.text import counted, name_list
 
 TEXT_ENDINGS = {"", ".txt", ".text", ".md"}
-BATCH_FILES = 512
 FALLBACK = "cp1252"
 MAX_FALLBACK_SHARE = 0.01  # more undecodable files than this means that the encoding is wrong
 
@@ -31,16 +29,11 @@ def read(path: str, settings: DataSettings) -> RawTable:
     codec = codec_name(settings.encoding)
     skipped: list[str] = []
     odd: list[str] = []
-    files = _files(root, skipped)
     position = 0
     with TableBuilder(path, "file") as builder:
-        while batch := list(islice(files, BATCH_FILES)):
-            names = [f"{file.parent.name}/{file.name}" for file in batch]
-            texts = [file_text(file, codec, odd) for file in batch]
-            labels = [file.parent.name for file in batch]
-            rows = range(position + 1, position + 1 + len(batch))
-            builder.extend({"id": names, "text": texts, "label": labels}, rows)
-            position += len(batch)
+        for position, file in enumerate(_files(root, skipped), 1):
+            text, label = file_text(file, codec, odd), file.parent.name
+            builder.append(position, {"id": f"{label}/{file.name}", "text": text, "label": label}, len(text))
         notes = fallback_notes(path, settings.encoding, odd, position)
         if skipped:
             notes.append(f"skipped, not text files in a class folder: {name_list(skipped)}")

@@ -10,7 +10,7 @@ from tunesmith.config.schema import DataSettings
 from tunesmith.data.files import Lines, codec_name
 from tunesmith.data.readers.folder import TEXT_ENDINGS, fallback_notes, file_text
 from tunesmith.data.records import RawTable
-from tunesmith.data.table import BATCH_CHARACTERS, BATCH_ROWS, FIELD_LIMIT, TableBuilder
+from tunesmith.data.table import FIELD_LIMIT, TableBuilder
 from tunesmith.errors import DataError
 from tunesmith.text import counted
 
@@ -36,22 +36,9 @@ def read(path: str, settings: DataSettings) -> RawTable:
     notes: list[str] = []
     items = _files(root, settings.encoding, notes) if root.is_dir() else _paragraphs(root, settings.encoding, notes)
     with TableBuilder(path, "line") as builder:
-        batch: list[Item] = []
-        size = 0
-        for item in items:
-            batch.append(item)
-            size += len(item[1])
-            if len(batch) == BATCH_ROWS or size > BATCH_CHARACTERS:
-                _add(builder, batch)
-                batch, size = [], 0
-        _add(builder, batch)
+        for identifier, text, line in items:
+            builder.append(line, {"id": identifier, "text": text}, len(text))
         return builder.finish("text", notes)
-
-
-def _add(builder: TableBuilder, batch: list[Item]) -> None:
-    if batch:
-        ids, texts, rows = zip(*batch, strict=True)
-        builder.extend({"id": ids, "text": texts}, rows)
 
 
 def _files(root: Path, encoding: str, notes: list[str]) -> Iterator[Item]:
@@ -82,7 +69,12 @@ def _files(root: Path, encoding: str, notes: list[str]) -> Iterator[Item]:
 
 
 def _paragraphs(path: Path, encoding: str, notes: list[str]) -> Iterator[Item]:
-    by_line = _lines_are_texts(path, encoding)
+    filled_lines = paragraphs = 0
+    with Lines(path, encoding) as lines:
+        for filled, group in groupby(islice(lines, DECIDING_LINES), key=lambda line: not line.isspace()):
+            paragraphs += filled
+            filled_lines += len(list(group)) if filled else 0
+    by_line = paragraphs < 2 or filled_lines > LINES_A_PARAGRAPH * paragraphs
     notes.append(f"{path}: {'every line' if by_line else 'every paragraph (empty lines between)'} is read as a text")
     with Lines(path, encoding) as lines:
         for filled, group in groupby(lines, key=lambda line: not line.isspace()):
@@ -93,26 +85,8 @@ def _paragraphs(path: Path, encoding: str, notes: list[str]) -> Iterator[Item]:
                 yield str(start), "".join(_bounded(group, f"{path}: line {start}", "by empty lines")).strip(), start
 
 
-def _lines_are_texts(path: Path, encoding: str) -> bool:
-    """Whether no empty line separates the lines of a file, or so few do that they are strays; by its beginning."""
-    filled = paragraphs = 0
-    with Lines(path, encoding) as lines:
-        before = False
-        for line in islice(lines, DECIDING_LINES):
-            here = not line.isspace()
-            filled, paragraphs, before = filled + here, paragraphs + (here and not before), here
-    return paragraphs < 2 or filled > LINES_A_PARAGRAPH * paragraphs
-
-
 def _bounded(lines: Iterable[str], place: str, how: str) -> Iterator[str]:
-    """The lines of one text.
-
-    Args:
-        how: a text that is too long can be parted.
-
-    Raises:
-        DataError: they are too many, before all are in memory.
-    """
+    """The lines of one text; too many are refused before all are in memory."""
     size = 0
     for line in lines:
         size += len(line)
