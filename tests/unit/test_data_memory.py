@@ -170,7 +170,7 @@ def test_an_open_file_is_refused(tmp_path: Path) -> None:
 
 def test_tables_in_memory_are_split_checked_and_read_anew() -> None:
     rows = [{"ticket": f"text {i}", "label": "ab"[i % 2]} for i in range(40)]
-    splits, layout = load_splits(pd.DataFrame(rows), PLAIN, shape_of("classification"))
+    splits, layout = load_splits({"train": pd.DataFrame(rows)}, PLAIN, shape_of("classification"))
     assert len(splits["train"]) == 40
     new = read_new([{"date": 3, "ticket": "x", "label": "a"}], layout, PLAIN, PLAIN)
     assert (new.texts, new.labels, new.ids) == (["x"], ["a"], ["1"])
