@@ -128,8 +128,8 @@ def _require_metric(job: Assignment) -> None:
     """Refuse a metric that cannot be computed on the validation rows (ROC AUC with one class) before training."""
     if job.task.head != "sequence":  # every metric of the others is always defined
         return
-    nothing = np.zeros((len(job.valid.gold), len(job.space.names)), dtype=np.float32)
-    found = job.task.quick_score(nothing, job.valid.gold, job.space)
+    nothing = np.zeros((len(job.valid), len(job.space.names)), dtype=np.float32)
+    found = job.task.quick_score(job.task.outputs(nothing, job.valid, job.space), job.valid.gold, job.space)
     if job.settings.metric not in found:
         raise UsageError(
             f"--metric {job.settings.metric}: not defined on the validation rows; use one of {', '.join(found)}"
