@@ -84,6 +84,7 @@ def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
         (["metrics", "trial"], {}, r"metrics\.trial\.\[key\]"),
         (["config", "training", "lr"], -1, r"config\.training\.lr: .*greater than 0"),
         (["status"], "well", r"status: .*'stopped', 'done' or 'failed'"),
+        (["status"], "done", r"record: .*a finished run has best, timing"),
         (["version"], 2, "not a record of version 1"),
     ],
 )

@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
 from tunesmith.config.schema import AdaptConfig, Config
 from tunesmith.data.layout import Layout
@@ -185,8 +185,9 @@ class Record(RecordPart):
         try:
             return cls.model_validate(tree)
         except ValidationError as error:
-            problems = {f"{path}: {'.'.join(map(str, item['loc']))}: {item['msg']}": None for item in error.errors()}
-            raise ModelError(f"{problem}; restore the file, or train again" for problem in problems) from None
+            problems = [(".".join(map(str, item["loc"])) or "record", item["msg"]) for item in error.errors()]
+            remedy = "restore the file, or train again"
+            raise ModelError(f"{path}: {key}: {problem}; {remedy}" for key, problem in problems) from None
 
     def save(self, folder: Path) -> None:
         """Replace the record in one step, so that a reader never sees half of it."""
@@ -218,6 +219,12 @@ class RunRecord(Record):
     warnings: list[str]
     requested: Config
     """The settings as they were given."""
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if self.status == "done" and not (self.best and self.timing and self.metrics.get("test")):
+            raise ValueError("a finished run has best, timing and metrics.test")
+        return self
 
     @property
     def main_metric(self) -> str:
