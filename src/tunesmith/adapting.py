@@ -2,43 +2,48 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import pyarrow as pa
 import torch
+from torch import nn
 
-from tunesmith.config.schema import AdaptationSettings, AdaptConfig
+from tunesmith.config.schema import AdaptConfig, MethodSettings, OptimisationSettings, TrainingSettings
 from tunesmith.data.files import local_path
 from tunesmith.data.readers.memory import source_name
+from tunesmith.data.records import Records
 from tunesmith.data.sources import Examples, source_facts
 from tunesmith.data.texts import DomainTexts, read_texts
-from tunesmith.errors import DataError, UsageError
+from tunesmith.engine import Engine, attached
+from tunesmith.errors import DataError, DivergedError, UsageError
 from tunesmith.evaluation.intervals import Score
-from tunesmith.methods.base import usual_defaults
-from tunesmith.models.loading import (
-    Source,
-    find_source,
-    load_config,
-    load_tokenizer,
-    token_limit,
-    weights_sha256,
-)
-from tunesmith.models.masked import load_masked, save_masked
+from tunesmith.methods.base import train_only
+from tunesmith.methods.full import Full
+from tunesmith.models.heads import head_parameter_names
+from tunesmith.models.loading import Source, find_source, load_config, load_tokenizer, token_limit, weights_sha256
+from tunesmith.models.masked import head_at_predicted, load_masked, save_masked
 from tunesmith.progress import Progress, require_tracker
 from tunesmith.run.folder import Clock, check_folder, identity, kept, locked
 from tunesmith.run.record import AdaptData, AdaptRecord, EnginePart, FilePart, Machine, ModelPart
 from tunesmith.tasks import shape_of
-from tunesmith.tasks.masked_words import Blocks, Stream, Vocabulary, choose_block_length, tokenise
-from tunesmith.training.masked import Adaptation, Adapted, adapt_model
-from tunesmith.training.precision import Precision, choose_precision
-from tunesmith.training.signals import StopRequest
-from tunesmith.training.stepping import Workplace
+from tunesmith.tasks.base import LabelSpace
+from tunesmith.tasks.encoding import Truncation
+from tunesmith.tasks.masked_words import MaskedBlocks, MaskedWords, Stream, Vocabulary, choose_block_length
+from tunesmith.training.fitting import Fitting, fit
+from tunesmith.training.inference import predict_outputs
+from tunesmith.training.precision import Precision, choose_device, choose_precision
 
 RECORD = AdaptRecord.FILE
+RESAMPLES = 1_000
+BLOCKS_AT_ONCE = 16
+"""Held-out blocks that go through the model together, unless fewer do in training."""
 UNKNOWN_SHARE = 0.1
 """More unknown tokens than this are worth a warning."""
 FRESH_HEAD = (
@@ -99,21 +104,20 @@ def adapt(sources: Mapping[str, Examples], config: AdaptConfig, progress: Progre
         torch.set_num_threads(config.training.threads or torch.get_num_threads())
         clock = Clock()
 
+        settings = TrainingSettings(**config.training.model_dump(include=set(OptimisationSettings.model_fields)))
         with clock.stage("model"):
             source = find_source(config.model)
             tokenizer = load_tokenizer(source)
-            vocabulary = Vocabulary.of(tokenizer, source.name)
-            model, fresh = load_masked(source, tokenizer, config.training.seed)
+            task = MaskedWords(Vocabulary.of(tokenizer, source.name), config.training.masked_share, settings.seed)
+            model, fresh = load_masked(source, tokenizer, settings.seed)
             if config.output.resume:  # goes on with what was measured when it began
                 precision = Precision(**AdaptRecord.load(folder).engine["precision"].model_dump())
             else:
-                precision = choose_precision(config.training.precision)
+                precision = choose_precision(settings.precision)
             if fresh:
                 progress.line(f"note: model {source.name}: {FRESH_HEAD}")
         with clock.stage("data"):
-            data = read_texts(
-                sources, config.data, shape_of(config.task.name), config.training.seed, config.model.local
-            )
+            data = read_texts(sources, config.data, shape_of(config.task.name), settings.seed, config.model.local)
             for note in data.notes:
                 progress.line(f"note: {note}")
         # Nothing was written so far: a bad file or model leaves an earlier model in the folder as it was.
@@ -122,15 +126,32 @@ def adapt(sources: Mapping[str, Examples], config: AdaptConfig, progress: Progre
 
         with clock.stage("encode"):
             limit = token_limit(load_config(source), tokenizer)
-            train, held_out = _blocks(data, tokenizer, vocabulary, limit, config, folder, progress)
+            train, held_out = _encode(task, data, tokenizer, limit, settings.max_length, folder, progress)
             _require_known(train.stream, held_out.stream, texts, source.name, progress)
-        settings = _resolve(config.training, model, train, precision)
-        with clock.stage("train"):
-            place = Workplace(folder, tokenizer, progress, StopRequest(), record.identity, config.output.resume)
-            job = Adaptation(model, fresh, train, held_out, settings, config.engine, place)
-            adapted = adapt_model(job)
+        settings = settings.model_copy(update={"max_length": train.length, "precision": precision.state})
+        begun = Fitting(
+            *(task, LabelSpace(()), source, tokenizer, model.to(choose_device()), Truncation(train.length), settings),
+            *(config.engine, folder, progress, config.output.resume, record.identity),
+        )
+        phases = {"step": begun.by(Full(MethodSettings()), train)}
+        settings = phases["step"].settings  # with every value resolved
+        phases["step"].settings = settings.model_copy(update={"head_lr": settings.lr})  # the head is no longer new
+        if fresh:
+            phases = {"head": _head_first(phases["step"], settings, config.training.head_steps), **phases}
+        with (
+            clock.stage("train"),
+            attached(model, partial(Engine, packing=config.engine.uses("packing"))) as engine,
+            head_at_predicted(model) as spared,
+        ):
+            record.perplexity_before = perplexity(phases["step"], held_out)
+            for name, fitting in phases.items():
+                fit(fitting)
+                found = perplexity(fitting, held_out)
+                setattr(record, "perplexity_after" if name == "step" else "perplexity_after_warmup", found)
+            report = engine.report() | {"head": {"state": "predicted tokens alone" if spared else "all tokens"}}
         save_masked(model, tokenizer, source, folder)
-        _finish(record, job, adapted, config, clock)
+        record.engine = {part: EnginePart(**found) for part, found in report.items()} | record.engine
+        _finish(record, config, settings, phases, held_out, clock)
         record.save(folder)
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # a run that is killed before needs them
     return AdaptedModel(folder, record)
@@ -152,24 +173,29 @@ def _begin(config: AdaptConfig, source: Source, data: DomainTexts, precision: Pr
     )
 
 
-def _blocks(
+def _encode(
+    task: MaskedWords,
     data: DomainTexts,
     tokenizer: Any,
-    vocabulary: Vocabulary,
     limit: int,
-    config: AdaptConfig,
+    wanted: int | str,
     folder: Path,
     progress: Progress,
-) -> tuple[Blocks, Blocks]:
-    work, settings = folder / ".work", config.training
+) -> tuple[MaskedBlocks, MaskedBlocks]:
+    """Blocks to learn from, and those that are held out, whose masks never change."""
+    work = folder / ".work"
     work.mkdir(exist_ok=True)
-    with progress.bar("tokenise", len(data.train) + len(data.held_out)) as bar:
-        streams = [
-            tokenise(texts, tokenizer, vocabulary, work / name, bar.advance)
-            for name, texts in (("train", data.train), ("held-out", data.held_out))
-        ]
-    length = choose_block_length(streams[0], limit, settings.max_length)
-    train, held_out = (Blocks(s, vocabulary, length, settings.masked_share, settings.seed) for s in streams)
+    sides = {"train": data.train, "held out": data.held_out}
+    with progress.bar("tokenise", sum(map(len, sides.values()))) as bar:
+        train, held_out = (
+            task.encode(
+                *(Records(pa.table({"text": texts}), name), tokenizer, LabelSpace(()), Truncation(limit)),
+                *(work / name, True, bar.advance),
+            )
+            for name, texts in sides.items()
+        )
+    length = choose_block_length(train.stream, limit, wanted)
+    train, held_out = replace(train, length=length), replace(held_out, length=length, phase="held out")
     progress.line(
         f"{len(data.train):,} texts make {len(train):,} blocks of {length} tokens; {len(held_out):,} more are held out"
     )
@@ -193,21 +219,52 @@ def _require_known(train: Stream, held_out: Stream, texts: str, model: str, prog
         )
 
 
-def _resolve(settings: AdaptationSettings, model: Any, train: Blocks, precision: Precision) -> AdaptationSettings:
-    chosen = usual_defaults(model, len(train)).missing_in(settings)
-    return settings.model_copy(update={**chosen, "max_length": train.length, "precision": precision.state})
+class _Head(Full):
+    """Train the head alone."""
+
+    def apply(self, model: nn.Module) -> nn.Module:
+        train_only(model, head_parameter_names(model))
+        return model
 
 
-def _finish(record: AdaptRecord, job: Adaptation, adapted: Adapted, config: AdaptConfig, clock: Clock) -> None:
-    record.model = record.model.model_copy(update={**adapted.summary, "fresh_head": job.fresh})
-    record.config = config.model_copy(update={"training": job.settings})
-    engine = {name: EnginePart(**part) for name, part in adapted.engine.items()}
-    head = EnginePart(state="predicted tokens alone" if adapted.spared else "all tokens")
-    record.engine = engine | record.engine | {"head": head}
-    record.timing = clock.timing(adapted.tokens, adapted.seconds)
-    record.tokens = {"train": len(job.train.stream.ids), "held_out": len(job.held_out.stream.ids)}
-    record.blocks = {"train": len(job.train), "held_out": len(job.held_out), "length": job.train.length}
-    record.steps = adapted.steps
-    for name, score in adapted.perplexity.items():
-        setattr(record, f"perplexity_{name}", score)
+def _head_first(body: Fitting, settings: TrainingSettings, steps: int) -> Fitting:
+    """The phase that trains a fresh head alone, in whole passes, so that its first gradients do not move the body."""
+    head = body.by(_Head(MethodSettings()), replace(cast(MaskedBlocks, body.train), phase="head"))
+    passes = math.ceil(steps / math.ceil(len(body.train) / (settings.batch_size or 1)))
+    head.settings, head.phase = settings.model_copy(update={"epochs": passes}), "head"
+    return head
+
+
+def perplexity(fitting: Fitting, held_out: MaskedBlocks) -> Score:
+    """Exponential of the mean loss of the predicted tokens, with an interval over blocks; always the same masks.
+
+    Raises:
+        DivergedError: it is not finite.
+    """
+    task, settings = fitting.task, fitting.settings
+    rows = min(BLOCKS_AT_ONCE, max(1, (settings.batch_size or 1) // settings.accumulation))
+    outputs = predict_outputs(fitting.model, held_out, fitting.tokenizer, task, fitting.space, settings.precision, rows)
+    found = task.score(outputs, held_out, fitting.space, RESAMPLES, settings.seed)
+    if "perplexity" not in found:
+        raise DivergedError("the perplexity is not finite; lower training.lr and adapt again")
+    return found["perplexity"]
+
+
+def _finish(
+    record: AdaptRecord,
+    config: AdaptConfig,
+    settings: TrainingSettings,
+    phases: Mapping[str, Fitting],
+    held_out: MaskedBlocks,
+    clock: Clock,
+) -> None:
+    train = cast(MaskedBlocks, phases["step"].train)
+    chosen = {name: getattr(settings, name) for name in OptimisationSettings.model_fields}
+    record.model = record.model.model_copy(update={**phases["step"].parameters, "fresh_head": "head" in phases})
+    record.config = config.model_copy(update={"training": config.training.model_copy(update=chosen)})
+    done = phases.values()
+    record.timing = clock.timing(sum(fitting.tokens for fitting in done), sum(fitting.seconds for fitting in done))
+    record.tokens = {"train": len(train.stream.ids), "held_out": len(held_out.stream.ids)}
+    record.blocks = {"train": len(train), "held_out": len(held_out), "length": train.length}
+    record.steps = {name: fitting.details["steps"] for name, fitting in phases.items()}
     record.status = "done"

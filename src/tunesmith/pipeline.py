@@ -6,9 +6,11 @@
 
 from __future__ import annotations
 
+import copy
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -24,6 +26,7 @@ from tunesmith.data.sources import Examples, source_facts
 from tunesmith.disk import read_json_lines, write_json_lines, write_text
 from tunesmith.engine import Engine
 from tunesmith.errors import DataError
+from tunesmith.methods.base import methods_for
 from tunesmith.predictor import Predictor, Scored
 from tunesmith.progress import Progress, require_tracker
 from tunesmith.registry import lookup
@@ -35,10 +38,8 @@ from tunesmith.run.record import AugmentationPart, Baseline, FilePart, Ingredien
 from tunesmith.tasks import TASKS, shape_of
 from tunesmith.tasks.base import Task
 from tunesmith.tasks.encoding import EncodedTexts
-from tunesmith.training.candidates import Candidate, StartingPoint, choose_methods, try_method
+from tunesmith.training.fitting import Fitting, fit
 from tunesmith.training.precision import Precision, choose_precision
-from tunesmith.training.signals import StopRequest
-from tunesmith.training.stepping import Workplace
 
 
 def train(sources: Mapping[str, Examples], config: Config, progress: Progress) -> Run:
@@ -72,36 +73,46 @@ def train(sources: Mapping[str, Examples], config: Config, progress: Progress) -
                 precision = Precision(**RunRecord.load(folder).engine["precision"].model_dump())
             else:
                 precision = choose_precision(config.training.precision)
-            point = StartingPoint.load(config, task, splits["train"], precision)
+            begun = Fitting.begin(config, task, splits["train"], precision, folder, progress)
         # Nothing was written so far: a bad file or model leaves an earlier run in the folder as it was.
         ingredients = entries.ingredients(config)
-        record = entries.begin(config, point, splits, layout, files, findings, ingredients)
+        record = entries.begin(config, begun, precision, splits, layout, files, findings, ingredients)
         context.enter_context(kept(folder, record, config.output.resume))
         write_json_lines(folder / "findings.jsonl", (finding.to_dict() for finding in findings))
 
         with clock.stage("encode"):
-            features = _encode(
-                _augmented(splits, augmenter, record, ingredients, folder, progress), point, folder, progress
-            )
-        place = Workplace(folder, point.tokenizer, progress, StopRequest(), record.identity, config.output.resume)
-        candidates = []
-        for method in choose_methods(config, point, len(splits["train"])):
-            with clock.stage(method.name):
-                candidates.append(try_method(method, features, point, place))
+            encoded = _encode(_augmented(splits, augmenter, record, ingredients, folder, progress), begun)
+        begun.identity = record.identity
+        methods = methods_for(config.method, begun.model, len(splits["train"]))
+        models = [*(copy.deepcopy(begun.model) for _ in methods[1:]), begun.model]
+        fittings = [begun.by(m, encoded["train"], encoded["valid"], c) for m, c in zip(methods, models, strict=True)]
+        for fitting in fittings:
+            with clock.stage(fitting.method.name):
+                fit(fitting)
+            best_state = f"{fitting.best['metric']} {fitting.best['value']:.4f}"
+            progress.line(f"{fitting.method.name}: valid {best_state} after {fitting.seconds:.0f} s")
 
         with clock.stage("evaluate"):
-            best = max(candidates, key=Candidate.goodness)
-            predictor = _predictor(best, point, splits["valid"], layout)
-            scored = {name: _score(predictor, splits[name], config) for name in ("valid", "test")}
+            best = max(fittings, key=lambda fitting: fitting.score)
+            predictor, scored = _evaluate(best, splits, encoded, layout, config, ("valid", "test"))
             for name, answers in scored.items():
                 write_json_lines(folder / "predictions" / f"{name}.jsonl", answers.lines())
         with clock.stage("baselines"):
-            others = [c for c in candidates if c is not best]
-            baselines = _other_methods(others, point, splits, config, layout)
-            baselines += _cheap_models(point, splits, scored["test"], config)
+            baselines = []
+            for other in (fitting for fitting in fittings if fitting is not best):
+                metrics, method = (
+                    _evaluate(other, splits, encoded, layout, config, ("test",))[1]["test"].metrics,
+                    other.method,
+                )
+                row = Baseline(name=method.name, title=method.title, metrics=metrics, seconds=other.seconds)
+                baselines.append(row)
+            if config.evaluation.baseline:
+                baselines += _cheap_models(predictor, splits, scored["test"], config)
 
-        _save(predictor, best, folder)
-        entries.finish(record, best, point, scored, baselines, clock)
+        predictor.save(folder / "model")
+        if best.adapter is not None:
+            shutil.copytree(best.adapter, folder / "model" / "adapter", dirs_exist_ok=True)
+        entries.finish(record, config, best, scored, baselines, clock)
         save_config(folder, record.config)
         record.save(folder)
         test, log = scored["test"], read_json_lines(folder / "metrics.jsonl")
@@ -179,62 +190,47 @@ def _augmented(
     return {**splits, "train": added.records}
 
 
-def _encode(
-    splits: Mapping[str, Records], point: StartingPoint, folder: Path, progress: Progress
-) -> dict[str, EncodedTexts]:
-    features = {}
-    work = folder / ".work"
+def _encode(splits: Mapping[str, Records], fitting: Fitting) -> dict[str, EncodedTexts]:
+    """Every split, tokenised once into a file of its own."""
+    encoded, task, truncation = {}, fitting.task, fitting.truncation
+    work = fitting.folder / ".work"
     work.mkdir(exist_ok=True)
-    names = ("train", "valid")
-    with progress.bar("tokenise", sum(len(splits[name]) for name in names)) as bar:
-        for name in names:
+    with fitting.progress.bar("tokenise", sum(map(len, splits.values()))) as bar:
+        for name, records in splits.items():
             file = work / f"{name}.arrow"
-            features[name] = point.task.encode(
-                splits[name], point.tokenizer, point.space, point.truncation, file, True, bar.advance
-            )
-    progress.line(f"max-length {point.truncation.max_tokens}: {features['train'].fit_text()}")
-    return features
+            encoded[name] = task.encode(records, fitting.tokenizer, fitting.space, truncation, file, True, bar.advance)
+    fitting.progress.line(f"max-length {truncation.max_tokens}: {encoded['train'].fit_text()}")
+    return encoded
 
 
-def _predictor(candidate: Candidate, point: StartingPoint, valid: Records, layout: Layout) -> Predictor:
-    Engine(candidate.fitted.model, packing=point.config.engine.uses("packing"))  # stays: tried once, not at every call
-    predictor = Predictor(
-        candidate.fitted.model, point.tokenizer, point.task, point.answer_space, point.truncation, layout
-    )
-    return predictor.tuned(valid)
-
-
-def _score(predictor: Predictor, records: Records, config: Config) -> Scored:
-    return predictor.score(records, config.evaluation.resamples, config.training.seed)
-
-
-def _other_methods(
-    others: list[Candidate], point: StartingPoint, splits: Mapping[str, Records], config: Config, layout: Layout
-) -> list[Baseline]:
-    """The methods that were tried and not kept, on the test rows."""
-    rows = []
-    for candidate in others:
-        metrics = _score(_predictor(candidate, point, splits["valid"], layout), splits["test"], config).metrics
-        method, seconds = candidate.method, candidate.fitted.seconds
-        rows.append(Baseline(name=method.name, title=method.title, metrics=metrics, seconds=seconds))
-    return rows
+def _evaluate(
+    fitting: Fitting,
+    splits: Mapping[str, Records],
+    encoded: Mapping[str, EncodedTexts],
+    layout: Layout,
+    config: Config,
+    names: Sequence[str],
+) -> tuple[Predictor, dict[str, Scored]]:
+    """The fitted model, ready to predict, and its scores on the named splits."""
+    Engine(fitting.model, packing=config.engine.uses("packing"))  # stays: tried once, not at every call
+    space = fitting.space.in_users_units
+    predictor = Predictor(fitting.model, fitting.tokenizer, fitting.task, space, fitting.truncation, layout)
+    needed = names if space.threshold is None else {"valid", *names}
+    outputs = {name: predictor.outputs_of(encoded[name]) for name in needed}
+    if space.threshold is not None:
+        targets = fitting.task.targets(splits["valid"], space)
+        predictor = replace(predictor, space=fitting.task.tuned(space, outputs["valid"], targets))
+    bootstrap = config.evaluation.resamples, config.training.seed
+    return predictor, {name: predictor.score(splits[name], *bootstrap, outputs[name]) for name in names}
 
 
 def _cheap_models(
-    point: StartingPoint, splits: Mapping[str, Records], scored: Scored, config: Config
+    predictor: Predictor, splits: Mapping[str, Records], scored: Scored, config: Config
 ) -> list[Baseline]:
     """Models that take seconds, on the test rows."""
-    if not config.evaluation.baseline:
-        return []
-    task, space, seed = point.task, point.answer_space, config.training.seed
+    task, space, seed = predictor.task, predictor.space, config.training.seed
     rows = []
     for answer in task.baselines(splits["train"], splits["test"], space, seed):
         metrics = task.score(answer.answers, scored.targets, space, config.evaluation.resamples, seed)
         rows.append(Baseline(name=answer.name, title=answer.name, metrics=metrics, seconds=answer.seconds))
     return rows
-
-
-def _save(predictor: Predictor, best: Candidate, folder: Path) -> None:
-    predictor.save(folder / "model")
-    if best.fitted.adapter is not None:
-        shutil.copytree(best.fitted.adapter, folder / "model" / "adapter", dirs_exist_ok=True)

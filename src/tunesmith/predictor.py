@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
@@ -24,11 +24,11 @@ from tunesmith.models.loading import Source, load_trained
 from tunesmith.registry import lookup
 from tunesmith.tasks import TASKS
 from tunesmith.tasks.base import LabelSpace, Task
-from tunesmith.tasks.encoding import Truncation
+from tunesmith.tasks.encoding import EncodedTexts, Truncation
 from tunesmith.tasks.predictions import Prediction
 from tunesmith.text import counted
 from tunesmith.training.inference import predict_outputs
-from tunesmith.training.precision import choose_precision
+from tunesmith.training.precision import choose_device, choose_precision
 
 FACTS = "tunesmith.json"
 
@@ -84,6 +84,7 @@ class Predictor:
         except (ValueError, KeyError, TypeError) as error:
             raise ModelError(f"{model_folder / FACTS}: damaged ({error!r})") from None
         model, tokenizer = load_trained(Source(str(path), str(model_folder), None, True), task.head)
+        model.to(choose_device())
         Engine(model)  # stays on the model: tried once, not at every call
         return cls(model, tokenizer, task, space, truncation, layout, choose_precision(precision).state)
 
@@ -133,27 +134,27 @@ class Predictor:
             wanted, found = ("pairs of texts", "single texts") if pairs else ("single texts", "pairs of texts")
             raise DataError(f"{records.path}: the model was trained on {wanted}, found {found}; check the columns")
         with tempfile.TemporaryDirectory(prefix="tunesmith-") as folder:
-            file = Path(folder) / "features.arrow"
-            features = self.task.encode(records, self.tokenizer, self.space, self.truncation, file, False)
-            return predict_outputs(self.model, features, self.tokenizer, self.task, self.space, self.precision)
+            file = Path(folder) / "encoded.arrow"
+            return self.outputs_of(self.task.encode(records, self.tokenizer, self.space, self.truncation, file, False))
 
-    def score(self, records: Records, resamples: int, seed: int) -> Scored:
+    def outputs_of(self, encoded: EncodedTexts) -> Any:
+        """The same for records that are encoded already."""
+        return predict_outputs(self.model, encoded, self.tokenizer, self.task, self.space, self.precision)
+
+    def score(self, records: Records, resamples: int, seed: int, outputs: Any = None) -> Scored:
         """Outputs, predictions and every metric with its interval on labelled records.
+
+        Args:
+            outputs: of the records, if they are known.
 
         Raises:
             DataError: a label is unknown to the model.
         """
-        targets, outputs = self.task.targets(records, self.space), self.outputs(records)
+        targets = self.task.targets(records, self.space)
+        outputs = self.outputs(records) if outputs is None else outputs
         metrics = self.task.score(outputs, targets, self.space, resamples, seed)
         by_label = self.task.score_labels(outputs, targets, self.space, resamples, seed)
         return Scored(records, targets, outputs, self.task.decode(outputs, self.space), metrics, by_label)
-
-    def tuned(self, records: Records) -> Predictor:
-        """The same predictor with what its task chooses on validation records (the threshold of "no answer")."""
-        if self.space.threshold is None:
-            return self
-        space = self.task.tuned(self.space, self.outputs(records), self.task.targets(records, self.space))
-        return replace(self, space=space)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ import torch
 from torch import nn
 
 from tunesmith.config.loading import resolve
-from tunesmith.config.schema import Config
+from tunesmith.config.schema import Config, MethodSettings
 from tunesmith.data.layout.answers import ANSWER_LISTS
 from tunesmith.data.layout.spans import SPAN_LISTS
 from tunesmith.data.records import Records
@@ -26,12 +27,10 @@ from tunesmith.progress import Progress
 from tunesmith.registry import lookup
 from tunesmith.tasks import TASKS
 from tunesmith.tasks.encoding import EncodedTexts
-from tunesmith.training.candidates import StartingPoint
-from tunesmith.training.fit import Assignment, Fit, fit, resolve_training
+from tunesmith.training.fitting import Fitting, fit
 from tunesmith.training.inference import predict_logits
 from tunesmith.training.precision import choose_precision
 from tunesmith.training.signals import StopRequest
-from tunesmith.training.stepping import Workplace
 
 WORDS = ["good", "bad", "great", "film", "book", "card", "bank", "money", "late", "lost", "new", "old", "fast", "cat"]
 NAMES = ("alpha", "beta", "gamma")
@@ -73,38 +72,32 @@ def make_records(kind: str, rows: int = 24, seed: int = 0) -> Records:
 
 @dataclass(frozen=True)
 class Problem:
-    """A starting point with encoded data."""
+    """A fit that has begun, with encoded data."""
 
-    point: StartingPoint
+    begun: Fitting
     features: EncodedTexts
-    folder: Path
+    method_settings: MethodSettings
+
+    def model(self) -> Any:
+        """A fresh copy of the model."""
+        return copy.deepcopy(self.begun.model)
 
     def method(self) -> Method:
-        return lookup(METHODS, "methods", self.point.config.method.name)(self.point.config.method)
-
-    def settings(self, model: nn.Module) -> Any:
-        return resolve_training(self.point.config.training, self.method(), model, len(self.features), "accuracy")
+        return lookup(METHODS, "methods", self.method_settings.name)(self.method_settings)
 
     def logits(self, model: nn.Module) -> np.ndarray:
         """What a model says of the encoded data."""
-        point = self.point
-        return predict_logits(model, self.features, point.tokenizer, point.task)
+        return predict_logits(model, self.features, self.begun.tokenizer, self.begun.task)
 
-    def fit(self, folder: Path | None = None, stop: StopRequest | None = None, resume: bool = False) -> Fit:
-        place = Workplace(
-            folder or self.folder,
-            self.point.tokenizer,
-            Progress(quiet=True),
-            stop or StopRequest(),
-            {"run": "1"},
-            resume,
-        )
-        point, model, method = self.point, self.point.model(), self.method()
-        settings = resolve_training(point.config.training, method, model, len(self.features), point.task.primary_metric)
-        settings = settings.model_copy(update={"precision": "float32"})
-        engine = point.config.engine
-        job = Assignment(method, point.task, point.space, self.features, self.features, settings, engine, place)
-        return fit(model, job)
+    def by_method(self) -> Fitting:
+        """What `fit` takes, with a copy of the model."""
+        return self.begun.by(self.method(), self.features, self.features, self.model())
+
+    def fit(self, folder: Path | None = None, stop: StopRequest | None = None, resume: bool = False) -> Fitting:
+        fitting = self.by_method()
+        fitting.folder, fitting.stop = folder or fitting.folder, stop or StopRequest()
+        fitting.resume, fitting.identity = resume, {"run": "1"}
+        return fit(fitting)
 
 
 @pytest.fixture
@@ -116,10 +109,10 @@ def make_problem(tiny_model_folder: Callable[[str], Path], tmp_path: Path) -> Ca
         config: Config = resolve(options={"model": str(tiny_model_folder(family)), "seed": 1} | options, sets=sets)
         records = make_records(kind, rows) if isinstance(rows, int) else rows
         task = lookup(TASKS, "tasks", kind)()
-        point = StartingPoint.load(config, task, records, choose_precision("float32"))
+        begun = Fitting.begin(config, task, records, choose_precision("float32"), tmp_path, Progress(quiet=True))
         file = tmp_path / f"{kind}-{family}-{len(list(tmp_path.iterdir()))}.arrow"
-        features = task.encode(records, point.tokenizer, point.space, point.truncation, file, True)
-        return Problem(point, features, tmp_path)
+        features = task.encode(records, begun.tokenizer, begun.space, begun.truncation, file, True)
+        return Problem(begun, features, config.method)
 
     return make
 

@@ -29,10 +29,10 @@ from tunesmith.config.schema import AdaptConfig, SourceSettings
 from tunesmith.errors import DataError, Interrupted, ModelError, UsageError
 from tunesmith.models.heads import head_parameter_names
 from tunesmith.models.loading import find_source, load_tokenizer
-from tunesmith.models.masked import PREDICTED, head_at_predicted, load_masked
+from tunesmith.models.masked import head_at_predicted, load_masked
 from tunesmith.progress import Progress
+from tunesmith.tasks.batching import PREDICTED
 from tunesmith.tasks.losses import IGNORED, MaskedCrossEntropy
-from tunesmith.training import masked
 from tunesmith.training.trainer import Trainer
 
 Folder = Callable[[str], Path]
@@ -148,13 +148,13 @@ def test_a_fresh_head_is_warmed_up_before_the_body_moves(
     source = tiny_model_folder("bert")
     before = load_file(source / "model.safetensors")
     seen: list[dict[str, torch.Tensor]] = []
-    measure = masked.perplexity
+    measure = adapting.perplexity
 
-    def watched(model: Any, *rest: Any) -> Any:
-        seen.append({name: value.clone() for name, value in model.state_dict().items()})
-        return measure(model, *rest)
+    def watched(fitting: Any, *rest: Any) -> Any:
+        seen.append({name: value.clone() for name, value in fitting.model.state_dict().items()})
+        return measure(fitting, *rest)
 
-    monkeypatch.setattr(masked, "perplexity", watched)
+    monkeypatch.setattr(adapting, "perplexity", watched)
     adapted = adapt(corpus, tmp_path / "out", source, head_lr=1e-2)
     assert adapted.record["model"]["fresh_head"] and set(adapted.perplexity) == {"before", "after_warmup", "after"}
     assert adapted.perplexity["after_warmup"].value < adapted.perplexity["before"].value
@@ -177,13 +177,13 @@ def test_a_resumed_run_equals_the_straight_one_bit_for_bit(
     stop_at = 3
 
     def stopping(self: Trainer, *rest: Any) -> torch.Tensor:
-        if self.plan.prefix == phase and self.state.global_step == stop_at:
-            self.plan.stop.signum = 2
+        if self.prefix == phase and self.state.global_step == stop_at:
+            self.stop.signum = 2
         return step(self, *rest)
 
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "training_step", stopping)
-        with pytest.raises(Interrupted, match="--resume"):
+        with pytest.raises(Interrupted, match=r"output\.resume"):
             adapt(corpus, tmp_path / "broken", tiny_model_folder(family))
     assert json.loads((tmp_path / "broken" / "adapt.json").read_text())["status"] == "stopped"
     resumed = adapt(corpus, tmp_path / "broken", tiny_model_folder(family), resume=True)

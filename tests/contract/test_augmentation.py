@@ -81,7 +81,7 @@ def interrupted(monkeypatch: pytest.MonkeyPatch, data: Path, **options: Any) -> 
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(pipeline, "try_method", stop)
+        patched.setattr(pipeline, "fit", stop)
         tunesmith.train(data, **options)
 
 

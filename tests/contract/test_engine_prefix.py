@@ -304,7 +304,7 @@ def test_a_budget_that_is_too_small_changes_nothing(tiny_model_folder: Folder, c
     ("full", "packing", "mpnet", "its attention cannot be replaced"),
 ])  # fmt: skip
 def test_a_part_that_does_nothing_says_why(make_problem: Any, method: str, part: str, family: str, reason: str) -> None:
-    report = make_problem(family=family, method=method, epochs=1, batch_size=8).fit().engine[part]
+    report = make_problem(family=family, method=method, epochs=1, batch_size=8).fit().report[part]
     assert report["state"] == "off" and reason in report["reason"]
 
 
@@ -313,9 +313,9 @@ def test_a_part_that_does_nothing_says_why(make_problem: Any, method: str, part:
 ])  # fmt: skip
 def test_a_part_works_where_it_can(make_problem: Any, method: str, part: str) -> None:
     options = {"trainable_layers": 1, "epochs": 3, "batch_size": 8}
-    assert make_problem(method=method, **options).fit().engine[part]["state"] == "on"
+    assert make_problem(method=method, **options).fit().report[part]["state"] == "on"
 
 
 def test_states_are_kept_once(make_problem: Any) -> None:
     options = {"trainable_layers": 1, "epochs": 2, "batch_size": 8}
-    assert make_problem(rows=24, method="freeze", **options).fit().engine["prefix"]["rows_computed"] == 24
+    assert make_problem(rows=24, method="freeze", **options).fit().report["prefix"]["rows_computed"] == 24

@@ -45,7 +45,7 @@ def changed(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> 
 
 
 def expected_changes(problem: Any, method: str) -> set[str]:
-    model = problem.point.model()
+    model = problem.model()
     names, blocks = {name for name, _ in model.named_parameters()}, find_blocks(model)
     if method in ("full", "gradual"):
         return names
@@ -81,7 +81,7 @@ def test_a_fit_changes_exactly_the_promised_parameters(
     problem = make_problem(
         kind, family=family, method=method, trainable_layers=1, epochs=3, batch_size=8, pooling="head"
     )
-    before = weights(problem.point.model())
+    before = weights(problem.model())
     after = weights(problem.fit().model)
     moved, promised = changed(before, after), expected_changes(problem, method)
     assert moved <= promised
@@ -99,14 +99,12 @@ def test_what_is_saved_and_loaded_answers_the_same(
     make_problem: Any, method: str, kind: str, pooling: str, tmp_path: Path
 ) -> None:
     problem = make_problem(kind, method=method, trainable_layers=1, pooling=pooling, **FEW)
-    point, fitted = problem.point, problem.fit()
-    layout = Layout(SHAPES[kind], "text", "text_pair" if point.pairs else None)
-    Predictor(fitted.model, point.tokenizer, point.task, point.answer_space, point.truncation, layout).save(
-        tmp_path / "saved"
-    )
+    begun, fitted = problem.begun, problem.fit()
+    space, layout = begun.space.in_users_units, Layout(SHAPES[kind], "text", "text_pair" if kind == "qa" else None)
+    Predictor(fitted.model, begun.tokenizer, begun.task, space, begun.truncation, layout).save(tmp_path / "saved")
     loaded = Predictor.load(tmp_path / "saved")
     assert np.array_equal(problem.logits(loaded.model), problem.logits(fitted.model))
-    assert loaded.space == point.answer_space
+    assert loaded.space == space
     assert not [path for path in (tmp_path / "saved").rglob("*") if path.suffix in (".bin", ".pt", ".pkl", ".pth")]
 
 
@@ -117,7 +115,7 @@ def test_a_merged_adapter_answers_like_the_adapted_model(make_problem: Any, kind
     assert fitted.adapter is not None and not hasattr(fitted.model, "peft_config")
     merged = problem.logits(fitted.model)
     assert problem.method().finish(fitted.model) is fitted.model
-    plain = problem.point.model()
+    plain = problem.model()
     fresh = problem.logits(plain)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")
@@ -130,7 +128,7 @@ def test_a_merged_adapter_answers_like_the_adapted_model(make_problem: Any, kind
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_solved_head_is_the_regularised_optimum(make_problem: Any, family: str) -> None:
     problem = make_problem(family=family, method="features", pooling="head")
-    fitted, collate = problem.fit(), PaddingCollator.of(problem.point.tokenizer)
+    fitted, collate = problem.fit(), PaddingCollator.of(problem.begun.tokenizer)
     vectors = pooled_vectors(fitted.model, problem.features, collate)
     bias = final_linear(fitted.model).bias is not None
     x = StandardScaler(with_mean=bias).fit_transform(vectors)
@@ -161,7 +159,7 @@ def test_lora_targets_that_match_nothing_are_an_error(make_problem: Any) -> None
 
 def test_gradual_trains_every_layer_in_the_end_and_only_the_head_at_first(make_problem: Any) -> None:
     problem = make_problem(method="gradual", epochs=4, batch_size=8)
-    model, method = problem.point.model(), problem.method()
+    model, method = problem.model(), problem.method()
     method.apply(model)
     trained = []
     for epoch in range(4):
@@ -179,9 +177,9 @@ def test_gradual_unfreezes_in_equal_shares() -> None:
 
 def test_learning_rates_fall_from_head_to_embeddings(make_problem: Any) -> None:
     problem = make_problem(method="full", lr=1e-3, head_lr=1e-2, layer_decay=0.5)
-    model, method = problem.point.model(), problem.method()
+    model, method = problem.model(), problem.method()
     method.apply(model)
-    groups = method.parameter_groups(model, problem.settings(model))
+    groups = method.parameter_groups(model, problem.by_method().settings)
     rate = {id(parameter): group["lr"] for group in groups for parameter in group["params"]}
     of = {name: rate[id(parameter)] for name, parameter in model.named_parameters()}
     assert of["classifier.weight"] == 1e-2
@@ -196,9 +194,9 @@ def test_learning_rates_fall_from_head_to_embeddings(make_problem: Any) -> None:
 def test_features_reads_the_vectors_of_an_earlier_run(make_problem: Any, tmp_path: Path) -> None:
     problem = make_problem("classification", method="features")
     first, second = problem.fit(tmp_path / "one"), problem.fit(tmp_path / "two")
-    assert first.engine["prefix"] == {"state": "on", "rows_read": 0, "rows_computed": 24}
-    assert second.engine["prefix"] == {"state": "on", "rows_read": 24, "rows_computed": 0}
+    assert first.report["prefix"] == {"state": "on", "rows_read": 0, "rows_computed": 24}
+    assert second.report["prefix"] == {"state": "on", "rows_read": 24, "rows_computed": 0}
     for name, value in first.model.state_dict().items():
         assert torch.equal(value, second.model.state_dict()[name]), name
     off = make_problem("classification", method="features", sets={"engine.prefix": "off"}).fit(tmp_path / "three")
-    assert off.engine["prefix"]["state"] == "off"
+    assert off.report["prefix"]["state"] == "off"

@@ -184,7 +184,7 @@ def test_a_tiny_random_model_learns_32_questions_by_heart(
     records, _ = load_records(str(write(tmp_path / "a.jsonl", rows)), DataSettings(), SHAPES["qa"])
     problem = make_problem("qa", rows=records, method="full", epochs=60, batch_size=4, lr=5e-3, head_lr=1e-2)
     fitted = problem.fit()
-    point = problem.point
+    point = problem.begun
     outputs = point.task.outputs(problem.logits(fitted.model), problem.features, point.space)
     assert point.task.quick_score(outputs, problem.features.gold, point.space)["exact_match"] == 1.0
 
@@ -209,9 +209,9 @@ def test_the_engine_changes_nothing(
 def test_what_does_not_fit_the_task_is_refused(tmp_path: Path, tiny_model_folder: Callable[[str], Path]) -> None:
     data = write(tmp_path / "a.jsonl", sentences(60))
     options: dict[str, Any] = {"model": str(tiny_model_folder("bert")), "out": str(tmp_path / "run"), **QUICK}
-    with pytest.raises(UsageError, match="--pooling mean: ner needs the states of all tokens"):
+    with pytest.raises(UsageError, match=r"model\.pooling=mean: ner needs the states of all tokens"):
         tunesmith.train(data, pooling="mean", **options)
-    with pytest.raises(UsageError, match="--class-weights balanced: not defined for ner"):
+    with pytest.raises(UsageError, match=r"training\.class_weights=balanced: not defined for ner"):
         tunesmith.train(data, class_weights="balanced", **options)
-    with pytest.raises(UsageError, match="--metric accuracy: not a metric of ner"):
+    with pytest.raises(UsageError, match=r"training\.metric=accuracy: not a metric of ner"):
         tunesmith.train(data, metric="accuracy", **options)

@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 
 from tunesmith.errors import DivergedError, Interrupted, ModelError, ResourceError
 from tunesmith.tasks import TASKS
-from tunesmith.training import checkpoint as checkpoints
+from tunesmith.training import checkpoint
 from tunesmith.training.signals import StopRequest
 
 ON_TOKENS = ("ner", "qa")
@@ -71,7 +71,7 @@ def test_a_resumed_run_equals_the_straight_one_bit_for_bit(
     straight.mkdir(), broken.mkdir()
     problem = make_problem(kind, method=method, trainable_layers=1, epochs=2, batch_size=8)
     expected = problem.fit(straight)
-    with pytest.raises(Interrupted, match="--resume"):
+    with pytest.raises(Interrupted, match=r"output\.resume"):
         problem.fit(broken, stop=StopAfter(stop_at))
     found = problem.fit(broken, resume=True)
     for name, value in state(expected.model).items():
@@ -101,19 +101,19 @@ def test_a_damaged_checkpoint_is_passed_over_or_refused(make_problem: Any, tmp_p
     with pytest.raises(Interrupted):
         problem.fit(tmp_path, stop=StopAfter(2))
     folder = tmp_path / "checkpoints"
-    good = checkpoints.checkpoints(folder, "step")[0]
+    good = checkpoint.checkpoints(folder, "step")[0]
     damaged = folder / "step-9999"
     shutil.copytree(good, damaged)
     content = bytearray((damaged / "model.safetensors").read_bytes())
     content[-5] ^= 1
     (damaged / "model.safetensors").write_bytes(content)
-    found, passed_over = checkpoints.last_valid(folder, "step", {"run": "1"})
+    found, passed_over = checkpoint.last_valid(folder, "step", {"run": "1"})
     assert found == good and "model.safetensors is damaged" in passed_over[0]
-    assert "another run" in str(checkpoints.verify(good, {"run": "2"}))
+    assert "another run" in str(checkpoint.verify(good, {"run": "2"}))
 
 
 def test_a_checkpoint_that_cannot_be_finished_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError), checkpoints.commit(tmp_path / "step-1", {}) as aside:
+    with pytest.raises(RuntimeError), checkpoint.commit(tmp_path / "step-1", {}) as aside:
         (aside / "model.safetensors").write_text("half")
         raise RuntimeError("killed")
     assert list(tmp_path.iterdir()) == []
@@ -127,22 +127,22 @@ def test_a_checkpoint_that_cannot_be_finished_leaves_nothing(tmp_path: Path) -> 
     ],
 )
 def test_a_full_disk_is_said_and_leaves_the_last_checkpoint(tmp_path: Path, error: Exception) -> None:
-    with checkpoints.commit(tmp_path / "step-1", {}) as aside:
+    with checkpoint.commit(tmp_path / "step-1", {}) as aside:
         (aside / "file").write_text("good")
-    with pytest.raises(ResourceError, match=r"disk is full .* --resume"), checkpoints.commit(tmp_path / "step-2", {}):
+    with pytest.raises(ResourceError, match=r"disk is full .* --resume"), checkpoint.commit(tmp_path / "step-2", {}):
         raise error
-    assert checkpoints.last_valid(tmp_path, "step") == (tmp_path / "step-1", [])
+    assert checkpoint.last_valid(tmp_path, "step") == (tmp_path / "step-1", [])
 
 
 def test_a_loss_that_is_not_finite_stops_before_the_step(make_problem: Any, tmp_path: Path) -> None:
     problem = make_problem(method="full", epochs=1, batch_size=8, lr=1e-3)
-    model = problem.point.model()
+    model = problem.model()
 
     def poison(module: Any, inputs: Any) -> Any:
         return (inputs[0] * float("nan"),)
 
     model.classifier.register_forward_pre_hook(poison)
-    object.__setattr__(problem.point, "model", lambda *a: model)
+    object.__setattr__(problem, "model", lambda: model)
     before = state(model)
     with pytest.raises(DivergedError, match=r"step 1: the loss is nan.*no checkpoint"):
         problem.fit(tmp_path)
@@ -153,7 +153,7 @@ def test_the_best_checkpoint_must_score_what_was_recorded(
     make_problem: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     problem = make_problem(method="full", epochs=2, batch_size=8)
-    task = problem.point.task
+    task = problem.begun.task
     values = iter([0.0, 0.5, 0.9, 0.1])  # the first is asked for before training
     monkeypatch.setattr(type(task), "quick_score", lambda *a: {"accuracy": next(values)})
     with pytest.raises(ModelError, match=r"0.100000 when evaluated again, 0.900000 was recorded"):
@@ -166,7 +166,7 @@ def test_early_stopping_keeps_the_best_state(
     problem = make_problem(method="full", epochs=9, batch_size=8, early_stopping=2)
     # The first value is asked for before training, to see that the metric is defined.
     values = [0.0, 0.5, 0.9, 0.8, 0.7, 0.9]
-    monkeypatch.setattr(type(problem.point.task), "quick_score", lambda *a: {"accuracy": values.pop(0)})
+    monkeypatch.setattr(type(problem.begun.task), "quick_score", lambda *a: {"accuracy": values.pop(0)})
     best = problem.fit(tmp_path).best
     assert best == {"step": 6, "metric": "accuracy", "value": 0.9}
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]

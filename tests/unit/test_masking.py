@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +17,7 @@ from transformers import PreTrainedTokenizerFast
 
 from tunesmith.errors import ModelError
 from tunesmith.tasks.losses import IGNORED
-from tunesmith.tasks.masked_words import Blocks, Vocabulary, mask_words, tokenise
+from tunesmith.tasks.masked_words import MaskedBlocks, Vocabulary, mask_words, tokenise
 
 WORDS = ["good", "bad", "great", "film", "book", "card", "bank", "money", "late", "lost", "new", "old"]
 
@@ -51,10 +52,10 @@ def test_special_tokens_are_never_predicted() -> None:
     assert (labels == IGNORED).all() and (inputs == ids).all()
 
 
-def blocks_of(texts: list[str], tokenizer: Any, folder: Path, length: int, share: float = 0.15) -> Blocks:
+def blocks_of(texts: list[str], tokenizer: Any, folder: Path, length: int, share: float = 0.15) -> MaskedBlocks:
     vocabulary = Vocabulary.of(tokenizer, "tiny")
     stream = tokenise(pa.array(texts, pa.large_string()), tokenizer, vocabulary, folder / "s", lambda done: None)
-    return Blocks(stream, vocabulary, length, share, 7)
+    return MaskedBlocks(stream, vocabulary, length, share, 7)
 
 
 def test_blocks_hold_every_token_once_and_in_order(tiny_tokenizer: Any, tmp_path: Path) -> None:
@@ -103,8 +104,9 @@ def test_masks_depend_on_seed_phase_epoch_and_row_alone(tiny_tokenizer: Any, tmp
     blocks = blocks_of([" ".join(WORDS * 4)], tiny_tokenizer, tmp_path, 64)
 
     def labels(phase: str, epoch: int) -> list[int]:
-        blocks.begin(phase, epoch)
-        return blocks[0]["labels"].tolist()  # type: ignore[no-any-return]
+        drawn = replace(blocks, phase=phase)
+        drawn.begin_epoch(epoch)
+        return drawn[0]["labels"].tolist()  # type: ignore[no-any-return]
 
     first = labels("step", 0)
     assert labels("step", 1) != first and labels("head", 0) != first

@@ -15,8 +15,9 @@ from tunesmith.augmentation.techniques import Materials, Technique, written_like
 from tunesmith.config.schema import Config, SourceSettings
 from tunesmith.errors import ModelError
 from tunesmith.models.loading import Source, find_source, load_config, load_tokenizer, token_limit
-from tunesmith.models.masked import PREDICTED, head_at_predicted, load_masked
-from tunesmith.tasks.batching import PaddingCollator, batches_by_tokens
+from tunesmith.models.masked import head_at_predicted, load_masked
+from tunesmith.tasks.batching import PREDICTED, PaddingCollator, batches_by_tokens
+from tunesmith.training.precision import choose_device
 
 PROPOSALS = 10
 """A word's place is taken by one of so many, drawn by their probability."""
@@ -58,7 +59,7 @@ class Masked(Technique):
                 f"model {source.name}: its checkpoint has no masked-language head; make one with "
                 f"`tunesmith adapt TEXTS --model {source.name} --out DIR`, then augmentation.masked_model=DIR"
             )
-        self.model: Any = model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+        self.model: Any = model.to(choose_device()).eval()
 
     def edits(self, passages: Sequence[Passage]) -> Iterator[list[Edit]]:
         wanted = [self._chosen(passage) for passage in passages]

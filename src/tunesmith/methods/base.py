@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import numpy as np
 from torch import nn
 
 from tunesmith.config.schema import MethodSettings, OptimisationSettings, TrainingSettings
 from tunesmith.errors import ModelError
+from tunesmith.methods import METHODS
 from tunesmith.models.depth import find_blocks
 from tunesmith.models.heads import base_model, head_parameter_names
+from tunesmith.registry import lookup
 
+FEW_ROWS = 300
+"""Below this many training rows only the last layers are recommended for training."""
 SMALL_MODEL = 40_000_000
 """Parameters outside the embeddings below which a model needs higher learning rates than the usual ranges."""
 LARGE_MODEL = 200_000_000
@@ -43,7 +48,7 @@ class Defaults:
         return missing
 
 
-class Method(Protocol):
+class Method(ABC):
     """A way of adapting a model; what has a body suits one that trains a fixed set of the model's own parameters.
 
     `apply` is called once, before the optimizer is made.
@@ -63,19 +68,19 @@ class Method(Protocol):
         """Hyperparameters for this model and this number of training rows."""
         return usual_defaults(model, rows)
 
+    @abstractmethod
     def apply(self, model: nn.Module) -> nn.Module:
         """Choose what is trained (`requires_grad`), or wrap the model.
 
         Raises:
             ModelError: nothing would be trained, or a named target matches nothing.
         """
-        ...
 
     def parameter_groups(self, model: nn.Module, training: TrainingSettings) -> list[dict[str, Any]]:
         """Optimizer groups over every parameter that is trained at any time of the run."""
         return grouped_parameters(model, training, (n for n, p in model.named_parameters() if p.requires_grad))
 
-    def begin_epoch(self, model: nn.Module, epoch: int, epochs: int) -> None:
+    def begin_epoch(self, model: nn.Module, epoch: int, epochs: int) -> None:  # noqa: B027
         """Change what is trained as the run goes on; must depend on its arguments alone, so that a run can resume."""
 
     def finish(self, model: nn.Module) -> nn.Module:
@@ -103,6 +108,15 @@ class Method(Protocol):
             What was chosen, for the run's record (the regularisation strength).
         """
         raise NotImplementedError
+
+
+def methods_for(settings: MethodSettings, model: nn.Module, rows: int) -> list[Method]:
+    """The method asked for; for ``auto`` features first (seconds), then the one recommended for data and model."""
+    names = [settings.name]
+    if settings.name == "auto":
+        large = backbone_parameters(model) >= LARGE_MODEL
+        names = ["features", "freeze" if rows < FEW_ROWS else "lora" if large else "full"]
+    return [lookup(METHODS, "methods", name)(settings) for name in names]
 
 
 def backbone_parameters(model: nn.Module) -> int:

@@ -16,9 +16,8 @@ from transformers import AutoModel, AutoModelForMaskedLM, PreTrainedTokenizerBas
 from tunesmith.errors import ModelError
 from tunesmith.models.heads import base_model, head_parameter_names, quiet_library
 from tunesmith.models.loading import Source, check_fit, from_pretrained, load_config, new_weights
+from tunesmith.tasks.batching import PREDICTED
 
-PREDICTED = "predicted"
-"""Name of the input that says, by a bool (n, length), at which tokens the head is wanted."""
 COPIED = {".json", ".txt", ".safetensors"}
 TOLERANCE = 1e-5
 

@@ -32,12 +32,14 @@ from tunesmith.run.record import (
     SplitPart,
     Titles,
 )
-from tunesmith.training.candidates import Candidate, StartingPoint
+from tunesmith.training.fitting import Fitting
+from tunesmith.training.precision import Precision
 
 
 def begin(
     config: Config,
-    point: StartingPoint,
+    fitting: Fitting,
+    precision: Precision,
     splits: Mapping[str, Records],
     layout: Layout,
     files: Sequence[FilePart],
@@ -49,7 +51,7 @@ def begin(
     Args:
         ingredients: see `ingredients`.
     """
-    task = point.task
+    task = fitting.task
     parts = [
         SplitPart(
             name=name,
@@ -66,11 +68,11 @@ def begin(
         method=config.method.name,
         titles=Titles(task=task.title, method=config.method.name),
         model=ModelPart(name=config.model.name, revision=config.model.revision),
-        data=DataPart(files=list(files), splits=parts, labels=list(task.kinds(point.space)), layout=layout),
+        data=DataPart(files=list(files), splits=parts, labels=list(task.kinds(fitting.space)), layout=layout),
         config=config,
         seed=config.training.seed,
         machine=Machine.here(torch.get_num_threads()),
-        engine={"precision": EnginePart(**point.precision.to_dict())},
+        engine={"precision": EnginePart(**precision.to_dict())},
         described=dict(task.metrics),
         warnings=[finding.message for finding in findings if finding.level == "warning"],
         requested=config,
@@ -91,21 +93,20 @@ def ingredients(config: Config) -> dict[str, Ingredient]:
 
 def finish(
     record: RunRecord,
-    best: Candidate,
-    point: StartingPoint,
+    config: Config,
+    best: Fitting,
     scored: Mapping[str, Scored],
     baselines: list[Baseline],
     clock: Clock,
 ) -> None:
     """Enter what a finished run knows."""
-    config, fitted = point.config, best.fitted
     record.method, record.titles.method = best.method.name, best.method.title
     record.model = ModelPart(
-        name=point.source.name,
-        revision=point.source.revision,
-        sha256=weights_sha256(point.source),
-        parameters=fitted.summary["parameters"],
-        trainable=fitted.summary["trainable"],
+        name=best.source.name,
+        revision=best.source.revision,
+        sha256=weights_sha256(best.source),
+        parameters=best.parameters["parameters"],
+        trainable=best.parameters["trainable"],
     )
     record.config = config.model_copy(
         update={
@@ -115,10 +116,10 @@ def finish(
             "training": best.settings,
         }
     )
-    record.engine = {name: EnginePart(**part) for name, part in fitted.engine.items()} | record.engine
-    record.timing = clock.timing(fitted.tokens, fitted.seconds)
+    record.engine = {name: EnginePart(**part) for name, part in best.report.items()} | record.engine
+    record.timing = clock.timing(best.tokens, best.seconds)
     record.metrics = {name: part.metrics for name, part in scored.items()}
     record.by_label = {name: part.by_label for name, part in scored.items() if part.by_label}
     record.baselines = baselines
-    record.best = Best(**fitted.best, **fitted.details)
+    record.best = Best(**best.best, **best.details)
     record.status = "done"

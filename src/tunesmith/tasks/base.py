@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
+from torch import nn
 
 from tunesmith.data.records import Records, TextRecord
 from tunesmith.data.shapes import RecordShape
@@ -23,8 +24,8 @@ from tunesmith.tasks.losses import Loss
 from tunesmith.tasks.predictions import Prediction
 from tunesmith.text import counted
 
-Head = Literal["sequence", "token", "question"]
-"""What stands on the backbone: one output a text, one a token, or a beginning and an end."""
+Head = Literal["sequence", "token", "question", "masked"]
+"""What stands on the backbone: one output a text, one a token, a beginning and an end, or a word at masked tokens."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ class Task(ABC):
     use: ClassVar[str] = ""
     """How plain transformers uses a saved model, Markdown for the model card."""
 
-    def __new__(cls) -> Self:
+    def __new__(cls, *_: Any, **__: Any) -> Self:
         wanted = ("name", "title", "shape", "head", "metrics", "primary_metric")
         if missing := [attribute for attribute in wanted if not hasattr(cls, attribute)]:
             raise TypeError(f"{cls.__qualname__}: a task has {', '.join(wanted)}; {', '.join(missing)} missing")
@@ -111,7 +112,7 @@ class Task(ABC):
     @property
     def on_tokens(self) -> bool:
         """The model answers for each token of a text, not once for the whole."""
-        return self.head != "sequence"
+        return self.head in ("token", "question")
 
     @abstractmethod
     def labels(self, train: Records) -> LabelSpace:
@@ -164,6 +165,11 @@ class Task(ABC):
     def model_logits(self, outputs: Any, attention_mask: torch.Tensor) -> torch.Tensor:
         """What the loss and `outputs` read, from what the model returns: (n, labels) or (n, length, labels)."""
         return outputs["logits"]  # type: ignore[no-any-return]
+
+    def infer(self, model: nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        """What is kept of a batch when a model answers or is scored, float: a row a text, or (n, length, labels)."""
+        inputs = {name: value for name, value in batch.items() if name != "labels"}
+        return self.model_logits(model(**inputs), batch["attention_mask"]).float()
 
     @abstractmethod
     def outputs(self, logits: np.ndarray, encoded: EncodedTexts, space: LabelSpace) -> Any:

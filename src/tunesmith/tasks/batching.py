@@ -12,6 +12,9 @@ import torch
 from tunesmith.tasks.base import Head
 from tunesmith.tasks.losses import IGNORED
 
+PREDICTED = "predicted"
+"""Name of the input that says, by a bool (n, length), at which tokens a masked-language head is wanted."""
+
 
 @dataclass(frozen=True)
 class PaddingCollator:
@@ -20,18 +23,18 @@ class PaddingCollator:
     Attributes:
         pad_token_id: fills ``input_ids``.
         padding_side: ``"right"`` or ``"left"``.
-        token_labels: ``labels`` have one value a token.
+        head: what is learned; ``labels`` of tokens are padded, too.
     """
 
     pad_token_id: int
     padding_side: str = "right"
-    token_labels: bool = False
+    head: Head = "sequence"
 
     @classmethod
     def of(cls, tokenizer: Any, head: Head = "sequence") -> PaddingCollator:
         """For a tokenizer and what is learned; outputs for tokens are easiest found where padding is on the right."""
         side = str(tokenizer.padding_side) if head == "sequence" else "right"
-        return cls(int(tokenizer.pad_token_id), side, head == "token")
+        return cls(int(tokenizer.pad_token_id), side, head)
 
     def __call__(self, items: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
         """``input_ids`` (n, longest) int64, ``attention_mask`` alike, ``token_type_ids`` and ``labels`` if given."""
@@ -40,10 +43,12 @@ class PaddingCollator:
         batch["attention_mask"] = self._pad([np.ones(len(row), dtype=np.int64) for row in rows], 0)
         if "token_type_ids" in items[0]:
             batch["token_type_ids"] = self._pad([np.asarray(item["token_type_ids"]) for item in items], 0)
-        if "labels" in items[0] and self.token_labels:
+        if "labels" in items[0] and self.head in ("token", "masked"):
             batch["labels"] = self._pad([np.asarray(item["labels"]) for item in items], IGNORED)
         elif "labels" in items[0]:
             batch["labels"] = torch.from_numpy(np.stack([np.asarray(item["labels"]) for item in items]))
+        if "labels" in batch and self.head == "masked":
+            batch[PREDICTED] = batch["labels"] != IGNORED
         return batch
 
     def _pad(self, rows: Sequence[np.ndarray], value: int) -> torch.Tensor:

@@ -48,8 +48,24 @@ class Truncation:
     long: str = "keep-start"
 
 
+class Encoded(Dataset[dict[str, Any]]):
+    """What a model learns from, or answers, row by row.
+
+    Attributes:
+        lengths: (n,) int32, tokens of each row.
+    """
+
+    lengths: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def begin_epoch(self, epoch: int) -> None:
+        """What is drawn at random is drawn anew; by default nothing is."""
+
+
 @dataclass(frozen=True)
-class EncodedTexts(Dataset[dict[str, Any]]):
+class EncodedTexts(Encoded):
     """Encoded records in their order.
 
     Attributes:
@@ -71,9 +87,6 @@ class EncodedTexts(Dataset[dict[str, Any]]):
     gold: Any = None
     records: Records | None = None
     record_of: np.ndarray | None = None
-
-    def __len__(self) -> int:
-        return len(self.lengths)
 
     def token_ids(self) -> np.ndarray:
         """Every token id that occurs, once."""

@@ -8,19 +8,28 @@ after the other with a separator between them, cut into blocks of equal length.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from torch.utils.data import Dataset
+import torch
+from torch import nn
+from torch.nn import functional
 
+from tunesmith.data.records import Records
+from tunesmith.data.shapes import TEXTS, RecordShape
 from tunesmith.data.words import word_bounds
 from tunesmith.errors import ModelError
-from tunesmith.tasks.encoding import chunks
-from tunesmith.tasks.losses import IGNORED
+from tunesmith.evaluation.baselines import Baseline
+from tunesmith.evaluation.metrics import PERPLEXITY, Metrics, Statistics
+from tunesmith.tasks.base import Head, LabelSpace, Task
+from tunesmith.tasks.batching import PREDICTED
+from tunesmith.tasks.encoding import Encoded, Truncation, chunks
+from tunesmith.tasks.losses import IGNORED, Loss, MaskedCrossEntropy
+from tunesmith.tasks.predictions import Prediction
 
 SHARE_MASK, SHARE_RANDOM = 0.8, 0.1
 SHORTEST, LONGEST = 128, 512
@@ -146,37 +155,43 @@ def choose_block_length(stream: Stream, limit: int, wanted: int | str) -> int:
     return min(limit, max(SHORTEST, min(LONGEST, mean)))
 
 
-class Blocks(Dataset[dict[str, np.ndarray]]):
-    """Blocks of a stream with masks that depend on (seed, epoch, row) and nothing else.
+@dataclass
+class MaskedBlocks(Encoded):
+    """Blocks of a stream with masks that depend on (seed, phase, epoch, row) and nothing else.
 
-    Args:
+    Attributes:
         stream: the tokens; every one is in exactly one block, in order.
         length: tokens of a block, special tokens included; the last block may be shorter.
         share: of the tokens that is predicted.
         seed: of the masks.
-
-    Attributes:
-        length: as given.
+        phase: of the training; the masks of different phases are different, too.
+        epoch: whose masks are taken.
     """
 
-    def __init__(self, stream: Stream, vocabulary: Vocabulary, length: int, share: float, seed: int) -> None:
-        self.stream, self.vocabulary, self.share, self.seed = stream, vocabulary, share, seed
-        self.length = length
-        self.inner = max(1, length - len(vocabulary.front) - len(vocabulary.back))
-        self._epoch = (0, 0)
+    stream: Stream
+    vocabulary: Vocabulary
+    length: int
+    share: float
+    seed: int
+    phase: str = "step"
+    epoch: int = 0
+    lengths: np.ndarray = field(init=False, repr=False)
 
-    def begin(self, phase: str, epoch: int) -> None:
-        """Take the masks of an epoch; those of different phases are different, too."""
-        self._epoch = (int.from_bytes(phase.encode()[:4], "little"), epoch)
+    def __post_init__(self) -> None:
+        self.inner = max(1, self.length - len(self.vocabulary.front) - len(self.vocabulary.back))
+        self.lengths = np.full(-(-len(self.stream.ids) // self.inner), self.length, dtype=np.int32)
+        self.lengths[-1:] -= len(self.lengths) * self.inner - len(self.stream.ids)
 
-    def __len__(self) -> int:
-        return -(-len(self.stream.ids) // self.inner)
+    def begin_epoch(self, epoch: int) -> None:
+        """Take the masks of an epoch."""
+        self.epoch = epoch
 
     def __getitem__(self, row: int) -> dict[str, np.ndarray]:
         """``input_ids`` and ``labels`` (length,) int64; labels are `IGNORED` where nothing is predicted."""
         part = slice(row * self.inner, (row + 1) * self.inner)
         ids = np.asarray(self.stream.ids[part], dtype=np.int64)
-        generator = np.random.default_rng((self.seed, *self._epoch, row))
+        phase = int.from_bytes(self.phase.encode()[:4], "little")
+        generator = np.random.default_rng((self.seed, phase, self.epoch, row))
         inputs, labels = mask_words(ids, np.asarray(self.stream.begins[part]), self.vocabulary, self.share, generator)
         front, back = self.vocabulary.front, self.vocabulary.back
         return {
@@ -213,3 +228,80 @@ def mask_words(
     random = chosen[(draw >= SHARE_MASK) & (draw < SHARE_MASK + SHARE_RANDOM)]
     inputs[random] = generator.choice(vocabulary.ordinary, len(random))
     return inputs, labels
+
+
+class MaskedWords(Task):
+    """Read the words that are masked from those around them: what adapting a model to a domain learns.
+
+    Outputs are (blocks, 2) float64: the summed loss of a block's predicted tokens, and their number.
+
+    Args:
+        vocabulary: of the model's tokenizer.
+        share: of the tokens that is predicted.
+        seed: of the masks.
+    """
+
+    name: ClassVar[str] = "masked_words"
+    title: ClassVar[str] = "masked words"
+    shape: ClassVar[RecordShape] = TEXTS
+    head: ClassVar[Head] = "masked"
+    metrics: ClassVar[Metrics] = {"perplexity": PERPLEXITY}
+    primary_metric: ClassVar[str] = "perplexity"
+
+    def __init__(self, vocabulary: Vocabulary, share: float, seed: int) -> None:
+        self.vocabulary, self.share, self.seed = vocabulary, share, seed
+
+    def labels(self, train: Records) -> LabelSpace:
+        return LabelSpace(())
+
+    def targets(self, records: Records, space: LabelSpace) -> None:
+        """The words of the texts themselves."""
+
+    def encode(
+        self,
+        records: Records,
+        tokenizer: Any,
+        space: LabelSpace,
+        truncation: Truncation,
+        file: Path,
+        labelled: bool,
+        progress: Callable[[int], None] | None = None,
+    ) -> Any:
+        stream = tokenise(records.table["text"], tokenizer, self.vocabulary, file, progress or (lambda done: None))
+        return MaskedBlocks(stream, self.vocabulary, truncation.max_tokens, self.share, self.seed)
+
+    def loss(self, label_smoothing: float, class_weights: torch.Tensor | None) -> Loss:
+        return MaskedCrossEntropy()
+
+    def infer(self, model: nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        labels, predicted = batch["labels"].cpu(), batch[PREDICTED].cpu()
+        logits = self.model_logits(model(**{k: v for k, v in batch.items() if k != "labels"}), batch["attention_mask"])
+        if logits.shape[:2] == labels.shape:
+            logits = logits[batch[PREDICTED]]
+        rows = logits.reshape(-1, logits.shape[-1]).float().cpu()
+        losses = functional.cross_entropy(rows, labels[predicted], reduction="none").double()
+        sums = torch.bincount(predicted.nonzero()[:, 0], losses, len(labels))
+        return torch.stack([sums, predicted.sum(dim=1).double()], dim=1)
+
+    def outputs(self, logits: np.ndarray, features: Any, space: LabelSpace) -> np.ndarray:
+        return logits
+
+    def decode(self, outputs: np.ndarray, space: LabelSpace) -> list[Prediction]:
+        return []
+
+    def statistics(self, space: LabelSpace) -> Statistics:
+        return _perplexity
+
+    def arrays(self, outputs: np.ndarray, targets: Any, space: LabelSpace) -> tuple[np.ndarray, ...]:
+        return outputs[:, 0], outputs[:, 1]
+
+    def right(self, outputs: np.ndarray, targets: Any, space: LabelSpace) -> None:
+        """Blocks are neither right nor wrong."""
+
+    def baselines(self, train: Records, test: Records, space: LabelSpace, seed: int) -> list[Baseline]:
+        return []
+
+
+def _perplexity(sums: np.ndarray, counts: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+        return {"perplexity": np.exp((sums @ weights) / (counts @ weights))}

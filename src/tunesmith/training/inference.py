@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -15,38 +15,47 @@ from tunesmith.errors import ModelError
 from tunesmith.models.heads import final_linear
 from tunesmith.tasks.base import LabelSpace, Task
 from tunesmith.tasks.batching import PaddingCollator, batches_by_tokens
-from tunesmith.tasks.encoding import EncodedTexts
+from tunesmith.tasks.encoding import Encoded
 
 TOKENS_PER_BATCH = 4_096
 ROWS_PER_BATCH = 256
 
 
 def predict_outputs(
-    model: nn.Module, features: EncodedTexts, tokenizer: Any, task: Task, space: LabelSpace, precision: str = "float32"
+    model: nn.Module,
+    features: Encoded,
+    tokenizer: Any,
+    task: Task,
+    space: LabelSpace,
+    precision: str = "float32",
+    rows: int = ROWS_PER_BATCH,
 ) -> Any:
     """What a model says of the records of `features`; arguments and errors as `predict_logits`."""
-    logits = predict_logits(model, features, tokenizer, task, precision)
-    return task.outputs(logits, features, space)
+    return task.outputs(predict_logits(model, features, tokenizer, task, precision, rows), cast(Any, features), space)
 
 
 def predict_logits(
-    model: nn.Module, features: EncodedTexts, tokenizer: Any, task: Task, precision: str = "float32"
+    model: nn.Module,
+    features: Encoded,
+    tokenizer: Any,
+    task: Task,
+    precision: str = "float32",
+    rows: int = ROWS_PER_BATCH,
 ) -> np.ndarray:
-    """Logits float32: (n, labels) in the order of `features`; of heads on tokens see `Task.outputs`.
+    """What `Task.infer` keeps of each text, by default its logits float32: (n, labels) in the order of `features`.
+
+    Of heads on tokens see `Task.outputs`.
 
     Args:
         task: says where the logits are in what the model returns.
         precision: of the matrix products, ``float32``, ``bfloat16`` or ``float16``.
+        rows: largest batch.
 
     Raises:
         ModelError: a logit is not finite.
     """
-
-    def compute(batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        return task.model_logits(model(**batch), batch["attention_mask"])
-
     collate = PaddingCollator.of(tokenizer, task.head)
-    logits = _run(model, features, collate, compute, precision, on_tokens=task.head != "sequence")
+    logits = _run(model, features, collate, lambda batch: task.infer(model, batch), precision, rows, task.on_tokens)
     if not np.isfinite(logits).all():
         raise ModelError("the model's outputs are not finite; its weights are damaged or its training diverged")
     return logits
@@ -66,7 +75,7 @@ def tokens_in_order(padded: np.ndarray, lengths: np.ndarray, rows: np.ndarray) -
 
 def pooled_vectors(
     model: nn.Module,
-    features: EncodedTexts,
+    features: Encoded,
     collate: PaddingCollator,
     precision: str = "float32",
     progress: Callable[[int], None] | None = None,
@@ -92,16 +101,16 @@ def pooled_vectors(
 
     def computed(batch: dict[str, torch.Tensor]) -> torch.Tensor:
         caught.clear()
-        model(**batch)
+        model(**{name: value for name, value in batch.items() if name != "labels"})
         if caught[0].ndim == 2:
-            return caught[0]
+            return caught[0].float()
         # Decoders score every position and keep the last real one.
         positions = torch.arange(batch["attention_mask"].shape[1], device=caught[0].device)
         last = (positions * batch["attention_mask"]).argmax(dim=1)
-        return caught[0][torch.arange(len(last), device=last.device), last]
+        return caught[0][torch.arange(len(last), device=last.device), last].float()
 
     try:
-        return _run(model, features, collate, vectors, precision, progress)
+        return _run(model, features, collate, vectors, precision, progress=progress)
     finally:
         hook.remove()
         if kept:
@@ -110,12 +119,13 @@ def pooled_vectors(
 
 def _run(
     model: nn.Module,
-    features: EncodedTexts,
+    features: Encoded,
     collate: PaddingCollator,
     compute: Callable[[dict[str, torch.Tensor]], torch.Tensor],
     precision: str,
-    progress: Callable[[int], None] | None = None,
+    rows_per_batch: int = ROWS_PER_BATCH,
     on_tokens: bool = False,
+    progress: Callable[[int], None] | None = None,
 ) -> np.ndarray:
     device = next(model.parameters()).device
     lower = torch.autocast(device.type, getattr(torch, precision), enabled=precision != "float32")
@@ -126,12 +136,11 @@ def _run(
     model.eval()
     try:
         with torch.inference_mode(), lower, attached(model):
-            for rows in batches_by_tokens(features.lengths, TOKENS_PER_BATCH, ROWS_PER_BATCH):
-                batch: dict[str, Any] = collate([features[i] for i in rows])
-                batch.pop("labels", None)
-                values = compute({key: value.to(device) for key, value in batch.items()}).float().cpu().numpy()
+            for rows in batches_by_tokens(features.lengths, TOKENS_PER_BATCH, rows_per_batch):
+                batch = collate([features[i] for i in rows])
+                values = compute({key: value.to(device) for key, value in batch.items()}).cpu().numpy()
                 if result is None:
-                    result = np.empty((int(count.sum()), *values.shape[1 + on_tokens :]), dtype=np.float32)
+                    result = np.empty((int(count.sum()), *values.shape[1 + on_tokens :]), dtype=values.dtype)
                 if on_tokens:
                     for row, found in zip(rows, values, strict=True):
                         result[first[row] : first[row] + count[row]] = found[: count[row]]

@@ -1,4 +1,4 @@
-"""The arithmetic of the matrix products, chosen by measurement: on some processors bfloat16 is slower than float32."""
+"""Where a model runs, and in which arithmetic: chosen by measurement, as on some processors bfloat16 is the slower."""
 
 from __future__ import annotations
 
@@ -31,6 +31,11 @@ class Precision:
         return asdict(self)
 
 
+def choose_device() -> torch.device:
+    """Where models are trained and run: the GPU if there is one, else the processor."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def choose_precision(wanted: str) -> Precision:
     """What was asked for, or for ``auto`` the fastest that is safe on this machine.
 
@@ -39,7 +44,7 @@ def choose_precision(wanted: str) -> Precision:
     """
     if wanted != "auto":
         return Precision(wanted, "asked for")
-    if torch.cuda.is_available():
+    if choose_device().type == "cuda":
         if torch.cuda.is_bf16_supported():
             return Precision("bfloat16", "the GPU has bfloat16")
         return Precision("float16", "the GPU has no bfloat16")

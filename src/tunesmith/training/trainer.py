@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -27,11 +27,13 @@ from transformers.trainer_callback import ExportableState
 from tunesmith.engine import Engine, attached
 from tunesmith.errors import DivergedError, Interrupted, ModelError, UsageError
 from tunesmith.tasks.losses import BinaryCrossEntropy, CrossEntropy
-from tunesmith.training import checkpoint as checkpoints
-from tunesmith.training import stock_defaults as drop_in
+from tunesmith.training import checkpoint, stock_defaults
 from tunesmith.training.arguments import TrainingArguments
-from tunesmith.training.plan import Plan
 from tunesmith.training.sampling import EpochSampler, split_by_length, trim_padding
+from tunesmith.training.signals import StopRequest
+
+if TYPE_CHECKING:
+    from tunesmith.training.fitting import Fitting
 
 
 class Trainer(transformers.Trainer):
@@ -43,7 +45,7 @@ class Trainer(transformers.Trainer):
     known beforehand, only their embeddings are trained; the optimizer is then gone when `train` returns.
 
     Args:
-        plan: the run's own decisions.
+        fitting: the run that it takes the steps of: its loss, parameter groups, checkpoints and requests to stop.
         tokenizer: older name of `processing_class`.
         engine: ``"off"`` computes everything, padding inside the longest text of a batch and all embedding rows, too.
         engine_cache_gigabytes: disk space for the states of frozen layers in the cache of this user (`docs/engine.md`),
@@ -59,7 +61,7 @@ class Trainer(transformers.Trainer):
         model: Any = None,
         args: Any = None,
         *positional: Any,
-        plan: Plan | None = None,
+        fitting: Fitting | None = None,
         tokenizer: Any = None,
         engine: Literal["auto", "off"] = "auto",
         engine_cache_gigabytes: float = 0.0,
@@ -74,20 +76,26 @@ class Trainer(transformers.Trainer):
             )
         args = TrainingArguments("trainer_output") if args is None else args
         super().__init__(model, args, *positional, **options)
-        self.plan = plan or Plan()
-        self._learning_rate = "learning_rate" if plan is None else "training.lr"  # what the user calls it
+        self.fitting = fitting
+        self.stop, self.save_minutes = StopRequest(), math.inf
+        self.prefix, self.identity = "checkpoint", dict[str, Any]()
+        self.task_loss = None
+        if fitting is not None:
+            self.stop, self.save_minutes = fitting.stop, fitting.settings.save_minutes
+            self.prefix, self.identity = fitting.phase, fitting.identity
+            self.task_loss = fitting.loss()
+        self._learning_rate = "learning_rate" if fitting is None else "training.lr"  # what the user calls it
         self._use_engine, self._cache_bytes = engine == "auto", round(engine_cache_gigabytes * 2**30)
-        self.task_loss = self.plan.loss
         own_loss = self.compute_loss_func is not None or type(self).compute_loss is not Trainer.compute_loss
         if self.task_loss is None and not own_loss:
-            self.task_loss = drop_in.head_loss(self.model, self.args)
+            self.task_loss = stock_defaults.head_loss(self.model, self.args)
         if self.compute_loss_func is None:
             # A mean per micro-batch (the model's own loss) is divided by their number, our sum is complete already.
             self.model_accepts_loss_kwargs = False
             self.loss_is_scaled_for_ga = self.task_loss is not None
-        if self.compute_metrics is None and drop_in.is_sequence_classifier(self.model):
-            self.compute_metrics = lambda evaluation: drop_in.head_metrics(self.task_loss, evaluation)
-        drop_in.warn_of_frozen_new_head(self.model)
+        if self.compute_metrics is None and stock_defaults.is_sequence_classifier(self.model):
+            self.compute_metrics = lambda evaluation: stock_defaults.head_metrics(self.task_loss, evaluation)
+        stock_defaults.warn_of_frozen_new_head(self.model)
         self._engine: Engine | None = None
         self.engine_report: dict[str, Any] = {}
         self._last_save = time.monotonic()
@@ -115,8 +123,8 @@ class Trainer(transformers.Trainer):
         labels = inputs.pop("labels")
         outputs = model(**inputs)
         weight = self.task_loss.weight(labels) if num_items_in_batch is None else num_items_in_batch
-        if self.plan.logits is not None:
-            outputs = {"logits": self.plan.logits(outputs, inputs["attention_mask"])}
+        if self.fitting is not None:
+            outputs = {"logits": self.fitting.task.model_logits(outputs, inputs["attention_mask"])}
         loss = self.task_loss.total(outputs["logits"], labels) / weight
         if model.training:
             loss = loss * self.args.world_size  # gradients are averaged over processes; the weight counts all of them
@@ -153,7 +161,7 @@ class Trainer(transformers.Trainer):
         return norm
 
     def _diverged(self, what: str) -> DivergedError:
-        saved = checkpoints.checkpoints(self._folder, self.plan.prefix)
+        saved = checkpoint.checkpoints(self._folder, self.prefix)
         state = f"the last good state is {saved[0]}" if saved else "no checkpoint was written yet"
         return DivergedError(
             f"training diverged at step {self.state.global_step + 1}: {what}, so the step was not taken; {state}. "
@@ -185,10 +193,10 @@ class Trainer(transformers.Trainer):
     # ---- optimizer --------------------------------------------------------------------------------------------------
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
-        if self.optimizer is None and self.plan.parameter_groups is not None:
+        if self.optimizer is None and self.fitting is not None:
             target = self.model if model is None else model
             kind, options = self.get_optimizer_cls_and_kwargs(self.args, target)
-            self.optimizer = kind(self.plan.parameter_groups(target), **options)
+            self.optimizer = kind(self.fitting.method.parameter_groups(target, self.fitting.settings), **options)
         optimizer = super().create_optimizer(model)
         if self._engine is not None:
             self._engine.follow(optimizer)
@@ -212,7 +220,7 @@ class Trainer(transformers.Trainer):
             DivergedError: a loss or gradient was not finite.
         """
         if resume_from_checkpoint is True:
-            found, problems = checkpoints.last_valid(self._folder, self.plan.prefix, self.plan.identity)
+            found, problems = checkpoint.last_valid(self._folder, self.prefix, self.identity)
             for problem in problems:
                 transformers.logging.get_logger(__name__).warning(problem)
             if found is None:
@@ -221,7 +229,7 @@ class Trainer(transformers.Trainer):
                 )
             resume_from_checkpoint = str(found)
         elif isinstance(resume_from_checkpoint, str):
-            refusal = checkpoints.verify(Path(resume_from_checkpoint), self.plan.identity)
+            refusal = checkpoint.verify(Path(resume_from_checkpoint), self.identity)
             if refusal:
                 raise ModelError(f"{resume_from_checkpoint}: {refusal}; it cannot be resumed")
         with ExitStack() as self._while_training:
@@ -250,28 +258,28 @@ class Trainer(transformers.Trainer):
     def _make_engine(self, training: bool, model: nn.Module) -> Engine:
         if not self._use_engine or self.neftune_noise_alpha is not None:
             return Engine(model, packing=False)  # NEFTune's noise depends on how long the padded batch is
-        replaced = any(getattr(type(self), name) is not getattr(Trainer, name) for name in drop_in.BRING_TOKENS)
-        token_ids = drop_in.training_tokens(self) if training and not replaced else None
+        replaced = any(getattr(type(self), name) is not getattr(Trainer, name) for name in stock_defaults.BRING_TOKENS)
+        token_ids = stock_defaults.training_tokens(self) if training and not replaced else None
         name = "engine_cache_gigabytes"
         return Engine(model, token_ids=token_ids, prefix_bytes=self._cache_bytes, budget_name=name)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        folder = self._folder / f"{self.plan.prefix}-{self.state.global_step}"
+        folder = self._folder / f"{self.prefix}-{self.state.global_step}"
         self.store_flos()
-        best = self._folder / f"{self.plan.prefix}-{self.state.best_global_step}"
+        best = self._folder / f"{self.prefix}-{self.state.best_global_step}"
         if self.state.best_global_step and (best == folder or best.is_dir()):
             self.state.best_model_checkpoint = str(best)
         self._export_callback_states()
         if self.args.should_save:
-            with checkpoints.commit(folder, {**self.plan.identity, "step": self.state.global_step}) as aside:
+            with checkpoint.commit(folder, {**self.identity, "step": self.state.global_step}) as aside:
                 self.save_model(str(aside), _internal_call=True)
-                checkpoints.save_optimizer(aside, self.optimizer, self.lr_scheduler, self.accelerator.scaler)
+                checkpoint.save_optimizer(aside, self.optimizer, self.lr_scheduler, self.accelerator.scaler)
                 self.state.save_to_json(str(aside / "trainer_state.json"))
                 if self._engine is not None:
                     self._engine.save(aside)
             if self.args.save_total_limit:
-                newest = checkpoints.checkpoints(self._folder, self.plan.prefix)[: self.args.save_total_limit]
-                checkpoints.rotate(self._folder, self.plan.prefix, {*newest, folder, best})
+                newest = checkpoint.checkpoints(self._folder, self.prefix)[: self.args.save_total_limit]
+                checkpoint.rotate(self._folder, self.prefix, {*newest, folder, best})
         self._last_save = time.monotonic()
         if self.args.push_to_hub:
             self._push_from_checkpoint(str(folder))
@@ -290,9 +298,9 @@ class Trainer(transformers.Trainer):
         pickled = Path(output_dir or str(self.args.output_dir)) / "training_args.bin"
         pickled.unlink(missing_ok=True)
 
-    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        if checkpoint is not None:
-            checkpoints.load_optimizer(Path(checkpoint), self.optimizer, self.lr_scheduler, self.accelerator.scaler)
+    def _load_optimizer_and_scheduler(self, folder: str | None) -> None:
+        if folder is not None:
+            checkpoint.load_optimizer(Path(folder), self.optimizer, self.lr_scheduler, self.accelerator.scaler)
 
     def _load_scaler(self, checkpoint: str | None) -> None:
         """Restored with the optimizer."""
@@ -302,7 +310,7 @@ class Trainer(transformers.Trainer):
 
     def _load_best_model(self) -> None:
         best = Path(str(self.state.best_model_checkpoint))
-        problem = checkpoints.verify(best, self.plan.identity)
+        problem = checkpoint.verify(best, self.identity)
         if problem:
             raise ModelError(f"{best}: {problem}; the best model cannot be returned")
         if self._engine is not None:
@@ -329,30 +337,31 @@ class Trainer(transformers.Trainer):
     def _maybe_log_save_evaluate(self, *positional: Any, **options: Any) -> None:
         # The last step of an epoch is followed by the epoch's own evaluation and save, which must not be lost.
         epoch_ends_next = bool(self.state.epoch == math.floor(self.state.epoch or 0)) and not self._epoch_ended
-        stopping = self.plan.stop.signum is not None and not epoch_ends_next
-        overdue = time.monotonic() - self._last_save > 60 * self.plan.save_minutes
+        stopping = self.stop.signum is not None and not epoch_ends_next
+        overdue = time.monotonic() - self._last_save > 60 * self.save_minutes
         self.control.should_save |= (stopping or overdue) and not epoch_ends_next
         super()._maybe_log_save_evaluate(*positional, **options)
         if stopping:
             raise Interrupted(
                 f"stopped at step {self.state.global_step} of {self.state.max_steps}, everything is saved; "
-                + self.plan.resume_hint,
-                self.plan.stop.exit_code,
+                + "continue with "
+                + ("output.resume=true" if self.fitting else "train(resume_from_checkpoint=True)"),
+                self.stop.exit_code,
             )
 
     _epoch_ended = False
 
 
 class _EpochCallback(TrainerCallback):
-    """Tells the plan that an epoch begins, and the trainer whether it has ended."""
+    """Tells the fit that an epoch begins, and the trainer whether it has ended."""
 
     def __init__(self, trainer: Trainer) -> None:
         self.trainer = trainer
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.trainer._epoch_ended = False
-        if self.trainer.plan.begin_epoch is not None:
-            self.trainer.plan.begin_epoch(self.trainer.model, int(state.epoch or 0), int(state.num_train_epochs))
+        if self.trainer.fitting is not None:
+            self.trainer.fitting.begin_epoch(int(state.epoch or 0), int(state.num_train_epochs))
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.trainer._epoch_ended = True

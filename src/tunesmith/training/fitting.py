@@ -1,0 +1,380 @@
+"""One fit: a model, a method and encoded texts, up to a plain model whose best state was evaluated again.
+
+`Fitting` carries a fit from the pretrained model to what came of it; `fit` is the story.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from peft import PeftModel
+from torch import nn
+from torch.utils.data import Subset
+from transformers import EarlyStoppingCallback, PreTrainedModel, PrinterCallback
+
+from tunesmith.config.schema import Config, EngineSettings, TrainingSettings
+from tunesmith.data.records import Records
+from tunesmith.engine import Engine, attached
+from tunesmith.engine.vectors import VectorCache
+from tunesmith.errors import ModelError, UsageError
+from tunesmith.methods.base import Method, parameter_summary
+from tunesmith.models.heads import PooledClassifier, base_model, final_linear, has_inner_head, quiet_library
+from tunesmith.models.loading import Source, find_source, load_classifier, load_config, load_tokenizer, token_limit
+from tunesmith.progress import Progress
+from tunesmith.registry import did_you_mean
+from tunesmith.tasks.base import LabelSpace, Task
+from tunesmith.tasks.batching import PaddingCollator
+from tunesmith.tasks.encoding import Encoded, EncodedTexts, Truncation, choose_max_length
+from tunesmith.tasks.losses import Loss
+from tunesmith.training.arguments import TrainingArguments
+from tunesmith.training.callbacks import ProgressCallback
+from tunesmith.training.checkpoint import last_valid
+from tunesmith.training.inference import pooled_vectors, predict_outputs, tokens_in_order
+from tunesmith.training.precision import Precision, choose_device
+from tunesmith.training.signals import StopRequest
+from tunesmith.training.trainer import Trainer
+
+LOGS_PER_EPOCH = 20
+
+
+@dataclass
+class Fitting:
+    """What is to be learned, by which method, from which encoded texts, with which settings; then what came of it.
+
+    `begin` loads the model; `by` adds a method and the texts; `fit` fills in the rest.
+
+    Attributes:
+        task, space: what is learned, and what the outputs of the model mean while it is trained.
+        source, tokenizer: of the pretrained model.
+        model: with its new head; after `fit` plain (adapters merged), in its best state and in eval mode.
+        truncation: how much of a text is read.
+        settings: of the steps; `by` resolves every value.
+        engine: which parts of the engine may work.
+        folder: of the run.
+        progress: for the user.
+        resume: continue from the newest valid checkpoint, if there is one.
+        identity: of the run, stored in its checkpoints; those of another are refused.
+        stop: the request to end in order.
+        phase: what checkpoints and lines of ``metrics.jsonl`` are called by.
+        open_pooling: a method may take another pooling than the model has.
+        rows: training records, before others are made from them.
+        random_state: torch's, once the model was loaded; what a method draws follows from it.
+
+        method: how much of the model is trained.
+        train: encoded texts with targets.
+        valid: those that the best state is chosen on; None keeps the last one.
+
+        adapter: folder with the adapter as it was before it was merged; None for a model without one.
+        best: step, metric and value of the state that was kept.
+        details: what the method chose by itself.
+        parameters: how many there are (``parameters``), and how many are trained (``trainable``).
+        seconds: that this process took.
+        tokens: real tokens that it learned from, over all epochs.
+        report: what the engine did, by part.
+    """
+
+    task: Task
+    space: LabelSpace
+    source: Source
+    tokenizer: Any
+    model: Any
+    truncation: Truncation
+    settings: TrainingSettings
+    engine: EngineSettings
+    folder: Path
+    progress: Progress
+    resume: bool = False
+    identity: dict[str, Any] = field(default_factory=dict)
+    stop: StopRequest = field(default_factory=StopRequest)
+    phase: str = "step"
+    open_pooling: bool = False
+    rows: int = 0
+    random_state: torch.Tensor = field(default_factory=torch.get_rng_state)
+
+    method: Method = field(init=False)
+    train: Encoded = field(init=False)
+    valid: EncodedTexts | None = field(init=False, default=None)
+
+    adapter: Path | None = field(init=False, default=None)
+    best: dict[str, Any] = field(init=False, default_factory=dict)
+    details: dict[str, Any] = field(init=False, default_factory=dict)
+    parameters: dict[str, int] = field(init=False)
+    seconds: float = field(init=False)
+    tokens: int = field(init=False)
+    report: dict[str, Any] = field(init=False)
+
+    @classmethod
+    def begin(
+        cls, config: Config, task: Task, train: Records, precision: Precision, folder: Path, progress: Progress
+    ) -> Fitting:
+        """Load the model, and settle what depends on it and on the training texts.
+
+        Raises:
+            ModelError: the model cannot be used.
+            UsageError: settings that are not defined for the task.
+        """
+        settings, pooling = config.training, config.model.pooling
+        _refuse_unsuitable(settings, pooling, task, train)
+        source = find_source(config.model)
+        tokenizer = load_tokenizer(source)
+        limit = token_limit(load_config(source), tokenizer)
+        truncation = Truncation(choose_max_length(train, tokenizer, limit, settings.max_length), settings.long)
+        space = task.labels(train)
+        if task.on_tokens:
+            pooling = "head"
+        model = load_classifier(source, tokenizer, space.names, task.problem_type, pooling, settings.seed, task.head)
+        if final_linear(model).bias is None:  # an offset could not be written back into the layer
+            space = replace(space, mean=0.0)
+        settings = settings.model_copy(update={"max_length": truncation.max_tokens, "precision": precision.state})
+        return cls(
+            *(task, space, source, tokenizer, model, truncation, settings, config.engine, folder, progress),
+            resume=config.output.resume,
+            open_pooling=pooling == "auto" and not isinstance(model, PooledClassifier),
+            rows=len(train),
+        )
+
+    def by(self, method: Method, train: Encoded, valid: EncodedTexts | None = None, model: Any = None) -> Fitting:
+        """The same for a method and texts; every open setting becomes the method's default.
+
+        Args:
+            model: a copy of the model for the method's own use; None for the model itself.
+        """
+        fitting = copy.copy(self)
+        fitting.method, fitting.train, fitting.valid = method, train, valid
+        fitting.model = model = self.model if model is None else model
+        if fitting.solves and self.open_pooling and has_inner_head(model):
+            # What reaches the last layer of such a head has passed through weights that nothing has trained.
+            fitting.model = PooledClassifier(cast(PreTrainedModel, base_model(model)), len(self.space.names), "mean")
+        chosen = method.defaults(fitting.model, len(train)).missing_in(self.settings)
+        chosen["metric"] = self.settings.metric or self.task.primary_metric
+        fitting.settings = self.settings.model_copy(update=chosen)
+        fitting.best, fitting.details = {}, {}
+        return fitting
+
+    @property
+    def solves(self) -> bool:
+        """The head is solved for; where it has many outputs a text, a frozen backbone is trained on instead."""
+        return self.method.solves_head and not self.task.on_tokens
+
+    @property
+    def pooling(self) -> str:
+        """How token states become a text's vector: ``head``, ``first`` or ``mean``."""
+        return self.model.pooling if isinstance(self.model, PooledClassifier) else "head"
+
+    @property
+    def score(self) -> float:
+        """The validation metric of the state that was kept, larger for better."""
+        metric = self.task.metrics[self.best["metric"]]
+        return float(self.best["value"]) * (1 if metric.higher_is_better else -1)
+
+    def loss(self) -> Loss:
+        """The task's loss with these settings and the class weights of the training texts."""
+        weights = None
+        if self.settings.class_weights == "balanced":
+            weights = self.task.class_weights(cast(EncodedTexts, self.train).gold, self.space)
+        return self.task.loss(self.settings.label_smoothing, None if weights is None else torch.from_numpy(weights))
+
+    def begin_epoch(self, epoch: int, epochs: int) -> None:
+        """What is trained, and what is drawn anew of the texts, from this epoch on."""
+        self.method.begin_epoch(self.model, epoch, epochs)
+        self.train.begin_epoch(epoch)
+
+
+def _refuse_unsuitable(settings: TrainingSettings, pooling: str, task: Task, train: Records) -> None:
+    metric = settings.metric
+    if metric is not None and metric not in task.metrics:
+        hint = did_you_mean(metric, list(task.metrics))
+        raise UsageError(f"training.metric={metric}: not a metric of {task.name}; {hint}")
+    if task.on_tokens:
+        if settings.class_weights == "balanced":
+            raise UsageError(f"training.class_weights=balanced: not defined for {task.name}; leave it out")
+        if pooling in ("first", "mean"):
+            raise UsageError(f"model.pooling={pooling}: {task.name} needs the states of all tokens; leave it out")
+        if settings.long != "keep-start":
+            raise UsageError(f"training.long={settings.long}: {task.name} reads all of a text anyway; leave it out")
+    if settings.long == "keep-ends" and train.has("text_pair"):
+        raise UsageError("training.long=keep-ends: not defined for pairs of texts; use keep-start or windows")
+
+
+def fit(fitting: Fitting) -> Fitting:
+    """Train the model in place, and fill in what came of it.
+
+    Raises:
+        UsageError: the metric is not defined on the validation texts.
+        ModelError, DivergedError, Interrupted: see `Trainer.train`.
+    """
+    task, space, valid, settings = fitting.task, fitting.space, fitting.valid, fitting.settings
+    if valid is not None and not task.on_tokens:  # every metric of the others is always defined
+        nothing = np.zeros((len(valid), len(space.names)), dtype=np.float32)
+        defined = task.quick_score(task.outputs(nothing, valid, space), valid.gold, space)
+        if settings.metric not in defined:
+            raise UsageError(
+                f"training.metric={settings.metric}: not defined on the validation rows; "
+                f"use one of {', '.join(defined)}"
+            )
+    start = time.perf_counter()
+    torch.set_rng_state(fitting.random_state)
+    model = fitting.model = fitting.method.apply(fitting.model).to(choose_device())
+    fitting.parameters = parameter_summary(model)
+    with attached(model, lambda model: _engine(fitting)) as engine:
+        if fitting.solves:
+            _solve(fitting, engine)
+        else:
+            _take_steps(fitting)
+    if space != space.in_users_units:
+        _restore_scale(model, space)
+    if isinstance(model, PeftModel):
+        fitting.adapter = fitting.folder / ".work" / "adapter"
+        with quiet_library():
+            model.save_pretrained(str(fitting.adapter))
+    fitting.model = fitting.method.finish(model).requires_grad_(True).eval()
+    fitting.report = engine.report()
+    fitting.seconds = time.perf_counter() - start
+    return fitting
+
+
+def _engine(fitting: Fitting) -> Engine:
+    settings, valid = fitting.engine, fitting.valid
+    texts = [part for part in (fitting.train, valid) if isinstance(part, EncodedTexts)]
+    token_ids = None
+    if settings.uses("vocabulary"):
+        special = np.asarray(fitting.tokenizer.all_special_ids, dtype=np.int32)
+        token_ids = np.concatenate([*(part.token_ids() for part in texts), special])
+    budget = 0 if fitting.solves else settings.cache_bytes  # one vector a text is kept there, see `_solve`
+    lengths = np.concatenate([part.lengths for part in texts])
+    expected = (len(lengths), int(lengths.sum()))
+    return Engine(fitting.model, settings.uses("packing"), token_ids, budget, expected, "engine.cache_gigabytes")
+
+
+def _solve(fitting: Fitting, engine: Engine) -> None:
+    """The last layer from the vectors of all texts, which go through the frozen body once."""
+    train, valid, model, settings = cast(EncodedTexts, fitting.train), fitting.valid, fitting.model, fitting.settings
+    assert train.targets is not None and valid is not None
+    if budget := fitting.engine.cache_bytes:
+        engine.vectors = VectorCache(model, final_linear(model), settings.precision, budget)
+    with fitting.progress.bar("features", len(train)) as bar:
+        collate = PaddingCollator.of(fitting.tokenizer)
+        vectors = pooled_vectors(model, train, collate, settings.precision, bar.advance, engine.vectors)
+    order: Any = slice(None)  # no copy of the vectors
+    originals = fitting.rows
+    if train.record_of is not None:
+        # One window of each text chooses the regularisation: the others resemble it, and would be held out from it.
+        first = np.unique(train.record_of[: np.searchsorted(train.record_of, fitting.rows)], return_index=True)[1]
+        order, originals = np.concatenate([first, np.setdiff1d(np.arange(len(train)), first)]), len(first)
+    fitting.details = fitting.method.solve(model, vectors[order], train.targets[order], settings, originals)
+    outputs = predict_outputs(model, valid, fitting.tokenizer, fitting.task, fitting.space)
+    value = fitting.task.quick_score(outputs, valid.gold, fitting.space)[str(settings.metric)]
+    fitting.best = {"step": 1, "metric": settings.metric, "value": value}
+    fitting.tokens = int(train.lengths.sum())
+
+
+def _take_steps(fitting: Fitting) -> None:
+    """Train by steps with a checkpoint an epoch; a resumed run goes on from the newest one that can be used."""
+    task, train, valid, settings = fitting.task, fitting.train, fitting.valid, fitting.settings
+    name = fitting.method.name if valid is not None else fitting.phase
+    metric, by_length = str(settings.metric), np.zeros(0, dtype=np.int64)
+    watched: dict[str, Any] = {}
+    if valid is not None:
+        by_length = np.argsort(valid.lengths)  # less padding
+        watched = {
+            "eval_dataset": Subset(valid, by_length.tolist()),
+            "compute_metrics": lambda evaluation: _metrics(fitting, evaluation.predictions, by_length),
+        }
+    arguments = _arguments(fitting)
+    with fitting.progress.bar(name, math.ceil(len(train) / (settings.batch_size or 1)) * (settings.epochs or 1)) as bar:
+        progress = ProgressCallback(bar, fitting.folder / "metrics.jsonl", metric, name)
+        collate = PaddingCollator.of(fitting.tokenizer, task.head)
+        trainer = Trainer(
+            fitting.model, arguments, collate, train_dataset=train, fitting=fitting, callbacks=[progress], **watched
+        )
+        trainer.remove_callback(PrinterCallback)
+        if settings.early_stopping:
+            trainer.add_callback(EarlyStoppingCallback(settings.early_stopping))
+        with fitting.stop:
+            trainer.train(_resumed_from(fitting, Path(str(arguments.output_dir))))
+    state = trainer.state
+    if valid is not None:
+        if state.best_global_step is None:
+            raise ModelError(f"no evaluation gave a usable {metric}; choose another training.metric")
+        fitting.best = {"step": state.best_global_step, "metric": metric, "value": state.best_metric}
+    fitting.details = {"steps": state.global_step}
+    epochs = (state.global_step - progress.first_step) * (settings.batch_size or 1) / max(1, len(train))
+    fitting.tokens = int(train.lengths.sum() * min(epochs, settings.epochs or 1))
+
+
+def _arguments(fitting: Fitting) -> TrainingArguments:
+    settings, rows = fitting.settings, len(fitting.train)
+    assert settings.batch_size and settings.epochs and settings.metric
+    if settings.batch_size % settings.accumulation:
+        raise UsageError(
+            f"training.accumulation={settings.accumulation} does not divide training.batch_size={settings.batch_size}"
+        )
+    steps_per_epoch = math.ceil(rows / settings.batch_size)
+    watched = {
+        "per_device_eval_batch_size": 64,
+        "eval_strategy": "epoch",
+        "load_best_model_at_end": True,
+        "metric_for_best_model": settings.metric,
+        "greater_is_better": fitting.task.metrics[settings.metric].higher_is_better,
+    }
+    return TrainingArguments(
+        output_dir=str(fitting.folder / "checkpoints"),
+        per_device_train_batch_size=settings.batch_size // settings.accumulation,
+        gradient_accumulation_steps=settings.accumulation,
+        num_train_epochs=settings.epochs,
+        learning_rate=settings.lr,
+        warmup_steps=math.ceil(settings.warmup * steps_per_epoch * settings.epochs),
+        lr_scheduler_type="constant_with_warmup" if settings.schedule == "constant" else settings.schedule,
+        weight_decay=settings.weight_decay,
+        max_grad_norm=settings.max_grad_norm,
+        save_strategy="epoch",
+        save_total_limit=1,
+        logging_steps=max(1, steps_per_epoch // LOGS_PER_EPOCH),
+        seed=settings.seed,
+        bf16=settings.precision == "bfloat16",
+        fp16=settings.precision == "float16",
+        use_cpu=choose_device().type == "cpu",
+        report_to=settings.tracker,
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        label_names=["labels"],
+        **(watched if fitting.valid is not None else {}),
+    )
+
+
+def _resumed_from(fitting: Fitting, folder: Path) -> str | None:
+    """For a run that is resumed, the newest checkpoint that can be used, if there is one; the user is told."""
+    if not fitting.resume:
+        return None
+    found, problems = last_valid(folder, fitting.phase, fitting.identity)
+    for problem in problems:
+        fitting.progress.line(f"warning: {problem}")
+    fitting.progress.line(f"resuming from {found}" if found else "no checkpoint yet: starting from the first step")
+    return None if found is None else str(found)
+
+
+def _metrics(fitting: Fitting, predicted: np.ndarray, rows: np.ndarray) -> dict[str, float]:
+    """Scores on the validation texts, from logits of those in the order `rows`."""
+    task, valid, space = fitting.task, fitting.valid, fitting.space
+    assert valid is not None
+    logits = tokens_in_order(predicted, valid.lengths, rows) if task.on_tokens else predicted[np.argsort(rows)]
+    return task.quick_score(task.outputs(logits, valid, space), valid.gold, space)
+
+
+def _restore_scale(model: nn.Module, space: LabelSpace) -> None:
+    """Fold the standardisation of regression targets into the last layer, so that its outputs are the user's values."""
+    if isinstance(model, PeftModel):  # the trained copy of the head is the last linear layer that has a gradient
+        linear = [m for m in model.modules() if isinstance(m, nn.Linear) and m.weight.requires_grad][-1]
+    else:
+        linear = final_linear(model)
+    with torch.no_grad():
+        linear.weight.mul_(space.scale)
+        if linear.bias is not None:  # without one the mean is zero
+            linear.bias.mul_(space.scale).add_(space.mean)
