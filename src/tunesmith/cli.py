@@ -12,7 +12,7 @@ import os
 import platform
 import sys
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
@@ -35,12 +35,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-NO_MEMORY = "out of memory; lower training.batch_size or training.max_length"
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory")  # torch raises plain RuntimeErrors on the CPU
 READING = tuple(ReadOptions.__annotations__)
 
 Data = Annotated[str, typer.Argument(help="File or folder of examples.", metavar="DATA")]
 Texts = Annotated[str, typer.Argument(help="File or folder of texts.", metavar="TEXTS")]
+Shown = tuple[Mapping[str, Any], str]
 RunFolder = Annotated[str, typer.Argument(help="Run folder, or (predict) the model folder of one.", metavar="RUN")]
 
 
@@ -68,7 +68,9 @@ def main() -> None:
         elif hasattr(error, "format_message"):  # click's own errors: unknown flag, missing argument
             exit_code, messages = 2, [error.format_message()]
         elif isinstance(error, MemoryError) or any(sign in str(error) for sign in OUT_OF_MEMORY):
-            exit_code, messages = 5, [NO_MEMORY]
+            trains = "--batch-size" in options_of(_command_name())
+            advice = "lower training.batch_size or training.max_length" if trains else "give it less at a time"
+            exit_code, messages = 5, [f"out of memory; {advice}"]
         else:
             what = f"{type(error).__name__}: {error}"
             exit_code, messages = 1, [f"internal error: {what}; run again with --debug and report it"]
@@ -76,7 +78,7 @@ def main() -> None:
     for message in messages:
         print(f"tunesmith: {message}", file=sys.stderr)
     if "--json" in sys.argv:
-        _print_json({"error": messages, "exit_code": exit_code})
+        print(jsons.dumps({"error": messages, "exit_code": exit_code}, ensure_ascii=False))
     sys.exit(exit_code)
 
 
@@ -111,12 +113,10 @@ def options_of(command: str) -> frozenset[str]:
     return frozenset(option for parameter in found.params for option in parameter.opts) if found else frozenset()
 
 
-def _print_json(value: Any) -> None:
-    print(jsons.dumps(value, ensure_ascii=False))
-
-
 def command(kind: type[Section] = Config, names: Iterable[str] = (), whole: bool = False) -> Callable[..., Any]:
     """Make a function a command: its parameters, ``--json``, ``--quiet``, ``--debug``, and an option for each setting.
+
+    What it returns, the value for ``--json`` and the text, is printed; None where it did so itself.
 
     Args:
         kind: where the settings are defined.
@@ -137,17 +137,21 @@ def command(kind: type[Section] = Config, names: Iterable[str] = (), whole: bool
         kinds = _flag_type(field.annotation)
         added.append(_option(name, kinds, str(flag(field)), help=field.description, rich_help_panel=panel))
 
-    def register(function: Callable[..., None]) -> Callable[..., None]:
-        def run(debug: bool, **given: Any) -> None:
+    def register(function: Callable[..., Shown | None]) -> Callable[..., Shown | None]:
+        asked = inspect.signature(function, eval_str=True).parameters
+
+        def run(json: bool, quiet: bool, debug: bool, **given: Any) -> None:
             if whole:
                 file, sets = given.pop("config"), given.pop("set") or ()
                 given["config"] = resolve(file, {name: given.pop(name) for name in keys}, sets, kind)
-            function(**given)
+            given |= {name: value for name, value in (("json", json), ("quiet", quiet)) if name in asked}
+            value, text = function(**given) or (None, "")
+            if shown := jsons.dumps(value, ensure_ascii=False) if json and value is not None else text:
+                print(shown)
 
         later = {parameter.name for parameter in added}
-        own = inspect.signature(function, eval_str=True).parameters.values()
-        mine = [one for one in own if one.name not in later and one.kind is not inspect.Parameter.VAR_KEYWORD]
-        parameters = [*mine, *added]
+        own = [one for one in asked.values() if one.kind is not one.VAR_KEYWORD and one.name not in later]
+        parameters = [*own, *added]
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
         run.__doc__ = function.__doc__
@@ -180,7 +184,8 @@ def check(data: Data, config: Config, json: bool, quiet: bool) -> None:
     findings = api.check(data, config)
     failed = any(finding.level == "failure" for finding in findings)
     if json:
-        _print_json({"findings": [finding.to_dict() for finding in findings], "failed": failed})
+        value = {"findings": [finding.to_dict() for finding in findings], "failed": failed}
+        print(jsons.dumps(value, ensure_ascii=False))
     elif not quiet:
         for finding in findings:
             print(_spelled(console.finding_text(finding)))
@@ -189,66 +194,56 @@ def check(data: Data, config: Config, json: bool, quiet: bool) -> None:
 
 
 @command(whole=True)
-def train(data: Data, config: Config, json: bool, quiet: bool) -> None:
+def train(data: Data, config: Config, quiet: bool) -> Shown:
     """Check, split, train, evaluate, report; print the score and the run folder."""
     from tunesmith import api
     from tunesmith.progress import Progress
 
-    _print_run(api.train(data, config, Progress(quiet, _spelled)), json)
+    return _of_run(api.train(data, config, Progress(quiet, _spelled)))
 
 
-def _print_run(run: Run, json: bool) -> None:
+def _of_run(run: Run) -> Shown:
     from tunesmith import console
 
-    if json:
-        _print_json({"run": str(run), **run.record})
-    else:
-        print(console.summary(run.content))
-        print(f"run: {run}   report: {run.folder / 'report.html'}")
+    where = f"run: {run}   report: {run.folder / 'report.html'}"
+    return {"run": str(run), **run.record}, f"{console.summary(run.content)}\n{where}"
 
 
 @command(AdaptConfig, whole=True)
-def adapt(data: Texts, config: AdaptConfig, json: bool, quiet: bool) -> None:
+def adapt(data: Texts, config: AdaptConfig, quiet: bool) -> Shown:
     """Continue masked-language-model training on unlabelled texts; the result is a starting point for train."""
     from tunesmith import api
     from tunesmith.evaluation.metrics import PERPLEXITY
     from tunesmith.progress import Progress
 
     adapted = api.adapt(data, config, Progress(quiet, _spelled))
-    if json:
-        _print_json({"folder": str(adapted), **adapted.record})
-        return
     names = {"before": "before", "after_warmup": "after the head's warm-up", "after": "after"}
-    for name, score in adapted.perplexity.items():
-        found = score.text(PERPLEXITY)
-        print(f"perplexity on held-out text, {names[name]}: {found}  n={score.n} blocks")
-    print(f"model: {adapted}   next: tunesmith train DATA --model {adapted}")
+    lines = [
+        f"perplexity on held-out text, {names[name]}: {score.text(PERPLEXITY)}  n={score.n} blocks"
+        for name, score in adapted.perplexity.items()
+    ]
+    lines.append(f"model: {adapted}   next: tunesmith train DATA --model {adapted}")
+    return {"folder": str(adapted), **adapted.record}, "\n".join(lines)
 
 
 @command(names=READING)
 def evaluate(
     run: RunFolder,
     data: Annotated[str, typer.Argument(help="File or folder of labelled examples.", metavar="DATA")],
-    json: bool,
-    quiet: bool,
     against: Annotated[str | None, typer.Option(help="Second run, for a paired test.", metavar="RUN2")] = None,
     **reading: Any,
-) -> None:
+) -> Shown:
     """Score a run on new labelled data, with intervals; what no option says is as in training."""
     from tunesmith import api, console
 
     result = api.evaluate(run, data, against, **reading)
-    if json:
-        _print_json(result.to_dict())
-    else:
-        print(console.evaluation_text(result, against))
+    return result.to_dict(), console.evaluation_text(result, against)
 
 
 @command(names=READING)
 def predict(
     run: RunFolder,
     json: bool,
-    quiet: bool,
     file: Annotated[
         str, typer.Argument(help="File of texts; - for one text (or JSON object) a line.", metavar="FILE")
     ] = "-",
@@ -256,70 +251,59 @@ def predict(
         str, typer.Option(help="auto, float32 (as plain transformers), bfloat16 or float16 (faster, rounded).")
     ] = "float32",
     **reading: Any,
-) -> None:
+) -> Shown | None:
     """Predictions as JSON lines (with --json as one object), in the order of the input."""
     from tunesmith import api
 
     predictions = api.predict(run, file, precision, **reading)
     if json:
-        _print_json({"predictions": list(predictions)})
-    else:
-        for prediction in predictions:
-            _print_json(prediction)
+        return {"predictions": list(predictions)}, ""
+    for prediction in predictions:
+        print(jsons.dumps(prediction, ensure_ascii=False))
+    return None
 
 
 @command(names=["task", *READING])
 def models(
-    json: bool,
-    quiet: bool,
     domain: Annotated[str | None, typer.Option(help="Only models for texts of this domain.")] = None,
     language: Annotated[str | None, typer.Option(help="Only models that read this language (de, fr, …).")] = None,
     data: Annotated[str | None, typer.Option(help="Measure tokenizers on these texts and rank by fit.")] = None,
     model: Annotated[list[str] | None, typer.Option(help="Measure this folder, too.", metavar="FOLDER")] = None,
     **reading: Any,
-) -> None:
+) -> Shown:
     """Starting points by domain and language; with --data, how well the tokenizers on this machine fit it."""
     from tunesmith import api, console
 
     found = api.find_models(domain, language, data, model or (), **reading)
-    if json:
-        _print_json({"models": [one.to_dict() for one in found]})
-    else:
-        print(console.models_text(found))
+    return {"models": [one.to_dict() for one in found]}, console.models_text(found)
 
 
 @command(names=["task", "method"])
-def init(json: bool, quiet: bool, **options: Any) -> None:
+def init(**options: Any) -> Shown:
     """Print a complete configuration file, every default written out."""
     config = resolve(options=options)
-    if json:
-        _print_json(config.model_dump(mode="json"))
-    else:
-        print(dump(config, comments=True), end="")
+    return config.model_dump(mode="json"), dump(config, comments=True).removesuffix("\n")
 
 
 @command()
 def demo(
-    json: bool,
     quiet: bool,
     out: Annotated[str, typer.Option(help="Run folder; an earlier demo there is replaced.")] = "runs/demo",
-) -> None:
+) -> Shown:
     """The whole path on the packaged model and corpus, without network, in about a minute."""
     from tunesmith.demo import demo as run_demo
     from tunesmith.progress import Progress
 
     run, advice = run_demo(out, Progress(quiet, _spelled))
-    _print_run(run, json)
-    if not (json or quiet):
-        print(advice)
+    value, text = _of_run(run)
+    return value, text if quiet else f"{text}\n{advice}"
 
 
 @command()
 def cache(
-    json: bool,
     quiet: bool,
     clear: Annotated[bool, typer.Option("--clear", help="Remove all of it, and nothing else in the folder.")] = False,
-) -> None:
+) -> Shown:
     """Show what frozen layers computed and later runs will read again, or remove it."""
     from rich.filesize import decimal
 
@@ -332,18 +316,11 @@ def cache(
         raise UsageError(problem)
     if clear:
         cleared = states.clear(folder)
-        if json:
-            _print_json({"folder": str(folder), **cleared})
-        elif not quiet:
-            print(f"{folder}: removed {counted(cleared['removed'], 'store')}, {decimal(cleared['bytes'])}")
         if cleared["left"] and not quiet:
             print(f"left alone, not of the cache: {', '.join(map(repr, cleared['left']))}", file=sys.stderr)
-        return
+        text = f"{folder}: removed {counted(cleared['removed'], 'store')}, {decimal(cleared['bytes'])}"
+        return {"folder": str(folder), **cleared}, "" if quiet else text
     stores = [store.to_dict() for store in states.stores(folder)]
     total = sum(store["bytes"] for store in stores)
-    if json:
-        _print_json({"folder": str(folder), "stores": stores, "bytes": total})
-        return
-    if stores:
-        print(console.stores_text(stores))
-    print(f"{folder}: {decimal(total)}")
+    table = f"{console.stores_text(stores)}\n" if stores else ""
+    return {"folder": str(folder), "stores": stores, "bytes": total}, f"{table}{folder}: {decimal(total)}"

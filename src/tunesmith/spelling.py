@@ -33,7 +33,7 @@ def spell(message: str, options: Collection[str], arguments: Collection[str] = (
             return f"{flag(SETTINGS[key])}{'' if value in (None, 'true') else f' {value}'}"
         if "--set" in options:
             return key if value is None else f"--set {key}={value}"
-        words = re.split(r"[.;:,(]", str(SETTINGS[key].description))[0].strip()
+        words = re.split(r"[.;:,]", re.sub(r" \([^)]*\)", "", str(SETTINGS[key].description)))[0]
         return f"{words[0].lower()}{words[1:]}" + (f" ({value})" if value else "")
 
     return _KEY.sub(spelled, message)

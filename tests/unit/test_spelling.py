@@ -44,7 +44,7 @@ def test_a_setting_is_spelled_as_the_command_takes_it(message: str, shown: str |
 
 def test_a_command_without_the_flag_is_told_what_the_setting_is() -> None:
     assert spell("lower training.batch_size or give data.text=COLUMN", CACHE) == (
-        "lower examples or give column with the text (COLUMN)"
+        "lower examples per optimizer step or give column with the text (COLUMN)"
     )
 
 
