@@ -73,7 +73,7 @@ def compare(config: Any, longest: int, count: int = STEPS) -> dict[str, Any]:
     low, high = np.quantile(np.median(draws, axis=1), [0.025, 0.975])
     return {
         "longest": longest,
-        "packed": engine.packing is not None,
+        "packed": engine.packed,
         "real_tokens_a_second": {name: round(value) for name, value in rate.items()},
         "times_faster": round(float(np.median(ratios)), 3),
         "times_faster_95": [round(float(low), 3), round(float(high), 3)],

@@ -126,7 +126,7 @@ def test_three_steps_give_the_same_loss_gradients_and_weights(
     batch = make_batch(head)
     plain, model = (make_model(tiny_model_folder(family), head, method) for _ in range(2))
     engine = Engine(model, token_ids=np.unique(batch["input_ids"].numpy()), prefix_bytes=10**8)
-    assert (engine.packing is not None) == (family in PACKED), engine.reason
+    assert engine.packed == (family in PACKED), engine.packing.why_not()
     wanted_losses, wanted = train(plain, batch, None)
     losses, gradients = train(model, batch, engine)
     report = engine.report()

@@ -61,7 +61,7 @@ def test_outputs_and_every_gradient_are_those_of_padded_batches(
 ) -> None:
     plain, packed = pair(tiny_model_folder(family), head)
     engine = Engine(packed)
-    assert (engine.packing is not None) == (family in PACKED), engine.reason
+    assert engine.packed == (family in PACKED), engine.packing.why_not()
     inputs = batch()
     wanted, found = outputs(plain, inputs), outputs(packed, inputs)
     assert close(found, wanted)
@@ -156,12 +156,12 @@ def test_layers_that_run_again_in_the_backward_pass_are_not_packed(tiny_model_fo
                 module.p = 0.0
         model.config.attention_probs_dropout_prob = 0.0
         model(**inputs).logits.sum().backward()
-    assert engine.real_tokens == 0
+    assert engine.packing.real_tokens == 0
     for one, other in zip(plain.parameters(), checkpointed.parameters(), strict=True):
         assert (one.grad is None) == (other.grad is None) and (one.grad is None or close(other.grad, one.grad))
     checkpointed.activation_checkpointing_disable()
     checkpointed(**inputs)
-    assert engine.real_tokens == sum(LENGTHS)
+    assert engine.packing.real_tokens == sum(LENGTHS)
 
 
 def test_vectors_in_place_of_tokens_get_the_models_own_answer(tiny_model_folder: Callable[[str], Path]) -> None:

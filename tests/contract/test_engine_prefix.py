@@ -109,7 +109,7 @@ def test_the_boundary_follows_unfreezing(tiny_model_folder: Folder) -> None:
         for each in (plain, model):
             freeze(each, layers)
         assert same(train(model, batches()), train(plain, batches()))
-        assert engine.prefix is not None and engine.prefix.layers == layers
+        assert engine.prefix.layers == layers
     engine.detach()
 
 

@@ -13,7 +13,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from tunesmith.engine import kernel
 from tunesmith.engine.attention import PackedMask, Rule, attend, cut_by_length, recurring
 from tunesmith.engine.dropout import Noise
-from tunesmith.engine.layout import Layout
+from tunesmith.engine.layout import PackedLayout
 from tunesmith.training.sampling import split_by_length
 
 HEADS, SIZE = 2, 4
@@ -48,7 +48,7 @@ def reference(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, rule:
 @example(lengths=[700, 2, 0, 3, 1], seed=0)
 @settings(max_examples=40)
 def test_each_text_attends_to_itself_alone(rule: str, lengths: list[int], seed: int) -> None:
-    layout = Layout(mask_of(lengths))
+    layout = PackedLayout(mask_of(lengths))
     draw = torch.Generator().manual_seed(seed)
     shape = (1, HEADS, layout.tokens, SIZE)
     inputs = [torch.randn(shape, generator=draw, dtype=torch.float64, requires_grad=True) for _ in range(3)]
@@ -74,7 +74,7 @@ def test_each_text_attends_to_itself_alone(rule: str, lengths: list[int], seed: 
 @settings(max_examples=40)
 def test_filler_takes_no_part(rule: str, lengths: list[int], seed: int) -> None:
     """The same outputs and gradients for real tokens, and none for filler, whatever stands there."""
-    exact, filled = Layout(mask_of(lengths)), Layout(mask_of(lengths), filled=True)
+    exact, filled = PackedLayout(mask_of(lengths)), PackedLayout(mask_of(lengths), filled=True)
     tokens, draw = exact.tokens, torch.Generator().manual_seed(seed)
     shape = (1, HEADS, tokens + filled.filler, SIZE)
     assert shape[2] == recurring(tokens, 16, 8) and torch.equal(filled.positions[:, :tokens], exact.positions)
@@ -108,7 +108,7 @@ def test_unpacking_undoes_packing(filled: bool, lengths: list[int], side: str, h
     if len(real) > 1:  # a mask may have holes, too
         mask.view(-1)[real[hole % len(real)]] = False
     padded = torch.randn(*mask.shape, 3).masked_fill(~mask[..., None], 0)
-    layout = Layout(mask, filled)
+    layout = PackedLayout(mask, filled)
     packed = layout.pack(padded)
     assert packed.shape == (1, int(mask.sum()) + layout.filler, 3)
     assert torch.equal(packed[0, layout.tokens :], packed[0, :1].expand(layout.filler, 3))
@@ -123,18 +123,18 @@ def test_unpacking_undoes_packing(filled: bool, lengths: list[int], side: str, h
 def test_a_texts_key_depends_on_its_own_tokens_alone(lengths: list[int], tokens: list[int]) -> None:
     mask = mask_of(lengths)
     ids = torch.tensor(tokens)[: mask.shape[1]].expand(mask.shape).masked_fill(~mask, 0)
-    keys = Layout(mask, filled=True).keys(ids, None)
-    alone = {n: Layout(torch.ones(1, n)).keys(ids[[lengths.index(n)], :n])[0] for n in lengths if n}
+    keys = PackedLayout(mask, filled=True).keys(ids, None)
+    alone = {n: PackedLayout(torch.ones(1, n)).keys(ids[[lengths.index(n)], :n])[0] for n in lengths if n}
     assert keys == [alone[n] for n in sorted(alone, reverse=True) for _ in range(lengths.count(n))]
     assert len(set(keys)) == len(alone)
     if len(alone) > 1:
-        shifted = Layout(mask.flip(1)).keys(ids.flip(1), None)
+        shifted = PackedLayout(mask.flip(1)).keys(ids.flip(1), None)
         assert shifted[-1] not in keys, "padding on the left moves positions"
 
 
 def test_a_hole_in_a_text_makes_another_key() -> None:
     ids, mask = torch.tensor([[5, 6, 7]]), torch.tensor([[1, 0, 1]])
-    assert Layout(mask).keys(ids) != Layout(torch.ones(1, 2)).keys(ids[:, [0, 2]])
+    assert PackedLayout(mask).keys(ids) != PackedLayout(torch.ones(1, 2)).keys(ids[:, [0, 2]])
 
 
 @given(lengths=LENGTHS, part=st.integers(1, 200))
@@ -214,7 +214,7 @@ def test_the_kernel_gets_what_the_products_get(rule: str, shared: int, monkeypat
             parts.append(part[0].transpose(0, 1))
         return torch.cat(parts)
 
-    layout = Layout(mask_of([9, 33, 1, 9]))
+    layout = PackedLayout(mask_of([9, 33, 1, 9]))
     draw = torch.Generator().manual_seed(0)
     query, *others = (
         torch.randn(1, heads, layout.tokens, SIZE, generator=draw, dtype=torch.float64) for heads in (2, 2, 2)

@@ -14,7 +14,7 @@ import transformers
 from torch import nn
 from transformers import AutoModelForSequenceClassification, BertForMaskedLM
 
-from tunesmith.engine.vocabulary import CompactVocabulary, unsuitable, unsuitable_optimizer
+from tunesmith.engine.vocabulary import Vocabulary, unsuitable_optimizer
 from tunesmith.errors import ModelError, TunesmithError
 from tunesmith.models.heads import PooledClassifier
 
@@ -30,6 +30,16 @@ Maker = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
 @pytest.fixture
 def bert(tiny_model_folder: Folder) -> Path:
     return tiny_model_folder("bert")
+
+
+def compact_vocabulary(model: nn.Module, token_ids: np.ndarray) -> Any:
+    vocabulary = Vocabulary(model, token_ids)
+    vocabulary.attach()
+    return vocabulary
+
+
+def unsuitable(model: nn.Module, token_ids: np.ndarray) -> str | None:
+    return Vocabulary(model, token_ids).why_not()
 
 
 def adamw(weight_decay: float, **options: Any) -> Maker:
@@ -65,7 +75,7 @@ class Run:
         self.model = load(folder, seed)
         self.table = name_of_table(self.model)
         self.pretrained = self.weights()[self.table]
-        self.vocabulary: Any = CompactVocabulary(self.model, KEPT) if compact else None
+        self.vocabulary: Any = compact_vocabulary(self.model, KEPT) if compact else None
         self.optimizer = make(self.model.parameters())
         if compact:
             assert unsuitable_optimizer(self.optimizer) is None
@@ -92,7 +102,7 @@ class Run:
 def assert_same_training(plain: Run, compact: Run, decays: bool) -> None:
     """Everything that is trained to rounding, unused rows too, and these exactly as they were if nothing decays."""
     expected, found = plain.weights(), compact.weights()
-    compact.vocabulary.restore()
+    compact.vocabulary.detach()
     assert identical(compact.weights(), found)
     torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-7)
     pretrained, learned, expected_table = plain.pretrained, found[plain.table], expected[plain.table]
@@ -195,7 +205,7 @@ def test_any_checkpoint_is_loaded_as_it_is(bert: Path, claimed_decay: float) -> 
         run.vocabulary.embedding.decay = claimed_decay
         run.model.load_state_dict(checkpoint)
         assert identical(run.weights(), checkpoint)
-    run.vocabulary.restore()
+    run.vocabulary.detach()
     assert torch.equal(run.model.get_input_embeddings().weight, earlier[run.table])
 
 
@@ -214,9 +224,9 @@ def test_a_saved_model_is_an_ordinary_folder(tiny_model_folder: Folder, tmp_path
 
 def test_a_state_dict_that_does_not_fit_is_refused(bert: Path) -> None:
     model = load(bert)
-    vocabulary = CompactVocabulary(model, KEPT)
+    vocabulary = compact_vocabulary(model, KEPT)
     whole, table = model.state_dict(), name_of_table(model)
-    for rows in (len(KEPT), vocabulary.total - 1):
+    for rows in (len(KEPT), vocabulary.figures()["of"] - 1):
         with pytest.raises(RuntimeError, match=f"size mismatch for {table}"):
             model.load_state_dict({**whole, table: whole[table][:rows]})
     with pytest.raises(RuntimeError, match=f'Missing key.*"{table}"'):
@@ -242,16 +252,16 @@ def test_a_token_that_is_not_trained_is_exact_in_evaluation_and_refused_in_train
 @pytest.mark.parametrize("token", [-1, 10_000])
 def test_an_id_outside_the_table_is_an_error_as_ever(bert: Path, token: int) -> None:
     model = load(bert)
-    CompactVocabulary(model, KEPT)
+    compact_vocabulary(model, KEPT)
     with torch.no_grad(), pytest.raises(IndexError):
         model.get_input_embeddings()(torch.tensor([2, token]))
     with pytest.raises(ModelError, match=rf"expected token ids from 0 to .* found {min(token, 2)} to {max(token, 2)};"):
-        CompactVocabulary(load(bert), np.array([2, token]))
+        compact_vocabulary(load(bert), np.array([2, token]))
 
 
 def test_padding_gets_no_gradient(bert: Path) -> None:
     model = load(bert)
-    embedding = CompactVocabulary(model, KEPT[1:]).embedding
+    embedding = compact_vocabulary(model, KEPT[1:]).embedding
     assert embedding.kept_ids.tolist() == KEPT.tolist()  # padding is met in every batch, so it is always kept
     embedding(torch.tensor([0, 2, 2, 0])).sum().backward()
     assert embedding.weight.grad is not None
@@ -262,7 +272,7 @@ def test_restore_gives_back_the_same_objects(bert: Path) -> None:
     model = load(bert).eval()
     plain = model.get_input_embeddings()
     weight, names = plain.weight, [name for name, _ in model.named_parameters()]
-    vocabulary = CompactVocabulary(model, KEPT)
+    vocabulary = compact_vocabulary(model, KEPT)
     compact = model.get_input_embeddings()
     assert compact is vocabulary.embedding and not compact.training
     assert (compact.num_embeddings, compact.padding_idx) == (plain.num_embeddings, plain.padding_idx)
@@ -271,7 +281,7 @@ def test_restore_gives_back_the_same_objects(bert: Path) -> None:
     compact.decay = 0.5
     weights = copy.deepcopy(model.state_dict())
     for _ in range(2):
-        vocabulary.restore()
+        vocabulary.detach()
         assert model.get_input_embeddings() is plain and plain.weight is weight and type(plain) is nn.Embedding
         assert not weight.requires_grad and plain.training
         assert identical(model.state_dict(), weights)
@@ -280,7 +290,7 @@ def test_restore_gives_back_the_same_objects(bert: Path) -> None:
 def test_follow_counts_a_step_once_and_wants_its_own_optimizer(bert: Path) -> None:
     model = load(bert)
     too_early = adamw(0.1)(model.parameters())
-    vocabulary = CompactVocabulary(model, KEPT)
+    vocabulary = compact_vocabulary(model, KEPT)
     with pytest.raises(TunesmithError, match="make the optimizer after"):
         vocabulary.follow(too_early)
     optimizer = adamw(0.1)(model.parameters())
@@ -289,7 +299,7 @@ def test_follow_counts_a_step_once_and_wants_its_own_optimizer(bert: Path) -> No
     vocabulary.embedding.weight.grad = torch.zeros_like(vocabulary.embedding.weight)
     optimizer.step()
     assert vocabulary.embedding.decay == 1 - 1e-2 * 0.1
-    vocabulary.restore()
+    vocabulary.detach()
     optimizer.step()
     assert vocabulary.embedding.decay == 1  # it is in the table now, and the optimizer is no longer followed
 
@@ -316,8 +326,9 @@ def test_the_bytes_saved_are_those_of_gradient_and_moments(bert: Path) -> None:
         state = run.optimizer.state[weight]
         extra = [weight, *run.model.get_input_embeddings().buffers()] if compact else []
         used.append(sum(tensor.nbytes for tensor in [weight.grad, state["exp_avg"], state["exp_avg_sq"], *extra]))
-    assert (run.vocabulary.kept, run.vocabulary.total) == (len(KEPT), run.model.config.vocab_size)
-    assert run.vocabulary.bytes_saved == used[0] - used[1] > 0
+    figures = run.vocabulary.figures()
+    assert (figures["rows"], figures["of"]) == (len(KEPT), run.model.config.vocab_size)
+    assert figures["bytes_saved"] == used[0] - used[1] > 0
 
 
 def bare(embedding: nn.Module | None) -> Any:
@@ -366,7 +377,7 @@ def test_a_classifier_with_pooling_suits_until_it_is_compact(bert: Path) -> None
     model = PooledClassifier(transformers.AutoModel.from_pretrained(bert), 3, "mean")
     assert unsuitable(model, KEPT) is None
     whole = copy.deepcopy(model.state_dict())
-    vocabulary = CompactVocabulary(model, KEPT)
+    vocabulary = compact_vocabulary(model, KEPT)
     assert model.backbone.get_input_embeddings() is vocabulary.embedding
     assert identical(model.state_dict(), whole)
     assert "no plain table" in (unsuitable(model, KEPT) or "")

@@ -1,10 +1,10 @@
 """Attention within each sequence of a packed batch, as a function that transformers calls in place of its own.
 
 Sequences lie end to end, the longest first, perhaps with filler behind them, which takes no part. They are cut into a
-few blocks of similar length; within a block every head of every sequence is one matrix of a batched product. What a
-block is padded by, each sequence's end up to the block's width, is masked for keys, and gets no gradient as query. The
-model's own mask rule (causal, local window, ...) applies inside each sequence as it would to a batch of one. On a GPU
-in half precision a fused kernel does all of it where the rule is a window and no dropout is asked for (`kernel`).
+few buckets of similar length; within a bucket every head of every sequence is one matrix of a batched product. What a
+bucket is padded by, each sequence's end up to the bucket's width, is masked for keys, and gets no gradient as query.
+The model's own mask rule (causal, local window, ...) applies inside each sequence as it would to a batch of one. On a
+GPU in half precision a fused kernel does all of it where the rule is a window and no dropout is asked for (`kernel`).
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from tunesmith.engine.dropout import Noise
 NAME = "tunesmith_packed"
 """Of the attention function among transformers' own."""
 STEP = 16
-"""Widths of blocks are multiples of this: the processor's softmax is several times slower on other widths."""
+"""Widths of buckets are multiples of this: the processor's softmax is several times slower on other widths."""
 PART_COST = 2_800
 TOKEN_COST = 3
-"""Costs in units of one score: of a block, and of one padded token (moving it in and out of the block)."""
+"""Costs in units of one score: of a bucket, and of one padded token (moving it in and out of the bucket)."""
 COUNTS_AN_OCTAVE = 4
-"""Of the sequences of a block in a filled batch; the rest of them is empty."""
-SCORES_PER_BLOCK = 1 << 22
-"""Largest block, in scores of one head: bounds the memory of long texts."""
+"""Of the sequences of a bucket in a filled batch; the rest of them is empty."""
+SCORES_PER_BUCKET = 1 << 22
+"""Largest bucket, in scores of one head: bounds the memory of long texts."""
 
 Rule = Callable[..., torch.Tensor]
 """(batch, head, query, key) indices → whether the query sees the key: a mask function of transformers."""
@@ -89,13 +89,13 @@ def recurring(size: int, an_octave: int, at_least: int = 1) -> int:
 
 
 @dataclass(frozen=True)
-class Block:
+class Bucket:
     """Sequences of similar length.
 
     Attributes:
         sequences: their number n.
         width: tokens each is padded to.
-        start: first slot of the block; slots count (sequence, head, position) over all blocks.
+        start: first slot of the bucket; slots count (sequence, head, position) over all buckets.
         padding: (n · heads, 1, width) 0 for real keys and very negative for others; None when nothing is padded.
     """
 
@@ -106,18 +106,18 @@ class Block:
 
 
 @dataclass(frozen=True)
-class Blocks:
-    """How the tokens of a packed batch and the slots of its blocks correspond, for one number of heads.
+class Buckets:
+    """How the tokens of a packed batch and the slots of its buckets correspond, for one number of heads.
 
     Attributes:
-        parts: the blocks.
+        parts: the buckets.
         slots: of all parts together.
         gather: (slots,) for each slot the row of a (tokens · heads, size) matrix; padding takes row 0. With filler one
             more, which belongs to no part.
         scatter: (tokens · heads,) for each row its slot; filler has the one that belongs to no part.
     """
 
-    parts: tuple[Block, ...]
+    parts: tuple[Bucket, ...]
     slots: int
     gather: torch.Tensor
     scatter: torch.Tensor
@@ -133,7 +133,7 @@ class Sequences:
 
     def __init__(self, lengths: np.ndarray, device: torch.device, filler: int | None = None) -> None:
         self.lengths, self.device, self.filler = lengths, device, filler
-        self._blocks: dict[tuple[int, torch.dtype], Blocks] = {}
+        self._buckets: dict[tuple[int, torch.dtype], Buckets] = {}
 
     @functools.cached_property
     def boundaries(self) -> torch.Tensor:
@@ -141,18 +141,18 @@ class Sequences:
         ends = np.concatenate([[0], np.cumsum(self.lengths)])
         return torch.from_numpy(ends.astype(np.int32)).to(self.device)
 
-    def blocks(self, heads: int, dtype: torch.dtype) -> Blocks:
-        """The blocks for attention with `heads` heads, whose scores have `dtype`."""
-        if (heads, dtype) not in self._blocks:
-            self._blocks[heads, dtype] = self._make_blocks(heads, dtype)
-        return self._blocks[heads, dtype]
+    def buckets(self, heads: int, dtype: torch.dtype) -> Buckets:
+        """The buckets for attention with `heads` heads, whose scores have `dtype`."""
+        if (heads, dtype) not in self._buckets:
+            self._buckets[heads, dtype] = self._make_buckets(heads, dtype)
+        return self._buckets[heads, dtype]
 
-    def _make_blocks(self, heads: int, dtype: torch.dtype) -> Blocks:
+    def _make_buckets(self, heads: int, dtype: torch.dtype) -> Buckets:
         widths = -(-self.lengths // STEP) * STEP
         parts, gathers, scatters, slot, token = [], [], [], 0, 0
         for rows in cut_by_length(widths * (widths + TOKEN_COST), PART_COST):
             width = int(widths[rows[0]])
-            for piece in np.array_split(rows, -(-len(rows) * width * width // SCORES_PER_BLOCK)):
+            for piece in np.array_split(rows, -(-len(rows) * width * width // SCORES_PER_BUCKET)):
                 count = len(piece) if self.filler is None else recurring(len(piece), COUNTS_AN_OCTAVE)
                 lengths = np.pad(self.lengths[piece], (0, count - len(piece)))
                 begins = token + np.cumsum(lengths) - lengths
@@ -168,7 +168,7 @@ class Sequences:
                     bias = torch.zeros(count, 1, 1, width, dtype=dtype)
                     bias.masked_fill_(torch.from_numpy(~inside)[:, None, None], _never(dtype))
                     padding = bias.expand(count, heads, 1, width).reshape(-1, 1, width).to(self.device)
-                parts.append(Block(count, width, slot, padding))
+                parts.append(Bucket(count, width, slot, padding))
                 slot += count * heads * width
                 token += int(lengths.sum())
         if self.filler:
@@ -176,7 +176,7 @@ class Sequences:
             scatters.append(np.full(self.filler * heads, slot))
         gather = torch.from_numpy(np.concatenate(gathers))
         scatter = torch.from_numpy(np.concatenate(scatters))
-        return Blocks(tuple(parts), slot, gather.to(self.device), scatter.to(self.device))
+        return Buckets(tuple(parts), slot, gather.to(self.device), scatter.to(self.device))
 
 
 class PackedMask:
@@ -222,35 +222,35 @@ class _Attention(torch.autograd.Function):
         query: torch.Tensor,
         key: torch.Tensor,
         value: torch.Tensor,
-        blocks: Blocks,
+        buckets: Buckets,
         hidden: torch.Tensor | None,
         scale: float,
         noise: Callable[[torch.Size], torch.Tensor] | None,
     ) -> torch.Tensor:
         """Outputs (tokens · heads, size) for three matrices of that shape."""
-        q, k, v = (x.index_select(0, blocks.gather) for x in (query, key, value))
+        q, k, v = (x.index_select(0, buckets.gather) for x in (query, key, value))
         out, kept = torch.empty_like(v), []
-        out[blocks.slots :] = 0
-        for block, a, b, c, o in _parts(blocks, q, k, v, out):
-            scores = torch.baddbmm(_bias(block, hidden, a), a, b.transpose(1, 2), alpha=scale)
+        out[buckets.slots :] = 0
+        for bucket, a, b, c, o in _parts(buckets, q, k, v, out):
+            scores = torch.baddbmm(_bias(bucket, hidden, a), a, b.transpose(1, 2), alpha=scale)
             shares = scores.to(_wide(a.dtype)).softmax(dim=-1).to(a.dtype)
             mask = None if noise is None else noise(shares.shape)
             torch.bmm(shares if mask is None else shares * mask, c, out=o)
             kept += [shares, mask]
         ctx.save_for_backward(q, k, v, *kept)
-        ctx.blocks, ctx.scale = blocks, scale
-        return out.index_select(0, blocks.scatter)
+        ctx.buckets, ctx.scale = buckets, scale
+        return out.index_select(0, buckets.scatter)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[Any, ...]:
         q, k, v, *kept = ctx.saved_tensors
-        blocks: Blocks = ctx.blocks
-        padded = grad.new_zeros(v.shape).index_copy_(0, blocks.scatter, grad)
+        buckets: Buckets = ctx.buckets
+        padded = grad.new_zeros(v.shape).index_copy_(0, buckets.scatter, grad)
         grads = [torch.empty_like(x) for x in (q, k, v)]
         for x in grads:
-            x[blocks.slots :] = 0
-        for i, (_, a, b, c, g, to_q, to_k, to_v) in enumerate(_parts(blocks, q, k, v, padded, *grads)):
+            x[buckets.slots :] = 0
+        for i, (_, a, b, c, g, to_q, to_k, to_v) in enumerate(_parts(buckets, q, k, v, padded, *grads)):
             shares, mask = kept[2 * i : 2 * i + 2]
             torch.bmm((shares if mask is None else shares * mask).transpose(1, 2), g, out=to_v)
             upstream = torch.bmm(g, c.transpose(1, 2))
@@ -261,14 +261,14 @@ class _Attention(torch.autograd.Function):
             scores = scores.mul_(ctx.scale).to(a.dtype)
             torch.bmm(scores, b, out=to_q)
             torch.bmm(scores.transpose(1, 2), a, out=to_k)
-        return (*(x.index_select(0, blocks.scatter) for x in grads), None, None, None, None)
+        return (*(x.index_select(0, buckets.scatter) for x in grads), None, None, None, None)
 
 
-def _parts(blocks: Blocks, *tensors: torch.Tensor) -> Any:
-    """Each block with its slots of the tensors (slots, size), as (sequences · heads, width, size)."""
-    ends = [block.start for block in blocks.parts[1:]] + [blocks.slots]
-    for block, end in zip(blocks.parts, ends, strict=True):
-        yield (block, *(x[block.start : end].view(-1, block.width, x.shape[1]) for x in tensors))
+def _parts(buckets: Buckets, *tensors: torch.Tensor) -> Any:
+    """Each bucket with its slots of the tensors (slots, size), as (sequences · heads, width, size)."""
+    ends = [bucket.start for bucket in buckets.parts[1:]] + [buckets.slots]
+    for bucket, end in zip(buckets.parts, ends, strict=True):
+        yield (bucket, *(x[bucket.start : end].view(-1, bucket.width, x.shape[1]) for x in tensors))
 
 
 def _wide(dtype: torch.dtype) -> torch.dtype:
@@ -281,11 +281,11 @@ def _never(dtype: torch.dtype) -> float:
     return torch.finfo(dtype).min / 4
 
 
-def _bias(block: Block, hidden: torch.Tensor | None, like: torch.Tensor) -> torch.Tensor:
+def _bias(bucket: Bucket, hidden: torch.Tensor | None, like: torch.Tensor) -> torch.Tensor:
     if hidden is None:
-        return like.new_zeros(1, 1, 1) if block.padding is None else block.padding
-    inside = hidden[:, : block.width, : block.width]
-    return inside if block.padding is None else inside + block.padding
+        return like.new_zeros(1, 1, 1) if bucket.padding is None else bucket.padding
+    inside = hidden[:, : bucket.width, : bucket.width]
+    return inside if bucket.padding is None else inside + bucket.padding
 
 
 def attend(
@@ -335,8 +335,8 @@ def attend(
     hidden = attention_mask.hidden(query.dtype)
     rows = [x.transpose(1, 2).reshape(tokens * heads, x.shape[-1]) for x in (query, key, value)]
     noise = functools.partial(_mask, attention_mask.noise, dropout, query) if dropout else None
-    blocks = sequences.blocks(heads, query.dtype)
-    out: torch.Tensor = _Attention.apply(*rows, blocks, hidden, scale, noise)  # type: ignore[no-untyped-call]
+    buckets = sequences.buckets(heads, query.dtype)
+    out: torch.Tensor = _Attention.apply(*rows, buckets, hidden, scale, noise)  # type: ignore[no-untyped-call]
     return out.view(1, tokens, heads, value.shape[-1]), None
 
 

@@ -1,4 +1,30 @@
-"""The engine on one model: what reaches its backbone is packed, and what cannot change is not computed again."""
+"""The engine on one model: what reaches its backbone is packed, and what cannot change is not computed again.
+
+A batch's way, with the module that each step is in; everything else is the model's own code:
+
+    model(**batch)                    padded: (batch, length)
+       │
+    Engine._run                       in place of the backbone's forward
+       │   mask → PackedLayout        where the real tokens are                            layout
+       │   something is asked for that is not done here (states of all layers, …) ───┐
+       │                                                                             │
+    Prefix.serving                    are the states of all these texts known?       │     prefix, content, cache
+       │                                                                             │
+    Packing.run                       → (1, tokens), positions, masks                │     packing
+       │                                                                             │
+    embeddings                        rows of the tokens that training meets         │     vocabulary
+       │                                                                             │
+    frozen layers 0 … k-1             skipped; or run once, and their states kept    │     prefix, cache
+       │                                                                             │
+    layers k … n-1                    attention within each text,                    │     attention, kernel
+       │                              faster dropout masks                           │     dropout
+       │                                                                             │
+    end of the stack                  → (batch, length), zero where padding is       │     packing
+       │                                                                             │
+    pooler, head, loss  ◄────────────────────────────────────────────────────────────┘
+
+Where a model cannot be packed, the layers see the padded batch, and the other parts work as well.
+"""
 
 from __future__ import annotations
 
@@ -13,16 +39,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from tunesmith.engine.attention import CannotPack
-from tunesmith.engine.dropout import Noise, replace_dropout
-from tunesmith.engine.layout import Layout
+from tunesmith.engine.dropout import Noise
+from tunesmith.engine.layout import PackedLayout
 from tunesmith.engine.packing import PASSED_ON, Packing
-from tunesmith.engine.prefix import Prefix
-from tunesmith.engine.vectors import VectorCache
-from tunesmith.engine.vocabulary import CompactVocabulary, unsuitable, unsuitable_optimizer
-from tunesmith.errors import ModelError
+from tunesmith.engine.part import Part
+from tunesmith.engine.prefix import Budget, Prefix
+from tunesmith.engine.vocabulary import Vocabulary
 
-SWITCHED_OFF = "switched off"
 STATE_FILE = "engine.json"
 
 
@@ -33,17 +56,17 @@ class Engine:
         model: with or without a head, with or without adapters.
         packing: work on real tokens only.
         token_ids: ids of every token that training may meet, any shape; the other rows of the embedding table are not
-            trained (see `CompactVocabulary`). None trains all. Give the optimizer to `follow`.
+            trained (see `Vocabulary`). None trains all. Give the optimizer to `follow`.
         prefix_bytes: disk space for the states of frozen layers (see `Prefix`), 0 to run them every time.
         expected: texts and tokens that training and evaluation will meet, where known: states that would not all fit
             into the space are not stored.
         budget_name: what the user calls `prefix_bytes`.
 
     Attributes:
-        packing: None where the model cannot be packed.
-        reason: why it cannot.
-        vocabulary: None where the whole table is trained.
-        vectors: set by who runs a frozen body once: what it keeps of each text, in place of `prefix`.
+        parts: by name; each says whether it applies, and why not.
+
+    Raises:
+        ModelError: a token id is not in the model's table.
     """
 
     def __init__(
@@ -56,44 +79,37 @@ class Engine:
         budget_name: str = "prefix_bytes",
     ) -> None:
         self.model, self.backbone = model, find_backbone(model)
-        self.packing: Packing | None = None
-        self.reason = SWITCHED_OFF
-        self.real_tokens = self.padded_tokens = 0
-        noise = Noise()
-        if packing:
-            try:
-                self.packing = Packing(self.backbone, noise)
-            except CannotPack as error:
-                self.reason = str(error)
-        self.whole_vocabulary = SWITCHED_OFF if token_ids is None else unsuitable(model, token_ids)
-        self.vocabulary: CompactVocabulary | None = None
-        self.vectors: VectorCache | None = None
-        if token_ids is not None and self.whole_vocabulary is None:
-            self.vocabulary = CompactVocabulary(model, token_ids)
-        self.prefix: Prefix | None = None
-        if prefix_bytes:
-            packed = self.packing is not None
-            self.prefix = Prefix(plain_model(model), self.backbone, packed, prefix_bytes, expected, budget_name)
-        self._dropouts = replace_dropout(model, noise) if self.packing is not None else []
-        self._noise = noise
+        self._noise = Noise()
+        self.packing = Packing(model, self.backbone, self._noise, packing)
+        self.vocabulary = Vocabulary(model, token_ids)
+        budget = Budget(prefix_bytes, budget_name, expected)
+        self.prefix = Prefix(plain_model(model), self.backbone, lambda: self.packed, budget)
+        # The prefix comes last and goes first: what it keeps is true as long as the others are in their places.
+        self.parts: dict[str, Part] = {part.name: part for part in (self.packing, self.vocabulary, self.prefix)}
+        for part in self.parts.values():
+            part.attach()
         self._rerun: list[Any] = [m for m in self.backbone.modules() if hasattr(m, "gradient_checkpointing")]
         self._forward = self.backbone.forward
         self._signature = inspect.signature(self._forward)
         self.backbone.forward = self._run
 
+    @property
+    def packed(self) -> bool:
+        """Whether the model runs on packed batches."""
+        return self.packing.why_not() is None
+
+    def add(self, part: Part) -> None:
+        """Attach one more part, in place of the one of the same name."""
+        self.parts[part.name].detach()
+        self.parts[part.name] = part
+        part.attach()
+
     def detach(self) -> None:
         """Leave the model as it was found; its weights stay as they are now. May be called twice."""
-        if "forward" not in vars(self.backbone):
-            return
-        del self.backbone.forward
-        for module in self._dropouts:
-            del module.forward
-        if self.packing is not None:
-            self.packing.remove()
-        if self.vocabulary is not None:
-            self.vocabulary.restore()
-        if self.prefix is not None:
-            self.prefix.remove()
+        if "forward" in vars(self.backbone):
+            del self.backbone.forward
+            for part in reversed(self.parts.values()):
+                part.detach()
 
     def follow(self, optimizer: torch.optim.Optimizer) -> None:
         """Tell the engine which optimizer trains the model; may be called again.
@@ -101,64 +117,39 @@ class Engine:
         Raises:
             ModelError: it would move embedding rows that the engine leaves out.
         """
-        if self.vocabulary is not None:
-            refusal = unsuitable_optimizer(optimizer)
-            if refusal:
-                raise ModelError(f"{refusal}; leave out `token_ids` to train the whole vocabulary")
-            self.vocabulary.follow(optimizer)
+        self.vocabulary.follow(optimizer)
 
     def save(self, folder: Path) -> None:
         """Keep, beside the weights of a checkpoint, what a run needs to go on from it bit for bit."""
-        if self.prefix is not None:
-            self.prefix.commit()
-        if self.vocabulary is not None:
-            facts = {"unused_rows_decay": self.vocabulary.embedding.decay}
-            (folder / STATE_FILE).write_text(json.dumps(facts), encoding="utf-8")
+        kept = {key: value for part in self.parts.values() for key, value in part.save().items()}
+        if kept:
+            (folder / STATE_FILE).write_text(json.dumps(kept), encoding="utf-8")
 
     def load(self, folder: Path) -> None:
         """Read back what `save` kept, if it did, before the checkpoint's weights are loaded."""
-        if self.vocabulary is not None and (folder / STATE_FILE).is_file():
-            facts = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
-            self.vocabulary.embedding.decay = float(facts["unused_rows_decay"])
+        if (folder / STATE_FILE).is_file():
+            kept = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
+            for part in self.parts.values():
+                part.load(kept)
 
     def report(self) -> dict[str, Any]:
         """State and figures of each part, for the record of a run."""
-        packing: dict[str, Any] = {"state": "off", "reason": self.reason}
-        if self.packing is not None:
-            packing = {"state": "on", "real_tokens": self.real_tokens, "padded_tokens": self.padded_tokens}
-        vocabulary: dict[str, Any] = {"state": "off", "reason": self.whole_vocabulary}
-        if self.vocabulary is not None:
-            kept, total = self.vocabulary.kept, self.vocabulary.total
-            vocabulary = {"state": "on", "rows": kept, "of": total, "bytes_saved": self.vocabulary.bytes_saved}
-        cache = self.vectors or self.prefix
-        prefix = {"state": "off", "reason": SWITCHED_OFF} if cache is None else cache.report()
-        return {"packing": packing, "prefix": prefix, "vocabulary": vocabulary}
+        return {name: self.parts[name].report() for name in sorted(self.parts)}
 
     def _run(self, *positional: Any, **named: Any) -> Any:
         arguments = self._signature.bind(*positional, **named).arguments
         arguments |= arguments.pop("kwargs", {})
-        mask = self._mask(arguments) if self.packing is not None or self.prefix is not None else None
-        layout = None if mask is None else Layout(mask, self.packing is not None and compiles_shapes(mask.device))
+        mask = self._mask(arguments) if self.packed or self.prefix.budget.bytes else None
+        layout = None if mask is None else PackedLayout(mask, self.packed and compiles_shapes(mask.device))
         if layout is None or not layout.tokens or not layout.contiguous:
-            with self._ordinary():
+            with self.packing.suspended():
                 return self._forward(*positional, **named)
-        self.real_tokens += layout.tokens
-        self.padded_tokens += layout.shape[0] * layout.shape[1]
         if self.model.training:  # not the backbone: it may be frozen below a head with dropout
             self._noise.restart()
-        with self._prefix(layout, arguments):
-            if self.packing is None:
-                return self._forward(*positional, **named)
-            return self.packing.run(self._forward, arguments, layout)
-
-    @contextmanager
-    def _prefix(self, layout: Layout, arguments: dict[str, Any]) -> Iterator[None]:
-        # Given positions would have to be part of what states are kept by; no head gives them.
-        if self.prefix is None or arguments.get("position_ids") is not None:
-            yield
-            return
-        with self.prefix.serving(layout, arguments["input_ids"], arguments.get("token_type_ids")):
-            yield
+        with self.prefix.serving(layout, arguments):
+            if self.packed:
+                return self.packing.run(self._forward, arguments, layout)
+            return self._forward(*positional, **named)
 
     def _mask(self, arguments: dict[str, Any]) -> torch.Tensor | None:
         """The mask of a call that can be packed, else None."""
@@ -166,25 +157,14 @@ class Engine:
         given = {name for name, value in arguments.items() if value is not None and value is not False}
         if ids is None or ids.ndim != 2 or not ids.numel() or given - PASSED_ON - {"return_dict"}:
             return None
-        if arguments.get("return_dict") is False or self._wants_more():
+        config: Any = self.backbone.config
+        reruns = self.backbone.training and any(module.gradient_checkpointing for module in self._rerun)
+        wants_more = config.output_hidden_states or config.output_attentions or reruns
+        if arguments.get("return_dict") is False or wants_more:
             return None
         mask = arguments.get("attention_mask")
         mask = torch.ones_like(ids) if mask is None else mask
         return mask if mask.shape == ids.shape else None
-
-    def _wants_more(self) -> bool:
-        """Whether the model must return the states of every layer, or runs layers again in its backward pass."""
-        config: Any = self.backbone.config
-        checkpointing = self.backbone.training and any(module.gradient_checkpointing for module in self._rerun)
-        return bool(config.output_hidden_states or config.output_attentions or checkpointing)
-
-    @contextmanager
-    def _ordinary(self) -> Iterator[None]:
-        if self.packing is None:
-            yield
-        else:
-            with self.packing.suspended():
-                yield
 
 
 @contextmanager

@@ -14,7 +14,7 @@ SIZES_AN_OCTAVE, SMALLEST_STEP = 16, 8
 """Sizes of filled batches: a thirty-second of the tokens is filler on average, a sixteenth at most (of few: seven)."""
 
 
-class Layout:
+class PackedLayout:
     """The real tokens of a padded batch, its longest sequence first.
 
     Args:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from typing import Any
 
@@ -18,8 +18,10 @@ from torch import nn
 from transformers.utils.generic import ModelOutput
 
 from tunesmith.engine.attention import NAME, CannotPack, packed_masks
-from tunesmith.engine.dropout import Noise
-from tunesmith.engine.layout import Layout
+from tunesmith.engine.dropout import Noise, replace_dropout
+from tunesmith.engine.layout import PackedLayout
+from tunesmith.engine.part import SWITCHED_OFF, Part
+from tunesmith.errors import ModelError
 from tunesmith.models.depth import layer_stack
 
 TRIAL_LENGTHS = (9, 5, 1)
@@ -28,44 +30,73 @@ TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-4}
 HALF_TOLERANCE = 3e-2
 PASSED_ON = {"input_ids", "attention_mask", "token_type_ids", "position_ids"}
 
-_layout: ContextVar[Layout | None] = ContextVar("_layout", default=None)
+_layout: ContextVar[PackedLayout | None] = ContextVar("_layout", default=None)
 
 
-class Packing:
-    """Runs the backbone of a model on packed batches.
+class Packing(Part):
+    """Runs the backbone of a model on packed batches, while it is attached.
 
     Args:
-        backbone: a transformers model without head.
-
-    Raises:
-        CannotPack: its outputs would not be the same; the reason is the message.
+        model: with its head; its dropout draws from `noise`.
+        backbone: the part of it below the head, a transformers model.
+        wanted: whether it is switched on.
     """
 
-    def __init__(self, backbone: nn.Module, noise: Noise) -> None:
-        self.backbone, self.noise = backbone, noise
+    name = "packing"
+
+    def __init__(self, model: nn.Module, backbone: nn.Module, noise: Noise, wanted: bool) -> None:
+        self.model, self.backbone, self.noise = model, backbone, noise
         self.parameters = inspect.signature(type(backbone).forward).parameters
-        if not getattr(backbone, "_supports_attention_backend", False):
-            raise CannotPack("its attention cannot be replaced")
-        if "position_ids" not in self.parameters:
-            raise CannotPack("it takes no position ids")
-        config: Any = backbone.config
-        self.config = config
-        self.own_attention = self.config._attn_implementation
-        self._counters = [m for m in backbone.modules() if hasattr(m, "create_position_ids_from_input_ids")]
-        stack, _ = layer_stack(backbone)
-        parent = stack.rpartition(".")[0]
-        self._inner = backbone.get_submodule(parent) if parent else None
-        self._try()
+        self.real_tokens = self.padded_tokens = 0
+        self._reason: str | None = None
+        self._undo = ExitStack()
+        if not wanted:
+            self._reason = SWITCHED_OFF
+        elif not getattr(backbone, "_supports_attention_backend", False):
+            self._reason = "its attention cannot be replaced"
+        elif "position_ids" not in self.parameters:
+            self._reason = "it takes no position ids"
+
+    def why_not(self) -> str | None:
+        return self._reason
+
+    def attach(self) -> None:
+        if self._reason is not None:
+            return
+        config: Any = self.backbone.config
+        self.config, self.own_attention = config, config._attn_implementation
+        self._counters = [m for m in self.backbone.modules() if hasattr(m, "create_position_ids_from_input_ids")]
+        try:
+            parent = layer_stack(self.backbone)[0].rpartition(".")[0]
+            self._inner = self.backbone.get_submodule(parent) if parent else None
+            self._try()
+        except (CannotPack, ModelError) as error:
+            self._reason = str(error) if isinstance(error, CannotPack) else "the model has no stack of layers"
+            return
+        self.real_tokens = self.padded_tokens = 0  # the trial does not count
+        self._install(self._undo)
+        for module in replace_dropout(self.model, self.noise):
+            self._undo.callback(delattr, module, "forward")
+
+    def _install(self, undo: ExitStack) -> None:
+        undo.callback(setattr, self.config, "_attn_implementation", self.own_attention)
         self.config._attn_implementation = NAME
-        self._hook = self._inner.register_forward_hook(_unpack_inside) if self._inner is not None else None
+        if self._inner is not None:
+            undo.callback(self._inner.register_forward_hook(_unpack_inside).remove)
 
-    def remove(self) -> None:
-        """Leave the model as it was."""
-        self.config._attn_implementation = self.own_attention
-        if self._hook is not None:
-            self._hook.remove()
+    def detach(self) -> None:
+        self._undo.close()
 
-    def run(self, forward: Callable[..., Any], arguments: dict[str, Any], layout: Layout) -> Any:
+    def save(self) -> dict[str, Any]:
+        return {}
+
+    def load(self, kept: dict[str, Any]) -> None:
+        """There is nothing to take over."""
+
+    def figures(self) -> dict[str, Any]:
+        return {"real_tokens": self.real_tokens, "padded_tokens": self.padded_tokens}
+
+    def run(self, forward: Callable[..., Any], arguments: dict[str, Any], layout: PackedLayout) -> Any:
         """Call `forward` of the backbone on packed inputs.
 
         Args:
@@ -74,6 +105,8 @@ class Packing:
         Returns:
             What `forward` returns for the padded inputs; the states of padding are zero.
         """
+        self.real_tokens += layout.tokens
+        self.padded_tokens += layout.shape[0] * layout.shape[1]
         ids = arguments["input_ids"]
         packed = {name: value for name, value in arguments.items() if name not in PASSED_ON}
         packed["input_ids"] = layout.pack(ids)
@@ -94,7 +127,7 @@ class Packing:
     @contextmanager
     def suspended(self) -> Iterator[None]:
         """The model's own attention, for calls that cannot be packed."""
-        if self.own_attention == "sdpa":  # which `attend` does by itself
+        if self._reason is not None or self.own_attention == "sdpa":  # which `attend` does by itself
             yield
             return
         self.config._attn_implementation = self.own_attention
@@ -103,7 +136,7 @@ class Packing:
         finally:
             self.config._attn_implementation = NAME
 
-    def _positions(self, ids: torch.Tensor, given: torch.Tensor | None, layout: Layout) -> torch.Tensor:
+    def _positions(self, ids: torch.Tensor, given: torch.Tensor | None, layout: PackedLayout) -> torch.Tensor:
         if given is not None:
             return layout.pack(given.expand(layout.shape))
         if self._counters:  # RoBERTa and its kin count from the padding index
@@ -122,23 +155,17 @@ class Packing:
         padding = getattr(self.config, "pad_token_id", None)
         ids = ids.masked_fill(ids == padding, (padding or 0) + 1).masked_fill(~mask, padding or 0)
         inputs = {"input_ids": ids, "attention_mask": mask.long()}
-        layout = Layout(mask, filled=True)
+        layout = PackedLayout(mask, filled=True)
         try:
             with torch.no_grad(), evaluating(self.backbone):
                 wanted = layout.pack(self.backbone(**inputs).last_hidden_state)
-                self.config._attn_implementation = NAME
-                hook = self._inner.register_forward_hook(_unpack_inside) if self._inner is not None else None
-                try:
+                with ExitStack() as undo:
+                    self._install(undo)
                     found = layout.pack(self.run(self.backbone.forward, inputs, layout).last_hidden_state)
-                finally:
-                    if hook is not None:
-                        hook.remove()
         except CannotPack:
             raise
         except Exception as error:  # whatever a strange architecture raises, it runs unpacked
             raise CannotPack(f"packed batches do not pass through it ({type(error).__name__})") from error
-        finally:
-            self.config._attn_implementation = self.own_attention
         difference = float((wanted - found).abs().max() / wanted.abs().max().clamp(min=1e-30))
         if not difference <= TOLERANCE.get(wanted.dtype, HALF_TOLERANCE):
             raise CannotPack(f"its outputs for packed batches differ (by {difference:.1g} of the largest)")
@@ -161,7 +188,7 @@ def _unpack_inside(module: nn.Module, inputs: Any, outputs: Any) -> Any:
     return outputs if layout is None else _unpacked(outputs, layout)
 
 
-def _unpacked(outputs: Any, layout: Layout) -> Any:
+def _unpacked(outputs: Any, layout: PackedLayout) -> Any:
     """`outputs` of a model or stack, their token states back in the padded batch."""
     if isinstance(outputs, torch.Tensor):
         return layout.unpack(outputs)

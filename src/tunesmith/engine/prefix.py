@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
@@ -19,204 +20,213 @@ from torch import nn
 
 from tunesmith.engine.cache import StateStore
 from tunesmith.engine.content import Content, obstacle
-from tunesmith.engine.layout import Layout
+from tunesmith.engine.layout import PackedLayout
 from tunesmith.engine.packing import evaluating
+from tunesmith.engine.part import SWITCHED_OFF, Part
 from tunesmith.errors import ModelError
 from tunesmith.models.depth import find_blocks, layer_stack
 
 CODE_VERSION = 3
 """Changes when the same weights and tokens would give other states."""
-
-
 NOTHING_FROZEN = "no layer above the embeddings is frozen"
 
 
-class Prefix:
+@dataclass(frozen=True)
+class Budget:
+    """Disk space for states.
+
+    Attributes:
+        bytes: of the whole cache; 0 keeps nothing.
+        name: what the user calls it.
+        expected: texts and tokens that will come by in all, None where that is not known. States that would not all
+            fit are not stored.
+    """
+
+    bytes: int
+    name: str = "prefix_bytes"
+    expected: tuple[int, int] | None = None
+
+    def store(self, content: Content, width: int, dtype: torch.dtype, identity: dict[str, Any]) -> StateStore:
+        """The store of states that are made by `content`, and depend on no more than that and `identity`."""
+        versions = {"code": CODE_VERSION, "torch": version("torch"), "transformers": version("transformers")}
+        facts = identity | {"content": content.digest} | versions
+        store = StateStore(facts, width, dtype, self.bytes, still_true=content.is_same, budget_name=self.name)
+        if self.expected is not None:
+            store.expect(*self.expected)
+        return store
+
+
+class Prefix(Part):
     """Runs the frozen lowest layers of a model once per text.
 
     Args:
         model: with its head, adapters taken off (their parameters stay inside the layers).
         backbone: the part of it below the head.
-        packed: whether it runs on packed batches; their rounding differs.
-        budget_bytes: of the states on disk.
-        expected: texts and tokens that will come by in all, None where that is not known. States that would not all
-            fit are not stored.
-        budget_name: what the user calls `budget_bytes`.
+        packed: whether it runs on packed batches, asked when it is attached; their rounding differs.
 
     Attributes:
-        reason: why there is nothing to keep, or None.
+        layers: how many are frozen now.
     """
 
-    def __init__(
-        self,
-        model: nn.Module,
-        backbone: nn.Module,
-        packed: bool,
-        budget_bytes: int,
-        expected: tuple[int, int] | None = None,
-        budget_name: str = "prefix_bytes",
-    ) -> None:
-        self.model, self.backbone, self.packed, self.budget_bytes = model, backbone, packed, budget_bytes
-        self.expected, self.budget_name = expected, budget_name
-        self.reason: str | None = None
-        self.layers = 0
-        self.hits = self.misses = 0
+    name = "prefix"
+
+    def __init__(self, model: nn.Module, backbone: nn.Module, packed: Callable[[], bool], budget: Budget) -> None:
+        self.model, self.backbone, self._ask_packed, self.budget = model, backbone, packed, budget
+        self.layers = self._read = self._computed = 0
         self._stores: dict[tuple[str, str], StateStore] = {}
         self._trained: list[bool] = []
         self._training = False
         self._content: Content | None = None
-        self.hooked: str | None = None
-        self._skipped: list[nn.Module] = []
         self._frozen: list[nn.Module] = []
-        self._call: _Call | None = None
-        config: Any = backbone.config
-        self._attention = str(config._attn_implementation)
+        self.call: _Call | None = None
+        self._stack: list[Any] = []
+        self._unfit = None if budget.bytes else SWITCHED_OFF
+        self._idle: str | None = NOTHING_FROZEN
+
+    def why_not(self) -> str | None:
+        """Why nothing was kept so far."""
+        return None if self._stores else self._unfit or self._idle
+
+    def attach(self) -> None:
+        if self._unfit is not None:
+            return
+        config: Any = self.backbone.config
+        self.packed, self._attention = self._ask_packed(), str(config._attn_implementation)
         self._configuration = config.to_json_string(use_diff=False)  # now: a trainer may write into it later
         try:
-            self._blocks = find_blocks(model)
-            self._stack = list(layer_stack(backbone)[1])
+            self._blocks = find_blocks(self.model)
+            self._stack = list(layer_stack(self.backbone)[1])
         except (ModelError, AttributeError):
-            self.reason = "the model has no stack of layers below a head"
-            return
-        if len(self._stack) != getattr(config, "num_hidden_layers", len(self._stack)):
-            self.reason = "the model runs its layers several times"
+            self._unfit = "the model has no stack of layers below a head"
+        else:
+            if len(self._stack) != getattr(config, "num_hidden_layers", len(self._stack)):
+                self._unfit = "the model runs its layers several times"
 
-    def remove(self) -> None:
-        """Leave the layers as they were, and what was computed to others."""
+    def detach(self) -> None:
         self._release()
         self.commit()
+
+    def save(self) -> dict[str, Any]:
+        self.commit()
+        return {}
+
+    def load(self, kept: dict[str, Any]) -> None:
+        """States are found by their content."""
 
     def commit(self) -> None:
         """Let later runs find the states that were kept so far."""
         for store in self._stores.values():
             store.commit()
 
-    def report(self) -> dict[str, Any]:
-        """State and figures."""
+    def figures(self) -> dict[str, Any]:
         self.commit()
-        if not self._stores:
-            return {"state": "off", "reason": self.reason or self.hooked or NOTHING_FROZEN}
-        stores = self._stores.values()
-        refused = next((store.reason for store in stores if store.reason), None)
-        figures = {"layers": self.layers, "rows_read": self.hits, "rows_computed": self.misses}
-        figures["bytes"] = sum(store.size for store in stores)
-        state = "on" if figures["bytes"] or not refused else "off"
-        return {"state": state, **figures, **({"reason": refused} if refused else {})}
+        size = sum(store.size for store in self._stores.values())
+        return {"layers": self.layers, "rows_read": self._read, "rows_computed": self._computed, "bytes": size}
+
+    def report(self) -> dict[str, Any]:
+        """As of every part; where states could not be kept, figures and the reason."""
+        found = super().report()
+        refused = next((store.reason for store in self._stores.values() if store.reason), None)
+        if refused:
+            found |= {"state": "on" if found["bytes"] else "off", "reason": refused}
+        return found
 
     @contextmanager
-    def serving(self, layout: Layout, ids: torch.Tensor, types: torch.Tensor | None) -> Iterator[None]:
+    def serving(self, layout: PackedLayout, arguments: dict[str, Any]) -> Iterator[None]:
         """While the backbone runs on a batch, its frozen layers are skipped if the states of all its texts are known.
 
         Args:
-            ids, types: (batch, length) what the states are a function of.
+            arguments: of the backbone, by name. The states are a function of ``input_ids`` and ``token_type_ids``;
+                positions that are given would have to be part of what they are kept by (no head gives them).
         """
+        if self._unfit is not None or arguments.get("position_ids") is not None:
+            yield
+            return
         self._follow()
-        if not self._skipped:
+        if self._content is None:
             yield
             return
         if self.model.training:
             for module in self._frozen:
                 module.training = False
-        store = self._store()
-        keys = layout.keys(ids, types)
+        keys = layout.keys(arguments["input_ids"], arguments.get("token_type_ids"))
+        store = self._store(self._content)
         known = store.get(keys)
         if known is None:
-            self.misses += len(keys)
+            self._computed += len(keys)
         else:
-            self.hits += len(keys)
-        self._call = _Call(layout, self.packed, keys, store, known)
+            self._read += len(keys)
+        self.call = _Call(layout, self.packed, keys, store, known)
         try:
             yield
         finally:
-            self._call = None
+            self.call = None
 
     def _follow(self) -> None:
-        """Find the boundary again if a parameter was frozen, released or changed from outside."""
-        if self.reason is not None:
-            return
+        """Find the boundary again if a parameter was frozen or released, or the content below it changed."""
         trained = [parameter.requires_grad for parameter in self.model.parameters()]
+        turned, self._training = self.model.training != self._training, self.model.training
         if trained == self._trained:
-            turned, self._training = self.model.training != self._training, self.model.training
-            if self._content is None or (self._content.is_same() if turned else self._content.seems_same()):
+            content = self._content
+            if content is None and self._idle == NOTHING_FROZEN:
+                return
+            if content is not None and (content.is_same() if turned else content.seems_same()):
                 return
         self._release()
-        self._trained, self._content, self._training, self.hooked = trained, None, self.model.training, None
-        names = {name for name, parameter in self.model.named_parameters() if parameter.requires_grad}
-        count = 0
-        if not self._blocks.embeddings & names:
-            layers = self._blocks.layers
-            count = next((i for i, layer in enumerate(layers) if layer & names), len(layers))
-        self.layers = count
-        if not count or not names:
+        self._trained, self._idle = trained, NOTHING_FROZEN
+        above = {name for name, parameter in self.model.named_parameters() if parameter.requires_grad}
+        layers = self._blocks.layers
+        self.layers = next((i for i, layer in enumerate(layers) if layer & above), len(layers))
+        if self._blocks.embeddings & above:
+            self.layers = 0
+        if not self.layers or not above:
             return
-        below = self._blocks.embeddings.union(*self._blocks.layers[:count])
+        below = self._blocks.embeddings.union(*layers[: self.layers])
         parameters = {name: p for name, p in sorted(self.model.named_parameters()) if name in below}
-        modules = self._modules_below(count, {id(p) for p in parameters.values()})
-        self.hooked = obstacle(modules.values())
-        if self.hooked:
+        modules = self._modules_below({id(p) for p in parameters.values()})
+        self._idle = obstacle(modules.values())
+        if self._idle is not None:
             return
-        frozen = [
-            m for m in self.backbone.modules() if (p := list(m.parameters())) and not any(q.requires_grad for q in p)
-        ]
+        frozen = [m for m in self.backbone.modules() if _has_frozen_parameters_only(m)]
         self._frozen = list({id(child): child for module in frozen for child in module.modules()}.values())
         others = self._other_outputs()
-        for i, layer in enumerate(self._stack[:count]):
-            layer.forward = _Skip(self, layer.forward, i == count - 1, others)
-            self._skipped.append(layer)
+        for i, layer in enumerate(self._stack[: self.layers]):
+            layer.forward = _Skip(self, layer.forward, i == self.layers - 1, others)
         self._content = Content(modules, parameters, self._configuration)
 
-    def _modules_below(self, count: int, below: set[int]) -> dict[str, nn.Module]:
-        """The modules that states after `count` layers pass through, from the backbone down, by name.
+    def _release(self) -> None:
+        self._content = None
+        for layer in self._stack:
+            if isinstance(vars(layer).get("forward"), _Skip):
+                del layer.forward
+
+    def _modules_below(self, parameters: set[int]) -> dict[str, nn.Module]:
+        """The modules that states pass through below the boundary, from the backbone down, by name.
 
         Args:
-            below: identities of the parameters there. Modules with other parameters alone come later (a pooler).
+            parameters: identities of those there. A module with other ones alone comes later, as a pooler does.
         """
         found: dict[str, nn.Module] = {}
         todo = [("", self.backbone)]
         while todo:
             name, module = todo.pop()
-            parameters = {id(parameter) for parameter in module.parameters()}
-            if module not in self._stack[count:] and (not parameters or parameters & below):
+            own = {id(parameter) for parameter in module.parameters()}
+            if module not in self._stack[self.layers :] and (not own or own & parameters):
                 found[name] = module
                 todo += [(f"{name}.{child}", one) for child, one in module.named_children()]
         return found
 
-    def _release(self) -> None:
-        for layer in self._skipped:
-            del layer.forward
-        self._skipped = []
-
-    def _store(self) -> StateStore:
+    def _store(self, content: Content) -> StateStore:
         embeddings: Any = self.backbone.get_input_embeddings()  # type: ignore[operator]
         device = embeddings.weight.device.type
         lower = torch.is_autocast_enabled(device)
         dtype = torch.get_autocast_dtype(device) if lower else embeddings.weight.dtype
-        assert self._content is not None
-        key = (self._content.digest, str(dtype))
+        key = (content.digest, str(dtype))
         if key not in self._stores:
             config: Any = self.backbone.config
-            identity = {
-                "model": str(config.model_type),
-                "layers": self.layers,
-                "content": self._content.digest,
-                "packed": self.packed,
-                "attention": self._attention,
-                "autocast": lower,
-                "device": device,
-                "code": CODE_VERSION,
-                "torch": version("torch"),
-                "transformers": version("transformers"),
-            }
-            self._stores[key] = StateStore(
-                identity,
-                int(config.hidden_size),
-                dtype,
-                self.budget_bytes,
-                still_true=self._content.is_same,
-                budget_name=self.budget_name,
-            )
-            if self.expected is not None:
-                self._stores[key].expect(*self.expected)
+            identity = {"model": str(config.model_type), "layers": self.layers, "device": device, "autocast": lower}
+            identity |= {"packed": self.packed, "attention": self._attention}
+            self._stores[key] = self.budget.store(content, int(config.hidden_size), dtype, identity)
         return self._stores[key]
 
     @torch.no_grad()
@@ -235,13 +245,20 @@ class Prefix:
         return found[0]
 
 
+def _has_frozen_parameters_only(module: nn.Module) -> bool:
+    parameters = list(module.parameters())
+    return bool(parameters) and not any(parameter.requires_grad for parameter in parameters)
+
+
+@dataclass(frozen=True)
 class _Call:
     """One batch on its way through the skipped layers."""
 
-    def __init__(
-        self, layout: Layout, packed: bool, keys: list[bytes], store: StateStore, known: torch.Tensor | None
-    ) -> None:
-        self.layout, self.packed, self.keys, self.store, self.known = layout, packed, keys, store, known
+    layout: PackedLayout
+    packed: bool
+    keys: list[bytes]
+    store: StateStore
+    known: torch.Tensor | None
 
     def recall(self, like: torch.Tensor) -> torch.Tensor:
         """The kept states, in the form of `like`."""
@@ -257,14 +274,17 @@ class _Call:
         return rounded.to(states.dtype)
 
 
+@dataclass(frozen=True)
 class _Skip:
-    """``forward`` of a frozen layer."""
+    """``forward`` of a frozen layer; `others` as `Prefix._other_outputs` found it."""
 
-    def __init__(self, prefix: Prefix, forward: Callable[..., Any], last: bool, others: int | None) -> None:
-        self.prefix, self.forward, self.last, self.others = prefix, forward, last, others
+    prefix: Prefix
+    forward: Callable[..., Any]
+    last: bool
+    others: int | None
 
     def __call__(self, *positional: Any, **named: Any) -> Any:
-        call = self.prefix._call
+        call = self.prefix.call
         if call is None:
             return self.forward(*positional, **named)
         given: torch.Tensor = positional[0] if positional else named["hidden_states"]

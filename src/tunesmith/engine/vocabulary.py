@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from tunesmith.engine.part import SWITCHED_OFF, Part
 from tunesmith.errors import ModelError, TunesmithError
 
 ROWS_AT_ONCE = 8192
@@ -23,38 +24,126 @@ ELEMENTWISE = (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD, torch.optim
 """Optimizers whose step on an element depends on that element's own history alone, and is zero if that was zero."""
 
 
-def unsuitable(model: nn.Module, token_ids: np.ndarray) -> str | None:
-    """Why a `CompactVocabulary` cannot be used for a model or would save nothing, or None when it can.
+class Vocabulary(Part):
+    """Trains the embedding rows of the given tokens while it is attached.
+
+    Attach it before the optimizer is made, `follow` the optimizer, and `detach` it when training is over. Meanwhile the
+    model's state dict is that of the plain model, and can be loaded from it.
 
     Args:
-        token_ids: as for `CompactVocabulary`.
+        token_ids: ids of every token that training may meet, in any order, repeated or not; integer, any shape. None
+            trains the whole table.
+
+    Attributes:
+        embedding: what stands in the place of the model's token embeddings, once it is attached.
 
     Raises:
         ModelError: a token id is not in the model's table.
     """
-    name, embedding = _token_embedding(model)
-    if type(embedding) is not nn.Embedding or name is None:
-        return "the model has no plain table of token embeddings"
-    weight = embedding.weight
-    uses = [name for name, parameter in model.named_parameters(remove_duplicate=False) if parameter is weight]
-    if len(uses) > 1:
-        return f"the token embeddings are used in several places ({', '.join(uses)})"
-    if type(weight) is not nn.Parameter or weight.is_meta or not weight.is_floating_point():
-        return "the token embeddings are quantised, distributed or not in memory"
-    if not weight.requires_grad:
-        return "the token embeddings are frozen"
-    if embedding.max_norm is not None or embedding.scale_grad_by_freq or embedding.sparse:
-        return "the token embeddings use max_norm, scale_grad_by_freq or sparse gradients"
-    if embedding._forward_hooks or embedding._forward_pre_hooks or embedding._backward_hooks:
-        return "the token embeddings have hooks"
-    kept = len(_rows_to_keep(embedding, token_ids))
-    if _bytes_saved(weight, kept) <= 0:
-        return f"the texts use {kept:,} of {len(weight):,} tokens, so nothing would be saved"
-    return None
+
+    name = "vocabulary"
+
+    def __init__(self, model: nn.Module, token_ids: np.ndarray | None) -> None:
+        self._model, (self._place, self._plain) = model, _token_embedding(model)
+        self._rows = np.empty(0, dtype=np.int64)
+        self._reason: str | None = SWITCHED_OFF if token_ids is None else self._unsuitable(token_ids)
+        self.embedding: CompactEmbedding | None = None
+        self._followed: torch.optim.Optimizer | None = None
+
+    def _unsuitable(self, token_ids: np.ndarray) -> str | None:
+        embedding = self._plain
+        if type(embedding) is not nn.Embedding or self._place is None:
+            return "the model has no plain table of token embeddings"
+        weight = embedding.weight
+        uses = [name for name, p in self._model.named_parameters(remove_duplicate=False) if p is weight]
+        if len(uses) > 1:
+            return f"the token embeddings are used in several places ({', '.join(uses)})"
+        if type(weight) is not nn.Parameter or weight.is_meta or not weight.is_floating_point():
+            return "the token embeddings are quantised, distributed or not in memory"
+        if not weight.requires_grad:
+            return "the token embeddings are frozen"
+        if embedding.max_norm is not None or embedding.scale_grad_by_freq or embedding.sparse:
+            return "the token embeddings use max_norm, scale_grad_by_freq or sparse gradients"
+        if embedding._forward_hooks or embedding._forward_pre_hooks or embedding._backward_hooks:
+            return "the token embeddings have hooks"
+        self._rows = _rows_to_keep(embedding, token_ids)
+        if self._bytes_saved() <= 0:
+            return f"the texts use {len(self._rows):,} of {len(weight):,} tokens, so nothing would be saved"
+        return None
+
+    def why_not(self) -> str | None:
+        return self._reason
+
+    def attach(self) -> None:
+        if self._reason is None:
+            assert isinstance(self._plain, nn.Embedding)
+            self.embedding = CompactEmbedding(self._plain, self._rows)
+            parent, _, name = str(self._place).rpartition(".")
+            self._owner = self._model.get_submodule(parent), name
+            setattr(*self._owner, self.embedding)
+
+    def detach(self) -> None:
+        if self.embedding is not None and getattr(*self._owner) is self.embedding:
+            setattr(*self._owner, self.embedding.to_plain())
+        if self._followed is not None:
+            self._hook.remove()
+
+    def save(self) -> dict[str, Any]:
+        return {} if self.embedding is None else {"unused_rows_decay": self.embedding.decay}
+
+    def load(self, kept: dict[str, Any]) -> None:
+        if self.embedding is not None and "unused_rows_decay" in kept:
+            self.embedding.decay = float(kept["unused_rows_decay"])
+
+    def figures(self) -> dict[str, Any]:
+        assert isinstance(self._plain, nn.Embedding)
+        return {"rows": len(self._rows), "of": len(self._plain.weight), "bytes_saved": self._bytes_saved()}
+
+    def _bytes_saved(self) -> int:
+        """Memory that a step of Adam needs less: a gradient and two moments of the other rows, minus what the kept rows
+        and their ids take up a second time."""
+        assert isinstance(self._plain, nn.Embedding)
+        (total, width), kept = self._plain.weight.shape, len(self._rows)
+        row = width * self._plain.weight.element_size()
+        return 3 * row * (total - kept) - row * kept - 4 * total - 8 * kept
+
+    def follow(self, optimizer: torch.optim.Optimizer) -> None:
+        """Let the unused rows decay as `optimizer` would have made them; calling it again changes nothing.
+
+        Args:
+            optimizer: torch's own, not the wrapper of accelerate.
+
+        Raises:
+            ModelError: it would move unused rows in a way that is not followed.
+            TunesmithError: it does not train the compact embedding, and is not the one that was followed before.
+        """
+        if optimizer is self._followed or self.embedding is None:
+            return
+        if refusal := unsuitable_optimizer(optimizer):
+            raise ModelError(f"{refusal}; leave out `token_ids` to train the whole vocabulary")
+        if _group_of(optimizer, self.embedding.weight) is None:
+            raise TunesmithError(
+                "the optimizer was expected to train the compact vocabulary, but does not know it; "
+                "make the optimizer after the vocabulary is attached"
+            )
+        self._followed = optimizer
+        self._hook = optimizer.register_step_post_hook(self._after_step)
+
+    def _after_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+        # A scheduler changes the learning rate after the step, so the group still holds the one that was used.
+        assert self.embedding is not None
+        weight = self.embedding.weight
+        if weight.grad is None:  # frozen in this step: skipped, weight decay included
+            return
+        # A fused optimizer is called even if a gradient overflowed, and skips the step by itself.
+        found_inf = getattr(optimizer, "found_inf", None)
+        group = _group_of(optimizer, weight)
+        if group is not None and not (found_inf is not None and found_inf.item()):
+            self.embedding.decay *= 1 - float(group["lr"]) * float(group["weight_decay"])
 
 
 def unsuitable_optimizer(optimizer: torch.optim.Optimizer) -> str | None:
-    """Why an optimizer would move unused rows in a way that `CompactVocabulary` does not follow, or None.
+    """Why an optimizer would move unused rows in a way that `Vocabulary` does not follow, or None.
 
     Adafactor, for one, scales its step by the root mean square of the whole table; weight decay that is added to the
     gradient passes through the moments.
@@ -66,81 +155,8 @@ def unsuitable_optimizer(optimizer: torch.optim.Optimizer) -> str | None:
     return None
 
 
-class CompactVocabulary:
-    """Trains the embedding rows of the given tokens; installed on construction, taken out by `restore`.
-
-    Install it before the optimizer is made, `follow` the optimizer, and `restore` the model when training is over.
-    While it is installed the model's state dict is that of the plain model, and can be loaded from it.
-
-    To resume a run bit for bit, store ``embedding.decay`` with a checkpoint, and set it before the checkpoint's state
-    dict is loaded into the same pretrained model.
-
-    Args:
-        model: one that is not `unsuitable`.
-        token_ids: ids of every token that training may meet, in any order, repeated or not; integer, any shape.
-
-    Attributes:
-        embedding: what stands in the place of the model's token embeddings.
-        kept, total: number of rows that are trained, and of all rows.
-        bytes_saved: memory that a step of Adam needs less: a gradient and two moments of the other rows, minus what
-            the kept rows and their ids take up a second time.
-
-    Raises:
-        ModelError: a token id is not in the model's table.
-    """
-
-    def __init__(self, model: nn.Module, token_ids: np.ndarray) -> None:
-        name, plain = _token_embedding(model)
-        assert name is not None and isinstance(plain, nn.Embedding)
-        rows = _rows_to_keep(plain, token_ids)
-        self.kept, self.total = len(rows), len(plain.weight)
-        self.bytes_saved = _bytes_saved(plain.weight, self.kept)
-        self.embedding = CompactEmbedding(plain, rows)
-        parent, _, self._name = name.rpartition(".")
-        self._parent = model.get_submodule(parent)
-        self._followed: torch.optim.Optimizer | None = None
-        setattr(self._parent, self._name, self.embedding)
-
-    def follow(self, optimizer: torch.optim.Optimizer) -> None:
-        """Let the unused rows decay as `optimizer` would have made them; calling it again changes nothing.
-
-        Args:
-            optimizer: one that is not `unsuitable_optimizer` (torch's own, not the wrapper of accelerate).
-
-        Raises:
-            TunesmithError: it does not train the compact table.
-        """
-        if optimizer is self._followed:
-            return
-        if _group_of(optimizer, self.embedding.weight) is None:
-            raise TunesmithError(
-                "the optimizer was expected to train the compact vocabulary, but does not know it; "
-                "make the optimizer after the vocabulary is installed"
-            )
-        self._followed = optimizer
-        self._hook = optimizer.register_step_post_hook(self._after_step)
-
-    def restore(self) -> None:
-        """Put the plain embedding back, whole, as the object it was; calling it again changes nothing."""
-        if getattr(self._parent, self._name) is self.embedding:
-            setattr(self._parent, self._name, self.embedding.to_plain())
-        if self._followed is not None:
-            self._hook.remove()
-
-    def _after_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
-        # A scheduler changes the learning rate after the step, so the group still holds the one that was used.
-        weight = self.embedding.weight
-        if weight.grad is None:  # frozen in this step: skipped, weight decay included
-            return
-        # A fused optimizer is called even if a gradient overflowed, and skips the step by itself.
-        found_inf = getattr(optimizer, "found_inf", None)
-        group = _group_of(optimizer, weight)
-        if group is not None and not (found_inf is not None and found_inf.item()):
-            self.embedding.decay *= 1 - float(group["lr"]) * float(group["weight_decay"])
-
-
 class CompactEmbedding(nn.Embedding):
-    """Token embeddings whose parameter holds some rows of the table; made by `CompactVocabulary`.
+    """Token embeddings whose parameter holds some rows of the table; made by `Vocabulary`.
 
     Takes token ids of the whole vocabulary, and its state dict holds the whole table. ``num_embeddings`` and
     ``padding_idx`` are those of the whole table. Writing a state dict costs one copy of the table if `decay` is not 1.
@@ -281,12 +297,6 @@ def _rows_to_keep(embedding: nn.Embedding, token_ids: np.ndarray) -> np.ndarray:
             f"{rows[0]} to {rows[-1]}; use the tokenizer that belongs to the model"
         )
     return rows if embedding.padding_idx is None else np.union1d(rows, embedding.padding_idx).astype(np.int64)
-
-
-def _bytes_saved(weight: torch.Tensor, kept: int) -> int:
-    total, width = weight.shape
-    row = width * weight.element_size()
-    return 3 * row * (total - kept) - row * kept - 4 * total - 8 * kept
 
 
 def _group_of(optimizer: torch.optim.Optimizer, parameter: torch.Tensor) -> dict[str, Any] | None:

@@ -22,7 +22,8 @@ from transformers import EarlyStoppingCallback, PreTrainedModel, PrinterCallback
 from tunesmith.config.schema import Config, EngineSettings, TrainingSettings
 from tunesmith.data.records import Records
 from tunesmith.engine import Engine, attached
-from tunesmith.engine.vectors import VectorCache
+from tunesmith.engine.prefix import Budget
+from tunesmith.engine.vectors import Vectors
 from tunesmith.errors import ModelError, UsageError
 from tunesmith.methods.base import Method, parameter_summary
 from tunesmith.models.heads import PooledClassifier, base_model, final_linear, has_inner_head, quiet_library
@@ -257,11 +258,12 @@ def _solve(fitting: Fitting, engine: Engine) -> None:
     """The last layer from the vectors of all texts, which go through the frozen body once."""
     train, valid, model, settings = cast(EncodedTexts, fitting.train), fitting.valid, fitting.model, fitting.settings
     assert train.targets is not None and valid is not None
-    if budget := fitting.engine.cache_bytes:
-        engine.vectors = VectorCache(model, final_linear(model), settings.precision, budget)
+    budget = Budget(fitting.engine.cache_bytes, "engine.cache_gigabytes")
+    kept = Vectors(model, final_linear(model), settings.precision, budget)
+    engine.add(kept)
     with fitting.progress.bar("features", len(train)) as bar:
         collate = PaddingCollator.of(fitting.tokenizer)
-        vectors = pooled_vectors(model, train, collate, settings.precision, bar.advance, engine.vectors)
+        vectors = pooled_vectors(model, train, collate, settings.precision, bar.advance, kept)
     order: Any = slice(None)  # no copy of the vectors
     originals = fitting.rows
     if train.record_of is not None:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from tunesmith.engine import attached
-from tunesmith.engine.vectors import VectorCache
+from tunesmith.engine.vectors import Vectors
 from tunesmith.errors import ModelError
 from tunesmith.models.heads import final_linear
 from tunesmith.tasks.base import LabelSpace, Task
@@ -79,7 +79,7 @@ def pooled_vectors(
     collate: PaddingCollator,
     precision: str = "float32",
     progress: Callable[[int], None] | None = None,
-    kept: VectorCache | None = None,
+    kept: Vectors | None = None,
 ) -> np.ndarray:
     """What reaches the model's last linear layer, (n, hidden) float32, in the order of `features`.
 
@@ -114,7 +114,7 @@ def pooled_vectors(
     finally:
         hook.remove()
         if kept:
-            kept.commit()
+            kept.save()
 
 
 def _run(

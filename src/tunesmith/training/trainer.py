@@ -143,7 +143,7 @@ class Trainer(transformers.Trainer):
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
         # Under a distributed wrapper every backward pass would synchronise, so there the batch stays whole.
-        packed = self._engine is not None and self._engine.packing is not None
+        packed = self._engine is not None and self._engine.packed
         whole = packed or not self._use_engine or model is not self.model
         whole |= self.task_loss is None or num_items_in_batch is None
         losses = []
@@ -252,7 +252,7 @@ class Trainer(transformers.Trainer):
                 yield
                 self.engine_report = self._engine.report()
             finally:
-                if training and self._engine.vocabulary is not None:
+                if training and self._engine.vocabulary.why_not() is None:
                     self.optimizer = None  # it knows rows that the model is about to lose
 
     def _make_engine(self, training: bool, model: nn.Module) -> Engine:
