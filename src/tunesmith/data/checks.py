@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import combinations
@@ -22,10 +22,6 @@ IMBALANCE = 10  # the largest class has this many times the examples of the smal
 NULL_WORDS = {"na", "n/a", "none", "null", "nan", "nil", "unknown", "-", "?"}
 
 Level = Literal["good", "note", "warning", "failure"]
-SINGLE_CLASS: dict[bool, tuple[Level, str]] = {  # by whether it is the training split
-    True: ("failure", "training needs at least two different labels; check data.label"),
-    False: ("warning", "scores on this split say little; use more or better mixed rows"),
-}
 
 
 @dataclass(frozen=True)
@@ -60,26 +56,15 @@ class _Split:
 
     def __init__(self, name: str, records: Records) -> None:
         self.name, self.records = name, records
-
-    @cached_property
-    def rows(self) -> np.ndarray:
-        return np.asarray(self.records.table["row"])
+        self.labelled = np.asarray(records.table["label"].is_valid())
 
     @cached_property
     def texts(self) -> np.ndarray:
         return text_keys(self.records)
 
     @cached_property
-    def contexts(self) -> np.ndarray:
-        return column_keys(self.records.table["text_pair"])
-
-    @cached_property
     def labels(self) -> np.ndarray:
         return label_keys(self.records)
-
-    @cached_property
-    def labelled(self) -> np.ndarray:
-        return np.asarray(self.records.table["label"].is_valid())
 
     @cached_property
     def codes(self) -> LabelCodes:
@@ -91,15 +76,18 @@ class _Split:
 
     def find(self, level: Level, code: str, message: str, advice: str, where: np.ndarray) -> Finding:
         """A finding about the rows `where` a bool array (n,) is true."""
-        rows = np.sort(self.rows[where])
+        rows = np.sort(np.asarray(self.records.table["row"])[where])
         return Finding(level, code, message, advice, self.name, tuple(map(int, rows[:SHOWN_ROWS])), len(rows))
 
-    def with_labels(self, labels: set[str]) -> np.ndarray:
-        """Bool (n,): the rows that have one of `labels`."""
-        names, rows, codes = self.codes
-        found = np.zeros(len(self.records), dtype=bool)
-        found[rows[np.isin(codes, [i for i, name in enumerate(names) if name in labels])]] = True
-        return found
+    def find_labels(
+        self, level: Level, code: str, labels: Collection[str], what: str, advice: str
+    ) -> Iterator[Finding]:
+        """A finding about the rows that have one of `labels`, if there are any."""
+        if labels:
+            names, rows, codes = self.codes
+            where = np.zeros(len(self.records), dtype=bool)
+            where[rows[np.isin(codes, [i for i, name in enumerate(names) if name in labels])]] = True
+            yield self.find(level, code, f"{what}: {name_list(sorted(labels))}", advice, where)
 
 
 @dataclass(frozen=True)
@@ -112,8 +100,9 @@ class _Data:
         return next((split for split in self.splits if split.name == "train"), self.splits[0])
 
     @property
-    def held_out(self) -> list[_Split]:
-        return [split for split in self.splits if split is not self.train]
+    def counted(self) -> list[_Split]:
+        """The splits, where their labels can be counted."""
+        return self.splits if self.shape.counted else []
 
 
 def check(splits: Mapping[str, Records], shape: RecordShape) -> list[Finding]:
@@ -131,8 +120,7 @@ def check(splits: Mapping[str, Records], shape: RecordShape) -> list[Finding]:
         return [Finding("failure", "no_rows", "there are no rows", "name a file with examples")]
     findings: list[Finding] = []
     for code, (run, good) in CHECKS.items():
-        found = list(run(data))
-        findings += found or [Finding("good", code, good)]
+        findings += list(run(data)) or [Finding("good", code, good)]
     return findings
 
 
@@ -156,39 +144,38 @@ def _empty_text(data: _Data) -> Iterator[Finding]:
 
 
 def _missing_label(data: _Data) -> Iterator[Finding]:
+    answers = data.shape.labels == "answers"
+    advice = "write [] for a question without an answer" if answers else "label or remove these rows"
     for split in data.splits:
-        if not split.labelled.all():
-            missing = ~split.labelled
+        missing = ~split.labelled
+        if missing.any():
             message = f"{counted(int(missing.sum()), 'row')} without a label"
-            advice = (
-                "write [] for a question without an answer"
-                if data.shape.labels == "answers"
-                else "label or remove these rows"
-            )
             yield split.find("failure", "missing_label", message, advice, missing)
 
 
 def _single_class(data: _Data) -> Iterator[Finding]:
     for split in data.splits:
+        in_train = split is data.train
+        level: Level = "failure" if in_train else "warning"
         if data.shape.labels in ("spans", "answers"):
             if not split.counts and split.labelled.any():
-                level, _ = SINGLE_CLASS[split is data.train]
                 message = f"no row has an {data.shape.noun}"
-                yield split.find(level, "single_class", message, "check data.label and the annotation", split.labelled)
-        elif len(np.unique(split.labels[split.labelled])) == 1 and (split is data.train or len(split.records) > 1):
-            label = split.records[int(np.argmax(split.labelled))].label
-            level, advice = SINGLE_CLASS[split is data.train]
-            yield split.find(level, "single_class", f"every row has the label {label!r}", advice, split.labelled)
+                advice = "check data.label and the annotation"
+                yield split.find(level, "single_class", message, advice, split.labelled)
+        elif len(np.unique(split.labels[split.labelled])) == 1 and (in_train or len(split.records) > 1):
+            message = f"every row has the label {split.records[int(np.argmax(split.labelled))].label!r}"
+            advice = "scores on this split say little; use more or better mixed rows"
+            if in_train:
+                advice = "training needs at least two different labels; check data.label"
+            yield split.find(level, "single_class", message, advice, split.labelled)
 
 
 def _rare_class(data: _Data) -> Iterator[Finding]:
-    counts = data.train.counts if data.shape.counted else {}
-    rare = {name for name, count in counts.items() if count < MIN_TRAIN_EXAMPLES}
-    if rare:
-        found = f"{counted(len(rare), 'label')} with fewer than {MIN_TRAIN_EXAMPLES} examples"
-        message = f"{found}: {name_list(sorted(rare))}"
+    if data.counted:
+        rare = {name for name, count in data.train.counts.items() if count < MIN_TRAIN_EXAMPLES}
+        what = f"{counted(len(rare), 'label')} with fewer than {MIN_TRAIN_EXAMPLES} examples"
         advice = "add examples, or merge these labels with others"
-        yield data.train.find("warning", "rare_class", message, advice, data.train.with_labels(rare))
+        yield from data.train.find_labels("warning", "rare_class", rare, what, advice)
 
 
 def _duplicate(data: _Data) -> Iterator[Finding]:
@@ -207,89 +194,73 @@ def _conflict(data: _Data) -> Iterator[Finding]:
     for split in data.splits:
         order = np.lexsort((split.labels, split.texts))
         texts, labels = split.texts[order], split.labels[order]
-        differs = (texts[1:] == texts[:-1]) & (labels[1:] != labels[:-1])
-        if differs.any():
-            texts_concerned = np.unique(texts[1:][differs])
-            message = f"{counted(len(texts_concerned), 'text')} with more than one label"
-            where = np.isin(split.texts, texts_concerned)
+        concerned = np.unique(texts[1:][(texts[1:] == texts[:-1]) & (labels[1:] != labels[:-1])])
+        if len(concerned):
+            message = f"{counted(len(concerned), 'text')} with more than one label"
+            where = np.isin(split.texts, concerned)
             yield split.find("warning", "conflict", message, "decide on one label for each text", where)
     if data.shape.labels == "spans":
-        yield from _names_of_two_types(data.train)
-
-
-def _names_of_two_types(train: _Split) -> Iterator[Finding]:
-    types: dict[str, set[str]] = {}
-    named = [
-        {record.text[span.start : span.end]: span.label for span in cast(tuple[Span, ...], record.label or ())}
-        for record in train.records
-    ]
-    for names in named:
-        for name, label in names.items():
-            types.setdefault(name, set()).add(label)
-    mixed = {name for name, labels in types.items() if len(labels) > 1}
-    if mixed:
-        message = f"{counted(len(mixed), 'name')} with different types: {name_list(sorted(mixed))}"
-        where = np.array([not mixed.isdisjoint(names) for names in named], dtype=bool)
-        yield train.find("note", "conflict", message, "see whether the annotation is consistent", where)
+        types: dict[str, set[str]] = {}
+        named = [
+            {record.text[span.start : span.end]: span.label for span in cast(tuple[Span, ...], record.label or ())}
+            for record in data.train.records
+        ]
+        for names in named:
+            for name, label in names.items():
+                types.setdefault(name, set()).add(label)
+        mixed = {name for name, labels in types.items() if len(labels) > 1}
+        if mixed:
+            message = f"{counted(len(mixed), 'name')} with different types: {name_list(sorted(mixed))}"
+            where = np.array([not mixed.isdisjoint(names) for names in named], dtype=bool)
+            yield data.train.find("note", "conflict", message, "see whether the annotation is consistent", where)
 
 
 def _leak(data: _Data) -> Iterator[Finding]:
     for first, second in combinations(data.splits, 2):
         shared = np.isin(second.texts, first.texts)
         if shared.any():
-            message = (
-                f"{counted(int(shared.sum()), 'text')} of {second.name} ({shared.mean():.1%}) also in {first.name}; "
-                "scores are too good"
-            )
+            found = f"{counted(int(shared.sum()), 'text')} of {second.name} ({shared.mean():.1%})"
+            message = f"{found} also in {first.name}; scores are too good"
             yield second.find("warning", "leak", message, "remove them from one of the two files", shared)
         if data.shape.whole == "text_pair":
-            yield from _shared_contexts(first, second)
-
-
-def _shared_contexts(first: _Split, second: _Split) -> Iterator[Finding]:
-    shared = np.isin(second.contexts, first.contexts) & ~np.isin(second.texts, first.texts)
-    if shared.any():
-        message = (
-            f"{counted(int(shared.sum()), 'question')} of {second.name} ({shared.mean():.1%}) on contexts that are "
-            f"also in {first.name}; on new contexts scores may be lower"
-        )
-        yield second.find("warning", "leak", message, "keep all questions on a context in one file", shared)
+            contexts, others = (column_keys(split.records.table["text_pair"]) for split in (second, first))
+            near = np.isin(contexts, others) & ~shared
+            if near.any():
+                found = f"{counted(int(near.sum()), 'question')} of {second.name} ({near.mean():.1%})"
+                message = f"{found} on contexts that are also in {first.name}; on new contexts scores may be lower"
+                yield second.find("warning", "leak", message, "keep all questions on a context in one file", near)
 
 
 def _unseen_label(data: _Data) -> Iterator[Finding]:
-    for split in data.held_out if data.shape.counted else []:
+    for split in data.counted:
         unseen = split.counts.keys() - data.train.counts.keys()
-        if unseen:
-            message = f"{counted(len(unseen), 'label')} that train lacks: {name_list(sorted(unseen))}"
-            advice = "these rows can only be wrong; add training examples or remove them"
-            yield split.find("warning", "unseen_label", message, advice, split.with_labels(set(unseen)))
+        what = f"{counted(len(unseen), 'label')} that train lacks"
+        advice = "these rows can only be wrong; add training examples or remove them"
+        yield from split.find_labels("warning", "unseen_label", unseen, what, advice)
 
 
 def _imbalance(data: _Data) -> Iterator[Finding]:
-    counts = data.train.counts if data.shape.counted else {}
+    counts = data.train.counts if data.counted else {}
     if len(counts) > 1:
         large, small = max(counts, key=counts.__getitem__), min(counts, key=counts.__getitem__)
         if counts[large] >= IMBALANCE * counts[small]:
             message = f"{large!r} has {counts[large]:,} examples, {small!r} {counts[small]:,}"
-            advice = (
-                "look at the scores of each type; examples of the small ones help most"
-                if data.shape.labels == "spans"
-                else "look at macro_f1 rather than accuracy; training.class_weights=balanced may help the small labels"
-            )
+            advice = "look at macro_f1 rather than accuracy; training.class_weights=balanced may help the small labels"
+            if data.shape.labels == "spans":
+                advice = "look at the scores of each type; examples of the small ones help most"
             yield Finding("note", "imbalance", message, advice, data.train.name, (), counts[small])
 
 
 def _null_label(data: _Data) -> Iterator[Finding]:
-    for split in data.splits if data.shape.counted else []:
+    for split in data.counted:
         words = {name for name in split.counts if name.strip().lower() in NULL_WORDS}
-        if words:
-            message = f"labels that may mean 'no label', read as text: {name_list(sorted(words))}"
-            yield split.find("note", "null_label", message, "remove these rows if so", split.with_labels(words))
+        what = "labels that may mean 'no label', read as text"
+        yield from split.find_labels("note", "null_label", words, what, "remove these rows if so")
 
 
 def _similar_labels(data: _Data) -> Iterator[Finding]:
     spellings: dict[str, set[str]] = {}
-    for split in data.splits if data.shape.counted else []:
+    for split in data.counted:
         for name in split.counts:
             spellings.setdefault(" ".join(name.split()).casefold(), set()).add(name)
     for names in spellings.values():

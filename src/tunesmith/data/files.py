@@ -52,21 +52,19 @@ def local_path(path: str) -> Path:
     found = Path(path)
     try:
         mode = found.stat().st_mode
+    except FileNotFoundError:
+        try:
+            near = difflib.get_close_matches(found.name, [entry.name for entry in found.parent.iterdir()], n=3)
+        except OSError:
+            raise DataError(f"{path}: no such file; the folder {found.parent} cannot be read either") from None
+        advice = f"did you mean {' or '.join(map(repr, near))}?" if near else "check the path"
+        raise DataError(f"{path}: no such file; {advice}") from None
     except (OSError, ValueError) as error:
-        raise DataError(f"{path}: {_why_missing(found, error)}") from None
+        why = getattr(error, "strerror", None) or error
+        raise DataError(f"{path}: cannot be read ({why}); check the path and its permissions") from None
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         raise DataError(f"{path}: expected a regular file, found a pipe, device or socket; save its content to a file")
     return found
-
-
-def _why_missing(path: Path, error: Exception) -> str:
-    if not isinstance(error, FileNotFoundError):
-        return f"cannot be read ({getattr(error, 'strerror', None) or error}); check the path and its permissions"
-    try:
-        near = difflib.get_close_matches(path.name, [entry.name for entry in path.parent.iterdir()], n=3)
-    except OSError:
-        return f"no such file; the folder {path.parent} cannot be read either"
-    return "no such file; " + (f"did you mean {' or '.join(map(repr, near))}?" if near else "check the path")
 
 
 def codec_name(encoding: str) -> str:
@@ -230,7 +228,7 @@ def _explain_encoding(path: Path, encoding: str) -> str:
         return (
             f"{path}: not a text file (byte {offset} is not {_shown(encoding)}); see data.format for what can be read"
         )
-    likely = "utf-8" if _decodes(around, "utf-8") else "cp1252" if _decodes(around, "cp1252") else "latin-1"
+    likely = next(name for name in ("utf-8", "cp1252", "latin-1") if _decodes(around, name))
     byte = f" (0x{data[position]:02x})" if position < len(data) else ""
     place = f"{path}: line {line}, byte {offset}{byte}"
     return f"{place}: not {_shown(encoding)}; likely {likely} (give data.encoding={likely})"
@@ -238,7 +236,6 @@ def _explain_encoding(path: Path, encoding: str) -> str:
 
 def _decodes(data: bytes, encoding: str) -> bool:
     try:
-        data.decode(encoding)
+        return data.decode(encoding) is not None
     except UnicodeDecodeError:
         return False
-    return True

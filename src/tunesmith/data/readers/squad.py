@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from tunesmith.config.schema import DataSettings
-from tunesmith.data.files import Lines
 from tunesmith.data.jsontext import parse
-from tunesmith.data.readers.jsonlines import ARRAY_LIMIT
+from tunesmith.data.readers.jsonlines import whole_text
 from tunesmith.data.records import RawTable
 from tunesmith.data.table import TableBuilder
 from tunesmith.errors import DataError
@@ -22,16 +20,12 @@ def read(path: str, settings: DataSettings) -> RawTable:
     Raises:
         DataError: the file is not JSON, or not of this form; with the place.
     """
-    pieces = []
-    with Lines(Path(path), settings.encoding) as lines, TableBuilder(path) as builder:
-        for line in lines:
-            pieces.append(line)
-            if lines.characters > ARRAY_LIMIT:
-                raise DataError(f"{path}: too large for one JSON object; write JSON lines with question and context")
-        try:
-            content = parse("".join(pieces))
-        except ValueError as error:
-            raise DataError(f"{path}: not valid JSON: {error}; write the file again") from None
+    text = whole_text(path, settings, "one JSON object; write JSON lines with question and context")
+    try:
+        content = parse(text)
+    except ValueError as error:
+        raise DataError(f"{path}: not valid JSON: {error}; write the file again") from None
+    with TableBuilder(path) as builder:
         for number, row in enumerate(list(_questions(path, content)), start=1):
             builder.append(number, row)
         return builder.finish("squad")
