@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from tunesmith.config.schema import DataSettings
 from tunesmith.data import read
-from tunesmith.data.checks import check
+from tunesmith.data.checks import run_checks
 from tunesmith.data.layout import find_layout, to_records
 from tunesmith.data.splits import split
 
@@ -62,7 +62,7 @@ def measure(path: Path) -> tuple[dict[str, float], dict[str, int]]:
     layout = find_layout(raw, settings)
     records = to_records(raw, layout)
     lap("to_records")
-    check({"train": records}, layout.shape)
+    run_checks({"train": records}, layout.shape)
     lap("check")
     seconds["read_and_check"] = round(sum(seconds.values()), 2)
     split(records, layout.shape, settings, seed=1)

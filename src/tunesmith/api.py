@@ -12,8 +12,7 @@ from tunesmith.config.loading import Tree, flags, resolve
 from tunesmith.config.options import AdaptOptions, ReadOptions, TrainOptions
 from tunesmith.config.schema import AdaptConfig, Config, DataSettings, Section
 from tunesmith.data import read
-from tunesmith.data.checks import Finding
-from tunesmith.data.checks import check as check_records
+from tunesmith.data.checks import Finding, run_checks
 from tunesmith.data.layout import find_layout, to_records
 from tunesmith.data.reading import STANDARD_INPUT, load_splits, read_lines, read_new, tells_format
 from tunesmith.data.sources import Examples
@@ -55,7 +54,7 @@ def check(
     """
     config, sources = _sources(_configured(Config, config, options), data, valid, test)
     splits, layout = load_splits(sources, config.data, shape_of(config.task.name), config.model.local)
-    return check_records(splits, layout.shape)
+    return run_checks(splits, layout.shape)
 
 
 def train(

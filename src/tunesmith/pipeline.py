@@ -17,7 +17,7 @@ import torch
 
 from tunesmith.augmentation.rows import Augmenter, chosen_techniques
 from tunesmith.config.schema import Config
-from tunesmith.data.checks import Finding, check
+from tunesmith.data.checks import Finding, run_checks
 from tunesmith.data.layout import Layout
 from tunesmith.data.reading import load_splits, with_missing
 from tunesmith.data.records import Records
@@ -145,7 +145,7 @@ def check_splits(splits: Mapping[str, Records], shape: RecordShape) -> list[Find
     Raises:
         DataError: a finding is a failure.
     """
-    findings = check(splits, shape)
+    findings = run_checks(splits, shape)
     failures = [f"{f.split + ': ' if f.split else ''}{f.message}; {f.advice}" for f in findings if f.level == "failure"]
     if failures:
         raise DataError(failures)

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from tunesmith.data.checks import CHECKS, Finding, check
+from tunesmith.data.checks import CHECKS, Finding, run_checks
 from tunesmith.data.layout.answers import ANSWER_LISTS
 from tunesmith.data.layout.spans import SPAN_LISTS
 from tunesmith.data.records import Label, Records
@@ -32,12 +32,12 @@ def good(count: int, start: int = 0) -> list[tuple[str, Label | None]]:
 
 
 def found(code: str, kind: str = "classification", **splits: list[tuple[str, Label | None]]) -> list[Finding]:
-    findings = check({name: make(rows) for name, rows in splits.items()}, SHAPES[kind])
+    findings = run_checks({name: make(rows) for name, rows in splits.items()}, SHAPES[kind])
     return [finding for finding in findings if finding.code == code and finding.level != "good"]
 
 
 def test_good_data() -> None:
-    findings = check(
+    findings = run_checks(
         {"train": make(good(20)), "valid": make(good(6, 20)), "test": make(good(6, 30))}, SHAPES["classification"]
     )
     assert [(finding.level, finding.code) for finding in findings] == [("good", code) for code in CHECKS]
@@ -100,10 +100,10 @@ def test_pairs_leak_only_whole() -> None:
         records = make(good(4))
         return Records(records.table.append_column("text_pair", pa.array([second] * 4)), "a.csv")
 
-    codes = {finding.code for finding in check({"train": pairs("x"), "test": pairs("y")}, SHAPES["classification"])
+    codes = {finding.code for finding in run_checks({"train": pairs("x"), "test": pairs("y")}, SHAPES["classification"])
              if finding.level != "good"}  # fmt: skip
     assert "leak" not in codes
-    codes = {finding.code for finding in check({"train": pairs("x"), "test": pairs("x")}, SHAPES["classification"])
+    codes = {finding.code for finding in run_checks({"train": pairs("x"), "test": pairs("x")}, SHAPES["classification"])
              if finding.level != "good"}  # fmt: skip
     assert "leak" in codes
 
@@ -130,7 +130,7 @@ def test_similar_labels() -> None:
 
 
 def test_reader_notes_are_passed_on() -> None:
-    findings = check({"train": make(good(4), notes=("the header was trimmed",))}, SHAPES["classification"])
+    findings = run_checks({"train": make(good(4), notes=("the header was trimmed",))}, SHAPES["classification"])
     assert findings[0] == Finding("note", "reading", "a.csv: the header was trimmed")
 
 
@@ -140,7 +140,7 @@ def test_rows_are_the_first_twenty() -> None:
 
 
 def test_no_rows() -> None:
-    assert [finding.level for finding in check({"train": make([])}, SHAPES["classification"])] == ["failure"]
+    assert [finding.level for finding in run_checks({"train": make([])}, SHAPES["classification"])] == ["failure"]
 
 
 def annotated(kind: str, rows: list[tuple[str, Any]], pair: list[str] | None = None) -> Records:
@@ -162,15 +162,17 @@ def test_checks_of_entities() -> None:
         return [{"start": 0, "end": 3, "label": kind}]
 
     # Entities at one place in every text are no sign of a mistake.
-    assert not warned(check({"train": annotated("ner", [(f"Ada {i}", ada("PER")) for i in range(4)])}, SHAPES["ner"]))
+    assert not warned(
+        run_checks({"train": annotated("ner", [(f"Ada {i}", ada("PER")) for i in range(4)])}, SHAPES["ner"])
+    )
     rows = [("Ada a", ada("PER")), ("Ada a", ada("ORG")), *((f"Ada {i}", ada("PER")) for i in range(20)), ("c", [])]
     found = warned(
-        check({"train": annotated("ner", rows), "test": annotated("ner", [("Ada a", ada("X"))])}, SHAPES["ner"])
+        run_checks({"train": annotated("ner", rows), "test": annotated("ner", [("Ada a", ada("X"))])}, SHAPES["ner"])
     )
     assert set(found) == {"rare_class", "conflict", "leak", "unseen_label", "imbalance"}
     assert "1 name with different types: 'Ada'" in found["conflict"].message and found["conflict"].count == 22
     assert "class-weights" not in found["imbalance"].advice
-    (nothing,) = check({"train": annotated("ner", [("a", []), ("b", [])])}, SHAPES["ner"])[3:4]
+    (nothing,) = run_checks({"train": annotated("ner", [("a", []), ("b", [])])}, SHAPES["ner"])[3:4]
     assert nothing.level == "failure" and nothing.message == "no row has an entity"
 
 
@@ -178,8 +180,10 @@ def test_checks_of_questions() -> None:
     answer = [{"start": 0, "text": "Ada"}]
     train = annotated("qa", [(f"q{i}", answer if i % 2 else []) for i in range(4)], ["Ada x", "Ada y"] * 2)
     test = annotated("qa", [("q0", []), ("new", answer), ("q9", answer)], ["Ada x", "Ada y", "Ada z"])
-    found = check({"train": train, "test": test}, SHAPES["qa"])
+    found = run_checks({"train": train, "test": test}, SHAPES["qa"])
     leaks = [finding.message for finding in found if finding.code == "leak"]
     assert ["1 text of test" in leaks[0], "1 question of test (33.3%) on contexts" in leaks[1]] == [True, True]
-    missing = warned(check({"train": annotated("qa", [("q", None), ("r", answer)], ["Ada", "Ada z"])}, SHAPES["qa"]))
+    missing = warned(
+        run_checks({"train": annotated("qa", [("q", None), ("r", answer)], ["Ada", "Ada z"])}, SHAPES["qa"])
+    )
     assert missing["missing_label"].advice == "write [] for a question without an answer"

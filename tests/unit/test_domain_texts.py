@@ -50,6 +50,7 @@ def test_duplicates_are_never_on_both_sides(tmp_path: Path) -> None:
     found = read(tmp_path / "a.jsonl")
     train, held_out = set(found.train.to_pylist()), set(found.held_out.to_pylist())
     assert len(train) + len(held_out) == 30 and not train & held_out and held_out
+    assert not any("unlabelled" in note for note in found.notes)  # nothing to tell where nothing looks like a label
 
 
 def test_a_labelled_file_is_split_as_train_splits_it(tmp_path: Path, tiny_model_folder: Callable[[str], Path]) -> None:

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from tunesmith.config.schema import DataSettings
 from tunesmith.data.files import codec_name, explained, local_path, open_bytes
-from tunesmith.data.readers.conll import looks_like as looks_like_columns
+from tunesmith.data.readers.conll import looks_like_columns
 from tunesmith.data.readers.folder import is_text_file
-from tunesmith.data.readers.memory import read as read_memory
+from tunesmith.data.readers.memory import read_memory
 from tunesmith.data.records import RawTable
 from tunesmith.data.sources import content_sha256
 from tunesmith.errors import DataError
@@ -40,20 +40,9 @@ FORMATS: dict[str, str] = {
     "hub": "tunesmith.data.readers.hub:read",
 }
 ENDINGS = {
-    ".csv": "csv",
-    ".tsv": "tsv",
-    ".tab": "tsv",
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".json": "json",
-    ".parquet": "parquet",
-    ".arrow": "arrow",
-    ".feather": "arrow",
-    ".conll": "conll",
-    ".iob": "conll",
-    ".iob2": "conll",
-    ".bio": "conll",
-    ".bioes": "conll",
+    **{".csv": "csv", ".tsv": "tsv", ".tab": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json"},
+    **{".parquet": "parquet", ".arrow": "arrow", ".feather": "arrow"},
+    **dict.fromkeys((".conll", ".iob", ".iob2", ".bio", ".bioes"), "conll"),
 }
 _SQUAD = re.compile(r'^\s*\{.*"paragraphs"\s*:', re.DOTALL)
 HEAD_BYTES = 2**20

@@ -105,7 +105,7 @@ class _Data:
         return self.splits if self.shape.counted else []
 
 
-def check(splits: Mapping[str, Records], shape: RecordShape) -> list[Finding]:
+def run_checks(splits: Mapping[str, Records], shape: RecordShape) -> list[Finding]:
     """Runs every check.
 
     Args:

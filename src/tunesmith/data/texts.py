@@ -12,6 +12,7 @@ from tunesmith.config.schema import DataSettings
 from tunesmith.data import read
 from tunesmith.data.keys import column_keys
 from tunesmith.data.layout import find_layout, layout_of_other, to_records
+from tunesmith.data.layout.finding import NoLabelColumn
 from tunesmith.data.reading import load_splits, refuse_remote, with_missing
 from tunesmith.data.records import Records
 from tunesmith.data.shapes import RecordShape
@@ -63,8 +64,9 @@ def read_texts(
         except DataError as error:
             if settings.label is not None or shape is not None:
                 raise
-            why = f"since its labels cannot be used ({error.problems[0]})"
-            notes.append(f"{raw.path}: read as unlabelled texts, {why}")
+            if not isinstance(error, NoLabelColumn):
+                why = f"since its labels cannot be used ({error.problems[0]})"
+                notes.append(f"{raw.path}: read as unlabelled texts, {why}")
     labelled = bool(parts)
     if not labelled:
         layout = find_layout(raw, settings, None, need_label=False)

@@ -204,11 +204,15 @@ def _first_filled(raw: RawTable, column: str) -> list[str]:
     return [str(cell) for cell in raw.table[column].filter(pc.invert(empty)).slice(0, SAMPLE).to_pylist()]
 
 
+class NoLabelColumn(DataError):
+    """Nothing but a column of labels is missing."""
+
+
 class _Search:
     """Looks for columns and keeps every problem, so that all are reported at once."""
 
     def __init__(self, raw: RawTable) -> None:
-        self.raw, self.notes, self.problems = raw, list[str](), list[str]()
+        self.raw, self.notes, self.problems, self.no_label = raw, list[str](), list[str](), ""
         self.columns = list(raw.table.column_names)
         self._by_name: dict[str, str] = {}
         for column in self.columns:
@@ -233,7 +237,7 @@ class _Search:
                     self.notes.append(why)
                     identifier = None
         if self.problems:
-            raise DataError(self.problems)
+            raise (NoLabelColumn if self.problems == [self.no_label] else DataError)(self.problems)
         return replace(found, id=identifier, notes=tuple(dict.fromkeys(self.notes)))
 
     def given(self, name: str | None, key: str) -> str | None:
@@ -267,7 +271,8 @@ class _Search:
             bits = pa.array(["0", "1"], TEXT)
             flags = [name for name in self.columns if pc.all(pc.is_in(self.raw.table[name], value_set=bits)).as_py()]
             hint = f" (several 0/1 columns: data.label={','.join(flags[:20])})" if len(flags) > 1 else ""
-            self.problems.append(f"{self.raw.path}: no label column; give data.label=COLUMN{hint}; {self._there}")
+            self.no_label = f"{self.raw.path}: no label column; give data.label=COLUMN{hint}; {self._there}"
+            self.problems.append(self.no_label)
         return (found,) if found else ()
 
     def text(self, given: str | None) -> str | None:

@@ -16,8 +16,8 @@ import numpy as np
 import pyarrow as pa
 
 from tunesmith.data.jsontext import parse
-from tunesmith.data.layout import tags as tagging
 from tunesmith.data.layout.cells import CellError, CellReader, Mended, json_list, json_value, offset, relocated
+from tunesmith.data.layout.tags import entities, scheme
 from tunesmith.data.records import RawTable
 from tunesmith.data.table import TEXT
 from tunesmith.data.words import whole_words, word_bounds
@@ -74,15 +74,15 @@ def tagged_columns(raw: RawTable, tokens: str, tags: str | None) -> tuple[pa.Arr
             raise CellError(
                 "has class numbers instead of tags; write names such as B-LOC, or keep the file's own metadata"
             )
-        entities, situations = tagging.entities(names)
+        found, situations = entities(names)
         seen.update(situations)
-        spans = [{"start": starts[first], "end": starts[after] - 1, "label": type_} for first, after, type_ in entities]
+        spans = [{"start": starts[first], "end": starts[after] - 1, "label": type_} for first, after, type_ in found]
         return text, [span for span in spans if text[span["start"] : span["end"]].strip()]
 
     made = CellReader(raw, tags or tokens).each(_rows(raw, tokens, tags), make)
     notes = []
     if tags:
-        name, broken = tagging.scheme(seen)
+        name, broken = scheme(seen)
         mended = f", {counted(broken, 'tag')} against its rules read as the CoNLL script does" if broken else ""
         notes.append(f"tags read as {name}{mended}")
     return pa.array([text for text, _ in made], TEXT), pa.array([spans for _, spans in made], SPAN_LISTS), notes

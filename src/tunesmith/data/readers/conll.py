@@ -47,7 +47,7 @@ def read(path: str, settings: DataSettings) -> RawTable:
         return raw if documents else replace(raw, table=raw.table.drop_columns(["document"]))
 
 
-def looks_like(head: str) -> bool:
+def looks_like_columns(head: str) -> bool:
     """Whether the first lines of a file are a token and a tag each."""
     lines = [_columns(line) for line in head.splitlines()[:-1] if line.strip() and not line.startswith("#")]
     words = [columns for columns in lines[:50] if columns[0] != DOCUMENT]

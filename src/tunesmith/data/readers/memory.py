@@ -35,7 +35,7 @@ def source_name(source: object) -> str:
     return f"{kind} in memory"
 
 
-def read(source: Any) -> RawTable:
+def read_memory(source: Any) -> RawTable:
     """The rows of a table in memory, numbered from 1; every value becomes text as from a Parquet file.
 
     Raises:
