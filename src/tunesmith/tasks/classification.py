@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from scipy.special import expit, logit, softmax
 from sklearn.metrics import confusion_matrix
 
 from tunesmith.data.records import Records
-from tunesmith.data.shapes import NUMBER, ONE_LABEL, SEVERAL_LABELS, RecordShape
+from tunesmith.data.shapes import NUMBER, ONE_LABEL, SEVERAL_LABELS
 from tunesmith.evaluation.baselines import Baseline, majority_baseline, tfidf_baseline
 from tunesmith.evaluation.calibration import reliability_bins
 from tunesmith.evaluation.evidence import Evidence, Mistake, shown, worst
@@ -23,7 +23,6 @@ from tunesmith.evaluation.metrics import (
     CLASSIFICATION_METRICS,
     MULTILABEL_METRICS,
     REGRESSION_METRICS,
-    Metrics,
     Statistics,
     classification_statistics,
     label_scores,
@@ -31,7 +30,7 @@ from tunesmith.evaluation.metrics import (
     one_hot,
     regression_statistics,
 )
-from tunesmith.tasks.base import Head, LabelSpace, Task, require_known
+from tunesmith.tasks.base import LabelSpace, Task, require_known
 from tunesmith.tasks.encoding import EncodedTexts, Truncation, encode, encode_windows
 from tunesmith.tasks.losses import BinaryCrossEntropy, CrossEntropy, Loss, SquaredError
 from tunesmith.tasks.predictions import Prediction
@@ -50,7 +49,7 @@ classify(["a text"])
 class TextTask(Task):
     """What the tasks with one output a text share; targets and outputs are arrays with a row for each record."""
 
-    head: ClassVar[Head] = "sequence"
+    head = "sequence"
 
     def encode(
         self,
@@ -96,16 +95,14 @@ class TextTask(Task):
 class Classification(TextTask):
     """Exactly one label per text."""
 
-    name: ClassVar[str] = "classification"
-    title: ClassVar[str] = "text classification"
-    shape: ClassVar[RecordShape] = ONE_LABEL
-    limits: ClassVar[tuple[str, ...]] = (
-        "It answers every text with one of its labels, also texts that fit none of them.",
-    )
-    use: ClassVar[str] = PIPELINE.format("")
-    problem_type: ClassVar[str | None] = "single_label_classification"
-    metrics: ClassVar[Metrics] = CLASSIFICATION_METRICS
-    primary_metric: ClassVar[str] = "accuracy"
+    name = "classification"
+    title = "text classification"
+    shape = ONE_LABEL
+    limits = ("It answers every text with one of its labels, also texts that fit none of them.",)
+    use = PIPELINE.format("")
+    problem_type = "single_label_classification"
+    metrics = CLASSIFICATION_METRICS
+    primary_metric = "accuracy"
 
     def labels(self, train: Records) -> LabelSpace:
         return LabelSpace(_in_order({str(label) for label in train.labels}))
@@ -157,13 +154,13 @@ class Classification(TextTask):
 class MultiLabel(TextTask):
     """Any number of labels per text; a label is predicted when its probability is at least one half."""
 
-    name: ClassVar[str] = "multilabel"
-    title: ClassVar[str] = "multi-label text classification"
-    shape: ClassVar[RecordShape] = SEVERAL_LABELS
-    use: ClassVar[str] = PIPELINE.format(', function_to_apply="sigmoid", top_k=None')
-    problem_type: ClassVar[str | None] = "multi_label_classification"
-    metrics: ClassVar[Metrics] = MULTILABEL_METRICS
-    primary_metric: ClassVar[str] = "micro_f1"
+    name = "multilabel"
+    title = "multi-label text classification"
+    shape = SEVERAL_LABELS
+    use = PIPELINE.format(', function_to_apply="sigmoid", top_k=None')
+    problem_type = "multi_label_classification"
+    metrics = MULTILABEL_METRICS
+    primary_metric = "micro_f1"
 
     def labels(self, train: Records) -> LabelSpace:
         return LabelSpace(_in_order({str(name) for labels in train.labels for name in labels or ()}))
@@ -214,13 +211,13 @@ class MultiLabel(TextTask):
 class Regression(TextTask):
     """A number per text, trained on standardised targets."""
 
-    name: ClassVar[str] = "regression"
-    title: ClassVar[str] = "text regression"
-    shape: ClassVar[RecordShape] = NUMBER
-    use: ClassVar[str] = PIPELINE.format(', function_to_apply="none"')
-    problem_type: ClassVar[str | None] = "regression"
-    metrics: ClassVar[Metrics] = REGRESSION_METRICS
-    primary_metric: ClassVar[str] = "pearson"
+    name = "regression"
+    title = "text regression"
+    shape = NUMBER
+    use = PIPELINE.format(', function_to_apply="none"')
+    problem_type = "regression"
+    metrics = REGRESSION_METRICS
+    primary_metric = "pearson"
 
     def labels(self, train: Records) -> LabelSpace:
         values = _numbers(train)

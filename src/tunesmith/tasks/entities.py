@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -25,15 +25,15 @@ from scipy.special import log_softmax
 from tunesmith.data.keys import group_numbers
 from tunesmith.data.layout.tags import tag_names
 from tunesmith.data.records import Records, Span, TextRecord
-from tunesmith.data.shapes import SPANS, RecordShape
+from tunesmith.data.shapes import SPANS
 from tunesmith.data.words import whole_words, word_bounds
 from tunesmith.errors import DataError
 from tunesmith.evaluation.baselines import Baseline
 from tunesmith.evaluation.entity_scores import SPAN_METRICS, Counts, by_document, span_counts, span_statistics
 from tunesmith.evaluation.evidence import Evidence, shown
 from tunesmith.evaluation.intervals import Score, bootstrap
-from tunesmith.evaluation.metrics import Metrics, Statistics, label_scores
-from tunesmith.tasks.base import Head, LabelSpace, Task, require_known
+from tunesmith.evaluation.metrics import Statistics, label_scores
+from tunesmith.tasks.base import LabelSpace, Task, require_known
 from tunesmith.tasks.encoding import NOTHING, EncodedTexts, Truncation, Window, encode_windows
 from tunesmith.tasks.losses import IGNORED, CrossEntropy, Loss
 from tunesmith.tasks.predictions import FoundSpan, Prediction
@@ -61,19 +61,19 @@ class AnnotatedSpans:
 class NamedEntities(Task):
     """Spans with types, learned as IOB2 tags of words."""
 
-    name: ClassVar[str] = "ner"
-    title: ClassVar[str] = "named-entity recognition"
-    shape: ClassVar[RecordShape] = SPANS
-    head: ClassVar[Head] = "token"
-    metrics: ClassVar[Metrics] = SPAN_METRICS
-    primary_metric: ClassVar[str] = "span_f1"
-    pipeline_tag: ClassVar[str] = "token-classification"
-    resampled: ClassVar[str] = "documents"
-    kinds_noun: ClassVar[str] = "types of entities"
-    counted_noun: ClassVar[str] = "entities"
-    apart_noun: ClassVar[str] = "type"
-    example_files: ClassVar[tuple[str, str]] = ("new-texts.csv", "new-labelled.jsonl")
-    use: ClassVar[str] = """With transformers, whose pipeline reads no more of a text than the model takes at once:
+    name = "ner"
+    title = "named-entity recognition"
+    shape = SPANS
+    head = "token"
+    metrics = SPAN_METRICS
+    primary_metric = "span_f1"
+    pipeline_tag = "token-classification"
+    resampled = "documents"
+    kinds_noun = "types of entities"
+    counted_noun = "entities"
+    apart_noun = "type"
+    example_files = ("new-texts.csv", "new-labelled.jsonl")
+    use = """With transformers, whose pipeline reads no more of a text than the model takes at once:
 
 ```python
 from transformers import pipeline

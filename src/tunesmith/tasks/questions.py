@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -24,15 +24,15 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 
 from tunesmith.data.keys import group_numbers
 from tunesmith.data.records import Answer, Records, TextRecord
-from tunesmith.data.shapes import ANSWERS, RecordShape
+from tunesmith.data.shapes import ANSWERS
 from tunesmith.data.words import word_bounds
 from tunesmith.errors import DataError
 from tunesmith.evaluation.answer_scores import ANSWER_METRICS, answer_scores, answer_statistics, best_threshold
 from tunesmith.evaluation.baselines import Baseline
 from tunesmith.evaluation.evidence import shown
 from tunesmith.evaluation.intervals import Score
-from tunesmith.evaluation.metrics import Metrics, Statistics
-from tunesmith.tasks.base import Head, LabelSpace, Task
+from tunesmith.evaluation.metrics import Statistics
+from tunesmith.tasks.base import LabelSpace, Task
 from tunesmith.tasks.encoding import NOTHING, EncodedTexts, Truncation, Window, encode_windows
 from tunesmith.tasks.losses import Loss, SpanCrossEntropy
 from tunesmith.tasks.predictions import FoundAnswer, Prediction
@@ -93,18 +93,18 @@ class Candidates:
 class QuestionAnswering(Task):
     """Questions on contexts; the text is the question, the second text the context."""
 
-    name: ClassVar[str] = "qa"
-    title: ClassVar[str] = "question answering"
-    shape: ClassVar[RecordShape] = ANSWERS
-    head: ClassVar[Head] = "question"
-    metrics: ClassVar[Metrics] = ANSWER_METRICS
-    primary_metric: ClassVar[str] = "answer_f1"
-    pipeline_tag: ClassVar[str] = "question-answering"
-    resampled: ClassVar[str] = "documents"
-    apart_noun: ClassVar[str] = "kind of question"
-    example: ClassVar[str] = '("a question", "the text that answers it")'
-    example_files: ClassVar[tuple[str, str]] = ("new-questions.jsonl", "new-labelled.jsonl")
-    use: ClassVar[str] = (
+    name = "qa"
+    title = "question answering"
+    shape = ANSWERS
+    head = "question"
+    metrics = ANSWER_METRICS
+    primary_metric = "answer_f1"
+    pipeline_tag = "question-answering"
+    resampled = "documents"
+    apart_noun = "kind of question"
+    example = '("a question", "the text that answers it")'
+    example_files = ("new-questions.jsonl", "new-labelled.jsonl")
+    use = (
         'With transformers `AutoModelForQuestionAnswering.from_pretrained("model")` loads the model; windows, '
         'candidates and the\nthreshold of "no answer" are Tunesmith\'s.\n'
     )

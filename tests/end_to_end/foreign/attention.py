@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from torch import nn
 
 from tunesmith.methods.base import Method, train_only
@@ -11,8 +9,8 @@ from tunesmith.models.heads import head_parameter_names
 
 
 class Attention(Method):
-    name: ClassVar[str] = "attention"
-    title: ClassVar[str] = "fine-tuning of the attention"
+    name = "attention"
+    title = "fine-tuning of the attention"
 
     def apply(self, model: nn.Module) -> nn.Module:
         own = {name for name, _ in model.named_parameters() if "attention" in name}

@@ -14,17 +14,17 @@ from tunesmith.data.records import Records
 from tunesmith.data.shapes import RecordShape
 from tunesmith.evaluation.baselines import Baseline
 from tunesmith.evaluation.metrics import Metric, Metrics, Statistics
-from tunesmith.tasks.base import Head, LabelSpace, Task
+from tunesmith.tasks.base import LabelSpace, Task
 from tunesmith.tasks.encoding import EncodedTexts, Truncation, encode
 from tunesmith.tasks.losses import CrossEntropy, Loss
 from tunesmith.tasks.predictions import Prediction
 
 
 class Stars(Task):
-    name: ClassVar[str] = "stars"
-    title: ClassVar[str] = "star rating"
-    shape: ClassVar[RecordShape] = RecordShape("stars", "one", "rating")
-    head: ClassVar[Head] = "sequence"
+    name = "stars"
+    title = "star rating"
+    shape = RecordShape("stars", "one", "rating")
+    head = "sequence"
     metrics: ClassVar[Metrics] = {
         "within_one": Metric(
             "Within one star",
@@ -33,8 +33,8 @@ class Stars(Task):
         ),
         "stars_off": Metric("Stars off", "mean distance in stars; lower is better", False, False),
     }
-    primary_metric: ClassVar[str] = "stars_off"
-    kinds_noun: ClassVar[str] = "ratings"
+    primary_metric = "stars_off"
+    kinds_noun = "ratings"
 
     def labels(self, train: Records) -> LabelSpace:
         return LabelSpace(tuple(sorted({str(label) for label in train.labels}, key=int)))
