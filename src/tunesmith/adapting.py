@@ -34,7 +34,7 @@ from tunesmith.run.folder import Clock, check_folder, identity, kept, locked
 from tunesmith.run.record import AdaptData, AdaptRecord, EnginePart, FilePart, Machine, ModelPart
 from tunesmith.tasks import shape_of
 from tunesmith.tasks.base import LabelSpace
-from tunesmith.tasks.encoding import Truncation
+from tunesmith.tasks.encoding import Encoder, Truncation
 from tunesmith.tasks.masked_words import MaskedBlocks, MaskedWords, Stream, Vocabulary, choose_block_length
 from tunesmith.training.fitting import Fitting, fit
 from tunesmith.training.inference import predict_outputs
@@ -189,8 +189,8 @@ def _encode(
     with progress.bar("tokenise", sum(map(len, sides.values()))) as bar:
         train, held_out = (
             task.encode(
-                *(Records(pa.table({"text": texts}), name), tokenizer, LabelSpace(()), Truncation(limit)),
-                *(work / name, True, bar.advance),
+                *(Records(pa.table({"text": texts}), name), LabelSpace(())),
+                *(Encoder(tokenizer, Truncation(limit), work / name, bar.advance), True),
             )
             for name, texts in sides.items()
         )

@@ -37,7 +37,7 @@ from tunesmith.run.folder import Clock, check_folder, kept, locked, save_config
 from tunesmith.run.record import AugmentationPart, Baseline, FilePart, Ingredient, Run, RunRecord
 from tunesmith.tasks import TASKS, shape_of
 from tunesmith.tasks.base import Task
-from tunesmith.tasks.encoding import EncodedTexts
+from tunesmith.tasks.encoding import EncodedTexts, Encoder
 from tunesmith.training.fitting import Fitting, fit
 from tunesmith.training.precision import Precision, choose_precision
 
@@ -198,7 +198,8 @@ def _encode(splits: Mapping[str, Records], fitting: Fitting) -> dict[str, Encode
     with fitting.progress.bar("tokenise", sum(map(len, splits.values()))) as bar:
         for name, records in splits.items():
             file = work / f"{name}.arrow"
-            encoded[name] = task.encode(records, fitting.tokenizer, fitting.space, truncation, file, True, bar.advance)
+            encoder = Encoder(fitting.tokenizer, truncation, file, bar.advance)
+            encoded[name] = task.encode(records, fitting.space, encoder, True)
     fitting.progress.line(f"max-length {truncation.max_tokens}: {encoded['train'].fit_text()}")
     return encoded
 

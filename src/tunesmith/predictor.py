@@ -24,7 +24,7 @@ from tunesmith.models.loading import Source, load_trained
 from tunesmith.registry import lookup
 from tunesmith.tasks import TASKS
 from tunesmith.tasks.base import LabelSpace, Task
-from tunesmith.tasks.encoding import EncodedTexts, Truncation
+from tunesmith.tasks.encoding import EncodedTexts, Encoder, Truncation
 from tunesmith.tasks.predictions import Prediction
 from tunesmith.text import counted
 from tunesmith.training.inference import predict_outputs
@@ -135,7 +135,8 @@ class Predictor:
             raise DataError(f"{records.path}: the model was trained on {wanted}, found {found}; check the columns")
         with tempfile.TemporaryDirectory(prefix="tunesmith-") as folder:
             file = Path(folder) / "encoded.arrow"
-            return self.outputs_of(self.task.encode(records, self.tokenizer, self.space, self.truncation, file, False))
+            encoder = Encoder(self.tokenizer, self.truncation, file)
+            return self.outputs_of(self.task.encode(records, self.space, encoder, False))
 
     def outputs_of(self, encoded: EncodedTexts) -> Any:
         """The same for records that are encoded already."""

@@ -56,6 +56,16 @@ def lookup(table: Mapping[str, str], group: str, name: str) -> Any:
     raise UsageError(f"unknown {group.removesuffix('s')} {name!r}; {did_you_mean(name, names(table, group))}")
 
 
+def require(part: type, *attributes: str) -> None:
+    """Refuse to make a part that does not say what it is; its abstract methods are refused by Python itself.
+
+    Raises:
+        TypeError: an attribute is missing.
+    """
+    if missing := [attribute for attribute in attributes if not hasattr(part, attribute)]:
+        raise TypeError(f"{part.__qualname__}: {', '.join(missing)} missing; it has {', '.join(attributes)}")
+
+
 def _imported(part: str) -> Any:
     module, _, attribute = part.partition(":")
     return getattr(import_module(module), attribute)

@@ -26,7 +26,7 @@ from tunesmith.methods.base import Method
 from tunesmith.progress import Progress
 from tunesmith.registry import lookup
 from tunesmith.tasks import TASKS
-from tunesmith.tasks.encoding import EncodedTexts
+from tunesmith.tasks.encoding import EncodedTexts, Encoder
 from tunesmith.training.fitting import Fitting, fit
 from tunesmith.training.inference import predict_logits
 from tunesmith.training.precision import choose_precision
@@ -111,7 +111,7 @@ def make_problem(tiny_model_folder: Callable[[str], Path], tmp_path: Path) -> Ca
         task = lookup(TASKS, "tasks", kind)()
         begun = Fitting.begin(config, task, records, choose_precision("float32"), tmp_path, Progress(quiet=True))
         file = tmp_path / f"{kind}-{family}-{len(list(tmp_path.iterdir()))}.arrow"
-        features = task.encode(records, begun.tokenizer, begun.space, begun.truncation, file, True)
+        features = task.encode(records, begun.space, Encoder(begun.tokenizer, begun.truncation, file), True)
         return Problem(begun, features, config.method)
 
     return make

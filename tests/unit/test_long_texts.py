@@ -17,7 +17,7 @@ from tunesmith.methods.features import STRENGTHS
 from tunesmith.progress import Progress
 from tunesmith.tasks.base import LabelSpace
 from tunesmith.tasks.classification import Classification, Regression
-from tunesmith.tasks.encoding import Truncation, Window, encode, encode_windows
+from tunesmith.tasks.encoding import Encoder, Truncation, Window
 
 WORDS = ["film", "book", "card", "bank", "money", "late", "lost", "new", "old", "fast", "cat"]
 SPACE = LabelSpace(("x", "y"))
@@ -34,7 +34,7 @@ def test_the_ends_are_kept(words: int, tiny_model_folder: Callable[[str], Path],
     tokenizer = AutoTokenizer.from_pretrained(tiny_model_folder("bert"))
     text = " ".join(WORDS[i % 11] for i in range(words))
     records = text_records([text, "cat"], "made")
-    features = encode(records, tokenizer, Truncation(16, "keep-ends"), None, tmp_path / "f.arrow")
+    features = Encoder(tokenizer, Truncation(16, "keep-ends"), tmp_path / "f.arrow").texts(records, None)
     ids, all_ids = features[0]["input_ids"].tolist(), tokenizer(text, verbose=False)["input_ids"]
     assert ids == (all_ids if words <= 14 else all_ids[:4] + all_ids[-12:])
     assert features[1]["input_ids"].tolist() == tokenizer("cat")["input_ids"]
@@ -45,7 +45,9 @@ def test_the_end_of_a_very_long_text_is_its_end(tiny_model_folder: Callable[[str
     """Characters between the ends are dropped before tokenising, which must not change what is kept."""
     tokenizer = AutoTokenizer.from_pretrained(tiny_model_folder("bert"))
     text = " ".join(WORDS[i % 11] for i in range(5_000))
-    features = encode(text_records([text], "made"), tokenizer, Truncation(16, "keep-ends"), None, tmp_path / "f.arrow")
+    features = Encoder(tokenizer, Truncation(16, "keep-ends"), tmp_path / "f.arrow").texts(
+        text_records([text], "made"), None
+    )
     all_ids = tokenizer(text, verbose=False)["input_ids"]
     assert features[0]["input_ids"].tolist() == all_ids[:4] + all_ids[-12:]
 
@@ -56,7 +58,9 @@ def test_windows_hold_every_token_once_and_learn_the_label(
     tokenizer = AutoTokenizer.from_pretrained(tiny_model_folder("bert"))
     text = " ".join(WORDS[i % 11] for i in range(40))
     records = labelled([text, "cat", ""], ["y", "x", "y"])
-    features = Classification().encode(records, tokenizer, SPACE, Truncation(16, "windows"), tmp_path / "f.arrow", True)
+    features = Classification().encode(
+        records, SPACE, Encoder(tokenizer, Truncation(16, "windows"), tmp_path / "f.arrow"), True
+    )
     assert features.record_of is not None and features.record_of.tolist() == [0, 0, 0, 1, 2]
     assert features.targets is not None and features.targets.tolist() == [1, 1, 1, 0, 1]
     assert features.gold.tolist() == [1, 0, 1]
@@ -71,7 +75,7 @@ def test_the_logits_of_a_text_are_the_mean_of_its_windows(
     tokenizer = AutoTokenizer.from_pretrained(tiny_model_folder("bert"))
     records = text_records([" ".join(WORDS * 3), "cat"], "made")
     features = Regression().encode(
-        records, tokenizer, LabelSpace(("value",)), Truncation(16, "windows"), tmp_path / "f.arrow", False
+        records, LabelSpace(("value",)), Encoder(tokenizer, Truncation(16, "windows"), tmp_path / "f.arrow"), False
     )
     assert len(features) == 4
     logits = np.array([[3.0], [6.0], [0.0], [7.0]], dtype=np.float32)
@@ -140,9 +144,11 @@ def test_any_length_is_read_or_refused(pairs: bool, tiny_model_folder: Callable[
         first = length // 2 if pairs else 0
         if length - first - special < 1:
             with pytest.raises(UsageError, match=f"training.max_length={length}: .* no room"):
-                encode_windows(records, tokenizer, length, tmp_path / "f.arrow", _no_columns, None)
+                Encoder(tokenizer, Truncation(length), tmp_path / "f.arrow").windows(records, _no_columns, None)
         else:
-            read.append(encode_windows(records, tokenizer, length, tmp_path / "f.arrow", _no_columns, None))
+            read.append(
+                Encoder(tokenizer, Truncation(length), tmp_path / "f.arrow").windows(records, _no_columns, None)
+            )
             assert read[-1].lengths.max() <= length
     assert len(read) > 10
 
@@ -156,10 +162,10 @@ def test_the_first_of_two_texts_is_cut_only_where_both_do_not_fit(
     records = text_records([(long, short), (short, long), (long, long)], "made")
     whole = [tokenizer(first, second, verbose=False)["input_ids"] for first, second in [(long, short), (short, long)]]
     length = len(whole[0])
-    fits = encode_windows(records, tokenizer, length, tmp_path / "f.arrow", None, None)
+    fits = Encoder(tokenizer, Truncation(length), tmp_path / "f.arrow").windows(records, None, None)
     assert fits.record_of is not None and fits.record_of[:3].tolist() == [0, 1, 2]
     assert [fits[row]["input_ids"].tolist() for row in (0, 1)] == whole
-    tight = encode_windows(records, tokenizer, length - 2, tmp_path / "g.arrow", None, None)
+    tight = Encoder(tokenizer, Truncation(length - 2), tmp_path / "g.arrow").windows(records, None, None)
     assert tight.record_of is not None and tight.record_of[:2].tolist() == [0, 1] and tight.lengths[0] == length - 2
     assert tight[0]["input_ids"].tolist()[-4:] == whole[0][-4:], "the second text is whole"
 

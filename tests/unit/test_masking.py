@@ -16,6 +16,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from tunesmith.errors import ModelError
+from tunesmith.tasks.encoding import Encoder, Truncation
 from tunesmith.tasks.losses import IGNORED
 from tunesmith.tasks.masked_words import MaskedBlocks, Vocabulary, mask_words, tokenise
 
@@ -54,7 +55,7 @@ def test_special_tokens_are_never_predicted() -> None:
 
 def blocks_of(texts: list[str], tokenizer: Any, folder: Path, length: int, share: float = 0.15) -> MaskedBlocks:
     vocabulary = Vocabulary.of(tokenizer, "tiny")
-    stream = tokenise(pa.array(texts, pa.large_string()), tokenizer, vocabulary, folder / "s", lambda done: None)
+    stream = tokenise(pa.array(texts, pa.large_string()), Encoder(tokenizer, Truncation(128), folder / "s"), vocabulary)
     return MaskedBlocks(stream, vocabulary, length, share, 7)
 
 

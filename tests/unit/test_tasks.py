@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-import pytest
+import json
 
+import pytest
+from torch import nn
+
+from tunesmith.config.schema import MethodSettings
 from tunesmith.data.shapes import SHAPES
+from tunesmith.methods.base import Method
 from tunesmith.registry import lookup
 from tunesmith.tasks import TASKS
-from tunesmith.tasks.base import Task
+from tunesmith.tasks.base import LabelSpace, Task
 from tunesmith.tasks.classification import Classification
 from tunesmith.tasks.losses import Loss
 
@@ -36,3 +41,19 @@ def test_what_is_forgotten_is_noticed_when_the_task_is_made() -> None:
         Nameless()  # type: ignore[abstract]
     with pytest.raises(TypeError, match="total"):
         Loss()  # type: ignore[abstract]
+
+    class Untitled(Method):
+        name = "untitled"
+
+        def apply(self, model: nn.Module) -> nn.Module:
+            return model
+
+    with pytest.raises(TypeError, match="title missing"):
+        Untitled(MethodSettings())
+
+
+def test_a_label_space_is_read_as_it_was_written() -> None:
+    space = LabelSpace(("a", "b"), mean=0.5, threshold=1.0, coarse_words=True)
+    assert LabelSpace.from_dict(json.loads(json.dumps(space.to_dict()))) == space
+    with pytest.raises(ValueError, match="scale"):
+        LabelSpace.from_dict(space.to_dict() | {"scale": "wide"})

@@ -30,7 +30,7 @@ from tunesmith.predictor import Predictor
 from tunesmith.registry import lookup
 from tunesmith.tasks import TASKS
 from tunesmith.tasks.base import LabelSpace
-from tunesmith.tasks.encoding import Truncation
+from tunesmith.tasks.encoding import Encoder, Truncation
 from tunesmith.tasks.entities import AnnotatedSpans, NamedEntities
 from tunesmith.tasks.predictions import FoundSpan
 from tunesmith.tasks.questions import AcceptedAnswers, Candidates, QuestionAnswering
@@ -106,7 +106,7 @@ def test_spans_survive_tags_and_windows(data: Any, tiny_model_folder: Callable[[
         rows.append((text, spans))
     records = ner_records(rows)
     space = LabelSpace(("O", "B-LOC", "I-LOC", "B-PER", "I-PER"))
-    features = task.encode(records, tokenizer, space, Truncation(16), tmp_path / "f.arrow", True)
+    features = task.encode(records, space, Encoder(tokenizer, Truncation(16), tmp_path / "f.arrow"), True)
     assert features.lengths.max() <= 16
     labels = features.flat("labels")
     logits = np.where(np.arange(5) == np.maximum(labels, 0)[:, None], 9.0, 0.0)
@@ -129,7 +129,9 @@ def test_every_word_is_tagged_where_it_has_context_on_both_sides(
     starts, ends = word_bounds(text)
     spans = [(int(start), int(end), "A") for start, end in zip(starts[10:-10], ends[10:-10], strict=True)]
     space = LabelSpace(("O", "B-A", "I-A"))
-    features = task.encode(ner_records([(text, spans)]), tokenizer, space, Truncation(48), tmp_path / "f.arrow", True)
+    features = task.encode(
+        ner_records([(text, spans)]), space, Encoder(tokenizer, Truncation(48), tmp_path / "f.arrow"), True
+    )
     near = np.concatenate([np.minimum(np.arange(n), np.arange(n)[::-1]) < 8 for n in features.lengths])
     tags = np.where(near, 0, np.maximum(features.flat("labels"), 0))
     found = task.outputs(np.where(np.arange(3) == tags[:, None], 9.0, 0.0), features, space)[0]
@@ -274,7 +276,7 @@ def test_an_answer_is_found_wherever_it_stands(
     records = question_records(context, [("the bank ?", [(start, answer)]), ("the cat ?", [])])
     space = task.labels(records)
     assert space.threshold == 0.0
-    features = task.encode(records, tokenizer, space, Truncation(24), tmp_path / "f.arrow", True)
+    features = task.encode(records, space, Encoder(tokenizer, Truncation(24), tmp_path / "f.arrow"), True)
     assert features.record_of is not None and (features.record_of == 0).sum() > 2
     assert features.targets is not None and features.targets[features.record_of == 0].any()
     logits = np.zeros((int(features.lengths.sum()), 2), dtype=np.float32)
@@ -303,7 +305,9 @@ def test_a_question_longer_than_the_model_leaves_room_for_the_context(
 ) -> None:
     task, tokenizer = QuestionAnswering(), AutoTokenizer.from_pretrained(tiny_model_folder("bert"))
     records = question_records("the cat lost money", [("who " * 300, [(4, "cat")])])
-    features = task.encode(records, tokenizer, task.labels(records), Truncation(32), tmp_path / "f.arrow", True)
+    features = task.encode(
+        records, task.labels(records), Encoder(tokenizer, Truncation(32), tmp_path / "f.arrow"), True
+    )
     assert features.lengths.max() <= 32 and features.targets is not None and features.targets.any()
 
 
@@ -365,7 +369,7 @@ def test_a_book_is_read_in_bounded_pieces(tiny_model_folder: Callable[[str], Pat
     task, tokenizer = NamedEntities(), AutoTokenizer.from_pretrained(tiny_model_folder("bert"))
     text = " ".join(VOCABULARY[i % 11] for i in range(50_000))
     records, space = ner_records([(text, [])]), LabelSpace(("O", "B-A", "I-A"))
-    features = task.encode(records, tokenizer, space, Truncation(128), tmp_path / "f.arrow", False)
+    features = task.encode(records, space, Encoder(tokenizer, Truncation(128), tmp_path / "f.arrow"), False)
     logits = np.zeros((int(features.lengths.sum()), 3), dtype=np.float32)
     logits[:, 1] = 1.0
     found = task.outputs(logits, features, space)[0]

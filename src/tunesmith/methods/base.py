@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from torch import nn
@@ -15,7 +15,7 @@ from tunesmith.errors import ModelError
 from tunesmith.methods import METHODS
 from tunesmith.models.depth import find_blocks
 from tunesmith.models.heads import base_model, head_parameter_names
-from tunesmith.registry import lookup
+from tunesmith.registry import lookup, require
 
 FEW_ROWS = 300
 """Below this many training rows only the last layers are recommended for training."""
@@ -60,6 +60,10 @@ class Method(ABC):
     solves_head: ClassVar[bool] = False
     """The head is solved for directly from pooled vectors, by `solve`; no steps are taken."""
     settings: MethodSettings
+
+    def __new__(cls, settings: MethodSettings) -> Self:
+        require(cls, "name", "title")
+        return super().__new__(cls)
 
     def __init__(self, settings: MethodSettings) -> None:
         self.settings = settings

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
+from pydantic import TypeAdapter
 from torch import nn
 
 from tunesmith.data.records import Records, TextRecord
@@ -19,7 +19,8 @@ from tunesmith.evaluation.baselines import Baseline
 from tunesmith.evaluation.evidence import Evidence, Mistake, shown, worst
 from tunesmith.evaluation.intervals import Score, bootstrap, paired_bootstrap, paired_test
 from tunesmith.evaluation.metrics import Metrics, Statistics, unweighted
-from tunesmith.tasks.encoding import EncodedTexts, Truncation
+from tunesmith.registry import require
+from tunesmith.tasks.encoding import EncodedTexts, Encoder
 from tunesmith.tasks.losses import Loss
 from tunesmith.tasks.predictions import Prediction
 from tunesmith.text import counted
@@ -55,14 +56,8 @@ class LabelSpace:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> LabelSpace:
-        threshold = values.get("threshold")
-        return cls(
-            tuple(values["names"]),
-            float(values.get("mean", 0.0)),
-            float(values.get("scale", 1.0)),
-            None if threshold is None else float(threshold),
-            bool(values.get("coarse_words", False)),
-        )
+        """Raises ValueError where they do not fit."""
+        return TypeAdapter(cls).validate_python(values)
 
 
 class Task(ABC):
@@ -104,9 +99,7 @@ class Task(ABC):
     """How plain transformers uses a saved model, Markdown for the model card."""
 
     def __new__(cls, *_: Any, **__: Any) -> Self:
-        wanted = ("name", "title", "shape", "head", "metrics", "primary_metric")
-        if missing := [attribute for attribute in wanted if not hasattr(cls, attribute)]:
-            raise TypeError(f"{cls.__qualname__}: a task has {', '.join(wanted)}; {', '.join(missing)} missing")
+        require(cls, "name", "title", "shape", "head", "metrics", "primary_metric")
         return super().__new__(cls)
 
     @property
@@ -131,22 +124,11 @@ class Task(ABC):
         """
 
     @abstractmethod
-    def encode(
-        self,
-        records: Records,
-        tokenizer: Any,
-        space: LabelSpace,
-        truncation: Truncation,
-        file: Path,
-        labelled: bool,
-        progress: Callable[[int], None] | None = None,
-    ) -> EncodedTexts:
-        """Tokenise every record into `file`; one record may give several windows.
+    def encode(self, records: Records, space: LabelSpace, encoder: Encoder, labelled: bool) -> EncodedTexts:
+        """Tokenise every record; one record may give several windows, in which tasks on tokens read all of a text.
 
         Args:
-            truncation: how much of a text is read; tasks on tokens read all of it in windows.
             labelled: with what is learned and what it is scored against.
-            progress: called with the number of records done since the last call.
         """
 
     @abstractmethod

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,7 +29,7 @@ from tunesmith.evaluation.metrics import (
     regression_statistics,
 )
 from tunesmith.tasks.base import LabelSpace, Task, require_known
-from tunesmith.tasks.encoding import EncodedTexts, Truncation, encode, encode_windows
+from tunesmith.tasks.encoding import EncodedTexts, Encoder
 from tunesmith.tasks.losses import BinaryCrossEntropy, CrossEntropy, Loss, SquaredError
 from tunesmith.tasks.predictions import Prediction
 
@@ -51,20 +49,11 @@ class TextTask(Task):
 
     head = "sequence"
 
-    def encode(
-        self,
-        records: Records,
-        tokenizer: Any,
-        space: LabelSpace,
-        truncation: Truncation,
-        file: Path,
-        labelled: bool,
-        progress: Callable[[int], None] | None = None,
-    ) -> EncodedTexts:
+    def encode(self, records: Records, space: LabelSpace, encoder: Encoder, labelled: bool) -> EncodedTexts:
         targets = self.targets(records, space) if labelled else None
-        if truncation.long != "windows":
-            return encode(records, tokenizer, truncation, targets, file, progress)
-        encoded = encode_windows(records, tokenizer, truncation.max_tokens, file, None, targets, progress)
+        if encoder.truncation.long != "windows":
+            return encoder.texts(records, targets)
+        encoded = encoder.windows(records, None, targets)
         return encoded if targets is None else replace(encoded, targets=targets[encoded.record_of])
 
     @abstractmethod

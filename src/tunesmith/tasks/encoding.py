@@ -133,86 +133,87 @@ Describe = Callable[[TextRecord, list[Window]], Iterable[dict[str, np.ndarray]]]
 """What is kept of each window of a record besides its tokens: int arrays by name; ``labels`` are what is learned."""
 
 
-def encode(
-    records: Records,
-    tokenizer: Any,
-    truncation: Truncation,
-    targets: np.ndarray | None,
-    file: Path,
-    progress: Callable[[int], None] | None = None,
-) -> EncodedTexts:
-    """Tokenise every record into `file`, one row each; longer ones are cut.
+@dataclass(frozen=True)
+class Encoder:
+    """How records are tokenised.
 
-    Args:
-        truncation: its `long` is ``keep-start`` or ``keep-ends``.
+    Attributes:
+        truncation: how much of a text is read.
+        file: where what comes of it is kept.
         progress: called with the number of records done since the last call.
     """
-    max_tokens, truncated, lost = truncation.max_tokens, 0, 0
-    with _arrow_file(file) as write:
-        for chunk in _in_chunks(records, progress):
-            encoded = _tokenise(chunk, tokenizer, max_tokens)
-            columns = {name: list(encoded[name]) for name in ("input_ids", "token_type_ids") if name in encoded}
-            full = np.array([len(ids) for ids in columns["input_ids"]], dtype=np.int64)
-            too_long = np.flatnonzero(full > max_tokens)
-            if len(too_long) and truncation.long == "keep-ends":
-                start = max_tokens // 4
-                for rows in columns.values():  # the special tokens stand at both ends, so they stay
-                    for i in too_long:
-                        rows[i] = rows[i][:start] + rows[i][start - max_tokens :]
-            elif len(too_long):
-                short = _tokenise(chunk.select(too_long), tokenizer, max_tokens, truncation=True)
-                for name, rows in columns.items():
-                    for i, ids in zip(too_long, short[name], strict=True):
-                        rows[i] = ids
-            truncated, lost = truncated + len(too_long), lost + int((full[too_long] - max_tokens).sum())
-            write(columns)
-    table, lengths = _opened(file)
-    return EncodedTexts(table, lengths, targets, truncated, lost, targets)
 
+    tokenizer: Any
+    truncation: Truncation
+    file: Path
+    progress: Callable[[int], None] | None = None
 
-def encode_windows(
-    records: Records,
-    tokenizer: Any,
-    max_length: int,
-    file: Path,
-    describe: Describe | None,
-    gold: Any,
-    progress: Callable[[int], None] | None = None,
-) -> EncodedTexts:
-    """Tokenise every record into `file`, in windows of at most `max_length` tokens (special tokens included).
+    def texts(self, records: Records, targets: np.ndarray | None) -> EncodedTexts:
+        """One row each; longer ones are cut, as `truncation` says."""
+        max_tokens, truncated, lost = self.truncation.max_tokens, 0, 0
+        with _arrow_file(self.file) as write:
+            for chunk in self._chunks(records):
+                encoded = _tokenise(chunk, self.tokenizer, max_tokens)
+                columns = {name: list(encoded[name]) for name in ("input_ids", "token_type_ids") if name in encoded}
+                full = np.array([len(ids) for ids in columns["input_ids"]], dtype=np.int64)
+                too_long = np.flatnonzero(full > max_tokens)
+                if len(too_long) and self.truncation.long == "keep-ends":
+                    start = max_tokens // 4
+                    for rows in columns.values():  # the special tokens stand at both ends, so they stay
+                        for i in too_long:
+                            rows[i] = rows[i][:start] + rows[i][start - max_tokens :]
+                elif len(too_long):
+                    short = _tokenise(chunk.select(too_long), self.tokenizer, max_tokens, truncation=True)
+                    for name, rows in columns.items():
+                        for i, ids in zip(too_long, short[name], strict=True):
+                            rows[i] = ids
+                truncated, lost = truncated + len(too_long), lost + int((full[too_long] - max_tokens).sum())
+                write(columns)
+        table, lengths = _opened(self.file)
+        return EncodedTexts(table, lengths, targets, truncated, lost, targets)
 
-    Args:
-        describe: None for nothing; windows then do not overlap.
-        gold: what the records' answers are scored against; None without labels.
-        progress: called with the number of records done since the last call.
+    def windows(self, records: Records, describe: Describe | None, gold: Any) -> EncodedTexts:
+        """Windows of at most `max_tokens` tokens.
 
-    Raises:
-        ModelError: the tokenizer does not know which characters its pieces stand for.
-        UsageError: special tokens leave no room for the text in `max_length`.
-    """
-    if not tokenizer.is_fast:
-        raise ModelError(
-            f"model {tokenizer.name_or_path}: its tokenizer does not say where in the text its pieces stand, which "
-            "windows need; give a model with a fast one"
-        )
-    counts: list[int] = []
-    with _arrow_file(file) as write:
-        for chunk in _in_chunks(records, progress):
-            columns: dict[str, list[Any]] = {}
-            windows_of = _tokenised_windows(chunk, tokenizer, max_length, describe is not None)
-            for record, windows in zip(chunk, windows_of, strict=True):
-                described = describe(record, windows) if describe else [{}] * len(windows)
-                for window, more in zip(windows, described, strict=True):
-                    row = {"input_ids": window.input_ids, "token_type_ids": window.token_type_ids, **more}
-                    for name, values in row.items():
-                        if values is not None:
-                            columns.setdefault(name, []).append(values)
-                counts.append(len(windows))
-            write(columns)
-    table, lengths = _opened(file)
-    return EncodedTexts(
-        table, lengths, None, gold=gold, records=records, record_of=np.repeat(range(len(counts)), counts)
-    )
+        Args:
+            describe: None for nothing; windows then do not overlap.
+            gold: what the records' answers are scored against; None without labels.
+
+        Raises:
+            ModelError: the tokenizer does not know which characters its pieces stand for.
+            UsageError: special tokens leave no room for the text.
+        """
+        if not self.tokenizer.is_fast:
+            raise ModelError(
+                f"model {self.tokenizer.name_or_path}: its tokenizer does not say where in the text its pieces stand, "
+                "which windows need; give a model with a fast one"
+            )
+        counts: list[int] = []
+        with _arrow_file(self.file) as write:
+            for chunk in self._chunks(records):
+                columns: dict[str, list[Any]] = {}
+                windows_of = _tokenised_windows(chunk, self.tokenizer, self.truncation.max_tokens, describe is not None)
+                for record, windows in zip(chunk, windows_of, strict=True):
+                    described = describe(record, windows) if describe else [{}] * len(windows)
+                    for window, more in zip(windows, described, strict=True):
+                        row = {"input_ids": window.input_ids, "token_type_ids": window.token_type_ids, **more}
+                        for name, values in row.items():
+                            if values is not None:
+                                columns.setdefault(name, []).append(values)
+                    counts.append(len(windows))
+                write(columns)
+        table, lengths = _opened(self.file)
+        record_of = np.repeat(np.arange(len(counts)), counts)
+        return EncodedTexts(table, lengths, None, gold=gold, records=records, record_of=record_of)
+
+    def _chunks(self, records: Records) -> Iterator[Records]:
+        characters = pc.utf8_length(records.table["text"]).to_numpy().astype(np.int64)
+        if records.has("text_pair"):
+            characters += pc.fill_null(pc.utf8_length(records.table["text_pair"]), 0).to_numpy()
+        for part in chunks(characters):
+            yield records[part]
+            if self.progress:
+                self.progress(part.stop - part.start)
 
 
 def choose_max_length(records: Records, tokenizer: Any, limit: int, wanted: int | str) -> int:
@@ -236,16 +237,6 @@ def chunks(characters: np.ndarray) -> Iterator[slice]:
         end = min(len(characters), start + max(1, within))
         yield slice(start, end)
         start = end
-
-
-def _in_chunks(records: Records, progress: Callable[[int], None] | None) -> Iterator[Records]:
-    characters = pc.utf8_length(records.table["text"]).to_numpy().astype(np.int64)
-    if records.has("text_pair"):
-        characters += pc.fill_null(pc.utf8_length(records.table["text_pair"]), 0).to_numpy()
-    for part in chunks(characters):
-        yield records[part]
-        if progress:
-            progress(part.stop - part.start)
 
 
 @contextmanager

@@ -11,11 +11,10 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -34,7 +33,7 @@ from tunesmith.evaluation.evidence import Evidence, shown
 from tunesmith.evaluation.intervals import Score, bootstrap
 from tunesmith.evaluation.metrics import Statistics, label_scores
 from tunesmith.tasks.base import LabelSpace, Task, require_known
-from tunesmith.tasks.encoding import NOTHING, EncodedTexts, Truncation, Window, encode_windows
+from tunesmith.tasks.encoding import NOTHING, EncodedTexts, Encoder, Window
 from tunesmith.tasks.losses import IGNORED, CrossEntropy, Loss
 from tunesmith.tasks.predictions import FoundSpan, Prediction
 from tunesmith.tasks.viterbi import best_paths
@@ -103,27 +102,10 @@ find(["a text"])
         require_known(records, ([span.label for span in spans] for spans in gold), self.kinds(space), "entity type")
         return AnnotatedSpans(gold, group_numbers(records))
 
-    def encode(
-        self,
-        records: Records,
-        tokenizer: Any,
-        space: LabelSpace,
-        truncation: Truncation,
-        file: Path,
-        labelled: bool,
-        progress: Callable[[int], None] | None = None,
-    ) -> EncodedTexts:
+    def encode(self, records: Records, space: LabelSpace, encoder: Encoder, labelled: bool) -> EncodedTexts:
         gold = self.targets(records, space) if labelled else None
         types = {name: i for i, name in enumerate(self.kinds(space))} if labelled else None
-        return encode_windows(
-            records,
-            tokenizer,
-            truncation.max_tokens,
-            file,
-            partial(_describe, types, space.coarse_words),
-            gold,
-            progress,
-        )
+        return encoder.windows(records, partial(_describe, types, space.coarse_words), gold)
 
     def loss(self, label_smoothing: float, class_weights: torch.Tensor | None) -> Loss:
         return CrossEntropy(label_smoothing)

@@ -7,9 +7,8 @@ after the other with a separator between them, cut into blocks of equal length.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -27,7 +26,7 @@ from tunesmith.evaluation.baselines import Baseline
 from tunesmith.evaluation.metrics import PERPLEXITY, Metrics, Statistics
 from tunesmith.tasks.base import Head, LabelSpace, Task
 from tunesmith.tasks.batching import PREDICTED
-from tunesmith.tasks.encoding import Encoded, Truncation, chunks
+from tunesmith.tasks.encoding import Encoded, Encoder, chunks
 from tunesmith.tasks.losses import IGNORED, Loss, MaskedCrossEntropy
 from tunesmith.tasks.predictions import Prediction
 
@@ -100,23 +99,18 @@ class Stream:
     unknown: int
 
 
-def tokenise(
-    texts: pa.ChunkedArray, tokenizer: Any, vocabulary: Vocabulary, file: Path, progress: Callable[[int], None]
-) -> Stream:
-    """Tokenise texts into a file, a chunk at a time. Words are those of the text, whatever the tokenizer.
+def tokenise(texts: pa.ChunkedArray, encoder: Encoder, vocabulary: Vocabulary) -> Stream:
+    """Tokenise strings into files, a chunk at a time; ``.ids`` and ``.begins`` are put behind the encoder's name.
 
-    Args:
-        texts: strings.
-        file: where the tokens go; ``.ids`` and ``.begins`` are put behind its name.
-        progress: called with the number of texts done since the last call.
+    Words are those of the text, whatever the tokenizer.
     """
-    names = (file.with_suffix(".ids"), file.with_suffix(".begins"))
+    names = (encoder.file.with_suffix(".ids"), encoder.file.with_suffix(".begins"))
     separator = vocabulary.back[-1:]
     known = unknown = 0
     with names[0].open("wb") as ids, names[1].open("wb") as begins:
         for part in chunks(pc.utf8_length(texts).to_numpy()):
             chunk = texts.slice(part.start, part.stop - part.start).to_pylist()
-            encoded = tokenizer(
+            encoded = encoder.tokenizer(
                 chunk, add_special_tokens=False, return_attention_mask=False, return_offsets_mapping=True, verbose=False
             )
             pieces = [np.asarray(row, dtype=np.int32) for row in encoded["input_ids"]]
@@ -129,7 +123,8 @@ def tokenise(
             skipped = len(separator) * (part.start == 0)  # none before the first text
             ids.write(np.concatenate(pieces)[skipped:].astype(np.int32).tobytes())
             begins.write(np.concatenate(starts)[skipped:].astype(bool).tobytes())
-            progress(len(chunk))
+            if encoder.progress:
+                encoder.progress(len(chunk))
     if not names[0].stat().st_size:
         return Stream(np.empty(0, dtype=np.int32), np.empty(0, dtype=bool), len(texts), 0, 0)
     memory = (np.memmap(names[0], dtype=np.int32, mode="r"), np.memmap(names[1], dtype=bool, mode="r"))
@@ -257,18 +252,9 @@ class MaskedWords(Task):
     def targets(self, records: Records, space: LabelSpace) -> None:
         """The words of the texts themselves."""
 
-    def encode(
-        self,
-        records: Records,
-        tokenizer: Any,
-        space: LabelSpace,
-        truncation: Truncation,
-        file: Path,
-        labelled: bool,
-        progress: Callable[[int], None] | None = None,
-    ) -> Any:
-        stream = tokenise(records.table["text"], tokenizer, self.vocabulary, file, progress or (lambda done: None))
-        return MaskedBlocks(stream, self.vocabulary, truncation.max_tokens, self.share, self.seed)
+    def encode(self, records: Records, space: LabelSpace, encoder: Encoder, labelled: bool) -> Any:
+        stream = tokenise(records.table["text"], encoder, self.vocabulary)
+        return MaskedBlocks(stream, self.vocabulary, encoder.truncation.max_tokens, self.share, self.seed)
 
     def loss(self, label_smoothing: float, class_weights: torch.Tensor | None) -> Loss:
         return MaskedCrossEntropy()

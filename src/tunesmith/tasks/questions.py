@@ -10,11 +10,10 @@ speaks least for it; it is given where it beats the best answer by more than a t
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -33,7 +32,7 @@ from tunesmith.evaluation.evidence import shown
 from tunesmith.evaluation.intervals import Score
 from tunesmith.evaluation.metrics import Statistics
 from tunesmith.tasks.base import LabelSpace, Task
-from tunesmith.tasks.encoding import NOTHING, EncodedTexts, Truncation, Window, encode_windows
+from tunesmith.tasks.encoding import NOTHING, EncodedTexts, Encoder, Window
 from tunesmith.tasks.losses import Loss, SpanCrossEntropy
 from tunesmith.tasks.predictions import FoundAnswer, Prediction
 from tunesmith.text import row_list
@@ -125,20 +124,9 @@ class QuestionAnswering(Task):
         answers = [tuple(answer.text for answer in cast(tuple[Answer, ...], label)) for label in labels]
         return AcceptedAnswers(answers, group_numbers(records))
 
-    def encode(
-        self,
-        records: Records,
-        tokenizer: Any,
-        space: LabelSpace,
-        truncation: Truncation,
-        file: Path,
-        labelled: bool,
-        progress: Callable[[int], None] | None = None,
-    ) -> EncodedTexts:
+    def encode(self, records: Records, space: LabelSpace, encoder: Encoder, labelled: bool) -> EncodedTexts:
         gold = self.targets(records, space) if labelled else None
-        encoded = encode_windows(
-            records, tokenizer, truncation.max_tokens, file, partial(_describe, labelled), gold, progress
-        )
+        encoded = encoder.windows(records, partial(_describe, labelled), gold)
         if not labelled:
             return encoded
         targets = encoded.flat("positions").reshape(-1, 2).astype(np.int64)

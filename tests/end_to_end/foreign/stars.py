@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -15,7 +13,7 @@ from tunesmith.data.shapes import RecordShape
 from tunesmith.evaluation.baselines import Baseline
 from tunesmith.evaluation.metrics import Metric, Metrics, Statistics
 from tunesmith.tasks.base import LabelSpace, Task
-from tunesmith.tasks.encoding import EncodedTexts, Truncation, encode
+from tunesmith.tasks.encoding import EncodedTexts, Encoder
 from tunesmith.tasks.losses import CrossEntropy, Loss
 from tunesmith.tasks.predictions import Prediction
 
@@ -42,18 +40,8 @@ class Stars(Task):
     def targets(self, records: Records, space: LabelSpace) -> np.ndarray:
         return np.array([space.names.index(str(label)) for label in records.labels], dtype=np.int64)
 
-    def encode(
-        self,
-        records: Records,
-        tokenizer: Any,
-        space: LabelSpace,
-        truncation: Truncation,
-        file: Path,
-        labelled: bool,
-        progress: Callable[[int], None] | None = None,
-    ) -> EncodedTexts:
-        targets = self.targets(records, space) if labelled else None
-        return encode(records, tokenizer, truncation, targets, file, progress)
+    def encode(self, records: Records, space: LabelSpace, encoder: Encoder, labelled: bool) -> EncodedTexts:
+        return encoder.texts(records, self.targets(records, space) if labelled else None)
 
     def loss(self, label_smoothing: float, class_weights: torch.Tensor | None) -> Loss:
         return CrossEntropy(label_smoothing, class_weights)
