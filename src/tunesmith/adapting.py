@@ -51,7 +51,7 @@ FRESH_HEAD = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class AdaptedModel:
     """An adapted model on disk.
 
@@ -76,6 +76,10 @@ class AdaptedModel:
 
     def __str__(self) -> str:
         return str(self.folder)
+
+    def __repr__(self) -> str:
+        shown = "".join(f", perplexity {name} {score.value:.1f}" for name, score in self.perplexity.items())
+        return f"AdaptedModel({str(self.folder)!r}: {self.content.model.name}{shown})"
 
 
 def adapt(sources: Mapping[str, Examples], config: AdaptConfig, progress: Progress) -> AdaptedModel:

@@ -148,7 +148,7 @@ def test_a_few_rows_can_be_learned(make_problem: Any, method: str, enough: float
 
 
 def test_freeze_refuses_more_layers_than_there_are(make_problem: Any) -> None:
-    with pytest.raises(ModelError, match="--trainable-layers 5: the model has 2 layers"):
+    with pytest.raises(ModelError, match=r"method\.trainable_layers=5: the model has 2 layers"):
         make_problem(method="freeze", trainable_layers=5).fit()
 
 

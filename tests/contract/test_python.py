@@ -124,6 +124,7 @@ def test_a_model_adapts_to_texts_in_memory(model: str, tmp_path: Path) -> None:
     options: dict[str, Any] = {"max_length": 16, "epochs": 1, "precision": "float32", "progress": Progress(quiet=True)}
     adapted = tunesmith.adapt(texts, model=model, out=tmp_path / "adapted", **options)
     assert adapted.perplexity["after"].value > 1
+    assert repr(adapted).startswith(f"AdaptedModel('{tmp_path / 'adapted'}': ") and len(repr(adapted)) < 250
     assert adapted.record["data"]["files"][0]["path"] == "DataFrame in memory"
 
 

@@ -191,7 +191,7 @@ def test_an_interrupted_run_is_saved_and_resumes_to_the_same_weights(
     assert process.returncode == code and "--resume" in messages, messages
     assert json.loads((broken / "run.json").read_text())["status"] == "stopped"
     changed = tunesmith(*arguments_of_a_long_run(news, broken), "--resume", "--lr", "1e-5")
-    assert changed.returncode == 2 and "training.lr was None and is now 1e-05" in changed.stderr
+    assert changed.returncode == 2 and "--lr was None and is now 1e-05" in changed.stderr
     resumed = tunesmith(*arguments_of_a_long_run(news, broken), "--resume")
     assert resumed.returncode == 0, resumed.stderr
     for name in ("model/model.safetensors", "model/2_Dense/model.safetensors", "predictions/test.jsonl"):

@@ -14,6 +14,8 @@ import pytest
 from transformers import dynamic_module_utils
 
 from tunesmith.config.schema import ModelSettings
+from tunesmith.data.layout import Layout
+from tunesmith.data.shapes import SHAPES
 from tunesmith.errors import ModelError
 from tunesmith.models import gate
 from tunesmith.models.loading import find_source, load_classifier, load_config, load_tokenizer
@@ -85,7 +87,8 @@ def test_a_run_from_a_stranger_runs_nothing(
 ) -> None:
     run, mark = tmp_path / "run", tmp_path / "mark"
     shutil.copytree(tiny_model_folder("bert"), run / "model")
-    facts = {"task": "classification", "labels": {"names": ["a", "b"]}, "max_length": 16, "pairs": False}
+    layout = Layout(SHAPES["classification"], "text").to_dict()
+    facts = {"task": "classification", "labels": {"names": ["a", "b"]}, "max_length": 16, "layout": layout}
     (run / "model" / "tunesmith.json").write_text(json.dumps(facts))
     rag_folder(run / "model", mark)
     edit(run / "model" / "tokenizer_config.json", tokenizer_class="RagTokenizer")

@@ -181,7 +181,7 @@ def train_only(model: nn.Module, names: Iterable[str]) -> None:
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name in wanted)
     if not any(parameter.requires_grad for parameter in model.parameters()):
-        raise ModelError("the method would train no parameter of this model; choose another --method")
+        raise ModelError("the method would train no parameter of this model; choose another method.name")
 
 
 def parameter_summary(model: nn.Module) -> dict[str, int]:

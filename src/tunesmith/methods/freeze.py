@@ -26,11 +26,11 @@ class Freeze(Method):
     def apply(self, model: nn.Module) -> nn.Module:
         blocks, wanted = find_blocks(model), self.settings.trainable_layers
         if wanted > len(blocks.layers):
-            raise ModelError(f"--trainable-layers {wanted}: the model has {len(blocks.layers)} layers")
+            raise ModelError(f"method.trainable_layers={wanted}: the model has {len(blocks.layers)} layers")
         shared = [i for i, names in enumerate(blocks.layers[-wanted:]) if not names]
         if shared:
             raise ModelError(
-                "--method freeze: the last layers share their weights with lower ones; use features or full"
+                "method.name=freeze: the last layers share their weights with lower ones; use features or full"
             )
         train_only(model, blocks.head.union(blocks.top, *blocks.layers[-wanted:]))
         return model

@@ -73,16 +73,16 @@ class Lora(Method):
         if self.settings.lora_targets is None:
             family = str(model.config.model_type)  # type: ignore[union-attr]
             targets = list(TARGETS.get(family, DECODER_TARGETS))
-            remedy = f"name the layers to adapt with --lora-targets ({', '.join(known)})"
+            remedy = f"name the layers to adapt with method.lora_targets=NAMES ({', '.join(known)})"
         else:
             targets = [name.strip() for name in self.settings.lora_targets.split(",") if name.strip()]
             remedy = ""
         missing = [t for t in targets if not any(name == t or name.endswith(f".{t}") for name in names)]
         if missing or not targets:
             hints = "; ".join(f"{name!r}: {did_you_mean(name, known)}" for name in missing)
-            problem = f"--lora-targets: no linear layer of the model has this name: {hints or 'none given'}"
+            problem = f"method.lora_targets: no linear layer of the model has this name: {hints or 'none given'}"
             raise (
-                ModelError(f"--method lora: no default targets for this architecture; {remedy}")
+                ModelError(f"method.name=lora: no default targets for this architecture; {remedy}")
                 if remedy
                 else UsageError(problem)
             )

@@ -66,5 +66,5 @@ def layer_stack(backbone: nn.Module) -> tuple[str, nn.ModuleList]:
     stacks = [(name, module) for name, module in backbone.named_modules() if isinstance(module, nn.ModuleList)]
     sizes = [sum(p.numel() for p in module.parameters()) for _, module in stacks]
     if not stacks or max(sizes) == 0:
-        raise ModelError(f"{type(backbone).__name__}: no stack of layers found; use --method full, features or lora")
+        raise ModelError(f"{type(backbone).__name__}: no stack of layers found; use method.name=full, features or lora")
     return stacks[sizes.index(max(sizes))]

@@ -102,7 +102,7 @@ def final_linear(model: nn.Module) -> nn.Linear:
     heads = [dict(model.named_children())[name] for name in head_modules(model)]
     linears = [m for head in heads for m in head.modules() if isinstance(m, nn.Linear) and m.out_features == num_labels]
     if not linears:
-        raise ModelError(f"{type(model).__name__}: its head does not end in a linear layer; try --pooling mean")
+        raise ModelError(f"{type(model).__name__}: its head does not end in a linear layer; try model.pooling=mean")
     return linears[-1]
 
 

