@@ -41,6 +41,10 @@ class Score:
         """The score as text, in percent where `metric` is a proportion: 93.8 % with its limits in brackets."""
         return str(self) if metric.is_proportion else f"{self.value:.3f} ({self.low:.3f} – {self.high:.3f})"
 
+    def limits(self, metric: Metric) -> str:
+        """The limits alone: ``92.9 – 94.6``."""
+        return self.text(metric).partition("(")[2].rstrip(")")
+
     def __str__(self) -> str:
         return f"{100 * self.value:.1f} % ({100 * self.low:.1f} – {100 * self.high:.1f})"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from huggingface_hub import EvalResult, ModelCardData
 
@@ -39,29 +39,12 @@ def card(record: RunRecord, task: Task) -> str:
     record = record.model_copy(
         update={"model": record.model.model_copy(update={"name": _public_name(record.model.name)})}
     )
-    name, columns, described = record.main_metric, summary.columns(record), record.described
-    metric, score = described[name], record.metrics["test"][name]
-    shown = [metric for metric in described if metric in record.metrics["test"]]
-    by_label = record.by_label.get("test", {})
-    content: dict[str, Any] = {
+    content = summary.content(record, task) | {
         "metadata": _metadata(record, task).to_yaml(line_break="\n"),
-        "name": summary.name_of(record),
-        "record": record,
-        "task": task,
-        "sentence": summary.headline(metric, score),
-        "comparison": summary.comparison(name, metric, score, [c for c in columns if not c.is_model]),
-        "columns": columns,
-        "rows": [
-            (described[n], [c.scores[n].text(described[n]) if n in c.scores else "–" for c in columns]) for n in shown
-        ],
-        "parts": [described[name].title for name in next(iter(by_label.values()), {})],
-        "by_label": {
-            label: [score.text(described[name]) for name, score in scores.items()] for label, scores in by_label.items()
-        },
+        "by_label": record.by_label.get("test", {}),
         "shown_labels": SHOWN_LABELS,
         "files": [(PurePath(file.path).name, file.rows, file.sha256) for file in record.data.files],
         "limits": _limits(record, task),
-        "facts": summary.facts(record, task),
         "settings": [
             (f"{section}.{key}", setting(value))
             for section, part in (("method", record.config.method), ("training", record.config.training))

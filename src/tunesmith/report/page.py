@@ -8,13 +8,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from markupsafe import Markup
+
 from tunesmith.data.checks import Finding
 from tunesmith.evaluation.evidence import Evidence
 from tunesmith.evaluation.intervals import Score
 from tunesmith.evaluation.metrics import Metric
 from tunesmith.report import charts, summary
 from tunesmith.report.summary import Column
-from tunesmith.report.text import interval_text, template
+from tunesmith.report.text import template
 from tunesmith.run.record import RunRecord
 from tunesmith.text import visible
 
@@ -51,21 +53,11 @@ def page(
         evidence: of the test rows.
         log: the lines of ``metrics.jsonl``.
     """
-    name, columns, described = record.main_metric, summary.columns(record), record.described
-    shown = [name, *(other for other in described if other in record.metrics["test"] and other != name)]
     labels = [visible(label) for label in evidence.labels]
     matrix = evidence.confusion if 1 < len(labels) <= MAX_MATRIX else None
-    content = {
-        "name": summary.name_of(record),
-        "record": record,
-        "task": task,
-        "headline": _headline(record, columns),
-        "facts": summary.facts(record, task),
-        "columns": columns,
-        "rows": [
-            (described[n], [_cell(described[n], c.scores[n]) if n in c.scores else None for c in columns])
-            for n in shown
-        ],
+    content = summary.content(record, task)
+    content |= {
+        "intervals": _intervals(content["metric"], record.main_metric, content["columns"]),
         **_learning(record, log),
         "evidence": evidence,
         "matrix": None if matrix is None else charts.confusion_matrix(matrix, labels, CONFUSION),
@@ -86,26 +78,13 @@ def page(
     return template("report.html.j2").render(content)
 
 
-def _cell(metric: Metric, score: Score) -> Cell:
-    return Cell(metric.value_text(score.value), interval_text(metric, score), score.value)
-
-
-def _headline(record: RunRecord, columns: Sequence[Column]) -> dict[str, Any]:
-    """The main score in words, and beside the others in a chart."""
-    name, others = record.main_metric, [column for column in columns if not column.is_model]
-    metric, score = record.described[name], record.metrics["test"][name]
-    intervals = [
+def _intervals(metric: Metric, name: str, columns: Sequence[Column]) -> Markup:
+    rows = [
         charts.Interval(visible(c.name), s.value, s.low, s.high, s.text(metric), is_main=c is columns[0])
         for c in columns
         if (s := c.scores.get(name))
     ]
-    return {
-        "title": metric.title,
-        **_cell(metric, score)._asdict(),
-        "sentence": summary.headline(metric, score),
-        "comparison": summary.comparison(name, metric, score, others),
-        "chart": charts.interval_bars(intervals, f"{metric.title} with 95 % intervals", metric.is_proportion),
-    }
+    return charts.interval_bars(rows, f"{metric.title} with 95 % intervals", metric.is_proportion)
 
 
 def _by_label(record: RunRecord, evidence: Evidence) -> dict[str, Any]:
@@ -115,8 +94,13 @@ def _by_label(record: RunRecord, evidence: Evidence) -> dict[str, Any]:
         names = list(next(iter(found.values())))
         main = record.main_metric if record.main_metric in names else names[-1]
         titles, at = [record.described[name].title for name in names], names.index(main)
+
+        def cell(name: str, score: Score) -> Cell:
+            metric = record.described[name]
+            return Cell(metric.value_text(score.value), score.limits(metric), score.value)
+
         rows = [
-            (label, [_cell(record.described[name], scores[name]) for name in names], support.get(label, scores[main].n))
+            (label, [cell(name, scores[name]) for name in names], support.get(label, scores[main].n))
             for label, scores in found.items()
         ]
     else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tunesmith.evaluation.intervals import Score
 from tunesmith.evaluation.metrics import Metric
@@ -23,22 +23,28 @@ class Column:
     name: str
     scores: Scores
     seconds: float | None = None
-    is_model: bool = False
 
 
-def columns(record: RunRecord) -> list[Column]:
-    """The model on the test and the validation rows, then the others on the test rows."""
-    return [
-        Column("this model, test", record.metrics["test"], is_model=True),
-        Column("this model, validation", record.metrics["valid"], is_model=True),
-        *(Column(other.title, other.metrics, other.seconds) for other in record.baselines),
-    ]
-
-
-def headline(metric: Metric, score: Score) -> str:
-    """What the main score on the test rows means, in a sentence."""
-    value = metric.value_text(score.value)
-    return metric.sentence.format(n=f"{score.n:,}", split="test", title=metric.title, value=value)
+def content(record: RunRecord, task: Task) -> dict[str, Any]:
+    """What both templates show: the main score in words, the table of scores (a row a metric), and the facts."""
+    name, described, tested = record.main_metric, record.described, record.metrics["test"]
+    metric, score = described[name], tested[name]
+    others = [Column(other.title, other.metrics, other.seconds) for other in record.baselines]
+    columns = [Column("this model, test", tested), Column("this model, validation", record.metrics["valid"]), *others]
+    sentence = {"n": f"{score.n:,}", "split": "test", "title": metric.title, "value": metric.value_text(score.value)}
+    shown = [name, *(other for other in described if other in tested and other != name)]
+    return {
+        "name": name_of(record),
+        "record": record,
+        "task": task,
+        "metric": metric,
+        "score": score,
+        "sentence": metric.sentence.format(**sentence),
+        "comparison": comparison(name, metric, score, others),
+        "columns": columns,
+        "rows": [(described[n], [column.scores.get(n) for column in columns]) for n in shown],
+        "facts": facts(record, task),
+    }
 
 
 def comparison(name: str, metric: Metric, score: Score, others: Sequence[Column]) -> str | None:

@@ -7,14 +7,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
-from tunesmith.evaluation.intervals import Score
-from tunesmith.evaluation.metrics import Metric
 from tunesmith.text import duration, markdown, visible
-
-
-def interval_text(metric: Metric, score: Score) -> str:
-    """The limits alone: ``92.9 – 94.6``."""
-    return score.text(metric).partition("(")[2].rstrip(")")
 
 
 def plain(value: Any) -> str:
