@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, overload
@@ -27,6 +28,7 @@ class Answer(NamedTuple):
     text: str
 
 
+SURROGATE = re.compile("[\ud800-\udfff]")  # half of a character, which no encoding can write
 Label = str | tuple[str, ...] | tuple[Span, ...] | tuple[Answer, ...]
 
 
@@ -167,32 +169,23 @@ def text_records(texts: Sequence[str | tuple[str, str]], source: str, start: int
     """
     if isinstance(texts, str):
         raise DataError(f"{source}: expected a list of texts, found one text; put it into a list: [text]")
-    wrong = [
-        f"{source}: item {number} is {type(text).__name__}, expected text or a pair of texts"
-        for number, text in enumerate(texts, start)
-        if not all(_is_unicode(part) for part in _parts(text))
-    ]
+    rows: list[tuple[str, ...]] = []
+    wrong = []
+    for number, text in enumerate(texts, start):
+        row = tuple(text) if isinstance(text, tuple | list) and len(text) == 2 else (text,)
+        if all(isinstance(part, str) and not SURROGATE.search(part) for part in row):
+            rows.append(row)
+        else:
+            wrong.append(f"{source}: item {number} is {type(text).__name__}, expected text or a pair of texts")
     if wrong:
         raise DataError(wrong)
-    parts = [_parts(text) for text in texts]
-    numbers = range(start, start + len(parts))
+    numbers = range(start, start + len(rows))
     columns = {
-        "id": pa.array([str(number) for number in numbers], type=pa.string()),
-        "text": pa.array([part[0] for part in parts], type=pa.string()),
-        "label": pa.nulls(len(parts), pa.string()),
-        "row": pa.array(numbers, type=pa.int64()),
+        "id": pa.array(map(str, numbers), pa.string()),
+        "text": pa.array([row[0] for row in rows], pa.string()),
+        "label": pa.nulls(len(rows), pa.string()),
+        "row": pa.array(numbers, pa.int64()),
     }
-    if any(len(part) == 2 for part in parts):
-        columns["text_pair"] = pa.array([part[1] if len(part) == 2 else "" for part in parts], type=pa.string())
+    if any(len(row) == 2 for row in rows):
+        columns["text_pair"] = pa.array([row[1] if len(row) == 2 else "" for row in rows], pa.string())
     return Records(pa.table(columns), source)
-
-
-def _parts(text: object) -> tuple[object, ...]:
-    return tuple(text) if isinstance(text, (tuple, list)) and len(text) == 2 else (text,)
-
-
-def _is_unicode(text: object) -> bool:
-    try:
-        return isinstance(text, str) and text.encode() is not None
-    except UnicodeEncodeError:
-        return False

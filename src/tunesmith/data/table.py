@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tunesmith.data.jsontext import as_text
-from tunesmith.data.records import RawTable
+from tunesmith.data.records import SURROGATE, RawTable
 from tunesmith.errors import DataError, ResourceError
 from tunesmith.text import counted
 
@@ -24,7 +23,6 @@ BATCH_CHARACTERS = 32 * 2**20
 FIELD_LIMIT = 10 * 2**20
 MAX_COLUMNS = 10_000
 MAX_FAULTS = 1000
-SURROGATE = re.compile("[\ud800-\udfff]")
 TEXT = pa.large_string()  # 64-bit offsets: a column may hold more than 2 GiB
 
 

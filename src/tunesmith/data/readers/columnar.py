@@ -128,8 +128,8 @@ def _text(path: str, name: str, array: pa.Array, feature: Any, start: int) -> pa
         missing = array.is_null().to_numpy(zero_copy_only=False)
         return pa.array([None if gone else str(number) for number, gone in zip(numbers, missing, strict=True)], TEXT)
     if pa.types.is_nested(kind):
-        cells = (None if cell is None else _as_json(cell) for cell in array.to_pylist())
-        return pa.array(cells, TEXT)
+        dump = json.JSONEncoder(ensure_ascii=False, default=str).encode
+        return pa.array((None if cell is None else dump(cell) for cell in array.to_pylist()), TEXT)
     try:
         text = pc.cast(array, TEXT)
         text.validate(full=True)
@@ -139,10 +139,6 @@ def _text(path: str, name: str, array: pa.Array, feature: Any, start: int) -> pa
             "store the column as strings"
         ) from None
     return text
-
-
-def _as_json(cell: Any) -> str:
-    return json.dumps(cell, ensure_ascii=False, default=str)
 
 
 def _class_names(path: str, name: str, array: pa.Array, feature: dict[str, Any], start: int) -> pa.Array:

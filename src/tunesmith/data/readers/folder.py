@@ -25,41 +25,41 @@ def read(path: str, settings: DataSettings) -> RawTable:
     Raises:
         DataError: a link out of the folder, something that is no file, more than 1 % of the files undecodable.
     """
-    root = Path(path)
-    codec = codec_name(settings.encoding)
+    root, codec = Path(path), codec_name(settings.encoding)
     skipped: list[str] = []
     odd: list[str] = []
     position = 0
     with TableBuilder(path, "file") as builder:
-        for position, file in enumerate(_files(root, skipped), 1):
+        for position, file in enumerate(text_files(root, skipped, deep=False), 1):
             text, label = file_text(file, codec, odd), file.parent.name
             builder.append(position, {"id": f"{label}/{file.name}", "text": text, "label": label}, len(text))
-        notes = fallback_notes(path, settings.encoding, odd, position)
-        if skipped:
-            notes.append(f"skipped, not text files in a class folder: {name_list(skipped)}")
-        return builder.finish("folder", notes)
+        return builder.finish("folder", folder_notes(path, settings.encoding, odd, position, skipped))
 
 
-def _files(root: Path, skipped: list[str]) -> Iterator[Path]:
+def text_files(root: Path, skipped: list[str], deep: bool) -> Iterator[Path]:
+    """The text files in the folders of a folder; `deep`: all that are in it and below it, also packed with gzip.
+
+    The names of other files are added to `skipped`.
+
+    Raises:
+        DataError: a link out of the folder.
+    """
     inside = root.resolve()
-    for folder in sorted(root.iterdir()):
-        if folder.name.startswith("."):
+    for file in sorted(root.rglob("*") if deep else [*root.glob("*"), *root.glob("*/*")]):
+        name, at_top = file.relative_to(root), file.parent == root
+        if any(part.startswith(".") for part in name.parts) or ((deep or at_top) and file.is_dir()):
             continue
-        if not folder.is_dir():
-            skipped.append(folder.name)
-            continue
-        for file in sorted(folder.iterdir()):
-            name = f"{folder.name}/{file.name}"
-            if not file.resolve().is_relative_to(inside):
-                raise DataError(f"{root}: {name} is a link out of the folder; put a copy of the file there")
-            if is_text_file(file):
-                yield file
-            elif not file.name.startswith("."):
-                skipped.append(name)
+        if (deep or not at_top) and not file.resolve().is_relative_to(inside):
+            raise DataError(f"{root}: {name} is a link out of the folder; put a copy of the file there")
+        if (deep or not at_top) and is_text_file(file, packed=deep):
+            yield file
+        else:
+            skipped.append(str(name))
 
 
-def is_text_file(file: Path) -> bool:
-    return file.is_file() and file.suffix.lower() in TEXT_ENDINGS and not file.name.startswith(".")
+def is_text_file(file: Path, packed: bool = False) -> bool:
+    ending = Path(file.stem).suffix if packed and file.suffix.lower() == ".gz" else file.suffix
+    return file.is_file() and ending.lower() in TEXT_ENDINGS and not file.name.startswith(".")
 
 
 def file_text(file: Path, codec: str, odd: list[str]) -> str:
@@ -81,13 +81,14 @@ def file_text(file: Path, codec: str, odd: list[str]) -> str:
         return data.decode(FALLBACK, errors="replace")
 
 
-def fallback_notes(path: str, encoding: str, odd: list[str], files: int) -> list[str]:
-    """What the user should know of the files that are not in the encoding.
+def folder_notes(path: str, encoding: str, odd: list[str], files: int, skipped: list[str]) -> list[str]:
+    """What the user should know of the files that are not in the encoding, and of those that were skipped.
 
     Raises:
-        DataError: more than 1 % of the files (and more than one), so the encoding is wrong.
+        DataError: more than 1 % of the files (and more than one) are not in the encoding, so it is wrong.
     """
+    found = f"{counted(len(odd), 'file')} not {encoding}"
     if len(odd) > max(1, MAX_FALLBACK_SHARE * files):
-        found = f"{counted(len(odd), 'file')} not {encoding} ({name_list(odd)})"
-        raise DataError(f"{path}: {found}; give data.encoding={FALLBACK}, or what it is")
-    return [f"{counted(len(odd), 'file')} not {encoding}, read as Windows-1252: {name_list(odd)}"] if odd else []
+        raise DataError(f"{path}: {found} ({name_list(odd)}); give data.encoding={FALLBACK}, or what it is")
+    notes = [f"{found}, read as Windows-1252: {name_list(odd)}"] if odd else []
+    return [*notes, f"skipped, not text files of the folder: {name_list(skipped)}"] if skipped else notes

@@ -8,11 +8,10 @@ from pathlib import Path
 
 from tunesmith.config.schema import DataSettings
 from tunesmith.data.files import Lines, codec_name
-from tunesmith.data.readers.folder import TEXT_ENDINGS, fallback_notes, file_text
+from tunesmith.data.readers.folder import TEXT_ENDINGS, file_text, folder_notes, text_files
 from tunesmith.data.records import RawTable
 from tunesmith.data.table import FIELD_LIMIT, TableBuilder
 from tunesmith.errors import DataError
-from tunesmith.text import counted
 
 Item = tuple[str, str, int]  # identifier, text, line at which it begins
 DECIDING_LINES = 100_000
@@ -42,30 +41,20 @@ def read(path: str, settings: DataSettings) -> RawTable:
 
 
 def _files(root: Path, encoding: str, notes: list[str]) -> Iterator[Item]:
-    inside, codec, number, skipped = root.resolve(), codec_name(encoding), 0, 0
+    codec, number = codec_name(encoding), 0
     odd: list[str] = []
-    for file in sorted(root.rglob("*")):
-        name = file.relative_to(root)
-        if any(part.startswith(".") for part in name.parts) or file.is_dir():
-            continue
-        if not file.resolve().is_relative_to(inside):
-            raise DataError(f"{root}: {name} is a link out of the folder; put a copy of the file there")
-        ending = Path(file.stem).suffix if file.suffix.lower() == ".gz" else file.suffix
-        if not file.is_file() or ending.lower() not in TEXT_ENDINGS:
-            skipped += 1
-            continue
-        number += 1
+    skipped: list[str] = []
+    for number, file in enumerate(text_files(root, skipped, deep=True), 1):
+        name = str(file.relative_to(root))
         if file.suffix.lower() == ".gz":
             with Lines(file, encoding) as lines:
-                yield str(name), "".join(_bounded(lines, f"{root}: {name}", "into several files")), number
+                yield name, "".join(_bounded(lines, f"{root}: {name}", "into several files")), number
         else:
-            yield str(name), file_text(file, codec, odd), number
-    notes += fallback_notes(str(root), encoding, odd, number)
+            yield name, file_text(file, codec, odd), number
     if not number:
         endings = ", ".join(sorted(TEXT_ENDINGS - {""}))
         raise DataError(f"{root}: no text file in the folder or below it; expected {endings}, also as .gz")
-    if skipped:
-        notes.append(f"{root}: skipped {counted(skipped, 'file')} that are not named as text files")
+    notes += folder_notes(str(root), encoding, odd, number, skipped)
 
 
 def _paragraphs(path: Path, encoding: str, notes: list[str]) -> Iterator[Item]:
