@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
 
 import tunesmith
 from tunesmith import registry
 from tunesmith.errors import DataError, ModelError, UsageError
 from tunesmith.progress import Progress
 from tunesmith.run.record import Run
+from tunesmith.tasks.classification import Classification
 
 WORDS = ["good", "bad", "great", "film", "book", "card", "bank", "money", "late", "lost", "new", "old"]
 QUICK: dict[str, Any] = {"epochs": 1, "batch_size": 8, "precision": "float32", "progress": Progress(quiet=True)}
@@ -63,6 +64,29 @@ def test_pairs_of_texts(tmp_path: Path, tiny_model_folder: Callable[[str], Path]
         predictor.predict(["good film"])
     line = json.loads((run.folder / "predictions" / "test.jsonl").read_text().splitlines()[0])
     assert line["text_pair"] and set(line) == {"id", "text", "text_pair", "gold", "prediction", "score", "scores"}
+
+
+def test_the_weights_are_read_once_and_each_split_is_tokenised_once(
+    tmp_path: Path, tiny_model_folder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where one method pools the states of a checkpoint otherwise than the other, as below the head of RoBERTa."""
+    read, encoded = [], []
+    from_pretrained, encode = PreTrainedModel.from_pretrained.__func__, Classification.encode
+
+    def counted_read(cls: Any, *args: Any, **kwargs: Any) -> Any:
+        read.append(cls)
+        return from_pretrained(cls, *args, **kwargs)
+
+    def counted_encode(self: Any, records: Any, *args: Any) -> Any:
+        encoded.append(len(records))
+        return encode(self, records, *args)
+
+    monkeypatch.setattr(PreTrainedModel, "from_pretrained", classmethod(counted_read))
+    monkeypatch.setattr(Classification, "encode", counted_encode)
+    data = write(tmp_path / "a.csv", ["text", "label"], [(t, WORDS[i % 3]) for i, t in enumerate(texts(60))])
+    run = train(data, tmp_path / "run", tiny_model_folder("roberta"), method="auto")
+    assert {"features", "freeze"} <= {run.record["method"], *(row["name"] for row in run.record["baselines"])}
+    assert len(read) == 1 and encoded == [48, 6, 6]
 
 
 def test_several_labels_a_text(tmp_path: Path, tiny_model_folder: Callable[[str], Path]) -> None:
