@@ -30,6 +30,7 @@ from tunesmith.models.heads import head_parameter_names
 from tunesmith.models.loading import Source, find_source, load_config, load_tokenizer, token_limit, weights_sha256
 from tunesmith.models.masked import head_at_predicted, load_masked, save_masked
 from tunesmith.progress import Progress, require_tracker
+from tunesmith.run import entries
 from tunesmith.run.folder import Clock, check_folder, identity, kept, locked
 from tunesmith.run.record import AdaptData, AdaptRecord, EnginePart, FilePart, Machine, ModelPart
 from tunesmith.tasks import shape_of
@@ -38,7 +39,7 @@ from tunesmith.tasks.encoding import Encoder, Truncation
 from tunesmith.tasks.masked_words import MaskedBlocks, MaskedWords, Stream, Vocabulary, choose_block_length
 from tunesmith.training.fitting import Fitting, fit
 from tunesmith.training.inference import predict_outputs
-from tunesmith.training.precision import Precision, choose_device, choose_precision
+from tunesmith.training.precision import Precision, choose_device
 
 RECORD = AdaptRecord.FILE
 RESAMPLES = 1_000
@@ -114,10 +115,7 @@ def adapt(sources: Mapping[str, Examples], config: AdaptConfig, progress: Progre
             tokenizer = load_tokenizer(source)
             task = MaskedWords(Vocabulary.of(tokenizer, source.name), config.training.masked_share, settings.seed)
             model, fresh = load_masked(source, tokenizer, settings.seed)
-            if config.output.resume:  # goes on with what was measured when it began
-                precision = Precision(**AdaptRecord.load(folder).engine["precision"].model_dump())
-            else:
-                precision = choose_precision(settings.precision)
+            precision = entries.precision(AdaptRecord, folder, settings.precision, config.output.resume)
             if fresh:
                 progress.line(f"note: model {source.name}: {FRESH_HEAD}")
         with clock.stage("data"):
@@ -137,25 +135,11 @@ def adapt(sources: Mapping[str, Examples], config: AdaptConfig, progress: Progre
             *(task, LabelSpace(()), source, tokenizer, model.to(choose_device()), Truncation(train.length), settings),
             *(config.engine, folder, progress, config.output.resume, record.identity),
         )
-        phases = {"step": begun.by(Full(MethodSettings()), train)}
-        settings = phases["step"].settings  # with every value resolved
-        phases["step"].settings = settings.model_copy(update={"head_lr": settings.lr})  # the head is no longer new
-        if fresh:
-            phases = {"head": _head_first(phases["step"], settings, config.training.head_steps), **phases}
-        with (
-            clock.stage("train"),
-            attached(model, partial(Engine, packing=config.engine.uses("packing"))) as engine,
-            head_at_predicted(model) as spared,
-        ):
-            record.perplexity_before = perplexity(phases["step"], held_out)
-            for name, fitting in phases.items():
-                fit(fitting)
-                found = perplexity(fitting, held_out)
-                setattr(record, "perplexity_after" if name == "step" else "perplexity_after_warmup", found)
-            report = engine.report() | {"head": {"state": "predicted tokens alone" if spared else "all tokens"}}
+        with clock.stage("train"):
+            phases, report = _train(begun, train, held_out, config, fresh, record)
         save_masked(model, tokenizer, source, folder)
         record.engine = {part: EnginePart(**found) for part, found in report.items()} | record.engine
-        _finish(record, config, settings, phases, held_out, clock)
+        _finish(record, config, phases, held_out, clock)
         record.save(folder)
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # a run that is killed before needs them
     return AdaptedModel(folder, record)
@@ -231,12 +215,35 @@ class _Head(Full):
         return model
 
 
-def _head_first(body: Fitting, settings: TrainingSettings, steps: int) -> Fitting:
-    """The phase that trains a fresh head alone, in whole passes, so that its first gradients do not move the body."""
-    head = body.by(_Head(MethodSettings()), replace(cast(MaskedBlocks, body.train), phase="head"))
-    passes = math.ceil(steps / math.ceil(len(body.train) / (settings.batch_size or 1)))
-    head.settings, head.phase = settings.model_copy(update={"epochs": passes}), "head"
-    return head
+class _All(Full):
+    """Train everything, at one learning rate: the head is not new any more."""
+
+    def parameter_groups(self, model: nn.Module, training: TrainingSettings) -> list[dict[str, Any]]:
+        return super().parameter_groups(model, training.model_copy(update={"head_lr": training.lr}))
+
+
+def _train(
+    begun: Fitting, train: MaskedBlocks, held_out: MaskedBlocks, config: AdaptConfig, fresh: bool, record: AdaptRecord
+) -> tuple[dict[str, Fitting], dict[str, Any]]:
+    """The phases of training by name, with perplexity before and after each, and what the engine did.
+
+    A fresh head is trained alone first, in whole passes, so that its first gradients do not move the body.
+    """
+    body = begun.by(_All(MethodSettings()), train)
+    phases = {"step": body}
+    if fresh:
+        head = begun.by(_Head(MethodSettings()), replace(train, phase="head"))
+        passes = math.ceil(config.training.head_steps / math.ceil(len(train) / (head.settings.batch_size or 1)))
+        head.settings, head.phase = head.settings.model_copy(update={"epochs": passes}), "head"
+        phases = {"head": head, "step": body}
+    packing = partial(Engine, packing=config.engine.uses("packing"))
+    with attached(begun.model, packing) as engine, head_at_predicted(begun.model) as spared:
+        record.perplexity_before = perplexity(body, held_out)
+        for name, fitting in phases.items():
+            fit(fitting)
+            found = perplexity(fitting, held_out)
+            setattr(record, "perplexity_after" if name == "step" else "perplexity_after_warmup", found)
+        return phases, engine.report() | {"head": {"state": "predicted tokens alone" if spared else "all tokens"}}
 
 
 def perplexity(fitting: Fitting, held_out: MaskedBlocks) -> Score:
@@ -257,13 +264,12 @@ def perplexity(fitting: Fitting, held_out: MaskedBlocks) -> Score:
 def _finish(
     record: AdaptRecord,
     config: AdaptConfig,
-    settings: TrainingSettings,
     phases: Mapping[str, Fitting],
     held_out: MaskedBlocks,
     clock: Clock,
 ) -> None:
     train = cast(MaskedBlocks, phases["step"].train)
-    chosen = {name: getattr(settings, name) for name in OptimisationSettings.model_fields}
+    chosen = {name: getattr(phases["step"].settings, name) for name in OptimisationSettings.model_fields}
     record.model = record.model.model_copy(update={**phases["step"].parameters, "fresh_head": "head" in phases})
     record.config = config.model_copy(update={"training": config.training.model_copy(update=chosen)})
     done = phases.values()

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import copy
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -39,7 +38,6 @@ from tunesmith.tasks import TASKS, shape_of
 from tunesmith.tasks.base import Task
 from tunesmith.tasks.encoding import EncodedTexts, Encoder
 from tunesmith.training.fitting import Fitting, fit
-from tunesmith.training.precision import Precision, choose_precision
 
 
 def train(sources: Mapping[str, Examples], config: Config, progress: Progress) -> Run:
@@ -69,10 +67,7 @@ def train(sources: Mapping[str, Examples], config: Config, progress: Progress) -
         task: Task = lookup(TASKS, "tasks", layout.shape.task)()
         with clock.stage("model"):
             augmenter = Augmenter.of(config, task.shape, splits["train"])
-            if config.output.resume:  # goes on with what was measured when it began
-                precision = Precision(**RunRecord.load(folder).engine["precision"].model_dump())
-            else:
-                precision = choose_precision(config.training.precision)
+            precision = entries.precision(RunRecord, folder, config.training.precision, config.output.resume)
             begun = Fitting.begin(config, task, splits["train"], precision, folder, progress)
         # Nothing was written so far: a bad file or model leaves an earlier run in the folder as it was.
         ingredients = entries.ingredients(config)
@@ -81,31 +76,20 @@ def train(sources: Mapping[str, Examples], config: Config, progress: Progress) -
         write_json_lines(folder / "findings.jsonl", (finding.to_dict() for finding in findings))
 
         with clock.stage("encode"):
-            encoded = _encode(_augmented(splits, augmenter, record, ingredients, folder, progress), begun)
+            encoded = _encode(_augmented(splits, augmenter, record, ingredients, begun), begun)
         begun.identity = record.identity
         methods = methods_for(config.method, begun.model, len(splits["train"]))
-        models = [*(copy.deepcopy(begun.model) for _ in methods[1:]), begun.model]
-        fittings = [begun.by(m, encoded["train"], encoded["valid"], c) for m, c in zip(methods, models, strict=True)]
+        fittings = begun.by_each(methods, encoded["train"], encoded["valid"])
         for fitting in fittings:
             with clock.stage(fitting.method.name):
                 fit(fitting)
-            best_state = f"{fitting.best['metric']} {fitting.best['value']:.4f}"
-            progress.line(f"{fitting.method.name}: valid {best_state} after {fitting.seconds:.0f} s")
 
         with clock.stage("evaluate"):
             best = max(fittings, key=lambda fitting: fitting.score)
             predictor, scored = _evaluate(best, splits, encoded, layout, config, ("valid", "test"))
-            for name, answers in scored.items():
-                write_json_lines(folder / "predictions" / f"{name}.jsonl", answers.lines())
         with clock.stage("baselines"):
-            baselines = []
-            for other in (fitting for fitting in fittings if fitting is not best):
-                metrics, method = (
-                    _evaluate(other, splits, encoded, layout, config, ("test",))[1]["test"].metrics,
-                    other.method,
-                )
-                row = Baseline(name=method.name, title=method.title, metrics=metrics, seconds=other.seconds)
-                baselines.append(row)
+            others = [fitting for fitting in fittings if fitting is not best]
+            baselines = [_tried(other, splits, encoded, layout, config) for other in others]
             if config.evaluation.baseline:
                 baselines += _cheap_models(predictor, splits, scored["test"], config)
 
@@ -113,12 +97,7 @@ def train(sources: Mapping[str, Examples], config: Config, progress: Progress) -
         if best.adapter is not None:
             shutil.copytree(best.adapter, folder / "model" / "adapter", dirs_exist_ok=True)
         entries.finish(record, config, best, scored, baselines, clock)
-        save_config(folder, record.config)
-        record.save(folder)
-        test, log = scored["test"], read_json_lines(folder / "metrics.jsonl")
-        evidence = task.evidence(splits["test"], test.outputs, test.targets, predictor.space)
-        write_text(folder / "report.html", page(folder, record, task, evidence, findings, log))
-        write_text(folder / "README.md", card(record, task))
+        _write(folder, record, task, splits, scored, predictor, findings)
     return Run(folder, record)
 
 
@@ -170,23 +149,20 @@ def _augmented(
     augmenter: Augmenter | None,
     record: RunRecord,
     ingredients: Mapping[str, Ingredient],
-    folder: Path,
-    progress: Progress,
+    fitting: Fitting,
 ) -> Mapping[str, Records]:
     """The splits with what is made from the train split added to it; the new rows are kept in the run."""
     if augmenter is None:
         return splits
-    with progress.bar("augment", augmenter.total) as bar:
+    with fitting.progress.bar("augment", augmenter.total) as bar:
         added = augmenter.rows(splits, bar.advance)
-    if added.facts["rows"]:
-        progress.line(added.note())
-    else:
-        progress.line(f"warning: {added.note()}")
+    if not added.facts["rows"]:
         record.warnings.append(added.note())
+    fitting.progress.line(added.note() if added.facts["rows"] else f"warning: {added.note()}")
     record.data.augmentation = AugmentationPart(
         **added.facts, lexicon=ingredients.get("lexicon"), masked_model=ingredients.get("masked_model")
     )
-    write_json_lines(folder / "augmented.jsonl", added.lines())
+    write_json_lines(fitting.folder / "augmented.jsonl", added.lines())
     return {**splits, "train": added.records}
 
 
@@ -225,6 +201,18 @@ def _evaluate(
     return predictor, {name: predictor.score(splits[name], *bootstrap, outputs[name]) for name in names}
 
 
+def _tried(
+    fitting: Fitting,
+    splits: Mapping[str, Records],
+    encoded: Mapping[str, EncodedTexts],
+    layout: Layout,
+    config: Config,
+) -> Baseline:
+    """A method that was tried and not kept, on the test rows."""
+    metrics = _evaluate(fitting, splits, encoded, layout, config, ("test",))[1]["test"].metrics
+    return Baseline(name=fitting.method.name, title=fitting.method.title, metrics=metrics, seconds=fitting.seconds)
+
+
 def _cheap_models(
     predictor: Predictor, splits: Mapping[str, Records], scored: Scored, config: Config
 ) -> list[Baseline]:
@@ -235,3 +223,23 @@ def _cheap_models(
         metrics = task.score(answer.answers, scored.targets, space, config.evaluation.resamples, seed)
         rows.append(Baseline(name=answer.name, title=answer.name, metrics=metrics, seconds=answer.seconds))
     return rows
+
+
+def _write(
+    folder: Path,
+    record: RunRecord,
+    task: Task,
+    splits: Mapping[str, Records],
+    scored: Mapping[str, Scored],
+    predictor: Predictor,
+    findings: Sequence[Finding],
+) -> None:
+    """Everything of a finished run but its model."""
+    for name, answers in scored.items():
+        write_json_lines(folder / "predictions" / f"{name}.jsonl", answers.lines())
+    save_config(folder, record.config)
+    record.save(folder)
+    test, log = scored["test"], read_json_lines(folder / "metrics.jsonl")
+    evidence = task.evidence(splits["test"], test.outputs, test.targets, predictor.space)
+    write_text(folder / "report.html", page(folder, record, task, evidence, findings, log))
+    write_text(folder / "README.md", card(record, task))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import torch
 
@@ -28,12 +29,18 @@ from tunesmith.run.record import (
     Ingredient,
     Machine,
     ModelPart,
+    Record,
     RunRecord,
     SplitPart,
     Titles,
 )
 from tunesmith.training.fitting import Fitting
-from tunesmith.training.precision import Precision
+from tunesmith.training.precision import Precision, choose_precision
+
+
+def precision(kind: type[Record], folder: Path, wanted: str, resume: bool) -> Precision:
+    """Of the matrix products; a resumed run goes on with what was measured when it began."""
+    return Precision(**kind.load(folder).engine["precision"].model_dump()) if resume else choose_precision(wanted)
 
 
 def begin(

@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 import copy
-import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
@@ -16,15 +16,14 @@ import numpy as np
 import torch
 from peft import PeftModel
 from torch import nn
-from torch.utils.data import Subset
-from transformers import EarlyStoppingCallback, PreTrainedModel, PrinterCallback
+from transformers import PreTrainedModel
 
 from tunesmith.config.schema import Config, EngineSettings, TrainingSettings
 from tunesmith.data.records import Records
 from tunesmith.engine import Engine, attached
 from tunesmith.engine.prefix import Budget
 from tunesmith.engine.vectors import Vectors
-from tunesmith.errors import ModelError, UsageError
+from tunesmith.errors import UsageError
 from tunesmith.methods.base import Method, parameter_summary
 from tunesmith.models.heads import PooledClassifier, base_model, final_linear, has_inner_head, quiet_library
 from tunesmith.models.loading import Source, find_source, load_classifier, load_config, load_tokenizer, token_limit
@@ -34,15 +33,10 @@ from tunesmith.tasks.base import LabelSpace, Task
 from tunesmith.tasks.batching import PaddingCollator
 from tunesmith.tasks.encoding import Encoded, EncodedTexts, Truncation, choose_max_length
 from tunesmith.tasks.losses import Loss
-from tunesmith.training.arguments import TrainingArguments
-from tunesmith.training.callbacks import ProgressCallback
-from tunesmith.training.checkpoint import last_valid
-from tunesmith.training.inference import pooled_vectors, predict_outputs, tokens_in_order
+from tunesmith.training.inference import pooled_vectors, predict_outputs
 from tunesmith.training.precision import Precision, choose_device
 from tunesmith.training.signals import StopRequest
-from tunesmith.training.trainer import Trainer
-
-LOGS_PER_EPOCH = 20
+from tunesmith.training.steps import take_steps
 
 
 @dataclass
@@ -159,6 +153,11 @@ class Fitting:
         fitting.best, fitting.details = {}, {}
         return fitting
 
+    def by_each(self, methods: Sequence[Method], train: Encoded, valid: EncodedTexts) -> list[Fitting]:
+        """A fit for each of the methods, with a model of its own, so that the weights are read once for all of them."""
+        models = [*(copy.deepcopy(self.model) for _ in methods[1:]), self.model]
+        return [self.by(method, train, valid, model) for method, model in zip(methods, models, strict=True)]
+
     @property
     def solves(self) -> bool:
         """The head is solved for; where it has many outputs a text, a frozen backbone is trained on instead."""
@@ -228,7 +227,7 @@ def fit(fitting: Fitting) -> Fitting:
         if fitting.solves:
             _solve(fitting, engine)
         else:
-            _take_steps(fitting)
+            take_steps(fitting)
     if space != space.in_users_units:
         _restore_scale(model, space)
     if isinstance(model, PeftModel):
@@ -238,6 +237,9 @@ def fit(fitting: Fitting) -> Fitting:
     fitting.model = fitting.method.finish(model).requires_grad_(True).eval()
     fitting.report = engine.report()
     fitting.seconds = time.perf_counter() - start
+    if best := fitting.best:
+        found = f"{fitting.method.name}: valid {best['metric']} {best['value']:.4f}"
+        fitting.progress.line(f"{found} after {fitting.seconds:.0f} s")
     return fitting
 
 
@@ -275,99 +277,6 @@ def _solve(fitting: Fitting, engine: Engine) -> None:
     value = fitting.task.quick_score(outputs, valid.gold, fitting.space)[str(settings.metric)]
     fitting.best = {"step": 1, "metric": settings.metric, "value": value}
     fitting.tokens = int(train.lengths.sum())
-
-
-def _take_steps(fitting: Fitting) -> None:
-    """Train by steps with a checkpoint an epoch; a resumed run goes on from the newest one that can be used."""
-    task, train, valid, settings = fitting.task, fitting.train, fitting.valid, fitting.settings
-    name = fitting.method.name if valid is not None else fitting.phase
-    metric, by_length = str(settings.metric), np.zeros(0, dtype=np.int64)
-    watched: dict[str, Any] = {}
-    if valid is not None:
-        by_length = np.argsort(valid.lengths)  # less padding
-        watched = {
-            "eval_dataset": Subset(valid, by_length.tolist()),
-            "compute_metrics": lambda evaluation: _metrics(fitting, evaluation.predictions, by_length),
-        }
-    arguments = _arguments(fitting)
-    with fitting.progress.bar(name, math.ceil(len(train) / (settings.batch_size or 1)) * (settings.epochs or 1)) as bar:
-        progress = ProgressCallback(bar, fitting.folder / "metrics.jsonl", metric, name)
-        collate = PaddingCollator.of(fitting.tokenizer, task.head)
-        trainer = Trainer(
-            fitting.model, arguments, collate, train_dataset=train, fitting=fitting, callbacks=[progress], **watched
-        )
-        trainer.remove_callback(PrinterCallback)
-        if settings.early_stopping:
-            trainer.add_callback(EarlyStoppingCallback(settings.early_stopping))
-        with fitting.stop:
-            trainer.train(_resumed_from(fitting, Path(str(arguments.output_dir))))
-    state = trainer.state
-    if valid is not None:
-        if state.best_global_step is None:
-            raise ModelError(f"no evaluation gave a usable {metric}; choose another training.metric")
-        fitting.best = {"step": state.best_global_step, "metric": metric, "value": state.best_metric}
-    fitting.details = {"steps": state.global_step}
-    epochs = (state.global_step - progress.first_step) * (settings.batch_size or 1) / max(1, len(train))
-    fitting.tokens = int(train.lengths.sum() * min(epochs, settings.epochs or 1))
-
-
-def _arguments(fitting: Fitting) -> TrainingArguments:
-    settings, rows = fitting.settings, len(fitting.train)
-    assert settings.batch_size and settings.epochs and settings.metric
-    if settings.batch_size % settings.accumulation:
-        raise UsageError(
-            f"training.accumulation={settings.accumulation} does not divide training.batch_size={settings.batch_size}"
-        )
-    steps_per_epoch = math.ceil(rows / settings.batch_size)
-    watched = {
-        "per_device_eval_batch_size": 64,
-        "eval_strategy": "epoch",
-        "load_best_model_at_end": True,
-        "metric_for_best_model": settings.metric,
-        "greater_is_better": fitting.task.metrics[settings.metric].higher_is_better,
-    }
-    return TrainingArguments(
-        output_dir=str(fitting.folder / "checkpoints"),
-        per_device_train_batch_size=settings.batch_size // settings.accumulation,
-        gradient_accumulation_steps=settings.accumulation,
-        num_train_epochs=settings.epochs,
-        learning_rate=settings.lr,
-        warmup_steps=math.ceil(settings.warmup * steps_per_epoch * settings.epochs),
-        lr_scheduler_type="constant_with_warmup" if settings.schedule == "constant" else settings.schedule,
-        weight_decay=settings.weight_decay,
-        max_grad_norm=settings.max_grad_norm,
-        save_strategy="epoch",
-        save_total_limit=1,
-        logging_steps=max(1, steps_per_epoch // LOGS_PER_EPOCH),
-        seed=settings.seed,
-        bf16=settings.precision == "bfloat16",
-        fp16=settings.precision == "float16",
-        use_cpu=choose_device().type == "cpu",
-        report_to=settings.tracker,
-        disable_tqdm=True,
-        remove_unused_columns=False,
-        label_names=["labels"],
-        **(watched if fitting.valid is not None else {}),
-    )
-
-
-def _resumed_from(fitting: Fitting, folder: Path) -> str | None:
-    """For a run that is resumed, the newest checkpoint that can be used, if there is one; the user is told."""
-    if not fitting.resume:
-        return None
-    found, problems = last_valid(folder, fitting.phase, fitting.identity)
-    for problem in problems:
-        fitting.progress.line(f"warning: {problem}")
-    fitting.progress.line(f"resuming from {found}" if found else "no checkpoint yet: starting from the first step")
-    return None if found is None else str(found)
-
-
-def _metrics(fitting: Fitting, predicted: np.ndarray, rows: np.ndarray) -> dict[str, float]:
-    """Scores on the validation texts, from logits of those in the order `rows`."""
-    task, valid, space = fitting.task, fitting.valid, fitting.space
-    assert valid is not None
-    logits = tokens_in_order(predicted, valid.lengths, rows) if task.on_tokens else predicted[np.argsort(rows)]
-    return task.quick_score(task.outputs(logits, valid, space), valid.gold, space)
 
 
 def _restore_scale(model: nn.Module, space: LabelSpace) -> None:
