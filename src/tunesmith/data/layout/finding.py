@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tunesmith.config.schema import DataSettings
-from tunesmith.data.layout.base import Layout
+from tunesmith.data.layout.base import Form, Layout
 from tunesmith.data.layout.labels import read_label_column
 from tunesmith.data.layout.spans import is_object, is_span_list, is_token_list
 from tunesmith.data.records import RawTable
@@ -58,34 +58,30 @@ def find_layout(
     search = _Search(raw)
     found = _questions(search, settings, shape) or _entities(search, settings, shape)
     if found is not None and (found.labels or not need_label):
-        found = replace(found, labels=found.labels if need_label else ())
-        group = search.given(settings.group, "group") or next(
-            filter(search.divides, search.all_named(GROUP_NAMES)), None
-        )
-        found = replace(found, group=group or (found.text_pair if found.form == "answers" else None))
-        return search.finished(found, settings)
-    if shape is not None and shape.labels == "answers":
-        missing = "no answers; expected a column answers (or name it with data.label=COLUMN)"
+        group = search.given(settings.group, "group")
+        group = group or next(filter(search.divides, search.all_named(GROUP_NAMES)), None)
+        group = group or (found.text_pair if found.form == "answers" else None)
+        return search.finished(replace(found, labels=found.labels if need_label else (), group=group), settings)
+    wanted = shape.labels if shape is not None else None
+    if wanted == "answers":
+        what = "no answers; expected a column answers (or name it with data.label=COLUMN)"
         if found is None:
-            missing = "no questions; expected columns question, context and answers (or name them with data.text, "
-            missing += "data.text_pair and data.label)"
-        raise DataError(f"{raw.path}: {missing}")
-    if shape is not None and shape.labels == "spans" and need_label:
-        raise DataError(
-            f"{raw.path}: no entities; expected a text with a column of spans, or tokens with tags (data.text, "
-            "data.label)"
-        )
+            columns = "columns question, context and answers (data.text, data.text_pair, data.label)"
+            what = f"no questions; expected {columns}"
+        raise DataError(f"{raw.path}: {what}")
+    if wanted == "spans" and need_label:
+        columns = "a text with a column of spans, or tokens with tags (data.text, data.label)"
+        raise DataError(f"{raw.path}: no entities; expected {columns}")
     labels = search.labels(settings.label, need_label)
     text, pair = search.texts(settings, set(labels))
-    found = Layout(shape or TEXTS, text or "", pair, labels if need_label else ())
-    if shape is not None and shape.labels == "spans":
-        found = replace(found, form="spans")
-    found = search.finished(replace(found, group=search.given(settings.group, "group")), settings)
+    group = search.given(settings.group, "group")
+    form: Form = "spans" if wanted == "spans" else "plain"
+    found = Layout(shape or TEXTS, text or "", pair, labels if need_label else (), form, group=group)
+    found = search.finished(found, settings)
     if len(found.labels) > 1:
-        if shape is not None and shape.labels != "several":
-            raise DataError(
-                f"{raw.path}: task.name={shape.task} needs one label column, found {name_list(labels)} in data.label"
-            )
+        if shape is not None and wanted != "several":
+            needs = f"task.name={shape.task} needs one label column"
+            raise DataError(f"{raw.path}: {needs}, found {name_list(labels)} in data.label")
         return replace(found, shape=shape or SEVERAL_LABELS, form="columns")
     if not found.labels:
         return found
@@ -112,11 +108,8 @@ def layout_of_other(raw: RawTable, first: Layout, settings: DataSettings, need_l
     if agrees and wanted <= there and _holds_the_same(raw, first):
         search = _Search(raw)
         search.notes += first.notes
-        group = search.given(settings.group, "group")
-        if group is None and first.group and first.group != first.text_pair:
-            group = first.group if first.group in there and search.divides(first.group) else None
-        if first.form == "answers":
-            group = group or first.text_pair
+        kept = first.group if first.group and first.group in there and search.divides(first.group) else None
+        group = search.given(settings.group, "group") or kept or (first.text_pair if first.form == "answers" else None)
         return search.finished(replace(first, labels=first.labels if need_label else (), group=group), settings, first)
     if not annotated:  # files of entities or questions may each be in a form of their own
         usual = {"text": [first.text], "text_pair": [first.text_pair or ""], "label": list(first.labels)}
