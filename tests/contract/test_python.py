@@ -163,3 +163,19 @@ def test_predict_takes_texts_and_tables_and_refuses_the_rest(run: tunesmith.Run,
             predictor.predict(wrong)  # type: ignore[arg-type]
     with pytest.raises(tunesmith.DataError, match="no text column"):
         predictor.predict(pandas.DataFrame({"a": [1], "b": ["x"]}))
+
+
+def test_pairs_and_entities_are_predicted_from_tables(model: str, tmp_path: Path) -> None:
+    pairs = [{"premise": f"{KINDS[i % 3]} film {i}", "hypothesis": "book", "label": KINDS[i % 2]} for i in range(40)]
+    run = tunesmith.train(pairs, model=model, out=tmp_path / "pairs", **QUICK)
+    predictor = tunesmith.load(run)
+    usual = predictor.predict([(row["premise"], row["hypothesis"]) for row in pairs])
+    assert predictor.predict(pandas.DataFrame(pairs)[["hypothesis", "premise"]]) == usual
+    with pytest.raises(tunesmith.DataError, match="pairs of texts, found single texts"):
+        predictor.predict(["one text"])
+    rows = [{"text": f"Anna paid {i}", "spans": [{"start": 0, "end": 4, "label": "PER"}]} for i in range(40)]
+    run = tunesmith.train(rows, model=model, out=tmp_path / "spans", epochs=1, **QUICK | {"method": "full"})
+    predictor = tunesmith.load(run)
+    frame = pandas.DataFrame({"text": [row["text"] for row in rows]})
+    assert predictor.predict(frame) == predictor.predict(list(frame["text"]))
+    assert tunesmith.evaluate(run, datasets.Dataset.from_list(rows)).rows == 40

@@ -9,14 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal, TypedDict
 
-from tunesmith.config.schema import (
-    ClassWeights,
-    LongName,
-    PoolingName,
-    PrecisionName,
-    ScheduleName,
-    TrackerName,
-)
+from tunesmith.config.schema import ClassWeights, LongName, PoolingName, PrecisionName, ScheduleName, TrackerName
 
 
 class ReadOptions(TypedDict, total=False):
