@@ -34,7 +34,7 @@ from transformers.trainer_pt_utils import LengthGroupedSampler
 from tunesmith.config.schema import DataSettings, ModelSettings
 from tunesmith.demo import corpus
 from tunesmith.engine import Engine
-from tunesmith.models.depth import find_blocks
+from tunesmith.models.depth import parameter_order
 from tunesmith.models.heads import quiet_library
 from tunesmith.models.loading import find_source, load_tokenizer
 
@@ -90,7 +90,7 @@ def make_model(case: Case, labels: int) -> Any:
     if case.lora:
         return get_peft_model(model, LoraConfig(task_type="SEQ_CLS", r=8, target_modules=["query", "value"]))
     if case.frozen_layers:
-        blocks = find_blocks(model)
+        blocks = parameter_order(model)
         frozen = blocks.embeddings.union(*blocks.layers[: case.frozen_layers])
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(name not in frozen)
@@ -151,7 +151,7 @@ def measure(case: Case, data: Texts) -> dict[str, Any]:
         rates.append(matrix_rate())
     engine.detach()
     tokens = statistics.mean(int(batch["attention_mask"].sum()) for batch in dynamic)
-    layers = find_blocks(models[1]).layers[case.frozen_layers :] if not case.lora else []
+    layers = parameter_order(models[1]).layers[case.frozen_layers :] if not case.lora else []
     sizes = {name: parameter.numel() for name, parameter in models[1].named_parameters()}
     work = 6 * tokens * sum(sizes[name] for layer in layers for name in layer)
     return asdict(case) | {"real_tokens_a_step": round(tokens, 1)} | _figures(case, seconds, work, rates)

@@ -91,7 +91,7 @@ def train(sources: Mapping[str, Examples], config: Config, progress: Progress) -
             others = [fitting for fitting in fittings if fitting is not best]
             baselines = [_tried(other, splits, encoded, layout, config) for other in others]
             if config.evaluation.baseline:
-                baselines += _cheap_models(predictor, splits, scored["test"], config)
+                baselines += _cheap_models(best, splits, scored["test"], config)
 
         predictor.save(folder / "model")
         if best.adapter is not None:
@@ -213,11 +213,9 @@ def _tried(
     return Baseline(name=fitting.method.name, title=fitting.method.title, metrics=metrics, seconds=fitting.seconds)
 
 
-def _cheap_models(
-    predictor: Predictor, splits: Mapping[str, Records], scored: Scored, config: Config
-) -> list[Baseline]:
+def _cheap_models(fitting: Fitting, splits: Mapping[str, Records], scored: Scored, config: Config) -> list[Baseline]:
     """Models that take seconds, on the test rows."""
-    task, space, seed = predictor.task, predictor.space, config.training.seed
+    task, space, seed = fitting.task, fitting.space.in_users_units, config.training.seed
     rows = []
     for answer in task.baselines(splits["train"], splits["test"], space, seed):
         metrics = task.score(answer.answers, scored.targets, space, config.evaluation.resamples, seed)

@@ -13,7 +13,7 @@ import pytest
 import tunesmith
 from tunesmith import pipeline
 from tunesmith.errors import ModelError, UsageError
-from tunesmith.methods.features import Features
+from tunesmith.methods.features import FeatureExtraction
 from tunesmith.progress import Progress
 from tunesmith.run.record import Run
 
@@ -103,13 +103,13 @@ def test_an_interrupted_run_goes_on_with_the_same_rows(
 def test_only_original_rows_choose_the_regularisation(
     tmp_path: Path, tiny_model_folder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    data, solve, seen = write(tmp_path / "a.jsonl", "classification"), Features.solve, list[tuple[int, int]]()
+    data, solve, seen = write(tmp_path / "a.jsonl", "classification"), FeatureExtraction.solve, list[tuple[int, int]]()
 
-    def watched(self: Features, model: Any, vectors: np.ndarray, *others: Any) -> dict[str, float]:
+    def watched(self: FeatureExtraction, model: Any, vectors: np.ndarray, *others: Any) -> dict[str, float]:
         seen.append((len(vectors), others[-1]))  # what was not made from others comes last
         return solve(self, model, vectors, *others)
 
-    monkeypatch.setattr(Features, "solve", watched)
+    monkeypatch.setattr(FeatureExtraction, "solve", watched)
     options = QUICK | {"model": str(tiny_model_folder("bert")), "out": str(tmp_path / "run")}
     run = tunesmith.train(data, method="features", augment="typo", **options)
     added = run.record["data"]["augmentation"]["by_technique"]["typo"]

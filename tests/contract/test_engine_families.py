@@ -13,7 +13,7 @@ import torch
 from transformers import AutoModelForSequenceClassification
 
 from tunesmith.engine import Engine
-from tunesmith.models.depth import find_blocks
+from tunesmith.models.depth import parameter_order
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "engine.md"
 BEGIN, END = "<!-- families: begin -->\n", "<!-- families: end -->"
@@ -27,7 +27,7 @@ def row(folder: Path, family: str) -> str:
     for frozen in (True, False):
         model = AutoModelForSequenceClassification.from_pretrained(folder)
         model.config.pad_token_id = 0
-        blocks = find_blocks(model)
+        blocks = parameter_order(model)
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(not frozen or name not in blocks.embeddings | blocks.layers[0])
         engine = Engine(model, token_ids=ids.numpy(), prefix_bytes=10**7)

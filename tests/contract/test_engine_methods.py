@@ -19,7 +19,7 @@ from transformers import (
 )
 
 from tunesmith.engine import Engine, core
-from tunesmith.models.depth import find_blocks
+from tunesmith.models.depth import parameter_order
 
 HEADS: dict[str, Any] = {
     "sequence": AutoModelForSequenceClassification,
@@ -72,7 +72,7 @@ def make_model(folder: Path, head: str, method: str) -> Any:
                     parameter.mul_(0.1)
         return adapted
     if method == "freeze":
-        blocks = find_blocks(model)
+        blocks = parameter_order(model)
         frozen = blocks.embeddings | blocks.layers[0]
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(name not in frozen)

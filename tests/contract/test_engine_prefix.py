@@ -12,7 +12,7 @@ from torch import nn
 from transformers import AutoModelForSequenceClassification
 
 from tunesmith.engine import Engine, content
-from tunesmith.models.depth import find_blocks
+from tunesmith.models.depth import parameter_order
 
 FAMILIES = ("bert", "roberta", "distilbert", "electra", "llama", "modernbert", "mpnet", "deberta-v2")
 LENGTHS = (11, 3, 20, 1, 3, 8)
@@ -38,7 +38,7 @@ def batches() -> list[dict[str, torch.Tensor]]:
 
 
 def freeze(model: nn.Module, layers: int) -> None:
-    blocks = find_blocks(model)
+    blocks = parameter_order(model)
     names = blocks.embeddings.union(*blocks.layers[:layers]) | (blocks.top if layers == len(blocks.layers) else set())
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name not in names)

@@ -19,7 +19,7 @@ from tunesmith.data.shapes import SHAPES
 from tunesmith.errors import ModelError, UsageError
 from tunesmith.methods import METHODS
 from tunesmith.methods.gradual import unfrozen_layers
-from tunesmith.models.depth import find_blocks
+from tunesmith.models.depth import parameter_order
 from tunesmith.models.heads import final_linear, head_parameter_names
 from tunesmith.predictor import Predictor
 from tunesmith.tasks import TASKS
@@ -46,7 +46,7 @@ def changed(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> 
 
 def expected_changes(problem: Any, method: str) -> set[str]:
     model = problem.model()
-    names, blocks = {name for name, _ in model.named_parameters()}, find_blocks(model)
+    names, blocks = {name for name, _ in model.named_parameters()}, parameter_order(model)
     if method in ("full", "gradual"):
         return names
     if method == "freeze":

@@ -16,7 +16,7 @@ from transformers import AutoModelForSequenceClassification
 from tunesmith.config.schema import ModelSettings
 from tunesmith.errors import ModelError
 from tunesmith.models import loading
-from tunesmith.models.depth import find_blocks
+from tunesmith.models.depth import parameter_order
 from tunesmith.models.heads import head_modules, pool
 from tunesmith.models.loading import Source, find_source, load_classifier, load_config, load_tokenizer, token_limit
 
@@ -79,7 +79,7 @@ def test_the_seed_decides_the_new_head(tiny_model_folder: Callable[[str], Path])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_layers_are_found_in_every_family(tiny_model_folder: Callable[[str], Path], family: str) -> None:
     model = classifier(tiny_model_folder(family))
-    blocks = find_blocks(model)
+    blocks = parameter_order(model)
     assert len(blocks.layers) == 2 and all(blocks.layers) and blocks.embeddings and blocks.head
     parts = [blocks.embeddings, *blocks.layers, blocks.top, blocks.head]
     assert sum(map(len, parts)) == len(frozenset().union(*parts)) == len(list(model.named_parameters()))

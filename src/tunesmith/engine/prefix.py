@@ -24,7 +24,7 @@ from tunesmith.engine.layout import PackedLayout
 from tunesmith.engine.packing import evaluating
 from tunesmith.engine.part import SWITCHED_OFF, Part
 from tunesmith.errors import ModelError
-from tunesmith.models.depth import find_blocks, layer_stack
+from tunesmith.models.depth import layer_stack, parameter_order
 
 CODE_VERSION = 3
 """Changes when the same weights and tokens would give other states."""
@@ -94,7 +94,7 @@ class Prefix(Part):
         self.packed, self._attention = self._ask_packed(), str(config._attn_implementation)
         self._configuration = config.to_json_string(use_diff=False)  # now: a trainer may write into it later
         try:
-            self._blocks = find_blocks(self.model)
+            self._order = parameter_order(self.model)
             self._stack = list(layer_stack(self.backbone)[1])
         except (ModelError, AttributeError):
             self._unfit = "the model has no stack of layers below a head"
@@ -175,13 +175,13 @@ class Prefix(Part):
         self._release()
         self._trained, self._idle = trained, NOTHING_FROZEN
         above = {name for name, parameter in self.model.named_parameters() if parameter.requires_grad}
-        layers = self._blocks.layers
+        layers = self._order.layers
         self.layers = next((i for i, layer in enumerate(layers) if layer & above), len(layers))
-        if self._blocks.embeddings & above:
+        if self._order.embeddings & above:
             self.layers = 0
         if not self.layers or not above:
             return
-        below = self._blocks.embeddings.union(*layers[: self.layers])
+        below = self._order.embeddings.union(*layers[: self.layers])
         parameters = {name: p for name, p in sorted(self.model.named_parameters()) if name in below}
         modules = self._modules_below({id(p) for p in parameters.values()})
         self._idle = obstacle(modules.values())

@@ -2,7 +2,7 @@
 
 METHODS: dict[str, str] = {
     "full": "tunesmith.methods.full:Full",
-    "features": "tunesmith.methods.features:Features",
+    "features": "tunesmith.methods.features:FeatureExtraction",
     "freeze": "tunesmith.methods.freeze:Freeze",
     "gradual": "tunesmith.methods.gradual:Gradual",
     "lora": "tunesmith.methods.lora:Lora",

@@ -13,7 +13,7 @@ from torch import nn
 from tunesmith.config.schema import MethodSettings, OptimisationSettings, TrainingSettings
 from tunesmith.errors import ModelError
 from tunesmith.methods import METHODS
-from tunesmith.models.depth import find_blocks
+from tunesmith.models.depth import parameter_order
 from tunesmith.models.heads import base_model, head_parameter_names
 from tunesmith.registry import lookup, require
 
@@ -152,7 +152,7 @@ def grouped_parameters(model: nn.Module, training: TrainingSettings, names: Iter
     wanted = set(names)
     decay = training.layer_decay or 1.0
     # Without decay the structure of the backbone does not matter, so any architecture will do.
-    depth = find_blocks(model).depth() if decay != 1.0 else dict.fromkeys(head_parameter_names(model), 0)
+    depth = parameter_order(model).depth() if decay != 1.0 else dict.fromkeys(head_parameter_names(model), 0)
     rates = {}
     for name in wanted:
         level = depth.get(name, 1)

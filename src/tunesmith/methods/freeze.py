@@ -9,7 +9,7 @@ from torch import nn
 
 from tunesmith.errors import ModelError
 from tunesmith.methods.base import Defaults, Method, train_only, usual_defaults
-from tunesmith.models.depth import find_blocks
+from tunesmith.models.depth import parameter_order
 
 
 class Freeze(Method):
@@ -24,13 +24,13 @@ class Freeze(Method):
         return replace(usual, lr=usual.lr * 2)
 
     def apply(self, model: nn.Module) -> nn.Module:
-        blocks, wanted = find_blocks(model), self.settings.trainable_layers
-        if wanted > len(blocks.layers):
-            raise ModelError(f"method.trainable_layers={wanted}: the model has {len(blocks.layers)} layers")
-        shared = [i for i, names in enumerate(blocks.layers[-wanted:]) if not names]
+        order, wanted = parameter_order(model), self.settings.trainable_layers
+        if wanted > len(order.layers):
+            raise ModelError(f"method.trainable_layers={wanted}: the model has {len(order.layers)} layers")
+        shared = [i for i, names in enumerate(order.layers[-wanted:]) if not names]
         if shared:
             raise ModelError(
                 "method.name=freeze: the last layers share their weights with lower ones; use features or full"
             )
-        train_only(model, blocks.head.union(blocks.top, *blocks.layers[-wanted:]))
+        train_only(model, order.head.union(order.top, *order.layers[-wanted:]))
         return model

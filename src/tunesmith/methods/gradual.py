@@ -9,7 +9,7 @@ from torch import nn
 
 from tunesmith.config.schema import TrainingSettings
 from tunesmith.methods.base import Defaults, Method, grouped_parameters, train_only, usual_defaults
-from tunesmith.models.depth import find_blocks
+from tunesmith.models.depth import parameter_order
 
 
 class Gradual(Method):
@@ -27,7 +27,7 @@ class Gradual(Method):
         return replace(usual, lr=usual.lr * 2, layer_decay=0.9)
 
     def apply(self, model: nn.Module) -> nn.Module:
-        find_blocks(model)  # an architecture without layers is refused before the first step
+        parameter_order(model)  # an architecture without layers is refused before the first step
         train_only(model, (name for name, _ in model.named_parameters()))
         return model
 
@@ -35,13 +35,11 @@ class Gradual(Method):
         return grouped_parameters(model, training, (name for name, _ in model.named_parameters()))
 
     def begin_epoch(self, model: nn.Module, epoch: int, epochs: int) -> None:
-        blocks = find_blocks(model)
-        count = unfrozen_layers(epoch, epochs, len(blocks.layers))
-        names = blocks.head | (blocks.top if count else frozenset())
-        names = names.union(*blocks.layers[len(blocks.layers) - count :])
-        train_only(
-            model, names | blocks.embeddings if count == len(blocks.layers) and epoch + 1 > epochs / 2 else names
-        )
+        order = parameter_order(model)
+        count = unfrozen_layers(epoch, epochs, len(order.layers))
+        names = order.head | (order.top if count else frozenset())
+        names = names.union(*order.layers[len(order.layers) - count :])
+        train_only(model, names | order.embeddings if count == len(order.layers) and epoch + 1 > epochs / 2 else names)
 
 
 def unfrozen_layers(epoch: int, epochs: int, layers: int) -> int:

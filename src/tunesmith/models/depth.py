@@ -11,7 +11,7 @@ from tunesmith.models.heads import base_model, head_parameter_names
 
 
 @dataclass(frozen=True)
-class Blocks:
+class ParameterOrder:
     """Parameter names by depth.
 
     Attributes:
@@ -34,8 +34,8 @@ class Blocks:
         return table | {name: n + 1 for name in self.embeddings}
 
 
-def find_blocks(model: nn.Module) -> Blocks:
-    """Find the blocks of a classifier by structure.
+def parameter_order(model: nn.Module) -> ParameterOrder:
+    """Find the order of a classifier's parameters by structure.
 
     The stack of layers is the backbone's `ModuleList` with the most parameters. A direct child of the backbone that was
     registered after the one holding the stack runs after it; everything else feeds the layers.
@@ -54,7 +54,7 @@ def find_blocks(model: nn.Module) -> Blocks:
     after = children[children.index(stack_name.partition(".")[0]) + 1 :]
     top = frozenset(name for name in names if any(name.startswith(f"{prefix}{child}.") for child in after))
     head = frozenset(head_parameter_names(model))
-    return Blocks(frozenset(names) - frozenset().union(*layers) - top - head, layers, top, head)
+    return ParameterOrder(frozenset(names) - frozenset().union(*layers) - top - head, layers, top, head)
 
 
 def layer_stack(backbone: nn.Module) -> tuple[str, nn.ModuleList]:

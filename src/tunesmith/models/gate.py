@@ -36,6 +36,9 @@ TABLES = (
 )
 GENERIC_TOKENIZERS = ("PreTrainedTokenizer", "PreTrainedTokenizerFast", "PythonBackend", "TokenizersBackend")
 MAX_DEPTH = 16
+# Far above any published text model; a configuration beyond them would exhaust memory before it failed.
+CONFIG_LIMITS = {"num_hidden_layers": 512, "hidden_size": 65_536, "intermediate_size": 524_288, "vocab_size": 4_000_000}
+MAX_LABELS = 1_000_000
 
 _lock = threading.RLock()
 
@@ -56,15 +59,15 @@ def tokenizer_classes() -> frozenset[str]:
     return frozenset(plain | {f"{name}Fast" for name in plain} | set(GENERIC_TOKENIZERS))
 
 
-def check_classes(name: str, config: Path | None, tokenizer_config: Path | None) -> None:
-    """Refuse a model whose files name classes that are not on the lists.
+def check_files(name: str, config: Path | None, tokenizer_config: Path | None) -> None:
+    """Refuse a model whose files name classes that are not on the lists, or sizes beyond `CONFIG_LIMITS`.
 
     Args:
         name: of the model, for errors.
         config, tokenizer_config: the two files, or None for one that is not there.
 
     Raises:
-        ModelError: a file cannot be read, or names another class; all problems at once.
+        ModelError: a file cannot be read, or is refused; all problems at once.
     """
     settings = {} if config is None else read_settings(config)
     tokenizer_settings = {} if tokenizer_config is None else read_settings(tokenizer_config)
@@ -73,6 +76,14 @@ def check_classes(name: str, config: Path | None, tokenizer_config: Path | None)
         "give a text model of another architecture"
         for kind in _unknown_types(settings)
     ]
+    problems += [
+        f"model {name}: config.json says {key}={settings[key]!r}, expected an integer up to {limit}"
+        for key, limit in CONFIG_LIMITS.items()
+        if key in settings and not (isinstance(settings[key], int) and 0 <= settings[key] <= limit)
+    ]
+    labels = settings.get("num_labels") or 0
+    if len(settings.get("id2label") or ()) > MAX_LABELS or not isinstance(labels, int) or labels > MAX_LABELS:
+        problems.append(f"model {name}: config.json declares more than {MAX_LABELS:,} labels")
     for where, holder in (("config.json", settings), ("tokenizer_config.json", tokenizer_settings)):
         wanted = holder.get("tokenizer_class")
         if wanted is not None and not (isinstance(wanted, str) and wanted in tokenizer_classes()):
@@ -109,9 +120,8 @@ def _unknown_types(settings: dict[str, Any]) -> list[str]:
     """Model types of a configuration, and of those inside it, that are not on the list; inner ones need no head."""
     known = frozenset(CONFIG_MAPPING.keys()) - LOAD_OTHERS
     own = settings.get("model_type")
-    found = (
-        [] if isinstance(own, str) and own in model_types() else [own]
-    )  # without one the library would guess from the folder's name
+    # Without a type the library would guess it from the folder's name.
+    found = [] if isinstance(own, str) and own in model_types() else [own]
     inner = [(value, 1) for value in settings.values()]
     while inner:
         value, depth = inner.pop()

@@ -8,7 +8,6 @@ refused.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -46,8 +45,6 @@ PACKAGED = {
         "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
     )
 }
-# Far above any published text model; a configuration beyond them would exhaust memory before it failed.
-CONFIG_LIMITS = {"num_hidden_layers": 512, "hidden_size": 65_536, "intermediate_size": 524_288, "vocab_size": 4_000_000}
 HEADS: dict[str, Any] = {
     "sequence": AutoModelForSequenceClassification,
     "token": AutoModelForTokenClassification,
@@ -114,7 +111,8 @@ def find_source(settings: SourceSettings) -> Source:
     path = Path(name).expanduser()
     if path.is_dir():
         if not (path / "config.json").is_file():
-            raise ModelError(f"model {name}: the folder has no config.json; it holds {_listing(path)}")
+            listing = ", ".join(sorted(file.name for file in path.iterdir())[:10]) or "nothing"
+            raise ModelError(f"model {name}: the folder has no config.json; it holds {listing}")
         return Source(name, str(path), None, True)
     if name.startswith((".", "/", "~")) or path.is_file():
         raise ModelError(f"model {name}: no such folder; give one with config.json and model.safetensors")
@@ -126,14 +124,10 @@ def find_source(settings: SourceSettings) -> Source:
 
 
 def admit(source: Source) -> None:
-    """Let a model through to the libraries, or not; see `tunesmith.models.gate`.
-
-    Raises:
-        ModelError: its files name classes that are not loaded here.
-    """
+    """Let a model through to the libraries, or not; see `tunesmith.models.gate.check_files`."""
     with _translate(source, "configuration"):
         files = [_file(source, name) for name in ("config.json", "tokenizer_config.json")]
-    gate.check_classes(source.name, *files)
+    gate.check_files(source.name, *files)
 
 
 def _file(source: Source, name: str) -> Path | None:
@@ -150,30 +144,14 @@ def _file(source: Source, name: str) -> Path | None:
 
 
 def load_config(source: Source) -> PreTrainedConfig:
-    """The model's configuration, within the limits of `CONFIG_LIMITS`.
+    """The model's configuration, within the limits of `gate.CONFIG_LIMITS`.
 
     Raises:
         ModelError: missing, unreadable, needing remote code, or absurdly large.
     """
-    if source.folder:
-        try:
-            raw = json.loads((source.folder / "config.json").read_text(encoding="utf-8"))
-            values = {key: raw.get(key, 0) for key in CONFIG_LIMITS}
-        except (OSError, ValueError, AttributeError, RecursionError) as error:
-            raise ModelError(f"model {source.name}: config.json cannot be read ({error})") from None
-        problems = [
-            f"model {source.name}: config.json says {key}={value!r}, expected an integer up to {CONFIG_LIMITS[key]}"
-            for key, value in values.items()
-            if not isinstance(value, int) or not 0 <= value <= CONFIG_LIMITS[key]
-        ]
-        if len(raw.get("id2label") or ()) > 1_000_000 or int(raw.get("num_labels") or 0) > 1_000_000:
-            problems.append(f"model {source.name}: config.json declares more than 1,000,000 labels")
-        if problems:
-            raise ModelError(problems)
     admit(source)
     with _translate(source, "configuration"):
-        config: PreTrainedConfig = AutoConfig.from_pretrained(source.location, **source.arguments)
-    return config
+        return AutoConfig.from_pretrained(source.location, **source.arguments)  # type: ignore[no-any-return]
 
 
 def load_tokenizer(source: Source) -> PreTrainedTokenizerBase:
@@ -200,9 +178,8 @@ def token_limit(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) ->
     positions = getattr(config, "max_position_embeddings", None)
     if isinstance(positions, int) and positions > 0:
         # RoBERTa-like models start counting after the padding index.
-        limits.append(
-            positions - (config.pad_token_id or 0) - 1 if config.model_type in OFFSET_POSITIONS else positions
-        )
+        late = (config.pad_token_id or 0) + 1 if config.model_type in OFFSET_POSITIONS else 0
+        limits.append(positions - late)
     return min(limits, default=512)
 
 
@@ -285,7 +262,7 @@ def load_trained(source: Source, head: str) -> tuple[nn.Module, PreTrainedTokeni
     assert source.folder is not None
     config, tokenizer = load_config(source), load_tokenizer(source)
     if sentence_pooling(source.folder):
-        arguments = _safe_arguments(source, config, _model_class(AutoModel, source, config))
+        arguments = _safe_arguments(AutoModel, source, config)
         with _translate(source, "weights"), quiet_library():
             model: nn.Module = load_pooled(source.folder, arguments)
     else:
@@ -307,11 +284,8 @@ def check_finite(model: nn.Module, name: str) -> None:
 
 def weights_sha256(source: Source) -> str | None:
     """Hash of a local model's weights, over all its safetensors files by name; None for a Hub name."""
-    files = sorted(source.folder.glob("*.safetensors")) if source.folder else []
-    if len(files) == 1:
-        return _weights_hash(files[0])
-    digest = hashlib.sha256("".join(_weights_hash(file) for file in files).encode())
-    return digest.hexdigest() if files else None
+    hashes = [_weights_hash(file) for file in sorted(source.folder.glob("*.safetensors"))] if source.folder else []
+    return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest() if hashes else None
 
 
 def _weights_hash(path: Path) -> str:
@@ -321,7 +295,7 @@ def _weights_hash(path: Path) -> str:
         raise ModelError(f"{path}: cannot be read ({error.strerror})") from None
 
 
-def _model_class(auto: Any, source: Source, config: PreTrainedConfig) -> Any:
+def _safe_arguments(auto: Any, source: Source, config: PreTrainedConfig) -> dict[str, Any]:
     try:
         found = auto._model_mapping[type(config)]
     except KeyError:
@@ -329,10 +303,7 @@ def _model_class(auto: Any, source: Source, config: PreTrainedConfig) -> Any:
             f"model {source.name}: architecture {config.model_type!r} has no {_HEAD_NAMES[auto]}; "
             "try another model (for classification also model.pooling=mean)"
         ) from None
-    return found[0] if isinstance(found, tuple) else found
-
-
-def _safe_arguments(source: Source, config: PreTrainedConfig, model_class: Any) -> dict[str, Any]:
+    model_class = found[0] if isinstance(found, tuple) else found
     return {
         "config": config,
         "dtype": torch.float32,  # the library's default would keep float16 weights, which AdamW cannot train
@@ -348,7 +319,7 @@ def from_pretrained(auto: Any, source: Source, config: PreTrainedConfig) -> tupl
     Raises:
         ModelError: the architecture has no such head, or the checkpoint cannot be loaded safely.
     """
-    arguments = _safe_arguments(source, config, _model_class(auto, source, config))
+    arguments = _safe_arguments(auto, source, config)
     with _translate(source, "weights"), quiet_library():
         # A head trained for other labels is replaced; the caller refuses anything else that does not match.
         return auto.from_pretrained(  # type: ignore[no-any-return]
@@ -376,7 +347,3 @@ class _translate:
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         hint = "check the folder" if self.source.folder else "check the name and the network, or give a local folder"
         raise ModelError(f"model {self.source.name}: its {self.part} cannot be loaded ({reason}); {hint}") from error
-
-
-def _listing(path: Path) -> str:
-    return ", ".join(sorted(p.name for p in path.iterdir())[:10]) or "nothing"

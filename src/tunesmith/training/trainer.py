@@ -21,7 +21,7 @@ import torch
 import transformers
 from torch import nn
 from torch.utils.data import SequentialSampler
-from transformers import EarlyStoppingCallback, TrainerCallback
+from transformers import EarlyStoppingCallback
 from transformers.trainer_callback import ExportableState
 
 from tunesmith.engine import Engine, attached
@@ -29,6 +29,7 @@ from tunesmith.errors import DivergedError, Interrupted, ModelError, UsageError
 from tunesmith.tasks.losses import BinaryCrossEntropy, CrossEntropy
 from tunesmith.training import checkpoint, stock_defaults
 from tunesmith.training.arguments import TrainingArguments
+from tunesmith.training.callbacks import EpochCallback
 from tunesmith.training.sampling import EpochSampler, split_by_length, trim_padding
 from tunesmith.training.signals import StopRequest
 
@@ -98,9 +99,10 @@ class Trainer(transformers.Trainer):
         stock_defaults.warn_of_frozen_new_head(self.model)
         self._engine: Engine | None = None
         self.engine_report: dict[str, Any] = {}
+        self.epoch_ended = False
         self._last_save = time.monotonic()
         self._evaluating_modules: tuple[tuple[bool, ...], list[nn.Module]] = ((), [])
-        self.add_callback(_EpochCallback(self))
+        self.add_callback(EpochCallback(self))
 
     # ---- loss -------------------------------------------------------------------------------------------------------
 
@@ -221,17 +223,14 @@ class Trainer(transformers.Trainer):
         """
         if resume_from_checkpoint is True:
             found, problems = checkpoint.last_valid(self._folder, self.prefix, self.identity)
+            if found is None:
+                problems.append(f"{self._folder}: no checkpoint that can be resumed; train from the start")
+                raise ModelError(problems)
             for problem in problems:
                 transformers.logging.get_logger(__name__).warning(problem)
-            if found is None:
-                raise ModelError(
-                    [*problems, f"{self._folder}: no checkpoint that can be resumed; train from the start"]
-                )
             resume_from_checkpoint = str(found)
-        elif isinstance(resume_from_checkpoint, str):
-            refusal = checkpoint.verify(Path(resume_from_checkpoint), self.identity)
-            if refusal:
-                raise ModelError(f"{resume_from_checkpoint}: {refusal}; it cannot be resumed")
+        elif resume_from_checkpoint and (refusal := checkpoint.verify(Path(resume_from_checkpoint), self.identity)):
+            raise ModelError(f"{resume_from_checkpoint}: {refusal}; it cannot be resumed")
         with ExitStack() as self._while_training:
             return super().train(resume_from_checkpoint or None, *positional, **options)
 
@@ -336,7 +335,7 @@ class Trainer(transformers.Trainer):
 
     def _maybe_log_save_evaluate(self, *positional: Any, **options: Any) -> None:
         # The last step of an epoch is followed by the epoch's own evaluation and save, which must not be lost.
-        epoch_ends_next = bool(self.state.epoch == math.floor(self.state.epoch or 0)) and not self._epoch_ended
+        epoch_ends_next = bool(self.state.epoch == math.floor(self.state.epoch or 0)) and not self.epoch_ended
         stopping = self.stop.signum is not None and not epoch_ends_next
         overdue = time.monotonic() - self._last_save > 60 * self.save_minutes
         self.control.should_save |= (stopping or overdue) and not epoch_ends_next
@@ -348,20 +347,3 @@ class Trainer(transformers.Trainer):
                 + ("output.resume=true" if self.fitting else "train(resume_from_checkpoint=True)"),
                 self.stop.exit_code,
             )
-
-    _epoch_ended = False
-
-
-class _EpochCallback(TrainerCallback):
-    """Tells the fit that an epoch begins, and the trainer whether it has ended."""
-
-    def __init__(self, trainer: Trainer) -> None:
-        self.trainer = trainer
-
-    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.trainer._epoch_ended = False
-        if self.trainer.fitting is not None:
-            self.trainer.fitting.begin_epoch(int(state.epoch or 0), int(state.num_train_epochs))
-
-    def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.trainer._epoch_ended = True
