@@ -29,11 +29,11 @@ from tunesmith.evaluation.metrics import label_scores
 from tunesmith.predictor import Predictor
 from tunesmith.registry import lookup
 from tunesmith.tasks import TASKS
-from tunesmith.tasks.base import LabelSpace
+from tunesmith.tasks.base import InDocuments, LabelSpace
 from tunesmith.tasks.encoding import Encoder, Truncation
-from tunesmith.tasks.entities import AnnotatedSpans, NamedEntities
+from tunesmith.tasks.entities import NamedEntities
 from tunesmith.tasks.predictions import FoundSpan
-from tunesmith.tasks.questions import AcceptedAnswers, Candidates, QuestionAnswering
+from tunesmith.tasks.questions import Candidates, QuestionAnswering
 from tunesmith.tasks.viterbi import best_paths
 from tunesmith.training.inference import TOKENS_PER_BATCH
 
@@ -316,7 +316,7 @@ def test_intervals_are_over_documents() -> None:
     task, space = NamedEntities(), LabelSpace(("O", "B-A", "I-A"))
     spans = [(Span(0, 3, "A"),)] * 20
     found = [(FoundSpan(0, 3, "A", "the", 1.0),)] * 10 + [()] * 10
-    whole, alone = AnnotatedSpans(spans, np.repeat([0, 1], 10)), AnnotatedSpans(spans, np.arange(20))
+    whole, alone = InDocuments(spans, np.repeat([0, 1], 10)), InDocuments(spans, np.arange(20))
     wide, narrow = (task.score(found, gold, space, 500, 0)["span_recall"] for gold in (whole, alone))
     assert (wide.value, wide.low, wide.high, wide.n) == (0.5, 0.0, 1.0, 20)
     assert narrow.value == 0.5 and 0.2 < narrow.low < narrow.high < 0.8
@@ -336,8 +336,8 @@ def test_one_document_alone_is_resampled_by_its_texts() -> None:
 def test_questions_on_one_context_are_resampled_together() -> None:
     task, space = QuestionAnswering(), LabelSpace(("start", "end"))
     found = [Candidates(((0, "yes" if i < 20 else "no", 1.0),), 0.0) for i in range(40)]
-    apart = AcceptedAnswers([("yes",)] * 40, np.arange(40))
-    together = AcceptedAnswers([("yes",)] * 40, np.repeat([0, 1], 20))
+    apart = InDocuments([("yes",)] * 40, np.arange(40))
+    together = InDocuments([("yes",)] * 40, np.repeat([0, 1], 20))
     one, other = (task.score(found, targets, space, 500, 0)["exact_match"] for targets in (apart, together))
     assert one.value == other.value == 0.5 and one.n == other.n == 40
     assert one.low > 0.3 and one.high < 0.7 and (other.low, other.high) == (0.0, 1.0)

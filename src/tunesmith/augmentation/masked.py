@@ -62,17 +62,16 @@ class Masked(Technique):
         self.model: Any = model.to(choose_device()).eval()
 
     def edits(self, passages: Sequence[Passage]) -> Iterator[list[Edit]]:
-        wanted = [self._chosen(passage) for passage in passages]
+        wanted: list[list[Bounds]] = []
+        for passage in passages:
+            letters = [(start, end) for start, end in passage.words if passage.text[start:end].isalpha()]
+            wanted.append(passage.some(self.materials.count(passage), letters))
         rows, places = self._with_masks(passages, wanted)
         best = self._best(rows, places)
         for passage, words, own in zip(passages, wanted, places, strict=True):
             seen = [word for word, place in zip(words, own, strict=True) if place is not None]
             edits = [(word, self._proposal(passage, word, next(best))) for word in seen]
             yield [Edit(*word, proposal) for word, proposal in edits if proposal is not None]
-
-    def _chosen(self, passage: Passage) -> list[Bounds]:
-        letters = [(start, end) for start, end in passage.words if passage.text[start:end].isalpha()]
-        return passage.some(self.materials.count(passage), letters)
 
     def _with_masks(
         self, passages: Sequence[Passage], wanted: Sequence[Sequence[Bounds]]

@@ -173,12 +173,19 @@ class Augmenter:
             mine = [i for i, used in enumerate(names) if used == name]
             flat: list[Passage] = [passage for i in mine for passage in parts[i]]
             owners = [i for i in mine for _ in parts[i]]
-            for owner, found in zip(owners, technique.edits(flat), strict=True):
-                edits[owner].append(found)
-        return [
-            _edited(record, f"{record.id}~{name}-{number}", found)
-            for record, name, number, found in zip(records, names, numbers, edits, strict=True)
-        ]
+            for owner, changes in zip(owners, technique.edits(flat), strict=True):
+                edits[owner].append(changes)
+        made: list[TextRecord | None] = []
+        for record, name, number, found in zip(records, names, numbers, edits, strict=True):
+            text, label = apply(record.text, found[0]), moved_label(record.label, found)
+            pair = None if record.text_pair is None else apply(record.text_pair, found[1])
+            cut = any(  # training may use words of either rule
+                edges_inside_words(text, label, coarse) > edges_inside_words(record.text, record.label, coarse)
+                for coarse in (False, True)
+            )
+            new = TextRecord(f"{record.id}~{name}-{number}", text, pair, label, record.row)
+            made.append(None if cut else new)
+        return made
 
     def _table(self, of: np.ndarray, made: Sequence[TextRecord]) -> Records:
         table = take(self.train.table, of)
@@ -258,16 +265,6 @@ def amounts(strata: np.ndarray, total: int, keys: np.ndarray) -> np.ndarray:
     each, more = np.divmod(quota, np.maximum(rows, 1))
     copies[order] = each[strata[order]] + (place < more[strata[order]])
     return copies
-
-
-def _edited(record: TextRecord, identifier: str, edits: Sequence[Sequence[Edit]]) -> TextRecord | None:
-    text = apply(record.text, edits[0])
-    pair = None if record.text_pair is None else apply(record.text_pair, edits[1])
-    label = moved_label(record.label, edits)
-    for coarse in (False, True):  # training may use words of either rule
-        if edges_inside_words(text, label, coarse) > edges_inside_words(record.text, record.label, coarse):
-            return None
-    return TextRecord(identifier, text, pair, label, record.row)
 
 
 def _survivors(new: Records, splits: Mapping[str, Records], classes: bool) -> np.ndarray:

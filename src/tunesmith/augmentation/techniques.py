@@ -6,7 +6,7 @@ Each is told what the training rows and the settings offer, and then gives the e
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -76,16 +76,6 @@ class PassageByPassage(Technique):
     def edit(self, passage: Passage) -> list[Edit]:
         """Its edits."""
 
-    def replaced(
-        self, passage: Passage, words: Sequence[tuple[int, int]], offers: Callable[[str], Sequence[str]]
-    ) -> list[Edit]:
-        """Some of `words`, each replaced by one of the `offers` for it, written as it was."""
-        edits = []
-        for start, end in passage.some(self.materials.count(passage), words):
-            word = passage.text[start:end]
-            edits.append(Edit(start, end, written_like(word, _one(offers(word), passage.draw))))
-        return edits
-
 
 class Delete(PassageByPassage):
     """Words left out, each with one white space beside it; never all words."""
@@ -140,7 +130,11 @@ class Synonym(PassageByPassage):
         lexicon = self.materials.lexicon
         assert lexicon is not None
         known = [bounds for bounds in passage.words if lexicon.synonyms(passage.text[slice(*bounds)])]
-        return self.replaced(passage, known, lexicon.synonyms)
+        edits = []
+        for start, end in passage.some(self.materials.count(passage), known):
+            word = passage.text[start:end]
+            edits.append(Edit(start, end, written_like(word, _one(lexicon.synonyms(word), passage.draw))))
+        return edits
 
 
 class Punctuation(PassageByPassage):

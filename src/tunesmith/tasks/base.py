@@ -60,6 +60,26 @@ class LabelSpace:
         return TypeAdapter(cls).validate_python(values)
 
 
+@dataclass(frozen=True)
+class InDocuments:
+    """What records are scored against, where those of one document are resampled together.
+
+    Attributes:
+        values: of each record.
+        document: (n,) int64, number of each record's document.
+    """
+
+    values: list[Any]
+    document: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def part(self, rows: np.ndarray) -> InDocuments:
+        """The same of some records."""
+        return InDocuments([self.values[row] for row in rows], np.unique(self.document[rows], return_inverse=True)[1])
+
+
 class Task(ABC):
     """One kind of learning problem over texts; what has a body or a value here suits most.
 

@@ -183,10 +183,9 @@ class MultiLabel(TextTask):
 
     def evidence(self, records: Records, outputs: Any, targets: Any, space: LabelSpace) -> Evidence:
         actual, claimed, _ = self.arrays(outputs, targets, space)
+        per_label = label_scores(actual & claimed, claimed, actual)
         return replace(
-            super().evidence(records, outputs, targets, space),
-            labels=list(space.names),
-            per_label=label_scores(actual & claimed, claimed, actual),
+            super().evidence(records, outputs, targets, space), labels=list(space.names), per_label=per_label
         )
 
     def logits_of(self, answers: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from typing import Any, cast
@@ -32,29 +32,13 @@ from tunesmith.evaluation.entity_scores import SPAN_METRICS, Counts, by_document
 from tunesmith.evaluation.evidence import Evidence, shown
 from tunesmith.evaluation.intervals import Score, bootstrap
 from tunesmith.evaluation.metrics import Statistics, label_scores
-from tunesmith.tasks.base import LabelSpace, Task, require_known
+from tunesmith.tasks.base import InDocuments, LabelSpace, Task, require_known
 from tunesmith.tasks.encoding import NOTHING, EncodedTexts, Encoder, Window
 from tunesmith.tasks.losses import IGNORED, CrossEntropy, Loss
 from tunesmith.tasks.predictions import FoundSpan, Prediction
 from tunesmith.tasks.viterbi import best_paths
 
 FoundSpans = list[tuple[FoundSpan, ...]]
-
-
-@dataclass(frozen=True)
-class AnnotatedSpans:
-    """The annotated entities.
-
-    Attributes:
-        spans: of each text.
-        document: (n,) int64, number of the document of each text; texts of one document are resampled together.
-    """
-
-    spans: list[tuple[Span, ...]]
-    document: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.spans)
 
 
 class NamedEntities(Task):
@@ -97,10 +81,10 @@ find(["a text"])
     def kinds(self, space: LabelSpace) -> tuple[str, ...]:
         return tuple(name[2:] for name in space.names[1::2])
 
-    def targets(self, records: Records, space: LabelSpace) -> AnnotatedSpans:
+    def targets(self, records: Records, space: LabelSpace) -> InDocuments:
         gold = _spans(records)
         require_known(records, ([span.label for span in spans] for spans in gold), self.kinds(space), "entity type")
-        return AnnotatedSpans(gold, group_numbers(records))
+        return InDocuments(gold, group_numbers(records))
 
     def encode(self, records: Records, space: LabelSpace, encoder: Encoder, labelled: bool) -> EncodedTexts:
         gold = self.targets(records, space) if labelled else None
@@ -138,19 +122,19 @@ find(["a text"])
     def statistics(self, space: LabelSpace) -> Statistics:
         return span_statistics
 
-    def arrays(self, outputs: FoundSpans, targets: AnnotatedSpans, space: LabelSpace) -> tuple[np.ndarray, ...]:
+    def arrays(self, outputs: FoundSpans, targets: InDocuments, space: LabelSpace) -> tuple[np.ndarray, ...]:
         return by_document(self._counts(outputs, targets, space), targets.document)
 
-    def _counts(self, outputs: FoundSpans, targets: AnnotatedSpans, space: LabelSpace) -> Counts:
+    def _counts(self, outputs: FoundSpans, targets: InDocuments, space: LabelSpace) -> Counts:
         found = [[(span.start, span.end, span.label) for span in spans] for spans in outputs]
-        return span_counts(targets.spans, found, self.kinds(space))
+        return span_counts(targets.values, found, self.kinds(space))
 
-    def right(self, outputs: FoundSpans, targets: AnnotatedSpans, space: LabelSpace) -> np.ndarray | None:
+    def right(self, outputs: FoundSpans, targets: InDocuments, space: LabelSpace) -> np.ndarray | None:
         right, claimed, actual = self._counts(outputs, targets, space)
         return np.asarray(((right == claimed) & (right == actual)).all(axis=1))
 
     def score_labels(
-        self, outputs: FoundSpans, targets: AnnotatedSpans, space: LabelSpace, resamples: int, seed: int
+        self, outputs: FoundSpans, targets: InDocuments, space: LabelSpace, resamples: int, seed: int
     ) -> dict[str, dict[str, Score]]:
         counts, scores = self.arrays(outputs, targets, space), {}
         for at, name in enumerate(self.kinds(space)):
@@ -161,7 +145,7 @@ find(["a text"])
                 scores[name] = bootstrap(span_statistics, arrays, self.metrics, resamples, seed)
         return scores
 
-    def evidence(self, records: Records, outputs: FoundSpans, targets: AnnotatedSpans, space: LabelSpace) -> Evidence:
+    def evidence(self, records: Records, outputs: FoundSpans, targets: InDocuments, space: LabelSpace) -> Evidence:
         right, claimed, actual = self._counts(outputs, targets, space)
         met = np.flatnonzero((claimed + actual).any(axis=0))
         return replace(
@@ -223,7 +207,11 @@ def _describe(
         columns["starts"][at], columns["ends"][at] = units
         if types is not None:
             labels = np.full(len(window.input_ids), IGNORED, dtype=np.int32)
-            labels[at] = _tags(*units, span_starts, span_ends, kinds)
+            labels[at] = 0
+            if len(kinds):  # a word that a span only touches belongs to it
+                span = np.minimum(np.searchsorted(span_ends, units[0], side="right"), len(kinds) - 1)
+                inside = (span_starts[span] < units[1]) & (span_ends[span] > units[0])
+                labels[at] = np.where(inside, 1 + 2 * kinds[span] + (units[0] > span_starts[span]), 0)
             columns["labels"] = labels
         yield columns
 
@@ -244,17 +232,6 @@ def _units(window: Window, starts: np.ndarray, ends: np.ndarray) -> tuple[np.nda
     if not len(heads):
         return tokens[:0], (starts[:0], ends[:0])
     return tokens[heads], (starts[first[heads]], ends[np.maximum.reduceat(last, heads)])
-
-
-def _tags(
-    starts: np.ndarray, ends: np.ndarray, span_starts: np.ndarray, span_ends: np.ndarray, kinds: np.ndarray
-) -> np.ndarray:
-    """The tag of each word, int64 (words,); a word that a span only touches belongs to it."""
-    if not len(kinds):
-        return np.zeros(len(starts), dtype=np.int64)
-    span = np.minimum(np.searchsorted(span_ends, starts, side="right"), len(kinds) - 1)
-    inside = (span_starts[span] < ends) & (span_ends[span] > starts)
-    return np.where(inside, 1 + 2 * kinds[span] + (starts > span_starts[span]), 0)
 
 
 def _words(logits: np.ndarray, encoded: EncodedTexts) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

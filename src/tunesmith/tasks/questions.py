@@ -31,7 +31,7 @@ from tunesmith.evaluation.baselines import Baseline
 from tunesmith.evaluation.evidence import shown
 from tunesmith.evaluation.intervals import Score
 from tunesmith.evaluation.metrics import Statistics
-from tunesmith.tasks.base import LabelSpace, Task
+from tunesmith.tasks.base import InDocuments, LabelSpace, Task
 from tunesmith.tasks.encoding import NOTHING, EncodedTexts, Encoder, Window
 from tunesmith.tasks.losses import Loss, SpanCrossEntropy
 from tunesmith.tasks.predictions import FoundAnswer, Prediction
@@ -42,27 +42,6 @@ CANDIDATES = 20
 SHOWN = 5
 """Answers that a prediction lists."""
 MAX_ANSWER_TOKENS = 30
-
-
-@dataclass(frozen=True)
-class AcceptedAnswers:
-    """The accepted answers.
-
-    Attributes:
-        answers: texts of each question; none for a question without answer.
-        document: (n,) int64, number of the context or article of each question; those of one are resampled together.
-    """
-
-    answers: list[tuple[str, ...]]
-    document: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.answers)
-
-    def part(self, rows: np.ndarray) -> AcceptedAnswers:
-        """The answers of some questions."""
-        document = np.unique(self.document[rows], return_inverse=True)[1]
-        return AcceptedAnswers([self.answers[row] for row in rows], document)
 
 
 @dataclass(frozen=True)
@@ -109,20 +88,20 @@ class QuestionAnswering(Task):
     )
 
     def labels(self, train: Records) -> LabelSpace:
-        some_unanswered = not all(self.targets(train, LabelSpace(())).answers)
+        some_unanswered = not all(self.targets(train, LabelSpace(())).values)
         return LabelSpace(("start", "end"), threshold=0.0 if some_unanswered else None)
 
     def kinds(self, space: LabelSpace) -> tuple[str, ...]:
         return ()
 
-    def targets(self, records: Records, space: LabelSpace) -> AcceptedAnswers:
+    def targets(self, records: Records, space: LabelSpace) -> InDocuments:
         labels = records.labels
         missing = np.flatnonzero([label is None for label in labels])
         if len(missing):
             rows = row_list(np.asarray(records.table["row"])[missing].tolist())
             raise DataError(f"{records.path}: {rows}: no answers; write [] for a question without one")
         answers = [tuple(answer.text for answer in cast(tuple[Answer, ...], label)) for label in labels]
-        return AcceptedAnswers(answers, group_numbers(records))
+        return InDocuments(answers, group_numbers(records))
 
     def encode(self, records: Records, space: LabelSpace, encoder: Encoder, labelled: bool) -> EncodedTexts:
         gold = self.targets(records, space) if labelled else None
@@ -177,16 +156,16 @@ class QuestionAnswering(Task):
     def statistics(self, space: LabelSpace) -> Statistics:
         return answer_statistics
 
-    def arrays(self, outputs: list[Candidates], targets: AcceptedAnswers, space: LabelSpace) -> tuple[np.ndarray, ...]:
-        exact, overlap = answer_scores(_texts(outputs, space.threshold), targets.answers)
+    def arrays(self, outputs: list[Candidates], targets: InDocuments, space: LabelSpace) -> tuple[np.ndarray, ...]:
+        exact, overlap = answer_scores(_texts(outputs, space.threshold), targets.values)
         sums = (np.bincount(targets.document, one) for one in (exact, overlap, np.ones(len(targets))))
         return tuple(sums)
 
     def score_labels(
-        self, outputs: list[Candidates], targets: AcceptedAnswers, space: LabelSpace, resamples: int, seed: int
+        self, outputs: list[Candidates], targets: InDocuments, space: LabelSpace, resamples: int, seed: int
     ) -> dict[str, dict[str, Score]]:
         """Questions with and without an answer apart, as the script of SQuAD 2.0 does; nothing where all have one."""
-        has = np.array([bool(answers) for answers in targets.answers])
+        has = np.array([bool(answers) for answers in targets.values])
         parts = {"answerable": np.flatnonzero(has), "unanswerable": np.flatnonzero(~has)}
         if has.all():
             return {}
@@ -196,8 +175,8 @@ class QuestionAnswering(Task):
             if len(rows)
         }
 
-    def right(self, outputs: list[Candidates], targets: AcceptedAnswers, space: LabelSpace) -> np.ndarray | None:
-        return np.asarray(answer_scores(_texts(outputs, space.threshold), targets.answers)[0] > 0)
+    def right(self, outputs: list[Candidates], targets: InDocuments, space: LabelSpace) -> np.ndarray | None:
+        return np.asarray(answer_scores(_texts(outputs, space.threshold), targets.values)[0] > 0)
 
     def difference(self, record: TextRecord, prediction: Prediction) -> tuple[str, str, str]:
         """The accepted answers and the one that was given, with the part of the context where the first stands."""
@@ -225,10 +204,10 @@ class QuestionAnswering(Task):
             outputs.append(Candidates(((start, text, 1.0),) if text else (), 0.0))
         return [Baseline("nearest sentence", outputs, time.perf_counter() - begin)]
 
-    def tuned(self, space: LabelSpace, outputs: list[Candidates], targets: AcceptedAnswers) -> LabelSpace:
+    def tuned(self, space: LabelSpace, outputs: list[Candidates], targets: InDocuments) -> LabelSpace:
         if space.threshold is None:
             return space
-        answered, silent = (answer_scores(_texts(outputs, limit), targets.answers)[1] for limit in (np.inf, -np.inf))
+        answered, silent = (answer_scores(_texts(outputs, limit), targets.values)[1] for limit in (np.inf, -np.inf))
         margins = np.array([min(candidates.margin, 1e6) for candidates in outputs])
         return replace(space, threshold=best_threshold(margins, answered, silent))
 
