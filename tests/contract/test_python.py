@@ -129,7 +129,9 @@ def test_a_model_adapts_to_texts_in_memory(model: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [3, None, 2.5, {1, 2}, [1, 2], ["a text"], object(), iter(ROWS), b"bytes", []], ids=lambda wrong: type(wrong).__name__
+    "wrong",
+    [3, None, 2.5, {1, 2}, [1, 2], ["a text"], object(), iter(ROWS), b"bytes", []],
+    ids=lambda wrong: type(wrong).__name__,
 )
 def test_what_is_no_table_is_refused_by_its_type(wrong: Any, model: str, tmp_path: Path) -> None:
     out, progress = tmp_path / "run", Progress(quiet=True)
