@@ -2,7 +2,7 @@
 
 States are kept by that hash, and it must stay true, but no counter tells of every change: ``parameter.data`` and numpy
 write past torch's versions. So there are two ways to look again. `Content.seems_same`, before every batch: modules and
-attributes are the same objects, torch's versions are the same, and so are the checksums of the next 2 MB of the
+attributes are the same objects, torch's versions are the same, and so are the checksums of the next MB of the
 weights, in turn. A small model is looked at whole each time; in a large one a change past torch is found some batches
 later. `Content.is_same` looks at every byte (40 ms for 75 MB). It is asked whenever training turns to evaluation or
 back, and before states are written: what stays on disk was made by what its hash says.
@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from torch import nn
 
-LOOK_BYTES = 2**21
+LOOK_BYTES = 2**20
 """How much of the weights is looked at before a batch."""
 LIBRARIES = ("torch", "transformers")
 """Their versions stand for their code."""
@@ -56,7 +56,7 @@ class Content:
         digest = hashlib.sha256(configuration.encode())
         for name, module in modules.items():
             digest.update(f"{name} {_of_class(type(module))} {_of_settings(module)}\n".encode())
-        # Parts of tensors with their checksums, in groups of two megabytes.
+        # Parts of tensors with their checksums, in groups of one megabyte.
         self._groups: list[list[tuple[torch.Tensor, int, int]]] = [[]]
         size = 0
         for name, tensor in tensors.items():
