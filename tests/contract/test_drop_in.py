@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,7 +22,8 @@ from transformers import (
 )
 
 from tunesmith import Trainer, TrainingArguments
-from tunesmith.errors import DivergedError, ModelError, UsageError
+from tunesmith.errors import DivergedError, ModelError, ResourceError, UsageError
+from tunesmith.training import checkpoint
 
 TEXTS = ["good film", "bad film and a poor book", "great book", "awful music in the car", "fine", "bad bad bad day"] * 4
 LABELS = [1, 0, 1, 0, 1, 0] * 4
@@ -383,6 +385,13 @@ def test_an_engine_that_does_not_exist_is_refused(guide: Guide, options: Any) ->
         Trainer(guide.model(), guide.arguments(), **options)
 
 
-def test_advice_speaks_of_the_trainers_own_arguments(guide: Guide) -> None:
+def test_advice_speaks_of_the_trainers_own_arguments(guide: Guide, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(DivergedError, match="Lower learning_rate, or look"):
         guide.trainer(learning_rate=1e30, max_grad_norm=0.0).train()
+
+    def full(*given: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "save_optimizer", full)
+    with pytest.raises(ResourceError, match=r"continue with train\(resume_from_checkpoint=True\)"):
+        guide.trainer(save_strategy="steps", save_steps=2).train()

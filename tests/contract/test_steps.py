@@ -113,7 +113,7 @@ def test_a_damaged_checkpoint_is_passed_over_or_refused(make_problem: Any, tmp_p
 
 
 def test_a_checkpoint_that_cannot_be_finished_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError), checkpoint.commit(tmp_path / "step-1", {}) as aside:
+    with pytest.raises(RuntimeError), checkpoint.commit(tmp_path / "step-1", {}, "this") as aside:
         (aside / "model.safetensors").write_text("half")
         raise RuntimeError("killed")
     assert list(tmp_path.iterdir()) == []
@@ -127,9 +127,10 @@ def test_a_checkpoint_that_cannot_be_finished_leaves_nothing(tmp_path: Path) -> 
     ],
 )
 def test_a_full_disk_is_said_and_leaves_the_last_checkpoint(tmp_path: Path, error: Exception) -> None:
-    with checkpoint.commit(tmp_path / "step-1", {}) as aside:
+    with checkpoint.commit(tmp_path / "step-1", {}, "this") as aside:
         (aside / "file").write_text("good")
-    with pytest.raises(ResourceError, match=r"disk is full .* --resume"), checkpoint.commit(tmp_path / "step-2", {}):
+    full = pytest.raises(ResourceError, match=r"disk is full .* continue with output\.resume=true")
+    with full, checkpoint.commit(tmp_path / "step-2", {}, "output.resume=true"):
         raise error
     assert checkpoint.last_valid(tmp_path, "step") == (tmp_path / "step-1", [])
 

@@ -26,12 +26,13 @@ OPTIMIZER_TENSORS, OPTIMIZER_VALUES = "optimizer.safetensors", "optimizer.json"
 
 
 @contextmanager
-def commit(folder: Path, identity: dict[str, Any]) -> Iterator[Path]:
+def commit(folder: Path, identity: dict[str, Any], resuming: str) -> Iterator[Path]:
     """Yield a folder to write into; on success it becomes `folder` in one rename, else it is removed.
 
     Args:
         folder: where the checkpoint will be; a leftover of that name is replaced.
         identity: what the checkpoint belongs to (run, step), stored in the manifest.
+        resuming: how the user continues a run.
 
     Raises:
         ResourceError: the disk is full; nothing half-written stays.
@@ -54,7 +55,7 @@ def commit(folder: Path, identity: dict[str, Any]) -> Iterator[Path]:
         free = shutil.disk_usage(folder.parent).free
         raise ResourceError(
             f"{folder}: the checkpoint cannot be written, the disk is full ({free:,} bytes are free without it); "
-            "free some space and continue with output.resume=true; earlier checkpoints are intact"
+            f"free some space and continue with {resuming}; earlier checkpoints are intact"
         ) from error
 
 

@@ -85,7 +85,9 @@ class Trainer(transformers.Trainer):
             self.stop, self.save_minutes = fitting.stop, fitting.settings.save_minutes
             self.prefix, self.identity = fitting.phase, fitting.identity
             self.task_loss = fitting.loss()
-        self._learning_rate = "learning_rate" if fitting is None else "training.lr"  # what the user calls it
+        # What the user calls these: arguments of this class, or settings of a run.
+        self._learning_rate = "training.lr" if fitting else "learning_rate"
+        self._resuming = "output.resume=true" if fitting else "train(resume_from_checkpoint=True)"
         self._use_engine, self._cache_bytes = engine == "auto", round(engine_cache_gigabytes * 2**30)
         own_loss = self.compute_loss_func is not None or type(self).compute_loss is not Trainer.compute_loss
         if self.task_loss is None and not own_loss:
@@ -270,7 +272,8 @@ class Trainer(transformers.Trainer):
             self.state.best_model_checkpoint = str(best)
         self._export_callback_states()
         if self.args.should_save:
-            with checkpoint.commit(folder, {**self.identity, "step": self.state.global_step}) as aside:
+            identity = {**self.identity, "step": self.state.global_step}
+            with checkpoint.commit(folder, identity, self._resuming) as aside:
                 self.save_model(str(aside), _internal_call=True)
                 checkpoint.save_optimizer(aside, self.optimizer, self.lr_scheduler, self.accelerator.scaler)
                 self.state.save_to_json(str(aside / "trainer_state.json"))
@@ -343,7 +346,6 @@ class Trainer(transformers.Trainer):
         if stopping:
             raise Interrupted(
                 f"stopped at step {self.state.global_step} of {self.state.max_steps}, everything is saved; "
-                + "continue with "
-                + ("output.resume=true" if self.fitting else "train(resume_from_checkpoint=True)"),
+                f"continue with {self._resuming}",
                 self.stop.exit_code,
             )
