@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tunesmith.engine.attention import cut_by_length
+from tunesmith.engine.layout import cut_by_length
 from tunesmith.tasks.batching import PaddingCollator, batches_by_tokens
 from tunesmith.training.precision import choose_precision
 from tunesmith.training.sampling import EpochSampler, split_by_length, trim_padding

@@ -71,7 +71,7 @@ def test_facts_that_somebody_changed_are_not_shown(
 ) -> None:
     for file in states.iterdir():
         with closing(sqlite3.connect(file)) as connection, connection:
-            connection.execute("UPDATE about SET facts = ?", [b'{"identity": {"model": "gone"}}'])
+            connection.execute("UPDATE rows SET states = ? WHERE key = ?", [b'{"identity": {"model": "gone"}}', b""])
     _, shown, _ = tunesmith(monkeypatch, capsys, "cache")
     assert "gone" not in shown and shown.count("an unknown model") == 2
 

@@ -11,9 +11,9 @@ from torch import nn
 from torch.nn.functional import scaled_dot_product_attention
 
 from tunesmith.engine import kernel
-from tunesmith.engine.attention import PackedMask, Rule, attend, cut_by_length, recurring
+from tunesmith.engine.attention import PackedMask, Rule, attend
 from tunesmith.engine.dropout import Noise
-from tunesmith.engine.layout import PackedLayout
+from tunesmith.engine.layout import PackedLayout, cut_by_length, recurring
 from tunesmith.training.sampling import split_by_length
 
 HEADS, SIZE = 2, 4

@@ -129,7 +129,7 @@ def test_the_estimate_is_about_what_is_written(tmp_path: Path, length: int) -> N
     rows = 400
     _, _, file = committed(tmp_path, lengths=[length] * rows)
     expected = estimate(rows, rows * length, WIDTH, torch.bfloat16)
-    assert 0.6 * expected <= file.stat().st_size <= expected
+    assert 0.5 * expected <= file.stat().st_size <= expected
 
 
 def test_nothing_is_stored_when_not_all_would_fit(tmp_path: Path) -> None:
@@ -219,7 +219,7 @@ def test_a_row_under_another_key_is_not_believed(tmp_path: Path) -> None:
     keys, _, file = committed(tmp_path, lengths=[4, 4])
     with closing(sqlite3.connect(file)) as connection, connection:
         connection.execute("DELETE FROM rows WHERE key = ?", [keys[0]])
-        connection.execute("UPDATE rows SET key = ?", [keys[0]])
+        connection.execute("UPDATE rows SET key = ? WHERE key = ?", keys)
     assert make(tmp_path).get(keys[:1]) is None
 
 

@@ -1,6 +1,6 @@
 """Token states by content, on disk, so that frozen layers run once per text: for all epochs, seeds, methods and runs.
 
-states/<sha256 of the facts>.sqlite   one store: what determines its states (the facts), and rows of states by key
+states/<sha256 of the facts>.sqlite   one store: rows of states by key, and what determines them (the facts)
 
 It is a cache in the strict sense: whatever goes wrong with it (damage, a full disk, a folder that cannot be used), rows
 are absent, the reason can be read, and the caller computes them. Every row has a checksum over the facts, its key and
@@ -34,16 +34,13 @@ if TYPE_CHECKING:
     import torch
 
 STORE_NAME = re.compile(r"[0-9a-f]{64}\.sqlite")
-TABLES = (
-    "CREATE TABLE IF NOT EXISTS about (facts BLOB NOT NULL)",
-    "CREATE TABLE IF NOT EXISTS rows"
-    " (key BLOB PRIMARY KEY, tokens INTEGER NOT NULL, checksum INTEGER NOT NULL, states BLOB NOT NULL)",
-)
+TABLE = """CREATE TABLE IF NOT EXISTS rows
+(key BLOB PRIMARY KEY, tokens INTEGER NOT NULL, checksum INTEGER NOT NULL, states BLOB NOT NULL)"""
+FACTS = b""
+"""The key of the row that holds what determines the states."""
 PAGE_BYTES, ROW_BYTES, FILE_BYTES = 4096, 100, 8 * 4096
 """Of a page of the file; of what a row takes beside its states (its key twice, the index, the heading); of what a file
 takes beside its rows (the facts, and pages that are not full)."""
-WAIT_SECONDS = 60
-"""How long another process may write before its lock counts as stuck."""
 BLOCK_BYTES = 32 * 2**20
 """How much waits in memory until it is written; the disk and the folder are measured again each time."""
 DAMAGE = (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CONSTRAINT)
@@ -69,14 +66,12 @@ def objection(path: Path, is_store: bool = False) -> str | None:
         return None
     except OSError as error:
         return f"{path}: cannot be used ({error.strerror}); name another folder in TUNESMITH_CACHE"
-    if not (stat.S_ISREG if is_store else stat.S_ISDIR)(facts.st_mode):
-        kind = "file" if is_store else "folder"
+    kind, is_kind, mode = ("file", stat.S_ISREG, 600) if is_store else ("folder", stat.S_ISDIR, 700)
+    if not is_kind(facts.st_mode):
         return f"{path}: is not a {kind}; remove it, or name another folder in TUNESMITH_CACHE"
     if facts.st_uid != os.geteuid() or facts.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        return (
-            f"{path}: belongs to another user, or others may write to it; "
-            f"chmod {600 if is_store else 700} it, or name another folder in TUNESMITH_CACHE"
-        )
+        problem = "belongs to another user, or others may write to it"
+        return f"{path}: {problem}; chmod {mode} it, or name another folder in TUNESMITH_CACHE"
     return None
 
 
@@ -92,7 +87,8 @@ class Stored:
         """Facts for the user; ``identity``, ``width`` and ``dtype`` are None where they cannot be read."""
         facts, rows = {}, 0
         with suppress(sqlite3.Error), closing(_connect(self.path)) as connection:
-            ((content, rows),) = connection.execute("SELECT facts, (SELECT COUNT(*) FROM rows) FROM about")
+            query = "SELECT states, (SELECT COUNT(*) - 1 FROM rows) FROM rows WHERE key = ?"
+            ((content, rows),) = connection.execute(query, [FACTS])
             if hashlib.sha256(content).hexdigest() == self.path.stem:
                 facts = json.loads(content)
         return {
@@ -121,11 +117,7 @@ def stores(root: Path) -> list[Stored]:
 
 
 def clear(root: Path) -> dict[str, Any]:
-    """Remove all stores, and the folder itself if nothing else is in it.
-
-    Returns:
-        ``removed`` stores and their ``bytes``, and the names of what was ``left``, as it is not of the cache.
-    """
+    """Remove all stores, and the folder if nothing else is in it; their number, their bytes, names of what is left."""
     before = stores(root)
     for store in before:
         store.remove()
@@ -149,20 +141,17 @@ def _row_bytes(size: int) -> int:
 
 
 class StateStore:
-    """Token states by content key. Not for several threads at once; any number of processes may share the folder.
+    """Token states by key. Not for several threads at once; any number of processes may share the folder.
 
     Args:
-        identity: what determines the states besides the text (hash of the prefix, boundary, precision, code version):
-            values that JSON can hold. States of another identity are never seen.
+        identity: what determines the states besides the text; values that JSON can hold.
         width: values per token.
-        dtype: float32, bfloat16 or float16.
-        budget_bytes: limit on the whole cache folder, all stores together; others are evicted to stay below it.
+        budget_bytes: limit on all stores together; others are evicted, the least recently used first.
         folder: of all stores, by default `cache_folder()`. It is made when something is written.
         still_true: asked before rows are written; where it says no, those that wait are dropped.
         budget_name: what the user calls `budget_bytes`.
 
     Attributes:
-        path: of this store's file.
         reason: why nothing is stored (any more), or None.
     """
 
@@ -225,14 +214,9 @@ class StateStore:
         return states
 
     def put(self, keys: Sequence[bytes], lengths: Sequence[int], states: torch.Tensor) -> None:
-        """Store the rows that are not there yet. They can be read at once, by other processes after `commit`.
+        """Store the rows that are not there yet: `states` (total tokens, width) end to end, `lengths` tokens of each.
 
-        Beyond the budget, or once writing has failed, rows are not kept; `reason` says why.
-
-        Args:
-            keys: hashes of what the rows are the states of.
-            lengths: tokens of each row, at least 1.
-            states: (total tokens, width), the rows end to end; kept in the store's dtype.
+        They can be read at once, by other processes after `commit`.
         """
         assert states.shape == (sum(lengths), self.width) and len(keys) == len(lengths)
         if self.reason is not None:
@@ -255,23 +239,11 @@ class StateStore:
         if not waiting or not self._still_true():
             return
         self.reason = self.refuses(needed)
-        if self.reason is not None:
-            return
-        others = [store for store in stores(self._root) if store.path != self.path]
-        while others and min(self._rooms()) < needed:
-            others.pop(0).remove()
-        for last_try in (False, True):
-            try:
-                self._write(waiting)
-                return
-            except (OSError, sqlite3.Error) as error:
-                code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-                if code not in DAMAGE or last_try:
-                    full = is_disk_full(error) or code == sqlite3.SQLITE_FULL
-                    problem = "the disk or the budget is full" if full else str(error)
-                    self.reason = f"{self.path}: states cannot be written ({problem}); they are computed where needed"
-                    return
-                self._discard()
+        if self.reason is None:
+            others = [store for store in stores(self._root) if store.path != self.path]
+            while others and min(self._rooms()) < needed:
+                others.pop(0).remove()
+            self._write(waiting)
 
     def expect(self, rows: int, tokens: int) -> None:
         """Store nothing (`reason` says why) unless `rows` rows with `tokens` tokens in all fit, kept ones included.
@@ -286,50 +258,55 @@ class StateStore:
         """Why `size` more bytes (see `estimate`) would not be stored, whatever is evicted, or None when they would."""
         if self.reason is not None:
             return self.reason
-        if not os.access(_existing(self._root), os.W_OK | os.X_OK):
+        if not os.access(self._existing(), os.W_OK | os.X_OK):
             return f"{self._root}: cannot be written to; name another folder in TUNESMITH_CACHE"
         evictable = sum(store.bytes for store in stores(self._root) if store.path != self.path)
         within_budget, on_disk = (room + evictable for room in self._rooms())
+        if size <= min(within_budget, on_disk):
+            return None
+        left, advice = f"{decimal(max(0, on_disk))} of the disk", "free some, or name another folder in TUNESMITH_CACHE"
         if size > within_budget:
             left = f"{decimal(max(0, within_budget))} of the budget of {decimal(self.budget_bytes)}"
             advice = f"raise {self._budget_name}"
-        elif size > on_disk:
-            left = f"{decimal(max(0, on_disk))} of the disk"
-            advice = "free some, or name another folder in TUNESMITH_CACHE"
-        else:
-            return None
         return f"{self._root}: {decimal(size)} of states do not fit, {left} can be used; {advice}"
+
+    def _existing(self) -> Path:
+        return next(path for path in (self._root, *self._root.parents) if os.path.exists(path))
 
     def _rooms(self) -> tuple[int, int]:
         """Bytes that may still be written: within the budget, and on the disk."""
-        disk = shutil.disk_usage(_existing(self._root))
+        disk = shutil.disk_usage(self._existing())
         to_leave = min(FREE_BYTES, int(disk.total * FREE_SHARE))
         return self.budget_bytes - sum(store.bytes for store in stores(self._root)), disk.free - to_leave
 
-    def _write(self, waiting: dict[bytes, tuple[int, int, bytes]]) -> None:
-        self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if not self.path.exists():
-            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600))
-        connection = self._connect()
-        pages = (self.path.stat().st_size + max(0, min(self._rooms()))) // PAGE_BYTES
-        connection.execute(f"PRAGMA max_page_count = {pages}")  # what a row takes is an estimate, this is a limit
-        with connection:
-            connection.execute("BEGIN IMMEDIATE")
-            for table in TABLES:
-                connection.execute(table)
-            connection.execute("INSERT INTO about SELECT ? WHERE NOT EXISTS (SELECT * FROM about)", [self._facts])
-            rows = ((key, *row) for key, row in waiting.items())
-            connection.executemany("INSERT OR IGNORE INTO rows VALUES (?, ?, ?, ?)", rows)
+    def _write(self, waiting: dict[bytes, tuple[int, int, bytes]], once_more: bool = True) -> None:
+        try:
+            self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if not self.path.exists():
+                os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600))
+            connection = self._connect()
+            pages = (self.path.stat().st_size + max(0, min(self._rooms()))) // PAGE_BYTES
+            connection.execute(f"PRAGMA max_page_count = {pages}")  # what a row takes is an estimate, this is a limit
+            with connection:
+                connection.execute("BEGIN IMMEDIATE")
+                connection.execute(TABLE)
+                rows = [(FACTS, 0, 0, self._facts), *((key, *row) for key, row in waiting.items())]
+                connection.executemany("INSERT OR IGNORE INTO rows VALUES (?, ?, ?, ?)", rows)
+        except (OSError, sqlite3.Error) as error:
+            if _code(error) in DAMAGE and once_more:
+                self._discard()
+                self._write(waiting, once_more=False)
+                return
+            full = is_disk_full(error) or _code(error) == sqlite3.SQLITE_FULL
+            problem = "the disk or the budget is full" if full else str(error)
+            self.reason = f"{self.path}: states cannot be written ({problem}); they are computed where needed"
 
     def _select(self, query: str, values: Sequence[bytes] = ()) -> list[tuple[Any, ...]]:
         """What a query finds; nothing where the file is absent or cannot be read. A damaged file is removed."""
         try:
             return self._connect().execute(f"SELECT {query}", values).fetchall() if self._usable else []
-        except OSError:
-            return []
-        except sqlite3.Error as error:
-            # Without tables it is no damage: another process is just making them.
-            if getattr(error, "sqlite_errorcode", 0) & 0xFF in DAMAGE and "no such table" not in str(error):
+        except (OSError, sqlite3.Error) as error:
+            if _code(error) in DAMAGE and "no such table" not in str(error):  # another process is just making them
                 self._discard()
             return []
 
@@ -348,7 +325,7 @@ class StateStore:
     def _discard(self) -> None:
         if self._connection is not None:
             self._connection.close()
-            self._connection = None
+        self._connection = None
         Stored(self.path, 0, 0).remove()
 
     def _checksum(self, key: bytes, content: bytes) -> int:
@@ -356,15 +333,14 @@ class StateStore:
 
 
 def _connect(path: Path) -> sqlite3.Connection:
-    name = f"{path.as_uri()}?mode=rw"
-    connection = sqlite3.connect(name, WAIT_SECONDS, isolation_level=None, check_same_thread=False, uri=True)
+    name = f"{path.as_uri()}?mode=rw"  # waits a minute for another process that writes
+    connection = sqlite3.connect(name, timeout=60, isolation_level=None, check_same_thread=False, uri=True)
     connection.execute("PRAGMA synchronous = NORMAL")
     return connection
 
 
-def _existing(folder: Path) -> Path:
-    """The folder, or the nearest one above it that is there."""
-    return next(path for path in (folder, *folder.parents) if os.path.exists(path))
+def _code(error: Exception) -> int:
+    return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
 
 
 def _as_bytes(states: torch.Tensor) -> memoryview:

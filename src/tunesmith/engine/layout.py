@@ -1,17 +1,25 @@
-"""Where the real tokens of a padded batch are, and how they move between it and the packed form."""
+"""Where the real tokens of a padded batch are, in its packed form, and in the buckets that attention works on."""
 
 from __future__ import annotations
 
 import functools
 import hashlib
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from tunesmith.engine.attention import Sequences, recurring
-
 SIZES_AN_OCTAVE, SMALLEST_STEP = 16, 8
 """Sizes of filled batches: a thirty-second of the tokens is filler on average, a sixteenth at most (of few: seven)."""
+STEP = 16
+"""Widths of buckets are multiples of this: the processor's softmax is several times slower on other widths."""
+PART_COST = 2_800
+TOKEN_COST = 3
+"""Costs in units of one score: of a bucket, and of one padded token (moving it in and out of the bucket)."""
+COUNTS_AN_OCTAVE = 4
+"""Of the sequences of a bucket in a filled batch; the rest of them is empty."""
+SCORES_PER_BUCKET = 1 << 22
+"""Largest bucket, in scores of one head: bounds the memory of long texts."""
 
 
 class PackedLayout:
@@ -92,3 +100,140 @@ class PackedLayout:
             hashlib.blake2b(stacked[end - length : end].tobytes(), digest_size=16).digest()
             for end, length in zip(ends, self.lengths, strict=True)
         ]
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """Sequences of similar length.
+
+    Attributes:
+        sequences: their number n.
+        width: tokens each is padded to.
+        start: first slot of the bucket; slots count (sequence, head, position) over all buckets.
+        padding: (n · heads, 1, width) 0 for real keys and very negative for others; None when nothing is padded.
+    """
+
+    sequences: int
+    width: int
+    start: int
+    padding: torch.Tensor | None
+
+
+@dataclass(frozen=True)
+class Buckets:
+    """How the tokens of a packed batch and the slots of its buckets correspond, for one number of heads.
+
+    Attributes:
+        parts: the buckets.
+        slots: of all parts together.
+        gather: (slots,) for each slot the row of a (tokens · heads, size) matrix; padding takes row 0. With filler one
+            more, which belongs to no part.
+        scatter: (tokens · heads,) for each row its slot; filler has the one that belongs to no part.
+    """
+
+    parts: tuple[Bucket, ...]
+    slots: int
+    gather: torch.Tensor
+    scatter: torch.Tensor
+
+
+class Sequences:
+    """The sequences of a packed batch.
+
+    Args:
+        lengths: (n,) tokens of each sequence, in descending order.
+        filler: tokens behind the last sequence that belong to none; None where sizes need not recur either.
+    """
+
+    def __init__(self, lengths: np.ndarray, device: torch.device, filler: int | None = None) -> None:
+        self.lengths, self.device, self.filler = lengths, device, filler
+        self._buckets: dict[tuple[int, torch.dtype], Buckets] = {}
+
+    @functools.cached_property
+    def boundaries(self) -> torch.Tensor:
+        """(n + 1,) int32, where each sequence begins, and the end of the last."""
+        ends = np.concatenate([[0], np.cumsum(self.lengths)])
+        return torch.from_numpy(ends.astype(np.int32)).to(self.device)
+
+    def buckets(self, heads: int, dtype: torch.dtype) -> Buckets:
+        """The buckets for attention with `heads` heads, whose scores have `dtype`."""
+        if (heads, dtype) not in self._buckets:
+            self._buckets[heads, dtype] = self._make_buckets(heads, dtype)
+        return self._buckets[heads, dtype]
+
+    def _make_buckets(self, heads: int, dtype: torch.dtype) -> Buckets:
+        widths = -(-self.lengths // STEP) * STEP
+        parts, gathers, scatters, slot, token = [], [], [], 0, 0
+        for rows in cut_by_length(widths * (widths + TOKEN_COST), PART_COST):
+            width = int(widths[rows[0]])
+            for piece in np.array_split(rows, -(-len(rows) * width * width // SCORES_PER_BUCKET)):
+                count = len(piece) if self.filler is None else recurring(len(piece), COUNTS_AN_OCTAVE)
+                lengths = np.pad(self.lengths[piece], (0, count - len(piece)))
+                begins = token + np.cumsum(lengths) - lengths
+                positions = np.arange(width)
+                inside = positions < lengths[:, None]  # (n, width)
+                tokens = np.where(inside, begins[:, None] + positions, 0)
+                head = np.arange(heads)[:, None]
+                gathers.append((np.where(inside, tokens * heads, 0)[:, None] + head * inside[:, None]).reshape(-1))
+                at = np.nonzero(inside)
+                scatters.append((slot + (at[0] * heads * width + at[1])[:, None] + head.T * width).reshape(-1))
+                padding = None
+                if not inside.all():
+                    bias = torch.zeros(count, 1, 1, width, dtype=dtype)
+                    bias.masked_fill_(torch.from_numpy(~inside)[:, None, None], never(dtype))
+                    padding = bias.expand(count, heads, 1, width).reshape(-1, 1, width).to(self.device)
+                parts.append(Bucket(count, width, slot, padding))
+                slot += count * heads * width
+                token += int(lengths.sum())
+        if self.filler:
+            gathers.append(np.zeros(1, dtype=np.int64))
+            scatters.append(np.full(self.filler * heads, slot))
+        gather = torch.from_numpy(np.concatenate(gathers))
+        scatter = torch.from_numpy(np.concatenate(scatters))
+        return Buckets(tuple(parts), slot, gather.to(self.device), scatter.to(self.device))
+
+
+def never(dtype: torch.dtype) -> float:
+    """A score whose share is exactly 0. Not -inf: a padded query may see no key, and 0 / 0 would spread."""
+    return torch.finfo(dtype).min / 4
+
+
+def cut_by_length(lengths: np.ndarray, part_tokens: int) -> list[np.ndarray]:
+    """The cheapest partition of rows into parts padded to their longest row.
+
+    A part of r rows of at most t tokens costs ``r · t + part_tokens``. Among rows sorted by length an optimal partition
+    is contiguous, so it is found exactly by dynamic programming over the number of rows n, in O(n²).
+
+    Args:
+        lengths: (n,) tokens of each row.
+        part_tokens: cost of a part beyond its padded tokens.
+
+    Returns:
+        Row indices of each part, the longest rows first.
+    """
+    order = np.argsort(-lengths, kind="stable")
+    tokens = lengths[order].astype(np.int64)
+    n = len(tokens)
+    cost, start = np.zeros(n + 1, dtype=np.int64), np.zeros(n + 1, dtype=np.int64)
+    for end in range(1, n + 1):
+        begins = np.arange(end)
+        # Rows begin..end-1 are padded to row `begin`, the longest of them.
+        totals = cost[:end] + (end - begins) * tokens[:end] + part_tokens
+        start[end] = totals.argmin()
+        cost[end] = totals[start[end]]
+    parts, end = [], n
+    while end > 0:
+        parts.append(order[start[end] : end])
+        end = int(start[end])
+    return parts[::-1]
+
+
+def recurring(size: int, an_octave: int, at_least: int = 1) -> int:
+    """`size` rounded up to one of so many sizes between a power of two and the next, so that sizes recur.
+
+    Args:
+        size: positive.
+        at_least: every result is a multiple of this power of two.
+    """
+    unit = max(at_least, (1 << size.bit_length() - 1) // an_octave)
+    return -(-size // unit) * unit

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch.utils.data import Sampler
 
-from tunesmith.engine.attention import cut_by_length
+from tunesmith.engine.layout import cut_by_length
 
 PART_TOKENS = 200
 """What one more part of a batch costs, in tokens: its call overhead, and casting the weights to the precision of the
