@@ -89,6 +89,21 @@ def test_the_weights_are_read_once_and_each_split_is_tokenised_once(
     assert len(read) == 1 and encoded == [48, 6, 6]
 
 
+def test_one_place_chooses_where_models_run(
+    tmp_path: Path, tiny_model_folder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = write(tmp_path / "a.csv", ["text", "label"], [(t, WORDS[i % 3]) for i, t in enumerate(texts(60))])
+    run = train(data, tmp_path / "run", tiny_model_folder("bert"), method="features")
+    moved = []
+    to = torch.nn.Module.to
+    monkeypatch.setattr(torch.nn.Module, "to", lambda model, where: (moved.append(where), to(model, "cpu"))[1])
+    monkeypatch.setattr("tunesmith.predictor.choose_device", lambda: torch.device("meta"))
+    tunesmith.load(run)
+    assert moved == [torch.device("meta")]
+    asking = [file.name for file in Path(tunesmith.__file__).parent.rglob("*.py") if "is_available" in file.read_text()]
+    assert asking == ["precision.py"]
+
+
 def test_several_labels_a_text(tmp_path: Path, tiny_model_folder: Callable[[str], Path]) -> None:
     cells = ["red|green", "red", "green|blue"]
     data = write(tmp_path / "many.csv", ["text", "labels"], [(t, cells[i % 3]) for i, t in enumerate(texts(90))])

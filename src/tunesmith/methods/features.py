@@ -68,7 +68,8 @@ class FeatureExtraction(Method):
         scale[scale < 1e-6] = 1.0
         standardised = ((vectors - mean) / scale).astype(np.float32)
         small = standardised.size * linear.out_features < ONE_THREAD
-        with threadpoolctl.threadpool_limits(1 if small else None):
+        with threadpoolctl.threadpool_limits(1 if small else None), warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # at the iteration limit the loss is flat
             if targets.ndim == 2:
                 weight, bias, strength = solver.multilabel(standardised, targets)
             elif np.issubdtype(targets.dtype, np.floating):
@@ -163,7 +164,7 @@ class _Solver:
 
     def _logistic(self, strength: float, warm_start: bool = False) -> LogisticRegression:
         weights = "balanced" if self.training.class_weights == "balanced" else None
-        return _Logistic(
+        return LogisticRegression(
             C=strength,
             class_weight=weights,
             fit_intercept=self.intercept,
@@ -171,12 +172,3 @@ class _Solver:
             tol=1e-3,
             warm_start=warm_start,
         )
-
-
-class _Logistic(LogisticRegression):  # type: ignore[misc]
-    """Logistic regression that does not warn when it stops at its iteration limit: the loss is flat there."""
-
-    def fit(self, *args: Any, **kwargs: Any) -> Any:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            return super().fit(*args, **kwargs)

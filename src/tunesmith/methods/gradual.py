@@ -39,7 +39,9 @@ class Gradual(Method):
         count = unfrozen_layers(epoch, epochs, len(order.layers))
         names = order.head | (order.top if count else frozenset())
         names = names.union(*order.layers[len(order.layers) - count :])
-        train_only(model, names | order.embeddings if count == len(order.layers) and epoch + 1 > epochs / 2 else names)
+        if count == len(order.layers) and epoch + 1 > epochs / 2:
+            names |= order.embeddings
+        train_only(model, names)
 
 
 def unfrozen_layers(epoch: int, epochs: int, layers: int) -> int:

@@ -70,22 +70,18 @@ class Lora(Method):
     def _targets(self, model: nn.Module) -> list[str]:
         names = [name for name, module in base_model(model).named_modules() if _adaptable(module)]
         known = sorted({name.rpartition(".")[2] for name in names})
-        if self.settings.lora_targets is None:
-            family = str(model.config.model_type)  # type: ignore[union-attr]
-            targets = list(TARGETS.get(family, DECODER_TARGETS))
-            remedy = f"name the layers to adapt with method.lora_targets=NAMES ({', '.join(known)})"
+        wanted = self.settings.lora_targets
+        if wanted is None:
+            targets = list(TARGETS.get(str(model.config.model_type), DECODER_TARGETS))  # type: ignore[union-attr]
         else:
-            targets = [name.strip() for name in self.settings.lora_targets.split(",") if name.strip()]
-            remedy = ""
+            targets = [name.strip() for name in wanted.split(",") if name.strip()]
         missing = [t for t in targets if not any(name == t or name.endswith(f".{t}") for name in names)]
+        if missing and wanted is None:
+            remedy = f"name the layers to adapt with method.lora_targets=NAMES ({', '.join(known)})"
+            raise ModelError(f"method.name=lora: no default targets for this architecture; {remedy}")
         if missing or not targets:
-            hints = "; ".join(f"{name!r}: {did_you_mean(name, known)}" for name in missing)
-            problem = f"method.lora_targets: no linear layer of the model has this name: {hints or 'none given'}"
-            raise (
-                ModelError(f"method.name=lora: no default targets for this architecture; {remedy}")
-                if remedy
-                else UsageError(problem)
-            )
+            hints = "; ".join(f"{name!r}: {did_you_mean(name, known)}" for name in missing) or "none given"
+            raise UsageError(f"method.lora_targets: no linear layer of the model has this name: {hints}")
         return targets
 
 

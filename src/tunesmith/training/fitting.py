@@ -215,10 +215,8 @@ def fit(fitting: Fitting) -> Fitting:
         nothing = np.zeros((len(valid), len(space.names)), dtype=np.float32)
         defined = task.quick_score(task.outputs(nothing, valid, space), valid.gold, space)
         if settings.metric not in defined:
-            raise UsageError(
-                f"training.metric={settings.metric}: not defined on the validation rows; "
-                f"use one of {', '.join(defined)}"
-            )
+            remedy = f"use one of {', '.join(defined)}"
+            raise UsageError(f"training.metric={settings.metric}: not defined on the validation rows; {remedy}")
     start = time.perf_counter()
     torch.set_rng_state(fitting.random_state)
     model = fitting.model = fitting.method.apply(fitting.model).to(choose_device())
