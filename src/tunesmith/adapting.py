@@ -99,12 +99,7 @@ def adapt(sources: Mapping[str, Examples], config: AdaptConfig, progress: Progre
     folder, texts = Path(config.output.out), source_name(sources["train"])
     with ExitStack() as context:
         context.enter_context(locked(folder, RECORD))
-        inputs = [*(str(one) for one in sources.values() if isinstance(one, str | Path)), config.model.name]
-        check_folder(folder, config.output.overwrite, config.output.resume, inputs, RECORD)
-        if isinstance(sources["train"], str | Path) and not texts.startswith("hub:"):
-            local_path(texts)  # before a model is loaded, or even fetched
-        if Path(texts).is_dir() and folder.resolve().is_relative_to(Path(texts).resolve()):
-            raise UsageError(f"output.out={folder}: lies in {texts}, whose files are read; give a folder outside of it")
+        _check_paths(sources, config, folder)
         require_tracker(config.training.tracker)
         torch.set_num_threads(config.training.threads or torch.get_num_threads())
         clock = Clock()
@@ -132,8 +127,18 @@ def adapt(sources: Mapping[str, Examples], config: AdaptConfig, progress: Progre
             _require_known(train.stream, held_out.stream, texts, source.name, progress)
         settings = settings.model_copy(update={"max_length": train.length, "precision": precision.state})
         begun = Fitting(
-            *(task, LabelSpace(()), source, tokenizer, model.to(choose_device()), Truncation(train.length), settings),
-            *(config.engine, folder, progress, config.output.resume, record.identity),
+            task=task,
+            space=LabelSpace(()),
+            source=source,
+            tokenizer=tokenizer,
+            model=model.to(choose_device()),
+            truncation=Truncation(train.length),
+            settings=settings,
+            engine=config.engine,
+            folder=folder,
+            progress=progress,
+            resume=config.output.resume,
+            identity=record.identity,
         )
         with clock.stage("train"):
             phases, report = _train(begun, train, held_out, config, fresh, record)
@@ -143,6 +148,17 @@ def adapt(sources: Mapping[str, Examples], config: AdaptConfig, progress: Progre
         record.save(folder)
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # a run that is killed before needs them
     return AdaptedModel(folder, record)
+
+
+def _check_paths(sources: Mapping[str, Examples], config: AdaptConfig, folder: Path) -> None:
+    """Refuse, before a model is loaded or even fetched, texts that are not there and a folder that must not be used."""
+    inputs = [*(str(one) for one in sources.values() if isinstance(one, str | Path)), config.model.name]
+    check_folder(folder, config.output.overwrite, config.output.resume, inputs, RECORD)
+    texts = source_name(sources["train"])
+    if isinstance(sources["train"], str | Path) and not texts.startswith("hub:"):
+        local_path(texts)
+    if Path(texts).is_dir() and folder.resolve().is_relative_to(Path(texts).resolve()):
+        raise UsageError(f"output.out={folder}: lies in {texts}, whose files are read; give a folder outside of it")
 
 
 def _begin(config: AdaptConfig, source: Source, data: DomainTexts, precision: Precision) -> AdaptRecord:
@@ -177,8 +193,10 @@ def _encode(
     with progress.bar("tokenise", sum(map(len, sides.values()))) as bar:
         train, held_out = (
             task.encode(
-                *(Records(pa.table({"text": texts}), name), LabelSpace(())),
-                *(Encoder(tokenizer, Truncation(limit), work / name, bar.advance), True),
+                Records(pa.table({"text": texts}), name),
+                LabelSpace(()),
+                Encoder(tokenizer, Truncation(limit), work / name, bar.advance),
+                labelled=True,
             )
             for name, texts in sides.items()
         )

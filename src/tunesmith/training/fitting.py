@@ -129,7 +129,16 @@ class Fitting:
             space = replace(space, mean=0.0)
         settings = settings.model_copy(update={"max_length": truncation.max_tokens, "precision": precision.state})
         return cls(
-            *(task, space, source, tokenizer, model, truncation, settings, config.engine, folder, progress),
+            task=task,
+            space=space,
+            source=source,
+            tokenizer=tokenizer,
+            model=model,
+            truncation=truncation,
+            settings=settings,
+            engine=config.engine,
+            folder=folder,
+            progress=progress,
             resume=config.output.resume,
             open_pooling=pooling == "auto" and not isinstance(model, PooledClassifier),
             rows=len(train),
