@@ -28,22 +28,13 @@ class ReliabilityBin:
     accuracy: float
 
 
-def assign_bins(confidence: NDArray[np.floating]) -> NDArray[np.int64]:
-    """Index (n,) of the equal-width, right-closed bin of each confidence (n,) in [0, 1]; 0 falls into the first."""
-    bins: NDArray[np.int64] = np.clip(np.ceil(confidence * NUM_BINS).astype(np.int64) - 1, 0, NUM_BINS - 1)
-    return bins
-
-
-def confidence_and_correctness(
+def binned_confidence(
     probabilities: NDArray[np.floating], gold: NDArray[np.integer]
-) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Of each row, the largest probability (n,) and whether that class is the right one (n,).
-
-    Args:
-        probabilities: float (n, C), rows summing to 1.
-        gold: class ids (n,).
-    """
-    return probabilities.max(axis=1).astype(np.float64), probabilities.argmax(axis=1) == gold
+) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.bool_]]:
+    """Of each row its equal-width, right-closed bin, its largest probability, and whether that class is right; (n,)."""
+    confidence = probabilities.max(axis=1).astype(np.float64)
+    bins = np.clip(np.ceil(confidence * NUM_BINS).astype(np.int64) - 1, 0, NUM_BINS - 1)
+    return bins, confidence, probabilities.argmax(axis=1) == gold
 
 
 def reliability_bins(probabilities: NDArray[np.floating], gold: NDArray[np.integer]) -> list[ReliabilityBin]:
@@ -55,8 +46,7 @@ def reliability_bins(probabilities: NDArray[np.floating], gold: NDArray[np.integ
         probabilities: float (n, C), rows summing to 1.
         gold: class ids (n,).
     """
-    confidence, correct = confidence_and_correctness(probabilities, gold)
-    bins = assign_bins(confidence)
+    bins, confidence, correct = binned_confidence(probabilities, gold)
     counts = np.bincount(bins, minlength=NUM_BINS)
     with np.errstate(invalid="ignore"):
         mean_confidence = np.bincount(bins, confidence, NUM_BINS) / counts

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -83,31 +82,19 @@ class Evidence:
         ]
 
 
-def worst(
-    wrong: NDArray[np.bool_], scores: NDArray[np.floating], mistake: Callable[[int, float], Mistake]
-) -> list[Mistake]:
-    """The mistakes with the largest scores, earlier records first among equals; at most 20.
-
-    Args:
-        wrong, scores: (n,), which records are answered wrong, and the score of each answer.
-        mistake: row, score → what is shown of it.
-    """
+def worst(wrong: NDArray[np.bool_], scores: NDArray[np.floating]) -> list[int]:
+    """The wrong rows (n,) with the largest scores (n,), earlier ones first among equals; at most 20."""
     rows = np.flatnonzero(wrong)
-    order = rows[np.argsort(-scores[rows], kind="stable")[:MAX_MISTAKES]]
-    return [mistake(int(row), float(scores[row])) for row in order]
+    order: list[int] = rows[np.argsort(-scores[rows], kind="stable")[:MAX_MISTAKES]].tolist()
+    return order
 
 
 def shown(text: str, second: str | None, at: int = 0, at_second: int = 0) -> str:
-    """A text, or both of a pair, as far as a mistake needs it.
-
-    Args:
-        at, at_second: character of each that must be seen.
-    """
-    return excerpt(text, at) + (f" ‖ {excerpt(second, at_second)}" if second else "")
+    """Of a text, or of both of a pair, at most about 300 characters, with the one at `at` (`at_second`) among them."""
+    return _excerpt(text, at) + (f" ‖ {_excerpt(second, at_second)}" if second else "")
 
 
-def excerpt(text: str, at: int) -> str:
-    """At most about 300 characters of a text, with the one at `at` among them."""
+def _excerpt(text: str, at: int) -> str:
     start = max(0, min(at - SHOWN_CHARACTERS // 3, len(text) - SHOWN_CHARACTERS))
     end = start + SHOWN_CHARACTERS
     return ("…" if start else "") + text[start:end] + ("…" if end < len(text) else "")

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
 from tunesmith.errors import DataError, DivergedError
-from tunesmith.evaluation.calibration import NUM_BINS, assign_bins, confidence_and_correctness
+from tunesmith.evaluation.calibration import NUM_BINS, binned_confidence
 
 Floats = NDArray[np.float64]
 Scores = dict[str, Floats]
@@ -52,9 +52,7 @@ Metrics = Mapping[str, Metric]
 
 MULTILABEL_METRICS: Metrics = {
     "accuracy": Metric(
-        "Accuracy",
-        "rows answered entirely right",
-        sentence="Of {n} {split} rows, {value} are answered entirely right.",
+        "Accuracy", "rows answered entirely right", sentence="Of {n} {split} rows, {value} are answered entirely right."
     ),
     "macro_f1": Metric(
         "Macro F1",
@@ -139,8 +137,16 @@ def unweighted(statistics: Statistics, arrays: Arrays) -> dict[str, float]:
         statistics: ``(*arrays, weights) -> {name: (B,)}``, as the functions below.
         arrays: what is scored, with equal first axis; None is passed through.
     """
-    rows = next(len(array) for array in arrays if array is not None)
-    return {name: float(value[0]) for name, value in statistics(*arrays, np.ones((rows, 1))).items()}
+    weights = np.ones((num_rows(arrays), 1))
+    return {name: float(value[0]) for name, value in statistics(*arrays, weights).items()}
+
+
+def num_rows(arrays: Arrays) -> int:
+    """The first axis that all arrays have."""
+    lengths = {len(array) for array in arrays if array is not None}
+    if len(lengths) != 1:
+        raise ValueError(f"arrays must have equal first axes, found lengths {sorted(lengths)}")
+    return lengths.pop()
 
 
 def classification_statistics(
@@ -169,8 +175,7 @@ def classification_statistics(
         DivergedError: a probability is not finite.
         ValueError: shapes or class ids do not fit together.
     """
-    shapes = (gold.shape, (gold.size, num_labels) if probabilities is not None else None)
-    _validate((gold, predicted), probabilities, expected=shapes)
+    _validate(gold, predicted, probabilities)
     if min(gold.min(), predicted.min()) < 0 or max(gold.max(), predicted.max()) >= num_labels:
         raise ValueError(f"class ids must lie in [0, {num_labels})")
     correct = gold == predicted
@@ -184,8 +189,8 @@ def classification_statistics(
     if probabilities is not None:
         if num_labels > 1 and np.unique(gold).size == num_labels:
             scores["roc_auc"] = _mean_auc(one_hot(gold, num_labels), probabilities, weights)
-        confidence, right = confidence_and_correctness(probabilities, gold)
-        gaps = _indicators(assign_bins(confidence), NUM_BINS, right - confidence) @ weights
+        bins, confidence, right = binned_confidence(probabilities, gold)
+        gaps = _indicators(bins, NUM_BINS, right - confidence) @ weights
         scores["ece"] = np.abs(gaps).sum(axis=0) / total
     return scores
 
@@ -208,7 +213,7 @@ def multilabel_statistics(
     Raises:
         DataError, DivergedError, ValueError: as `classification_statistics`.
     """
-    _validate((gold, predicted), probabilities, expected=(gold.shape, gold.shape))
+    _validate(gold, predicted, probabilities)
     exact = (gold == predicted).all(axis=1)
     counts = [sparse.csr_array(matrix.T, dtype=np.float64) @ weights for matrix in (gold & predicted, gold, predicted)]
     scores = {"accuracy": exact @ weights / weights.sum(axis=0), **_f1_scores(*counts)}
@@ -227,7 +232,7 @@ def regression_statistics(gold: NDArray[np.floating], predicted: NDArray[np.floa
     Raises:
         DataError, DivergedError, ValueError: as `classification_statistics`.
     """
-    _validate((gold, predicted), predicted, expected=(gold.shape, gold.shape))
+    _validate(gold, predicted, predicted)
     error, total = predicted - gold, weights.sum(axis=0)
     return {
         "mae": np.abs(error) @ weights / total,
@@ -237,13 +242,9 @@ def regression_statistics(gold: NDArray[np.floating], predicted: NDArray[np.floa
     }
 
 
-def _validate(
-    pair: tuple[NDArray[Any], NDArray[Any]], scores: NDArray[Any] | None, expected: tuple[tuple[int, ...], Any]
-) -> None:
-    gold, predicted = pair
-    if predicted.shape != expected[0] or (scores is not None and scores.shape != expected[1]):
-        found = scores.shape if scores is not None else None
-        raise ValueError(f"shapes differ: gold {gold.shape}, predicted {predicted.shape}, scores {found}")
+def _validate(gold: NDArray[Any], predicted: NDArray[Any], scores: NDArray[Any] | None) -> None:
+    if predicted.shape != gold.shape:
+        raise ValueError(f"shapes differ: gold {gold.shape}, predicted {predicted.shape}")
     if not len(gold):
         raise DataError("nothing to score: the split has no labelled rows; give it at least one")
     if scores is not None and not np.isfinite(scores).all():

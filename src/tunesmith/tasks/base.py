@@ -242,13 +242,16 @@ class Task(ABC):
         """What lies behind the scores: at least the mistakes, the most confident first."""
         predictions, right = self.decode(outputs, space), self.right(outputs, targets, space)
         wrong = np.zeros(len(predictions), dtype=bool) if right is None else ~right
+        return self._mistakes(records, predictions, wrong, np.array([one.score for one in predictions], np.float64))
 
-        def mistake(row: int, score: float) -> Mistake:
-            record = records[row]
-            return Mistake(record.id, *self.difference(record, predictions[row]), score)
-
-        scores = np.array([prediction.score for prediction in predictions], dtype=np.float64)
-        return Evidence(len(predictions), worst(wrong, scores, mistake), int(wrong.sum()))
+    def _mistakes(
+        self, records: Records, predictions: list[Prediction], wrong: np.ndarray, scores: np.ndarray
+    ) -> Evidence:
+        mistakes = [
+            Mistake(records[row].id, *self.difference(records[row], predictions[row]), float(scores[row]))
+            for row in worst(wrong, scores)
+        ]
+        return Evidence(len(predictions), mistakes, int(wrong.sum()))
 
     def difference(self, record: TextRecord, prediction: Prediction) -> tuple[str, str, str]:
         """What is shown of a wrong answer: the text, what is true, and what was said instead."""

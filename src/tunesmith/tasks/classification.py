@@ -16,7 +16,7 @@ from tunesmith.data.records import Records
 from tunesmith.data.shapes import NUMBER, ONE_LABEL, SEVERAL_LABELS
 from tunesmith.evaluation.baselines import Baseline, majority_baseline, tfidf_baseline
 from tunesmith.evaluation.calibration import reliability_bins
-from tunesmith.evaluation.evidence import Evidence, Mistake, shown, worst
+from tunesmith.evaluation.evidence import Evidence
 from tunesmith.evaluation.metrics import (
     CLASSIFICATION_METRICS,
     MULTILABEL_METRICS,
@@ -237,15 +237,8 @@ class Regression(TextTask):
         """The predictions farthest from their targets, and all pairs of values."""
         gold, predicted = self.arrays(outputs, targets, space)
         distance = np.abs(predicted - gold)
-
-        def mistake(row: int, score: float) -> Mistake:
-            record = records[row]
-            return Mistake(
-                record.id, shown(record.text, record.text_pair), str(record.label), f"{predicted[row]:.6g}", score
-            )
-
-        wrong = distance > 0
-        return Evidence(len(gold), worst(wrong, distance, mistake), int(wrong.sum()), values=(gold, predicted))
+        found = self._mistakes(records, self.decode(outputs, space), distance > 0, distance)
+        return replace(found, values=(gold, predicted))
 
     def logits_of(self, answers: np.ndarray) -> np.ndarray:
         return answers
