@@ -192,7 +192,7 @@ def test_scores_that_are_not_finite_are_refused() -> None:
 
 
 def test_shapes_and_ids_must_fit() -> None:
-    with pytest.raises(ValueError, match="shapes differ"):
+    with pytest.raises(ValueError, match="equal first axes"):
         classification_scores(np.array([0, 1]), np.array([0]), None, 2)
     with pytest.raises(ValueError, match="class ids"):
         classification_scores(np.array([0, 2]), np.array([0, 1]), None, 2)

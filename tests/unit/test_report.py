@@ -340,19 +340,19 @@ def test_lower_is_better_for_errors() -> None:
 
 @pytest.mark.parametrize("points", [[(1, 0.5)], [(1, 0.0), (2, 0.0)], [(i, float(i)) for i in range(5000)]])
 def test_line_chart_of_few_equal_or_many_points(points: list[tuple[float, float]]) -> None:
-    drawing = charts.line_chart([charts.Line("a & b", points)], "heading", "step")
+    drawing = charts.line_chart({"a & b": points}, "heading")
     ElementTree.fromstring(drawing)
     assert len(drawing) < 20_000
 
 
 def test_reliability_diagram_leaves_empty_bins_out() -> None:
     bins = reliability_bins(np.array([[0.9, 0.1], [0.2, 0.8]]), np.array([0, 0]))
-    assert charts.reliability_diagram(bins, "heading").count("<rect") == 4  # two bins: accuracy and rows
+    assert charts.reliability_diagram(bins).count("<rect") == 4  # two bins: accuracy and rows
 
 
 @pytest.mark.parametrize("values", [[1.0], [2.0, 2.0], list(range(5000))])
 def test_scatter_of_one_equal_or_many_values(values: list[float]) -> None:
-    drawing = charts.scatter(np.array(values), np.array(values) * 0.5, "heading")
+    drawing = charts.scatter(np.array(values), np.array(values) * 0.5)
     ElementTree.fromstring(drawing)
     assert drawing.count("<circle") <= 301
 

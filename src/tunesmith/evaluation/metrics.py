@@ -173,9 +173,9 @@ def classification_statistics(
     Raises:
         DataError: there are no rows.
         DivergedError: a probability is not finite.
-        ValueError: shapes or class ids do not fit together.
+        ValueError: a class id is out of range.
     """
-    _validate(gold, predicted, probabilities)
+    _refuse_unscorable(gold, probabilities)
     if min(gold.min(), predicted.min()) < 0 or max(gold.max(), predicted.max()) >= num_labels:
         raise ValueError(f"class ids must lie in [0, {num_labels})")
     correct = gold == predicted
@@ -211,9 +211,9 @@ def multilabel_statistics(
         rows have and some have not, left out where there is none.
 
     Raises:
-        DataError, DivergedError, ValueError: as `classification_statistics`.
+        DataError, DivergedError: as `classification_statistics`.
     """
-    _validate(gold, predicted, probabilities)
+    _refuse_unscorable(gold, probabilities)
     exact = (gold == predicted).all(axis=1)
     counts = [sparse.csr_array(matrix.T, dtype=np.float64) @ weights for matrix in (gold & predicted, gold, predicted)]
     scores = {"accuracy": exact @ weights / weights.sum(axis=0), **_f1_scores(*counts)}
@@ -230,9 +230,9 @@ def regression_statistics(gold: NDArray[np.floating], predicted: NDArray[np.floa
     reported as 0.
 
     Raises:
-        DataError, DivergedError, ValueError: as `classification_statistics`.
+        DataError, DivergedError: as `classification_statistics`.
     """
-    _validate(gold, predicted, predicted)
+    _refuse_unscorable(gold, predicted)
     error, total = predicted - gold, weights.sum(axis=0)
     return {
         "mae": np.abs(error) @ weights / total,
@@ -242,9 +242,7 @@ def regression_statistics(gold: NDArray[np.floating], predicted: NDArray[np.floa
     }
 
 
-def _validate(gold: NDArray[Any], predicted: NDArray[Any], scores: NDArray[Any] | None) -> None:
-    if predicted.shape != gold.shape:
-        raise ValueError(f"shapes differ: gold {gold.shape}, predicted {predicted.shape}")
+def _refuse_unscorable(gold: NDArray[Any], scores: NDArray[Any] | None) -> None:
     if not len(gold):
         raise DataError("nothing to score: the split has no labelled rows; give it at least one")
     if scores is not None and not np.isfinite(scores).all():

@@ -7,58 +7,39 @@ view box, which the page scales.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from markupsafe import Markup, escape
 from numpy.typing import NDArray
 
 from tunesmith.evaluation.calibration import ReliabilityBin
+from tunesmith.evaluation.intervals import Score
+from tunesmith.evaluation.metrics import Metric
 
+Points = Sequence[tuple[float, float]]
 MAX_POINTS = 300
 CHARACTER = 6.6  # mean width of a character at 12 units
 
 
-@dataclass(frozen=True)
-class Line:
-    """A named curve; `points` are (x, y) in order of x."""
-
-    name: str
-    points: Sequence[tuple[float, float]]
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A row of `interval_bars`: a value with its limits, and the text that stands beside it."""
-
-    name: str
-    value: float
-    low: float
-    high: float
-    text: str
-    is_main: bool = False
-
-
-def line_chart(lines: Sequence[Line], heading: str, x_label: str, percent: bool = False) -> Markup:
-    """Curves over a common x axis, told apart by colour and dash."""
-    points = [point for line in lines for point in line.points]
-    x_at, y_at, parts = _frame(points, x_label, percent=percent)
+def line_chart(lines: Mapping[str, Points], heading: str, percent: bool = False) -> Markup:
+    """Named curves by step, told apart by colour and dash; their points are (x, y) in order of x."""
+    x_at, y_at, parts = _frame([point for points in lines.values() for point in points], "step", percent)
     cursor = 48.0
-    for index, line in enumerate(lines, start=1):
-        drawn = [(x_at(x), y_at(y)) for x, y in _thinned(line.points)]
+    for index, (name, points) in enumerate(lines.items(), start=1):
+        drawn = [(x_at(x), y_at(y)) for x, y in _thinned(points)]
         path = "M" + " L".join(f"{x:.1f} {y:.1f}" for x, y in drawn)
         parts.append(_tag("path", class_=f"curve c{index}", d=path))
         if len(drawn) <= 30:
             parts += [_tag("circle", class_=f"fill c{index}", cx=x, cy=y, r=2.6) for x, y in drawn]
         parts.append(_tag("path", class_=f"curve c{index}", d=f"M{cursor:.1f} 14 h20"))
-        parts.append(_text(cursor + 26, 18, line.name, "legend"))
-        cursor += 26 + CHARACTER * len(line.name) + 22
+        parts.append(_text(cursor + 26, 18, name, "legend"))
+        cursor += 26 + CHARACTER * len(name) + 22
     return _svg(480, 260, heading, parts)
 
 
 def _frame(
-    points: Sequence[tuple[float, float]], x_label: str, percent: bool = False
+    points: Points, x_label: str, percent: bool = False
 ) -> tuple[Callable[[float], float], Callable[[float], float], list[Markup]]:
     """Where x and y lie in a picture of 480 × 260, and its grid, ticks and label."""
     width, height, left, right, top, bottom = 480, 260, 48, 12, 34, 40
@@ -83,13 +64,14 @@ def _frame(
     return x_at, y_at, parts
 
 
-def interval_bars(rows: Sequence[Interval], heading: str, percent: bool = True) -> Markup:
-    """A dot for each value and a bar for its interval, on one scale; the main row stands out."""
-    longest = max(len(row.name) for row in rows)
-    left, right, step, top, bottom = 14 + CHARACTER * min(longest, 30), 164, 34, 8, 30
-    width, height = left + right + 210, top + step * len(rows) + bottom
-    ticks = _ticks(min(row.low for row in rows), max(row.high for row in rows))
-    low, high = min(ticks[0], min(r.low for r in rows)), max(ticks[-1], max(r.high for r in rows))
+def interval_bars(scores: Mapping[str, Score], metric: Metric) -> Markup:
+    """A dot for each score of one metric and a bar for its interval, on one scale; the first one stands out."""
+    names, percent = [_cut(name, 30) for name in scores], metric.is_proportion
+    left, right, step, top, bottom = 14 + CHARACTER * max(map(len, names)), 164, 34, 8, 30
+    width, height = left + right + 210, top + step * len(scores) + bottom
+    low, high = min(score.low for score in scores.values()), max(score.high for score in scores.values())
+    ticks = _ticks(low, high)
+    low, high = min(ticks[0], low), max(ticks[-1], high)
 
     def x_at(value: float) -> float:
         return left + 10 + (value - low) / (high - low) * (width - left - right - 20)
@@ -98,17 +80,16 @@ def interval_bars(rows: Sequence[Interval], heading: str, percent: bool = True) 
     for tick in ticks:
         parts.append(_line(x_at(tick), top, x_at(tick), height - bottom, "grid"))
         parts.append(_text(x_at(tick), height - bottom + 18, _number(tick, percent), "tick", "middle"))
-    for index, row in enumerate(rows):
-        y, style = top + step * (index + 0.5), "c1" if row.is_main else "c0"
-        label = "label main" if row.is_main else "label"
-        parts.append(_text(left - 4, y + 4, _cut(row.name, 30), label, "end"))
-        parts.append(_line(x_at(row.low), y, x_at(row.high), y, f"whisker {style}"))
-        parts.append(_tag("circle", class_=f"dot {style}", cx=x_at(row.value), cy=y, r=5.5))
-        parts.append(_text(width - right + 8, y + 4, row.text, label))
-    return _svg(width, height, heading, parts)
+    for index, (name, score) in enumerate(zip(names, scores.values(), strict=True)):
+        y, style, label = top + step * (index + 0.5), "c0" if index else "c1", "label" if index else "label main"
+        parts.append(_text(left - 4, y + 4, name, label, "end"))
+        parts.append(_line(x_at(score.low), y, x_at(score.high), y, f"whisker {style}"))
+        parts.append(_tag("circle", class_=f"dot {style}", cx=x_at(score.value), cy=y, r=5.5))
+        parts.append(_text(width - right + 8, y + 4, score.text(metric), label))
+    return _svg(width, height, f"{metric.title} with 95 % intervals", parts)
 
 
-def confusion_matrix(counts: NDArray[np.integer], labels: Sequence[str], heading: str) -> Markup:
+def confusion_matrix(counts: NDArray[np.integer], labels: Sequence[str]) -> Markup:
     """Rows are the true labels, columns the predicted ones; shading is the share of the row."""
     size, shown = len(labels), [_cut(label, 22) for label in labels]
     margin = 12 + CHARACTER * max(map(len, shown))
@@ -132,10 +113,10 @@ def confusion_matrix(counts: NDArray[np.integer], labels: Sequence[str], heading
         shade = _box(*place, f"fill {'c1' if i == j else 'c2'}", 3, 0.1 + 0.9 * share if count else 0)
         number = _text(x + cell / 2, y + cell / 2 + 4, str(count), f"count{' on' if share > 0.45 else ''}", "middle")
         parts.append(_group(hover, _box(*place, "cell", 3), shade, *([number] if count else [])))
-    return _svg(width, height, heading, parts)
+    return _svg(width, height, "Confusion matrix: true label by predicted label", parts)
 
 
-def reliability_diagram(bins: Sequence[ReliabilityBin], heading: str) -> Markup:
+def reliability_diagram(bins: Sequence[ReliabilityBin]) -> Markup:
     """Accuracy by confidence (above; on the diagonal is ideal) and the number of rows in each bin (below)."""
     width, left, top, side, strip = 400, 48, 12, 330, 50
     base, foot = top + side, top + side + 14 + strip
@@ -157,43 +138,41 @@ def reliability_diagram(bins: Sequence[ReliabilityBin], heading: str) -> Markup:
     parts.append(_line(left, foot, left + side, foot, "grid"))
     parts.append(_text(left - 8, foot - strip / 2 + 4, "rows", "tick", "end"))
     parts.append(_text(left + side / 2, foot + 38, "confidence", "axis", "middle"))
-    return _svg(width, foot + 44, heading, parts)
+    return _svg(width, foot + 44, "Reliability: accuracy by confidence", parts)
 
 
-def scatter(true: NDArray[np.floating], predicted: NDArray[np.floating], heading: str) -> Markup:
+def scatter(true: NDArray[np.floating], predicted: NDArray[np.floating]) -> Markup:
     """A dot for each pair of numbers, at most about 300 of them; on the line is ideal."""
     pairs = _thinned(sorted(zip(true.tolist(), predicted.tolist(), strict=True)))
-    ends = (min(map(min, pairs)), max(map(max, pairs)))
-    x_at, y_at, parts = _frame([*pairs, *((end, end) for end in ends)], "target")
-    low, high = ends
+    low, high = min(map(min, pairs)), max(map(max, pairs))
+    x_at, y_at, parts = _frame([*pairs, (low, low), (high, high)], "target")
     parts.append(_tag("path", class_="ideal", d=f"M{x_at(low):.1f} {y_at(low):.1f} L{x_at(high):.1f} {y_at(high):.1f}"))
     parts += [_tag("circle", class_="fill c1", cx=x_at(x), cy=y_at(y), r=2.6, fill_opacity=0.6) for x, y in pairs]
-    return _svg(480, 260, heading, parts)
+    return _svg(480, 260, "Prediction by target", parts)
 
 
-def bars(rows: Sequence[tuple[str, Sequence[int]]], series: Sequence[str], heading: str) -> Markup:
-    """Counts of each row as horizontal bars, one for each of the `series`, as shares of that series."""
-    shown = [_cut(name, 30) for name, _ in rows]
-    left = 14 + CHARACTER * max(map(len, shown))
-    thin, gap, right = 11, 10, 60
-    step, top = thin * len(series) + gap, 30
-    width, height = left + 440 + right, top + step * len(rows)
-    totals = [max(1, sum(values[s] for _, values in rows)) for s in range(len(series))]
-    largest = max(value / totals[s] for _, values in rows for s, value in enumerate(values))
+def label_bars(labels: Sequence[str], counts: Mapping[str, Sequence[int]]) -> Markup:
+    """Rows of each label in each split as horizontal bars, as shares of the split."""
+    shown = [_cut(label, 30) for label in labels]
+    left, thin, gap, right, top = 14 + CHARACTER * max(map(len, shown)), 11, 10, 60, 30
+    step = thin * len(counts) + gap
+    width, height = left + 440 + right, top + step * len(labels)
+    table = np.array(list(counts.values()))
+    lengths = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
+    lengths *= 440 / lengths.max()
     parts: list[Markup] = []
     cursor = left
-    for index, name in enumerate(series, start=1):
+    for index, name in enumerate(counts, start=1):
         parts.append(_box(cursor, 6, 12, 12, f"fill c{index}", 2))
         parts.append(_text(cursor + 18, 16, name, "legend"))
         cursor += 18 + CHARACTER * len(name) + 22
-    for i, (_, values) in enumerate(rows):
-        y = top + step * i
-        parts.append(_text(left - 8, y + thin * len(series) / 2 + 4, shown[i], "label", "end"))
-        for s, value in enumerate(values):
-            length = value / totals[s] / largest * 440
-            parts.append(_box(left, y + thin * s, max(length, 1), thin - 1, f"fill c{s + 1}", 1.5))
-            parts.append(_text(left + length + 6, y + thin * s + 9, f"{value:,}", "small"))
-    return _svg(width, height, heading, parts)
+    for i, label in enumerate(shown):
+        parts.append(_text(left - 8, top + step * i + thin * len(counts) / 2 + 4, label, "label", "end"))
+        for s, (length, count) in enumerate(zip(lengths[:, i].tolist(), table[:, i].tolist(), strict=True)):
+            y = top + step * i + thin * s
+            parts.append(_box(left, y, max(length, 1), thin - 1, f"fill c{s + 1}", 1.5))
+            parts.append(_text(left + length + 6, y + 9, f"{count:,}", "small"))
+    return _svg(width, height, "Labels by split", parts)
 
 
 def _svg(width: float, height: float, heading: str, parts: Sequence[Markup]) -> Markup:
@@ -238,7 +217,7 @@ def _number(value: float, percent: bool) -> str:
     return f"{100 * value:g} %" if percent and value < 1e4 else f"{value:g}"
 
 
-def _thinned(points: Sequence[tuple[float, float]]) -> Sequence[tuple[float, float]]:
+def _thinned(points: Points) -> Points:
     """At most about `MAX_POINTS` of the points, evenly spaced, the last one among them."""
     stride = math.ceil(len(points) / MAX_POINTS)
     return points if stride <= 1 else [*points[:-1:stride], points[-1]]

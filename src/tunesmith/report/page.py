@@ -8,14 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from markupsafe import Markup
-
 from tunesmith.data.checks import Finding
 from tunesmith.evaluation.evidence import Evidence
-from tunesmith.evaluation.intervals import Score
-from tunesmith.evaluation.metrics import Metric
 from tunesmith.report import charts, summary
-from tunesmith.report.summary import Column
 from tunesmith.report.text import template
 from tunesmith.run.record import RunRecord
 from tunesmith.text import visible
@@ -26,8 +21,6 @@ if TYPE_CHECKING:
 MAX_MATRIX = 30
 MAX_BARS = 30
 LEVELS = ("failure", "warning", "note", "good")
-CONFUSION = "Confusion matrix: true label by predicted label"
-RELIABILITY = "Reliability: accuracy by confidence"
 
 
 class Cell(NamedTuple):
@@ -55,15 +48,16 @@ def page(
     """
     labels = [visible(label) for label in evidence.labels]
     matrix = evidence.confusion if 1 < len(labels) <= MAX_MATRIX else None
-    content = summary.content(record, task)
+    content, name = summary.content(record, task), record.main_metric
+    main = {visible(column.name): column.scores[name] for column in content["columns"] if name in column.scores}
     content |= {
-        "intervals": _intervals(content["metric"], record.main_metric, content["columns"]),
+        "intervals": charts.interval_bars(main, content["metric"]),
         **_learning(record, log),
         "evidence": evidence,
-        "matrix": None if matrix is None else charts.confusion_matrix(matrix, labels, CONFUSION),
+        "matrix": None if matrix is None else charts.confusion_matrix(matrix, labels),
         "by_label": _by_label(record, evidence),
-        "reliability": charts.reliability_diagram(evidence.bins, RELIABILITY) if evidence.bins else None,
-        "scatter": charts.scatter(*evidence.values, "Prediction by target") if evidence.values else None,
+        "reliability": charts.reliability_diagram(evidence.bins) if evidence.bins else None,
+        "scatter": charts.scatter(*evidence.values) if evidence.values else None,
         "distribution": _distribution(record),
         "findings": sorted(findings, key=lambda finding: LEVELS.index(finding.level)),
         "commands": _commands(folder, record, task),
@@ -78,31 +72,18 @@ def page(
     return template("report.html.j2").render(content)
 
 
-def _intervals(metric: Metric, name: str, columns: Sequence[Column]) -> Markup:
-    rows = [
-        charts.Interval(visible(c.name), s.value, s.low, s.high, s.text(metric), is_main=c is columns[0])
-        for c in columns
-        if (s := c.scores.get(name))
-    ]
-    return charts.interval_bars(rows, f"{metric.title} with 95 % intervals", metric.is_proportion)
-
-
 def _by_label(record: RunRecord, evidence: Evidence) -> dict[str, Any]:
     """Each label on its own, weakest first: with intervals where the task scores labels, else from the evidence."""
     support = {label: scores.support for label, scores in zip(evidence.labels, evidence.per_label, strict=True)}
     if found := record.by_label.get("test"):
-        names = list(next(iter(found.values())))
-        main = record.main_metric if record.main_metric in names else names[-1]
-        titles, at = [record.described[name].title for name in names], names.index(main)
-
-        def cell(name: str, score: Score) -> Cell:
-            metric = record.described[name]
-            return Cell(metric.value_text(score.value), score.limits(metric), score.value)
-
-        rows = [
-            (label, [cell(name, scores[name]) for name in names], support.get(label, scores[main].n))
-            for label, scores in found.items()
-        ]
+        metrics = {name: record.described[name] for name in next(iter(found.values()))}
+        main = record.main_metric if record.main_metric in metrics else [*metrics][-1]
+        titles, at = [metric.title for metric in metrics.values()], [*metrics].index(main)
+        rows = []
+        for label, scores in found.items():
+            pairs = [(scores[name], metric) for name, metric in metrics.items()]
+            cells = [Cell(metric.value_text(one.value), one.limits(metric), one.value) for one, metric in pairs]
+            rows.append((label, cells, support.get(label, scores[main].n)))
     else:
         titles, at = ["Precision", "Recall", "F1"], 2
         rows = [
@@ -120,41 +101,37 @@ def _learning(record: RunRecord, log: Sequence[Mapping[str, Any]]) -> dict[str, 
     assert record.best
     metric = record.described[record.best.metric]
 
-    def lines(**keys: str) -> list[charts.Line]:
+    def lines(**keys: str) -> dict[str, charts.Points]:
         points = {name: [(row["step"], row[key]) for row in log if key in row] for name, key in keys.items()}
-        return [charts.Line(name, found) for name, found in points.items() if found]
+        return {name: found for name, found in points.items() if found}
 
     losses = lines(training="loss", validation="eval_loss")
     scores = lines(validation=f"eval_{record.best.metric}")
-    curves = [("Loss", charts.line_chart(losses, "Loss by step", "step"))] if losses else []
+    curves = [("Loss", charts.line_chart(losses, "Loss by step"))] if losses else []
     if scores:
-        chart = charts.line_chart(scores, f"{metric.title} by step", "step", percent=metric.is_proportion)
-        curves.append((metric.title, chart))
+        curves.append((metric.title, charts.line_chart(scores, f"{metric.title} by step", metric.is_proportion)))
     kept = record.best.step
-    known = any(step == kept for line in scores for step, _ in line.points)
-    return {"curves": curves, "kept_step": kept if known else None}
+    return {"curves": curves, "kept_step": kept if kept in dict(scores.get("validation", ())) else None}
 
 
 def _distribution(record: RunRecord) -> dict[str, Any] | None:
     """Chart of the commonest labels by split; None where labels are not counted."""
-    counts = {split.name: split.label_counts for split in record.data.splits}
-    total: Counter[str] = sum(map(Counter, counts.values()), Counter())
+    splits = record.data.splits
+    total = sum((Counter(split.label_counts) for split in splits), Counter[str]())
     if not total:
         return None
-    rows = [
-        (visible(label), [split.get(label, 0) for split in counts.values()]) for label, _ in total.most_common(MAX_BARS)
-    ]
-    return {"chart": charts.bars(rows, list(counts), "Labels by split"), "more": max(0, len(total) - MAX_BARS)}
+    labels = [label for label, _ in total.most_common(MAX_BARS)]
+    counts = {split.name: [split.label_counts.get(label, 0) for label in labels] for split in splits}
+    return {"chart": charts.label_bars([*map(visible, labels)], counts), "more": len(total) - len(labels)}
 
 
 def _commands(folder: Path, record: RunRecord, task: Task) -> list[tuple[str, str]]:
-    here, data, (new, labelled) = shlex.quote(str(folder)), record.data.files[0].path, task.example_files
+    data, (new, labelled) = record.data.files[0].path, task.example_files
+    run, config, again, source = map(shlex.quote, (f"{folder}", f"{folder}/config.yaml", f"{folder}-again", data))
     found = [
-        ("Predict new texts, one JSON line each", f"tunesmith predict {here} {new}"),
-        ("Score it on new labelled data", f"tunesmith evaluate {here} {labelled}"),
+        ("Predict new texts, one JSON line each", f"tunesmith predict {run} {new}"),
+        ("Score it on new labelled data", f"tunesmith evaluate {run} {labelled}"),
     ]
     if Path(data).exists() or data.startswith("hub:"):
-        config, out = shlex.quote(str(folder / "config.yaml")), shlex.quote(f"{folder}-again")
-        again = f"tunesmith train {shlex.quote(data)} --config {config} --out {out}"
-        found.append(("Repeat this run", again))
+        found.append(("Repeat this run", f"tunesmith train {source} --config {config} --out {again}"))
     return [(words, visible(command)) for words, command in found]
