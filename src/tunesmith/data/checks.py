@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -73,6 +74,13 @@ class _Split:
     @cached_property
     def counts(self) -> dict[str, int]:
         return self.codes.counts
+
+    @cached_property
+    def neighbours(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Positions of the rows with equal texts, then equal labels, together (int64); whether each has the text of the
+        one before it; and its label (bool, one less)."""
+        order = np.lexsort((self.labels, self.texts))  # stable: equal rows stay in their order
+        return order, np.diff(self.texts[order]) == 0, np.diff(self.labels[order]) == 0
 
     def find(self, level: Level, code: str, message: str, advice: str, where: np.ndarray) -> Finding:
         """A finding about the rows `where` a bool array (n,) is true."""
@@ -180,10 +188,9 @@ def _rare_class(data: _Data) -> Iterator[Finding]:
 
 def _duplicate(data: _Data) -> Iterator[Finding]:
     for split in data.splits:
-        order = np.lexsort((split.labels, split.texts))  # stable: equal rows stay in their order
-        texts, labels = split.texts[order], split.labels[order]
+        order, same_text, same_label = split.neighbours
         again = np.zeros(len(order), dtype=bool)
-        again[order[1:]] = (texts[1:] == texts[:-1]) & (labels[1:] == labels[:-1])
+        again[order[1:]] = same_text & same_label
         if again.any():
             found = counted(int(again.sum()), "row")
             message = f"{found} with the text and label of an earlier row ({again.mean():.1%})"
@@ -192,26 +199,22 @@ def _duplicate(data: _Data) -> Iterator[Finding]:
 
 def _conflict(data: _Data) -> Iterator[Finding]:
     for split in data.splits:
-        order = np.lexsort((split.labels, split.texts))
-        texts, labels = split.texts[order], split.labels[order]
-        concerned = np.unique(texts[1:][(texts[1:] == texts[:-1]) & (labels[1:] != labels[:-1])])
+        order, same_text, same_label = split.neighbours
+        concerned = np.unique(split.texts[order[1:][same_text & ~same_label]])
         if len(concerned):
             message = f"{counted(len(concerned), 'text')} with more than one label"
             where = np.isin(split.texts, concerned)
             yield split.find("warning", "conflict", message, "decide on one label for each text", where)
     if data.shape.labels == "spans":
-        types: dict[str, set[str]] = {}
         named = [
-            {record.text[span.start : span.end]: span.label for span in cast(tuple[Span, ...], record.label or ())}
+            {(record.text[span.start : span.end], span.label) for span in cast(tuple[Span, ...], record.label or ())}
             for record in data.train.records
         ]
-        for names in named:
-            for name, label in names.items():
-                types.setdefault(name, set()).add(label)
-        mixed = {name for name, labels in types.items() if len(labels) > 1}
+        types = Counter(name for name, _ in set().union(*named))
+        mixed = {name for name, count in types.items() if count > 1}
         if mixed:
             message = f"{counted(len(mixed), 'name')} with different types: {name_list(sorted(mixed))}"
-            where = np.array([not mixed.isdisjoint(names) for names in named], dtype=bool)
+            where = np.array([any(name in mixed for name, _ in pairs) for pairs in named])
             yield data.train.find("note", "conflict", message, "see whether the annotation is consistent", where)
 
 

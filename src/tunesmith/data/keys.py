@@ -94,20 +94,15 @@ def label_codes(records: Records) -> LabelCodes:
     column = records.table["label"]
     if is_list(column):
         column = column.combine_chunks()
-        values, rows = column.flatten(), np.asarray(pc.list_parent_indices(column))
-        if pa.types.is_struct(values.type) and values.type.get_field_index("label") < 0:
-            rows = np.unique(rows)
-            values = pa.array(["answered"] * len(rows), TEXT)
-        elif pa.types.is_struct(values.type):
-            values = values.field("label")
-        values = values.cast(TEXT)
+        values, rows = column.flatten(), np.asarray(pc.list_parent_indices(column), dtype=np.int64)
+        if pa.types.is_struct(values.type):
+            if values.type.get_field_index("label") >= 0:
+                values = values.field("label")
+            else:
+                rows = np.unique(rows)
+                values = pa.array(["answered"] * len(rows), TEXT)
     else:
-        values = column.cast(TEXT).combine_chunks()
-        present = np.asarray(values.is_valid())
-        values, rows = values.drop_null(), np.nonzero(present)[0]
-    encoded = values.dictionary_encode()
-    names = [str(name) for name in encoded.dictionary.to_pylist()]
-    order = sorted(range(len(names)), key=names.__getitem__)
-    rank = np.empty(len(names), dtype=np.int64)
-    rank[order] = np.arange(len(names))
-    return LabelCodes([names[i] for i in order], rows.astype(np.int64), rank[np.asarray(encoded.indices)])
+        values, rows = column.drop_null().cast(TEXT).combine_chunks(), np.flatnonzero(column.is_valid())
+    encoded = values.cast(TEXT).dictionary_encode()
+    order = pc.sort_indices(encoded.dictionary)
+    return LabelCodes(encoded.dictionary.take(order).to_pylist(), rows, np.argsort(order)[encoded.indices])

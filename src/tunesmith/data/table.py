@@ -27,14 +27,14 @@ TEXT = pa.large_string()  # 64-bit offsets: a column may hold more than 2 GiB
 
 
 class BatchStore:
-    """Record batches in memory; whenever they pass `MEMORY_BYTES` they go to a file of a private temporary folder.
+    """Parts of a table in memory; whenever they pass `MEMORY_BYTES` they go to a file of a private temporary folder.
 
-    Batches may gain columns on the way; earlier rows then have null in them. Used as a context manager: on leaving,
+    Parts may gain columns on the way; earlier rows then have null in them. Used as a context manager: on leaving,
     the folder's entry is removed (its content lives on as long as a table maps it).
     """
 
     def __init__(self) -> None:
-        self._pending: list[pa.RecordBatch] = []
+        self._pending: list[pa.Table] = []
         self._on_disk: list[pa.Table] = []
         self._folder: Path | None = None
 
@@ -45,13 +45,14 @@ class BatchStore:
         if self._folder:
             shutil.rmtree(self._folder, ignore_errors=True)
 
-    def add(self, batch: pa.RecordBatch) -> None:
-        self._pending.append(batch)
+    def add(self, part: pa.Table) -> None:
+        self._pending.append(part)
         if sum(waiting.nbytes for waiting in self._pending) <= MEMORY_BYTES:
             return
         try:
             self._folder = self._folder or Path(tempfile.mkdtemp(prefix="tunesmith-"))  # readable by this user alone
-            file, table = str(self._folder / f"{len(self._on_disk)}.arrow"), _joined(self._pending)
+            file = str(self._folder / f"{len(self._on_disk)}.arrow")
+            table = pa.concat_tables(self._pending, promote_options="default")
             with pa.ipc.new_file(file, table.schema) as writer:
                 writer.write_table(table)
             self._on_disk.append(pa.ipc.open_file(pa.memory_map(file)).read_all())
@@ -63,13 +64,8 @@ class BatchStore:
         self._pending.clear()
 
     def table(self) -> pa.Table:
-        """All batches as one table."""
-        return pa.concat_tables([*self._on_disk, _joined(self._pending)], promote_options="default")
-
-
-def _joined(batches: list[pa.RecordBatch]) -> pa.Table:
-    tables = [pa.Table.from_batches([batch]) for batch in batches]
-    return pa.concat_tables(tables, promote_options="default") if tables else pa.table({})
+        """All parts, of which there is at least one, as one table."""
+        return pa.concat_tables([*self._on_disk, *self._pending], promote_options="default")
 
 
 class TableBuilder(BatchStore):
@@ -137,17 +133,17 @@ class TableBuilder(BatchStore):
         missing = pa.nulls(len(numbers), TEXT)
         arrays = [self._array(name, columns[name], numbers) if name in columns else missing for name in self._columns]
         self._numbers.append(np.asarray(numbers, dtype=np.int64))
-        self.add(pa.RecordBatch.from_arrays(arrays, names=list(self._columns)))
+        self.add(pa.table(arrays, names=list(self._columns)))
 
     def _array(self, name: str, values: Iterable[str | None] | pa.Array, numbers: Sequence[int]) -> pa.Array:
-        place = f"column {name!a}"
         try:
             name.encode()
             array = values if isinstance(values, pa.Array) else pa.array(values, TEXT)
         except UnicodeEncodeError:
             bad = [number for number, value in zip(numbers, values, strict=True) if value and SURROGATE.search(value)]
             what = "half of a surrogate pair (\\ud800 to \\udfff alone); remove it or write the whole character"
-            raise DataError(f"{self._path}: {self._unit} {n}, {place}: {what}" for n in bad or numbers[:1]) from None
+            place = f"{self._path}: {self._unit}"
+            raise DataError(f"{place} {number}, column {name!a}: {what}" for number in bad or numbers[:1]) from None
         lengths = pc.binary_length(array)
         if (pc.max(lengths).as_py() or 0) > FIELD_LIMIT:
             at = int(np.argmax(lengths.fill_null(0).to_numpy(zero_copy_only=False)))
@@ -192,6 +188,5 @@ def take(table: pa.Table, indices: np.ndarray) -> pa.Table:
         return table.take(pa.array(indices))
     with BatchStore() as store:
         for start in range(0, len(indices), BATCH_ROWS):
-            for batch in table.take(pa.array(indices[start : start + BATCH_ROWS])).combine_chunks().to_batches():
-                store.add(batch)
+            store.add(table.take(pa.array(indices[start : start + BATCH_ROWS])).combine_chunks())
         return store.table()

@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 
 from tunesmith.data.jsontext import parse
-from tunesmith.data.layout.cells import CellError, CellReader, Mended, offset, relocated
+from tunesmith.data.layout.cells import CellError, Mended, each_row, offset, relocated
 from tunesmith.data.records import RawTable
 from tunesmith.data.table import TEXT
 
@@ -30,16 +30,12 @@ def answer_column(raw: RawTable, context: str, answers: str) -> tuple[pa.Array, 
         DataError: an answer is not in its context, or its place cannot be told; with the rows. A cell that is null
             stays null.
     """
-    reader = CellReader(raw, answers)
-    places = raw.table[START].to_pylist() if START in raw.table.column_names else [None] * len(raw.rows)
 
-    def make(row: tuple[str | None, str | None, str | None], mended: Mended) -> list[dict[str, Any]] | None:
-        text, cell, beside = row
+    def make(text: str | None, beside: str | None, cell: str | None, mended: Mended) -> list[dict[str, Any]] | None:
         return None if cell is None else _placed(text or "", _with_starts(_quotes(cell), beside), mended)
 
-    rows = zip(raw.table[context].to_pylist(), raw.table[answers].to_pylist(), places, strict=True)
-    made = reader.each(rows, make)
-    return pa.array(made, ANSWER_LISTS), reader.notes
+    made, notes = each_row(raw, (context, START if START in raw.table.column_names else None, answers), make)
+    return pa.array(made, ANSWER_LISTS), notes
 
 
 def _placed(context: str, given: list[Quote], mended: Mended) -> list[dict[str, Any]]:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from functools import partial
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 from tunesmith.data.jsontext import Number, parse
 from tunesmith.data.records import RawTable
 from tunesmith.errors import DataError
 from tunesmith.text import row_list
 
+Made = TypeVar("Made")
 Mended = Callable[[str], None]
 """Takes note of what was put right in a row."""
 
@@ -19,38 +19,34 @@ class CellError(ValueError):
     """What is wrong with a cell."""
 
 
-class CellReader:
-    """Reads the cells of a column, with notes for the rows that were put right."""
+def each_row(raw: RawTable, columns: Sequence[str | None], make: Callable[..., Made]) -> tuple[list[Made], list[str]]:
+    """`make` of the cells of each row, and notes for the rows that were put right.
 
-    def __init__(self, raw: RawTable, column: str) -> None:
-        self.raw, self.column, self._mended = raw, column, dict[str, list[int]]()
+    Args:
+        columns: whose cells `make` is given, None for no column; faults are told of the last that there is.
+        make: takes the cells and a `Mended`.
 
-    def each(self, cells: Iterable[Any], make: Callable[[Any, Mended], Any]) -> list[Any]:
-        """`make` of each cell (or of what belongs together in a row).
+    Raises:
+        DataError: `make` raised `CellError` for some rows; one line for each kind of fault.
+    """
+    made: list[Made] = []
+    wrong: dict[str, list[int]] = {}
+    mended: dict[str, dict[int, None]] = {}  # a row is listed once, however many of its spans were mended
+    number = 0
 
-        Raises:
-            DataError: `make` raised `CellError` for some rows; one line for each kind of fault.
-        """
-        made: list[Any] = []
-        wrong: dict[str, list[int]] = {}
-        for number, cell in zip(self.raw.rows.tolist(), cells, strict=True):
-            try:
-                made.append(make(cell, partial(self._mend, number)))
-            except ValueError as error:
-                wrong.setdefault(str(error), []).append(number)
-        if wrong:
-            place = f"column {self.column!r}"
-            raise DataError(f"{self.raw.path}: {row_list(rows)}: {place}: {what}" for what, rows in wrong.items())
-        return made
+    def mend(what: str) -> None:
+        mended.setdefault(what, {})[number] = None
 
-    def _mend(self, number: int, what: str) -> None:
-        rows = self._mended.setdefault(what, [])
-        if number not in rows[-1:]:  # a row is listed once, however many of its spans were mended
-            rows.append(number)
-
-    @property
-    def notes(self) -> list[str]:
-        return [f"{row_list(rows)}: {what}" for what, rows in self._mended.items()]
+    cells = [raw.table[name].to_pylist() if name else [None] * len(raw.rows) for name in columns]
+    for number, *row in zip(raw.rows.tolist(), *cells, strict=True):
+        try:
+            made.append(make(*row, mend))
+        except ValueError as error:
+            wrong.setdefault(str(error), []).append(number)
+    if wrong:
+        place = f"column {next(filter(None, reversed(columns)))!r}"
+        raise DataError(f"{raw.path}: {row_list(rows)}: {place}: {what}" for what, rows in wrong.items())
+    return made, [f"{row_list(list(rows))}: {what}" for what, rows in mended.items()]
 
 
 def json_value(cell: str | None) -> Any:

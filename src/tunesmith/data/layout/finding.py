@@ -83,12 +83,7 @@ def find_layout(
             needs = f"task.name={shape.task} needs one label column"
             raise DataError(f"{raw.path}: {needs}, found {name_list(labels)} in data.label")
         return replace(found, shape=shape or SEVERAL_LABELS, form="columns")
-    if not found.labels:
-        return found
-    values = [value for value in pc.unique(raw.table[labels[0]]).to_pylist() if value and not value.isspace()]
-    reading = read_label_column(values, shape, f"{raw.path}: column {labels[0]!r}")
-    notes = (*found.notes, reading.note) if reading.note else found.notes
-    return replace(found, shape=reading.shape, form=reading.form, separator=reading.separator, notes=notes)
+    return read_label_column(raw, found, shape) if found.labels else found
 
 
 def layout_of_other(raw: RawTable, first: Layout, settings: DataSettings, need_label: bool = True) -> Layout:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
@@ -31,37 +31,32 @@ ZERO_ONE = {"0": False, "1": True, "false": False, "true": True}
 CLASSES_OR = "give task.name=classification or task.name="
 
 
-@dataclass(frozen=True)
-class LabelReading:
-    """How the cells of a label column are read; see `Layout`."""
-
-    shape: RecordShape
-    form: Form = "plain"
-    separator: str | None = None
-    note: str | None = None
-
-
-def read_label_column(cells: list[str], shape: RecordShape | None, where: str) -> LabelReading:
-    """The reading of a label column.
+def read_label_column(raw: RawTable, layout: Layout, shape: RecordShape | None) -> Layout:
+    """The layout with the shape, form and separator that the cells of its one column of labels show.
 
     Args:
-        cells: the distinct non-empty values of the column.
         shape: what the user asked for, or None.
-        where: file and column, for errors.
 
     Raises:
         DataError: two readings are equally plausible; the message names both and the setting that decides.
     """
+    (column,) = layout.labels
+    where = f"{raw.path}: column {column!r}"
+    cells = [value for value in pc.unique(raw.table[column]).to_pylist() if value and not value.isspace()]
     lists = _list_form(cells)
     if shape is not None and shape.labels == "several":
         separator = next((one for one in SEPARATORS if any(one in cell for cell in cells)), None)
-        return LabelReading(shape, lists or "separated", None if lists else separator)
+        return replace(layout, form=lists or "separated", separator=None if lists else separator)
     if shape is not None:
-        return LabelReading(shape)
+        return layout
     if lists:
-        return LabelReading(SEVERAL_LABELS, lists, note=f"{where}: JSON lists; read as several labels a row")
+        note = f"{where}: JSON lists; read as several labels a row"
+        return replace(layout, shape=SEVERAL_LABELS, form=lists, notes=(*layout.notes, note))
     if cells and all(NUMERAL.fullmatch(cell) for cell in cells):
-        return _numbers(cells, where)
+        if _are_classes(cells, where):
+            return replace(layout, shape=ONE_LABEL)
+        note = f"{where}: numbers with decimals, read as regression (task.name=classification for classes)"
+        return replace(layout, shape=NUMBER, notes=(*layout.notes, note))
     for separator in SEPARATORS:
         # Of the distinct pieces of cells with the separator, the share that also occurs in another distinct cell.
         pieces = [set(split_cell(cell, "separated", separator)) for cell in cells]
@@ -70,14 +65,15 @@ def read_label_column(cells: list[str], shape: RecordShape | None, where: str) -
         share = sum(occurs[piece] > 1 for piece in parted) / len(parted) if parted else 0.0
         if share >= 0.5 and separator != ",":
             note = f"{where}: read as several labels a row, separated by {separator!r}"
-            return LabelReading(SEVERAL_LABELS, "separated", separator, note)
+            notes = (*layout.notes, note)
+            return replace(layout, shape=SEVERAL_LABELS, form="separated", separator=separator, notes=notes)
         if share > 0 and (separator != "," or share >= 0.5):
             example = next(cell for cell in cells if separator in cell)
             raise DataError(
                 f"{where}: {example[:80]!r} may be one label, or several separated by {separator!r}; "
                 f"{CLASSES_OR}multilabel"
             )
-    return LabelReading(ONE_LABEL)
+    return replace(layout, shape=ONE_LABEL)
 
 
 def _list_form(cells: list[str]) -> Form | None:
@@ -93,19 +89,18 @@ def _list_form(cells: list[str]) -> Form | None:
     return "indicator" if len(lengths) == 1 and max(lengths) > 1 and zeros_and_ones else "json"
 
 
-def _numbers(cells: list[str], where: str) -> LabelReading:
+def _are_classes(cells: list[str], where: str) -> bool:
+    """Whether numerals are numbers of classes; quantities otherwise."""
     if not all(INTEGER.fullmatch(cell) for cell in cells):
         if len(cells) <= FEW_VALUES and all(WHOLE_DECIMAL.fullmatch(cell) for cell in cells):
             found = f"whole numbers such as {cells[0]!r}"
             raise DataError(f"{where}: {found} may be class numbers or quantities; {CLASSES_OR}regression")
-        note = f"{where}: numbers with decimals, read as regression (task.name=classification for classes)"
-        return LabelReading(NUMBER, note=note)
+        return False
     if any(re.match(r"\s*[+-]?0\d", cell) for cell in cells) or len(cells) <= FEW_VALUES:
-        return LabelReading(ONE_LABEL)
+        return True
     values = sorted(map(int, cells)) if max(map(len, cells)) < 20 else []
-    contiguous = bool(values) and values[0] in (0, 1) and values == list(range(values[0], values[0] + len(values)))
-    if contiguous and len(values) <= MAX_CONTIGUOUS:
-        return LabelReading(ONE_LABEL)
+    if 0 < len(values) <= MAX_CONTIGUOUS and values in (list(range(len(values))), list(range(1, len(values) + 1))):
+        return True
     found = counted(len(cells), "different whole number")
     raise DataError(f"{where}: {found} may be class numbers or quantities; {CLASSES_OR}regression")
 

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from tunesmith.data.jsontext import parse
-from tunesmith.data.layout.cells import CellError, CellReader, Mended, json_list, json_value, offset, relocated
+from tunesmith.data.layout.cells import CellError, Mended, each_row, json_list, json_value, offset, relocated
 from tunesmith.data.layout.tags import entities, scheme
 from tunesmith.data.records import RawTable
 from tunesmith.data.table import TEXT
@@ -30,18 +30,15 @@ NOT_STUDIO = "is not a list of annotations with results; export from Label Studi
 
 
 def is_object(cell: str) -> bool:
-    """Whether a cell is a JSON object."""
     return isinstance(_parsed(cell, "{"), dict)
 
 
 def is_token_list(cell: str) -> bool:
-    """Whether a cell is a JSON list of texts."""
     items = _parsed(cell, "[")
     return isinstance(items, list) and all(isinstance(item, str) for item in items)
 
 
 def is_span_list(cell: str) -> bool:
-    """Whether a cell is a JSON list of spans."""
     items = _parsed(cell, "[")
     return isinstance(items, list) and all(_span_parts(item) is not None for item in items)
 
@@ -61,13 +58,13 @@ def tagged_columns(raw: RawTable, tokens: str, tags: str | None) -> tuple[pa.Arr
     """
     seen: Counter[str] = Counter()
 
-    def make(row: tuple[str, str | None], mended: Mended) -> tuple[str, list[dict[str, Any]] | None]:
-        words = [word or "_" for word in _text_list(row[0], "tokens")]
+    def make(cell: str | None, beside: str | None, mended: Mended) -> tuple[str, list[dict[str, Any]] | None]:
+        words = [word or "_" for word in _text_list(cell, "tokens")]
         starts = np.concatenate([[0], np.cumsum([len(word) + 1 for word in words])]).tolist()
         text = " ".join(words)
-        if row[1] is None:
+        if beside is None:
             return text, None
-        names = _text_list(row[1], "tags")
+        names = _text_list(beside, "tags")
         if len(names) != len(words):
             raise CellError("has not as many tags as tokens; give every token one tag")
         if any(name.removeprefix("-").isdecimal() for name in names):
@@ -79,7 +76,7 @@ def tagged_columns(raw: RawTable, tokens: str, tags: str | None) -> tuple[pa.Arr
         spans = [{"start": starts[first], "end": starts[after] - 1, "label": type_} for first, after, type_ in found]
         return text, [span for span in spans if text[span["start"] : span["end"]].strip()]
 
-    made = CellReader(raw, tags or tokens).each(_rows(raw, tokens, tags), make)
+    made, _ = each_row(raw, (tokens, tags), make)
     notes = []
     if tags:
         name, broken = scheme(seen)
@@ -97,9 +94,8 @@ def span_column(raw: RawTable, text: str, spans: str) -> tuple[pa.Array, list[st
     Raises:
         DataError: spans that cannot be used, with their rows.
     """
-    reader = CellReader(raw, spans)
-    made = reader.each(_rows(raw, text, spans), lambda row, mended: _spans(row[0] or "", json_list(row[1]), mended))
-    return pa.array(made, SPAN_LISTS), reader.notes
+    made, notes = each_row(raw, (text, spans), lambda text, cell, mended: _spans(text or "", json_list(cell), mended))
+    return pa.array(made, SPAN_LISTS), notes
 
 
 def studio_columns(
@@ -112,17 +108,16 @@ def studio_columns(
     Args:
         key: name of the text inside `data`, or None for ``text``, or the only text there.
     """
-    reader = CellReader(raw, annotations or data)
 
-    def make(row: tuple[str | None, str | None], mended: Mended) -> tuple[str, list[dict[str, Any]] | None]:
-        values = json_value(row[0])
+    def make(cell: str | None, beside: str | None, mended: Mended) -> tuple[str, list[dict[str, Any]] | None]:
+        values = json_value(cell)
         texts = {name: value for name, value in values.items() if type(value) is str} if type(values) is dict else {}
         name = key or ("text" if "text" in texts else next(iter(texts)) if len(texts) == 1 else None)
         if name not in texts:
             raise CellError("its data have no text, or several; name one with data.text=NAME")
         if annotations is None:
             return texts[name], None
-        kept = sorted(_annotations(row[1]), key=lambda one: not one.get("ground_truth"))
+        kept = sorted(_annotations(beside), key=lambda one: not one.get("ground_truth"))
         if len(kept) > 1:
             which = "one marked as ground truth" if kept[0].get("ground_truth") else "first"
             mended(f"several annotations; the {which} was read")
@@ -135,15 +130,13 @@ def studio_columns(
             raise CellError(NOT_STUDIO) from None
         return texts[name], _spans(texts[name], labelled, mended)
 
-    made = reader.each(_rows(raw, data, annotations), make)
-    texts, spans = [text for text, _ in made], [spans for _, spans in made]
-    return pa.array(texts, TEXT), pa.array(spans, SPAN_LISTS), reader.notes
+    made, notes = each_row(raw, (data, annotations), make)
+    return pa.array([text for text, _ in made], TEXT), pa.array([spans for _, spans in made], SPAN_LISTS), notes
 
 
 def not_annotated(raw: RawTable, annotations: str) -> list[bool]:
     """Which tasks of Label Studio have no annotation but cancelled ones."""
-    cells = raw.table[annotations].to_pylist()
-    return CellReader(raw, annotations).each(cells, lambda cell, mended: not _annotations(cell))
+    return each_row(raw, (annotations,), lambda cell, mended: not _annotations(cell))[0]
 
 
 def _annotations(cell: str | None) -> list[dict[str, Any]]:
@@ -152,11 +145,6 @@ def _annotations(cell: str | None) -> list[dict[str, Any]]:
     if not all(isinstance(one, dict) for one in found):
         raise CellError(NOT_STUDIO)
     return [one for one in found if not one.get("was_cancelled")]
-
-
-def _rows(raw: RawTable, first: str, second: str | None) -> zip[tuple[str | None, str | None]]:
-    cells = raw.table[second].to_pylist() if second else [None] * len(raw.rows)
-    return zip(raw.table[first].to_pylist(), cells, strict=True)
 
 
 def _spans(text: str, items: list[Any], mended: Mended) -> list[dict[str, Any]]:

@@ -28,7 +28,7 @@ def read(path: str, settings: DataSettings, format: str = "jsonl", notes: tuple[
                 try:
                     _add(builder, lines.number, parse(line), len(line))
                 except ValueError as error:
-                    _fault(builder, lines.number, error)
+                    _add(builder, lines.number, error)
         return builder.finish(format, notes)
 
 
@@ -43,11 +43,8 @@ def read_array(path: str, settings: DataSettings) -> RawTable:
         return read(path, settings, "json", ("the file is not an array; it was read as JSON lines",))
     text = whole_text(path, settings, "a JSON array; write JSON lines (one object a line, .jsonl)")
     with TableBuilder(path, "line") as builder:
-        for line, characters, value in _elements(path, text):
-            if isinstance(value, ValueError):
-                _fault(builder, line, value)
-            else:
-                _add(builder, line, value, characters)
+        for line, value, characters in _elements(path, text):
+            _add(builder, line, value, characters)
         raw = builder.finish("json")
     on_one_line = len(np.unique(raw.rows)) < len(raw.rows)
     return replace(raw, rows=np.arange(1, len(raw.rows) + 1)) if on_one_line else raw
@@ -71,8 +68,8 @@ def whole_text(path: str, settings: DataSettings, what: str) -> str:
     return "".join(pieces)
 
 
-def _elements(path: str, text: str) -> Iterator[tuple[int, int, Any]]:
-    """Line, size in characters and value of each element of an array.
+def _elements(path: str, text: str) -> Iterator[tuple[int, Any, int]]:
+    """Line, value and size in characters of each element of an array.
 
     After a fault, which is given as the value, nothing that follows can be placed, so it ends there.
     """
@@ -92,23 +89,21 @@ def _elements(path: str, text: str) -> Iterator[tuple[int, int, Any]]:
         try:
             value, end = parse_at(text, position)
         except ValueError as error:
-            yield line, 0, ValueError(f"{error} (in the element that begins here)")
+            yield line, ValueError(f"{error} (in the element that begins here)"), 0
             return
-        yield line, end - position, value
+        yield line, value, end - position
         position = skip(end)
         if text[position : position + 1] == ",":
             position = skip(position + 1)
         elif text[position : position + 1] != "]":
-            yield line, 0, ValueError("expected ',' or ']' after this element")
+            yield line, ValueError("expected ',' or ']' after this element"), 0
             return
 
 
-def _add(builder: TableBuilder, line: int, value: Any, characters: int) -> None:
+def _add(builder: TableBuilder, line: int, value: Any, characters: int = 0) -> None:
     if isinstance(value, dict):
         builder.append(line, value, characters)
-    else:
-        _fault(builder, line, f'expected an object such as {{"text": …}}, found {type(value).__name__}')
-
-
-def _fault(builder: TableBuilder, line: int, what: object) -> None:
-    builder.fault(line, f"not a valid row: {what}; write one complete object per example")
+        return
+    if not isinstance(value, ValueError):
+        value = f'expected an object such as {{"text": …}}, found {type(value).__name__}'
+    builder.fault(line, f"not a valid row: {value}; write one complete object per example")
