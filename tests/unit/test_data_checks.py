@@ -171,6 +171,8 @@ def test_checks_of_entities() -> None:
     )
     assert set(found) == {"rare_class", "conflict", "leak", "unseen_label", "imbalance"}
     assert "1 name with different types: 'Ada'" in found["conflict"].message and found["conflict"].count == 22
+    twice = [("Ada Ada", [*ada("PER"), {"start": 4, "end": 7, "label": "ORG"}]), ("Bob", ada("PER"))]
+    assert warned(run_checks({"train": annotated("ner", twice)}, SHAPES["ner"]))["conflict"].rows == (1,)
     assert "class-weights" not in found["imbalance"].advice
     (nothing,) = run_checks({"train": annotated("ner", [("a", []), ("b", [])])}, SHAPES["ner"])[3:4]
     assert nothing.level == "failure" and nothing.message == "no row has an entity"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import json
 import os
 import string
@@ -231,9 +232,13 @@ def test_folder(tmp_path: Path) -> None:
 
 
 def test_folder_with_one_file_in_another_encoding(tmp_path: Path) -> None:
-    path = folder_of(tmp_path, {"a/1.txt": "10 £".encode("latin-1"), "b/2.txt": "£".encode()})
+    packed = gzip.compress("¥".encode("latin-1") + b"\n")
+    path = folder_of(tmp_path, {"a/1.txt": "10 £".encode("latin-1"), "b/2.txt": "£".encode(), "b/3.txt.gz": packed})
+    with pytest.raises(DataError, match=r"'a/1\.txt', 'b/3\.txt\.gz'"):
+        read(path, PLAIN)
+    (tmp_path / "set/b/3.txt.gz").write_bytes(gzip.compress("¥\n".encode()))
     records, _ = load_records(path, PLAIN)
-    assert records.texts == ["10 £", "£"]
+    assert records.texts == ["10 £", "£", "¥\n"]
     assert any("'a/1.txt'" in note for note in records.notes)
 
 

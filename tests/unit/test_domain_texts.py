@@ -12,7 +12,7 @@ import pytest
 
 import tunesmith
 from tunesmith.config.schema import DataSettings
-from tunesmith.data.readers import plain
+from tunesmith.data.readers import folder, plain
 from tunesmith.data.texts import DomainTexts, read_texts
 from tunesmith.errors import DataError
 from tunesmith.progress import Progress
@@ -88,15 +88,19 @@ def test_stray_empty_lines_do_not_make_paragraphs(tmp_path: Path) -> None:
     assert texts_of(read(tmp_path / "a.txt")) == sorted(lines)
 
 
-@pytest.mark.parametrize(("name", "how"), [("a.txt", "by empty lines"), ("texts/a.txt.gz", "into several files")])
+@pytest.mark.parametrize(
+    ("name", "how"),
+    [("a.txt", "characters; part it by empty lines"), ("texts/a.txt.gz", "bytes; part it into several files")],
+)
 def test_a_text_that_is_too_long_is_refused_while_it_is_read(
     name: str, how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(plain, "FIELD_LIMIT", 100)
+    for reader in (folder, plain):
+        monkeypatch.setattr(reader, "FIELD_LIMIT", 100)
     content = ("word\n" * 50 + "\n" + "other\n").encode()
     (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
-    with pytest.raises(DataError, match=f"a text of more than 100 characters; part it {how}"):
+    with pytest.raises(DataError, match=f"a text of more than 100 {how}"):
         read(tmp_path / "texts" if name.endswith(".gz") else tmp_path / name)
 
 

@@ -83,31 +83,21 @@ def codec_name(encoding: str) -> str:
     return "utf-8-sig" if name == "utf-8" else name
 
 
-class _Bounded(io.RawIOBase):
+class _Bounded(gzip.GzipFile):
     """The expanded bytes of a gzip file, up to a limit."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._stream = gzip.open(path, "rb")  # noqa: SIM115  (closed in close)
-        self._left = max(HARMLESS_BYTES, min(MAX_RATIO * path.stat().st_size, MAX_EXPANDED_BYTES))
+        super().__init__(path, "rb")
+        self.limit = max(HARMLESS_BYTES, min(MAX_RATIO * path.stat().st_size, MAX_EXPANDED_BYTES))
 
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        data = self._stream.read(len(buffer))
-        self._left -= len(data)
-        if self._left < 0:
+    def read(self, size: int | None = -1) -> bytes:
+        data = super().read(size)
+        if self.tell() > self.limit:
             raise DataError(
-                f"{self._path}: expands to more than {MAX_RATIO} times its size; if it is yours, unpack it and name "
+                f"{self.name}: expands to more than {MAX_RATIO} times its size; if it is yours, unpack it and name "
                 "the unpacked file"
             )
-        buffer[: len(data)] = data
-        return len(data)
-
-    def close(self) -> None:
-        self._stream.close()
-        super().close()
+        return data
 
 
 def open_bytes(path: Path) -> BinaryIO:
@@ -228,14 +218,8 @@ def _explain_encoding(path: Path, encoding: str) -> str:
         return (
             f"{path}: not a text file (byte {offset} is not {_shown(encoding)}); see data.format for what can be read"
         )
-    likely = next(name for name in ("utf-8", "cp1252", "latin-1") if _decodes(around, name))
+    candidates = ("utf-8", "cp1252", "latin-1")  # the first in which nothing is lost
+    likely = next(name for name in candidates if around.decode(name, "ignore").encode(name) == around)
     byte = f" (0x{data[position]:02x})" if position < len(data) else ""
     place = f"{path}: line {line}, byte {offset}{byte}"
     return f"{place}: not {_shown(encoding)}; likely {likely} (give data.encoding={likely})"
-
-
-def _decodes(data: bytes, encoding: str) -> bool:
-    try:
-        return data.decode(encoding) is not None
-    except UnicodeDecodeError:
-        return False

@@ -6,7 +6,7 @@ import json
 import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import date, datetime, time, timedelta
+from datetime import date, time, timedelta
 from decimal import Decimal
 from io import IOBase
 from typing import Any
@@ -41,15 +41,18 @@ def read_memory(source: Any) -> RawTable:
     Raises:
         DataError: it is of a type that is not read, has no rows, or holds values that have no text.
     """
-    name = source_name(source)
+    name, notes = source_name(source), list[str]()
     library = sys.modules.get("datasets")
     if library is not None and isinstance(source, library.DatasetDict):
         if "train" not in source:
             raise DataError(f"{name}: holds the splits {name_list(sorted(source))}; give one of them: data['NAME']")
-        note = f"holds the splits {name_list(sorted(source))}; 'train' was read (give the others by name)"
-        return _from_dataset(name, source["train"], (note,))
+        notes.append(f"holds the splits {name_list(sorted(source))}; 'train' was read (give the others by name)")
+        source = source["train"]
     if library is not None and isinstance(source, library.Dataset):
-        return _from_dataset(name, source, ())
+        # by rows, since the table behind a data set that was shuffled or filtered is in its old order
+        tables = source.with_format("arrow").iter(batch_size=BATCH_ROWS)
+        batches = (batch for table in tables for batch in table.to_batches())
+        return from_batches(name, "memory", source.data.table.schema, batches, source.features.to_dict(), notes)
     if hasattr(source, "__arrow_c_stream__"):
         try:
             reader = pa.RecordBatchReader.from_stream(source)
@@ -62,16 +65,17 @@ def read_memory(source: Any) -> RawTable:
             raise DataError(f"{name}: cannot be read as a table with named columns ({reason}); {WANTED}") from None
     if isinstance(source, Mapping):
         return _from_columns(name, source)
-    if isinstance(source, list | tuple) and source and all(isinstance(row, Mapping) for row in source):
+    if isinstance(source, list | tuple) and all(isinstance(row, Mapping) for row in source):
         return _from_rows(name, source)
-    raise DataError(_refusal(source))
-
-
-def _from_dataset(name: str, dataset: Any, notes: tuple[str, ...]) -> RawTable:
-    # by rows, since the table behind a data set that was shuffled or filtered is in its old order
-    tables = dataset.with_format("arrow").iter(batch_size=BATCH_ROWS)
-    batches = (batch for table in tables for batch in table.to_batches())
-    return from_batches(name, "memory", dataset.data.table.schema, batches, dataset.features.to_dict(), notes)
+    found, advice = _kind(source), WANTED
+    if isinstance(source, list | tuple):
+        found += f" of {_kind(next(item for item in source if not isinstance(item, Mapping)))}"
+        advice = "give a list of dicts, one a row: [{'text': …}]"
+    elif isinstance(source, IOBase):
+        advice = "give its path"
+    elif isinstance(source, set | frozenset | np.ndarray | Iterator):
+        advice = "give a list of dicts, one a row, or a dict of columns: {'text': list(…)}"
+    raise DataError(f"examples cannot be read from {found}; {advice}")
 
 
 def _from_rows(name: str, rows: Sequence[Mapping[Any, Any]]) -> RawTable:
@@ -81,7 +85,7 @@ def _from_rows(name: str, rows: Sequence[Mapping[Any, Any]]) -> RawTable:
             for key, value in row.items():
                 try:
                     cells[str(key)] = cell_text(value)
-                except TypeError:
+                except (TypeError, UnicodeDecodeError):
                     builder.fault(number, f"column {key!r}: a value of type {type(value).__name__} is not text")
             builder.append(number, cells, sum(len(cell or "") for cell in cells.values()))
         return builder.finish("memory")
@@ -110,22 +114,18 @@ def cell_text(value: Any) -> str | None:
 
     Raises:
         TypeError: it has no text.
+        UnicodeDecodeError: nor have bytes that are not UTF-8.
     """
     if isinstance(value, np.generic | np.ndarray):
         value = value.tolist()
     if value is None or type(value).__name__ in ("NAType", "NaTType") or (type(value) is float and math.isnan(value)):
         return None
-    if isinstance(value, str):
-        return str(value)
     if isinstance(value, bool):
         return str(value).lower()
-    if isinstance(value, int | float | Decimal | datetime | date | time | timedelta):
+    if isinstance(value, str | int | float | Decimal | date | time | timedelta):
         return str(value)
     if isinstance(value, bytes):
-        try:
-            return value.decode()
-        except UnicodeDecodeError:
-            raise TypeError("bytes that are not UTF-8") from None
+        return value.decode()
     if isinstance(value, list | tuple | Mapping):
         return json.dumps(value, ensure_ascii=False, default=_inside)
     raise TypeError(type(value).__name__)
@@ -139,18 +139,3 @@ def _kind(source: object) -> str:
     kind = type(source)
     package = kind.__module__.partition(".")[0]
     return kind.__name__ if package in ("builtins", "_io") else f"{package}.{kind.__name__}"
-
-
-def _refusal(source: object) -> str:
-    """What to give instead."""
-    found, advice = _kind(source), WANTED
-    if isinstance(source, list | tuple):
-        if not source:
-            return f"{source_name(source)}: no rows; expected at least one example"
-        found += f" of {_kind(next(item for item in source if not isinstance(item, Mapping)))}"
-        advice = "give a list of dicts, one a row: [{'text': …}]"
-    elif isinstance(source, IOBase):
-        advice = "give its path"
-    elif isinstance(source, set | frozenset | np.ndarray | Iterator):
-        advice = "give a list of dicts, one a row, or a dict of columns: {'text': list(…)}"
-    return f"examples cannot be read from {found}; {advice}"
