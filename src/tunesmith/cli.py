@@ -14,18 +14,17 @@ import sys
 import traceback
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
 
+import tunesmith
 from tunesmith.config.loading import dump, fields, flag, flags, resolve
 from tunesmith.config.options import ReadOptions
 from tunesmith.config.schema import AdaptConfig, Config, Section
-from tunesmith.errors import TunesmithError, UsageError
+from tunesmith.errors import DataError, TunesmithError, UsageError
+from tunesmith.progress import Progress
 from tunesmith.spelling import spell
-
-if TYPE_CHECKING:
-    from tunesmith.run.record import Run
 
 app = typer.Typer(
     name="tunesmith",
@@ -116,7 +115,8 @@ def options_of(command: str) -> frozenset[str]:
 def command(kind: type[Section] = Config, names: Iterable[str] = (), whole: bool = False) -> Callable[..., Any]:
     """Make a function a command: its parameters, ``--json``, ``--quiet``, ``--debug``, and an option for each setting.
 
-    What it returns, the value for ``--json`` and the text, is printed; None where it did so itself.
+    What it returns, the value for ``--json`` and the text, is printed; None where it did so itself. It may ask for
+    ``json``, ``quiet`` and ``progress``.
 
     Args:
         kind: where the settings are defined.
@@ -144,12 +144,15 @@ def command(kind: type[Section] = Config, names: Iterable[str] = (), whole: bool
             if whole:
                 file, sets = given.pop("config"), given.pop("set") or ()
                 given["config"] = resolve(file, {name: given.pop(name) for name in keys}, sets, kind)
-            given |= {name: value for name, value in (("json", json), ("quiet", quiet)) if name in asked}
+            offered = {"json": json, "quiet": quiet, "progress": Progress(quiet, _spelled)}
+            given |= {name: value for name, value in offered.items() if name in asked}
             value, text = function(**given) or (None, "")
             if shown := jsons.dumps(value, ensure_ascii=False) if json and value is not None else text:
                 print(shown)
+            if value is not None and value.get("failed"):
+                raise typer.Exit(DataError.exit_code)
 
-        later = {parameter.name for parameter in added}
+        later = {"progress", *(parameter.name for parameter in added)}
         own = [one for one in asked.values() if one.kind is not one.VAR_KEYWORD and one.name not in later]
         parameters = [*own, *added]
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
@@ -177,32 +180,23 @@ def _flag_type(annotation: Any) -> Any:
 
 
 @command(whole=True)
-def check(data: Data, config: Config, json: bool, quiet: bool) -> None:
+def check(data: Data, config: Config, quiet: bool) -> Shown:
     """Read a file of examples, run every data check and print what was found."""
-    from tunesmith import api, console
+    from tunesmith import console
 
-    findings = api.check(data, config)
+    findings = tunesmith.check(data, config)
+    text = "" if quiet else "\n".join(_spelled(console.finding_text(finding)) for finding in findings)
     failed = any(finding.level == "failure" for finding in findings)
-    if json:
-        value = {"findings": [finding.to_dict() for finding in findings], "failed": failed}
-        print(jsons.dumps(value, ensure_ascii=False))
-    elif not quiet:
-        for finding in findings:
-            print(_spelled(console.finding_text(finding)))
-    if failed:
-        raise typer.Exit(3)
+    return {"findings": [finding.to_dict() for finding in findings], "failed": failed}, text
 
 
 @command(whole=True)
-def train(data: Data, config: Config, quiet: bool) -> Shown:
+def train(data: Data, config: Config, progress: Progress) -> Shown:
     """Check, split, train, evaluate, report; print the score and the run folder."""
-    from tunesmith import api
-    from tunesmith.progress import Progress
-
-    return _of_run(api.train(data, config, Progress(quiet, _spelled)))
+    return _of_run(tunesmith.train(data, config, progress))
 
 
-def _of_run(run: Run) -> Shown:
+def _of_run(run: tunesmith.Run) -> Shown:
     from tunesmith import console
 
     where = f"run: {run}   report: {run.folder / 'report.html'}"
@@ -210,20 +204,12 @@ def _of_run(run: Run) -> Shown:
 
 
 @command(AdaptConfig, whole=True)
-def adapt(data: Texts, config: AdaptConfig, quiet: bool) -> Shown:
+def adapt(data: Texts, config: AdaptConfig, progress: Progress) -> Shown:
     """Continue masked-language-model training on unlabelled texts; the result is a starting point for train."""
-    from tunesmith import api
-    from tunesmith.evaluation.metrics import PERPLEXITY
-    from tunesmith.progress import Progress
+    from tunesmith import console
 
-    adapted = api.adapt(data, config, Progress(quiet, _spelled))
-    names = {"before": "before", "after_warmup": "after the head's warm-up", "after": "after"}
-    lines = [
-        f"perplexity on held-out text, {names[name]}: {score.text(PERPLEXITY)}  n={score.n} blocks"
-        for name, score in adapted.perplexity.items()
-    ]
-    lines.append(f"model: {adapted}   next: tunesmith train DATA --model {adapted}")
-    return {"folder": str(adapted), **adapted.record}, "\n".join(lines)
+    adapted = tunesmith.adapt(data, config, progress)
+    return {"folder": str(adapted), **adapted.record}, console.adapted_text(adapted)
 
 
 @command(names=READING)
@@ -234,9 +220,9 @@ def evaluate(
     **reading: Any,
 ) -> Shown:
     """Score a run on new labelled data, with intervals; what no option says is as in training."""
-    from tunesmith import api, console
+    from tunesmith import console
 
-    result = api.evaluate(run, data, against, **reading)
+    result = tunesmith.evaluate(run, data, against, **reading)
     return result.to_dict(), console.evaluation_text(result, against)
 
 
@@ -253,9 +239,7 @@ def predict(
     **reading: Any,
 ) -> Shown | None:
     """Predictions as JSON lines (with --json as one object), in the order of the input."""
-    from tunesmith import api
-
-    predictions = api.predict(run, file, precision, **reading)
+    predictions = tunesmith.predict(run, file, precision, **reading)
     if json:
         return {"predictions": list(predictions)}, ""
     for prediction in predictions:
@@ -272,9 +256,9 @@ def models(
     **reading: Any,
 ) -> Shown:
     """Starting points by domain and language; with --data, how well the tokenizers on this machine fit it."""
-    from tunesmith import api, console
+    from tunesmith import console
 
-    found = api.find_models(domain, language, data, model or (), **reading)
+    found = tunesmith.find_models(domain, language, data, model or (), **reading)
     return {"models": [one.to_dict() for one in found]}, console.models_text(found)
 
 
@@ -288,13 +272,13 @@ def init(**options: Any) -> Shown:
 @command()
 def demo(
     quiet: bool,
+    progress: Progress,
     out: Annotated[str, typer.Option(help="Run folder; an earlier demo there is replaced.")] = "runs/demo",
 ) -> Shown:
     """The whole path on the packaged model and corpus, without network, in about a minute."""
     from tunesmith.demo import demo as run_demo
-    from tunesmith.progress import Progress
 
-    run, advice = run_demo(out, Progress(quiet, _spelled))
+    run, advice = run_demo(out, progress)
     value, text = _of_run(run)
     return value, text if quiet else f"{text}\n{advice}"
 

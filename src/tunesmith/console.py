@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -10,13 +10,15 @@ from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 
-from tunesmith.catalogue.catalogue import Entry, Suggestion, TokenizerFit
+from tunesmith.catalogue.catalogue import Entry, Suggestion
 from tunesmith.data.checks import Finding
 from tunesmith.evaluation.intervals import Score
+from tunesmith.evaluation.metrics import PERPLEXITY
 from tunesmith.run.record import RunRecord
 from tunesmith.text import counted, duration, visible
 
 if TYPE_CHECKING:
+    from tunesmith.adapting import AdaptedModel
     from tunesmith.api import Evaluation
 
 SHOWN_ROWS = 5
@@ -41,8 +43,7 @@ def summary(record: RunRecord) -> str:
     name = record.main_metric
     metric, score = record.described[name], record.metrics["test"][name]
     assert record.timing
-    seconds = duration(record.timing.seconds)
-    lines = [f"test {name} {score.text(metric)}  n={score.n}  {record.method}, {seconds}"]
+    lines = [f"test {name} {score.text(metric)}  n={score.n}  {record.method}, {duration(record.timing.seconds)}"]
     for baseline in record.baselines:
         if found := baseline.metrics.get(name):
             lines.append(f"  beside it: {baseline.name} {found.text(metric)}, {duration(baseline.seconds)}")
@@ -65,69 +66,61 @@ def evaluation_text(result: Evaluation, against: str | None) -> str:
 
 def stores_text(stores: Sequence[Mapping[str, Any]]) -> str:
     """One line for each set of kept states."""
-    rows = [
-        {
-            "id": store["id"][:12],
-            "rows": counted(store["rows"], "row"),
-            "size": decimal(store["bytes"]),
-            "used": f"used {store['last_used'][:16]}",
-            "of": ", ".join(
-                f"{name} {value!s:.20}" for name, value in (store["identity"] or {"of": "an unknown model"}).items()
-            ),
-        }
-        for store in stores
-    ]
+    rows = []
+    for store in stores:
+        identity, used = store["identity"] or {"of": "an unknown model"}, f"used {store['last_used'][:16]}"
+        of = ", ".join(f"{name} {value!s:.20}" for name, value in identity.items())
+        sizes = {"rows": counted(store["rows"], "row"), "size": decimal(store["bytes"])}
+        rows.append({"id": store["id"][:12], **sizes, "used": used, "of": of})
     return _table(rows, right=("rows", "size"), heading=False)
+
+
+def adapted_text(model: AdaptedModel) -> str:
+    """Perplexity before and after, and what to do with the model."""
+    names = {"before": "before", "after_warmup": "after the head's warm-up", "after": "after"}
+    lines = [
+        f"perplexity on held-out text, {names[name]}: {score.text(PERPLEXITY)}  n={score.n} blocks"
+        for name, score in model.perplexity.items()
+    ]
+    return "\n".join([*lines, f"model: {model}   next: tunesmith train DATA --model {model}"])
 
 
 def models_text(suggestions: Sequence[Suggestion]) -> str:
     """A table with a heading, one model a line; those that were measured come first, with their fit."""
     if not suggestions:
         return "no model in the catalogue is for that domain and that language; leave one of them out"
-    measured = [_fit_cells(one.fit) | _facts(one) for one in suggestions if one.fit]
-    others = [_facts(one) | ({"not measured": one.reason} if one.reason else {}) for one in suggestions if not one.fit]
-    return "\n\n".join(_table(rows, NUMERIC) for rows in (measured, others) if rows)
+    measured, others = list[dict[str, str]](), list[dict[str, str]]()
+    for one in suggestions:
+        facts = (_facts(one.entry) if one.entry else {}) | {"model": one.name}
+        if fit := one.fit:
+            shares = {"unknown": f"{fit.unknown:.1%}", "cut": f"{fit.cut:.1%}", "99 %": str(fit.tokens_99)}
+            measured.append({"pieces/word": f"{fit.pieces_per_word:.2f}"} | shares | facts)
+        else:
+            others.append(facts | ({"not measured": one.reason} if one.reason else {}))
+    return "\n\n".join(_table(rows, right=NUMERIC) for rows in (measured, others) if rows)
 
 
-def _fit_cells(fit: TokenizerFit) -> dict[str, str]:
+def _facts(entry: Entry) -> dict[str, str]:
+    more = len(entry.languages) - 2
     return {
-        "pieces/word": f"{fit.pieces_per_word:.2f}",
-        "unknown": f"{fit.unknown:.1%}",
-        "cut": f"{fit.cut:.1%}",
-        "99 %": str(fit.tokens_99),
+        "million": f"{entry.millions:.1f}",
+        "context": str(entry.context),
+        "domain": entry.domain,
+        "language": " ".join(entry.languages[:2]) + (f" +{more}" if more > 0 else ""),
+        "licence": entry.licence or NOT_STATED,
+        "family": entry.family,
+        "pooling": entry.pooling,
+        "weights": {True: "safetensors", False: "pickle", None: NOT_STATED}[entry.safetensors],
     }
 
 
-def _facts(suggestion: Suggestion) -> dict[str, str]:
-    entry = suggestion.entry
-    return {name: cell(entry) if entry else "" for name, cell in CATALOGUE_COLUMNS.items()} | {"model": suggestion.name}
-
-
-def _languages(entry: Entry) -> str:
-    more = len(entry.languages) - 2
-    return " ".join(entry.languages[:2]) + (f" +{more}" if more > 0 else "")
-
-
-CATALOGUE_COLUMNS: dict[str, Callable[[Entry], str]] = {
-    "million": lambda entry: f"{entry.millions:.1f}",
-    "context": lambda entry: str(entry.context),
-    "domain": lambda entry: entry.domain,
-    "language": _languages,
-    "licence": lambda entry: entry.licence or NOT_STATED,
-    "family": lambda entry: entry.family,
-    "pooling": lambda entry: entry.pooling,
-    "weights": lambda entry: {True: "safetensors", False: "pickle", None: NOT_STATED}[entry.safetensors],
-}
-"""Column of `models_text` → what stands in it."""
-
-
 def _table(rows: Sequence[Mapping[str, str]], right: Container[str], heading: bool = True) -> str:
-    """Columns as wide as their widest cell, those called by `right` flush right."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=heading)
-    for name in rows[0] if rows else ():
+    """Columns (those of the longest row) as wide as their widest cell, the ones in `right` flush right."""
+    table, columns = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=heading), max(rows, key=len)
+    for name in columns:
         table.add_column(name, justify="right" if name in right else "left", no_wrap=True)
     for row in rows:
-        table.add_row(*map(Text, row.values()))
+        table.add_row(*(Text(row.get(name, "")) for name in columns))
     console = Console(width=WIDTH, color_system=None, force_terminal=False)
     with console.capture() as capture:
         console.print(table)
