@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any, Unpack
 from tunesmith.catalogue.catalogue import Suggestion, select
 from tunesmith.config.loading import Tree, flags, resolve
 from tunesmith.config.options import AdaptOptions, ReadOptions, TrainOptions
-from tunesmith.config.schema import AdaptConfig, Config, DataSettings, Section
+from tunesmith.config.schema import AdaptConfig, Config, DataSettings
 from tunesmith.data import read
 from tunesmith.data.checks import Finding, run_checks
 from tunesmith.data.layout import find_layout, to_records
 from tunesmith.data.reading import STANDARD_INPUT, load_splits, read_lines, read_new, tells_format
 from tunesmith.data.sources import Examples
 from tunesmith.errors import UsageError
+from tunesmith.progress import Progress
 from tunesmith.run.record import Run, RunRecord
 from tunesmith.tasks import shape_of
 from tunesmith.text import counted, name_list
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from tunesmith.evaluation.intervals import Score
     from tunesmith.evaluation.metrics import Metrics
     from tunesmith.predictor import Predictor
-    from tunesmith.progress import Progress
 
 PREDICT_ROWS = 2_000
 """Texts answered at a time, which bounds memory for inputs of any size."""
@@ -47,12 +47,12 @@ def check(
             (pandas, polars, duckdb, pyarrow), a list of dicts, or a dict of columns.
         config: a configuration, or a file with one.
         valid, test: more of them, in any of these forms.
-        options: the names of the ``train`` flags (``text="body"``, ``label="topic"``).
+        options: the names of the flags (``text="body"``, ``method="lora"``, ``lr=1e-4``); they win over the file.
 
     Raises:
         DataError: they cannot be read.
     """
-    config, sources = _sources(_configured(Config, config, options), data, valid, test)
+    config, sources = _prepared(Config, config, options, data, valid, test)
     splits, layout = load_splits(sources, config.data, shape_of(config.task.name), config.model.local)
     return run_checks(splits, layout.shape)
 
@@ -69,11 +69,9 @@ def train(
     """Train and test a model; see the command of the same name.
 
     Args:
-        data: examples, in any of the forms that `check` takes.
-        config: a configuration, or a file with one.
+        data, config, options: as of `check`.
         progress: where it is shown; by default on standard error.
-        valid, test: validation and test examples, in any of these forms; split off `data` if they are not given.
-        options: the names of the flags (``method="lora"``, ``lr=1e-4``, ``out="runs/a"``); they win over the file.
+        valid, test: validation and test examples; split off `data` if they are not given.
 
     Returns:
         The run: ``run.metrics["test"]["accuracy"].value``, ``run.folder``.
@@ -82,9 +80,8 @@ def train(
         TunesmithError: see `tunesmith.errors`.
     """
     from tunesmith import pipeline
-    from tunesmith.progress import Progress
 
-    config, sources = _sources(_configured(Config, config, options), data, valid, test)
+    config, sources = _prepared(Config, config, options, data, valid, test)
     return pipeline.train(sources, config, progress or Progress())
 
 
@@ -100,12 +97,9 @@ def adapt(
     """Continue masked-language-model training on the texts of a domain; see the command of the same name.
 
     Args:
-        texts: folder or file of texts, or labelled examples, of which the training rows are used; in any of the forms
-            that `check` takes.
-        config: a configuration, or a file with one.
-        progress: where it is shown; by default on standard error.
+        texts: folder or file of texts, or labelled examples, of which the training rows are used.
+        config, progress, options: as of `train`.
         valid, test: what takes the place of the texts that are held out, or left out.
-        options: the names of the flags (``model="roberta-base"``, ``out="models/ours"``); they win over the file.
 
     Returns:
         The model: ``adapted.folder`` is a starting point for `train`, ``adapted.perplexity["after"].value``.
@@ -114,26 +108,24 @@ def adapt(
         TunesmithError: see `tunesmith.errors`.
     """
     from tunesmith import adapting
-    from tunesmith.progress import Progress
 
-    config, sources = _sources(_configured(AdaptConfig, config, options), texts, valid, test)
+    config, sources = _prepared(AdaptConfig, config, options, texts, valid, test)
     return adapting.adapt(sources, config, progress or Progress())
 
 
-def _configured(kind: type[Tree], config: Tree | str | Path | None, options: Mapping[str, Any]) -> Tree:
-    """A configuration as it is, or made from a file and options."""
-    if not isinstance(config, kind):
-        assert not isinstance(config, Section)
-        return resolve(config, options, (), kind)
-    if given := [name for name, value in options.items() if value is not None]:
-        raise UsageError(f"give a {kind.__name__}, or options ({name_list(given)}), not both")
-    return config
-
-
-def _sources(
-    config: Tree, data: Examples, valid: Examples | None, test: Examples | None
+def _prepared(
+    kind: type[Tree],
+    config: Tree | str | Path | None,
+    options: Mapping[str, Any],
+    data: Examples,
+    valid: Examples | None,
+    test: Examples | None,
 ) -> tuple[Tree, dict[str, Examples]]:
-    """What is read for each split, and the configuration, which names only files."""
+    """The configuration, made of a file and options if it is none; and what is read for each split."""
+    if config is None or isinstance(config, str | Path):
+        config = resolve(config, options, (), kind)
+    elif others := [name for name, value in options.items() if value is not None]:
+        raise UsageError(f"give a {kind.__name__}, or options ({name_list(others)}), not both")
     settings: DataSettings = config.data  # type: ignore[attr-defined]
     sources, files = {"train": data}, dict[str, str | None]()
     for name, given in (("valid", valid), ("test", test)):
@@ -166,8 +158,7 @@ def predict(
 
     Args:
         run: a run or its folder, or its model folder.
-        source: in any of the forms that `check` takes; standard input and files ``.txt`` have one text, or one JSON
-            object, a line.
+        source: as of `check`; standard input and files ``.txt`` have one text, or one JSON object, a line.
         precision: of the matrix products; see `Predictor.load`.
         options: the names of the flags that say how it is read, where that is not as in training (``text="body"``).
 
@@ -210,10 +201,9 @@ class Evaluation:
 
     def to_dict(self) -> dict[str, Any]:
         """The same as plain values."""
-        found: dict[str, Any] = {"rows": self.rows, "metrics": _plain(self.metrics)}
-        if self.by_label:
-            found["by_label"] = {label: _plain(scores) for label, scores in self.by_label.items()}
-        return found | ({"against": self.comparison} if self.comparison else {})
+        by_label = {label: _plain(scores) for label, scores in self.by_label.items()}
+        found = {"rows": self.rows, "metrics": _plain(self.metrics), "by_label": by_label, "against": self.comparison}
+        return {name: value for name, value in found.items() if value}
 
     def __repr__(self) -> str:
         shown = ", ".join(f"{name} {score.text(self.described[name])}" for name, score in self.metrics.items())
@@ -231,7 +221,7 @@ def evaluate(
 
     Args:
         run: a run or its folder.
-        data: labelled examples, in any of the forms that `check` takes.
+        data: labelled examples.
         against: a second run on the same labels, for a paired test.
         options: the names of the flags that say how it is read, where that is not as in training (``label="topic"``).
 
@@ -270,9 +260,8 @@ def find_models(
     Args:
         domain: only those for texts of this domain.
         language: only those that read this language, a two-letter code.
-        data: examples with or without labels, in any of the forms that `check` takes: the tokenizers on this machine
-            are measured on a sample of their texts, and the models ranked by how well they fit. The network is never
-            asked.
+        data: examples with or without labels: the tokenizers on this machine are measured on a sample of their texts,
+            and the models ranked by how well they fit. The network is never asked.
         folders: of models to be measured, too.
         task: what the data is for, where it can be read in two ways.
         options: the names of the flags that say how the data is read (``text="body"``, ``format="csv"``).
@@ -282,10 +271,10 @@ def find_models(
         ModelError: a folder has no usable model.
         UsageError: there is no such domain or language, or an option needs `data`.
     """
-    reading: dict[str, Any] = {"task": task, **options}
-    entries, config = select(domain, language), resolve(options=reading)
+    given: dict[str, Any] = {"task": task, **options}
+    entries, config = select(domain, language), resolve(options=given)
     if data is None:
-        given = {"model": folders or None, **reading}
+        given["model"] = folders or None
         if keys := [flags()[name] for name, value in given.items() if value is not None]:
             raise UsageError(f"{key}: needs data, the texts to measure on" for key in keys)
         return [Suggestion(entry.id, entry) for entry in entries]
