@@ -29,7 +29,7 @@ from tunesmith.methods.full import Full
 from tunesmith.models.heads import head_parameter_names
 from tunesmith.models.loading import Source, find_source, load_config, load_tokenizer, token_limit, weights_sha256
 from tunesmith.models.masked import head_at_predicted, load_masked, save_masked
-from tunesmith.progress import Progress, require_tracker
+from tunesmith.progress import Progress
 from tunesmith.run import entries
 from tunesmith.run.folder import Clock, check_folder, identity, kept, locked
 from tunesmith.run.record import AdaptData, AdaptRecord, EnginePart, FilePart, Machine, ModelPart
@@ -40,6 +40,7 @@ from tunesmith.tasks.masked_words import MaskedBlocks, MaskedWords, Stream, Voca
 from tunesmith.training.fitting import Fitting, fit
 from tunesmith.training.inference import predict_outputs
 from tunesmith.training.precision import Precision, choose_device
+from tunesmith.training.steps import require_tracker
 
 RECORD = AdaptRecord.FILE
 RESAMPLES = 1_000

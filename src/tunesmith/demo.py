@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -24,15 +25,23 @@ def demo(out: str, progress: Progress) -> tuple[Run, str]:
     progress.line(
         "BBC News: 2,225 articles in five folders, for non-commercial and research use (Greene and Cunningham)"
     )
-    earlier = Path(out, RunRecord.FILE).exists() and Run.load(out).content.data.files[0].path == corpus()
     # The first 128 tokens of an article say what it is about; all of it would take four times as long.
     options: TrainOptions = {"model": MODEL, "method": "freeze", "max_length": 128, "epochs": 2}
-    run = api.train(corpus(), None, progress, **options | {"out": out, "overwrite": earlier})
+    run = api.train(corpus(), None, progress, **options | {"out": out, "overwrite": _is_demo(Path(out))})
     advice = (
         f'try next:  echo "the striker scored twice" | tunesmith predict {run}\n'
         "           tunesmith train YOUR_FILE.csv        (a column of texts, a column of labels)"
     )
     return run, advice
+
+
+def _is_demo(folder: Path) -> bool:
+    """Whether a demo left its run there, of whatever version."""
+    try:
+        record = json.loads((folder / RunRecord.FILE).read_text(encoding="utf-8"))
+        return bool(record["data"]["files"][0]["path"] == corpus())
+    except (OSError, ValueError, LookupError, TypeError):
+        return False
 
 
 def corpus() -> str:

@@ -54,6 +54,10 @@ class ModelError(TunesmithError):
     exit_code = 4
 
 
+OTHER_VERSION = "made by another version of Tunesmith; train it again"
+"""What a `ModelError` says of a file that lacks what this version writes."""
+
+
 class ResourceError(TunesmithError):
     """Not enough disk or memory."""
 

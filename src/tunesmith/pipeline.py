@@ -27,7 +27,7 @@ from tunesmith.engine import Engine
 from tunesmith.errors import DataError
 from tunesmith.methods.base import methods_for
 from tunesmith.predictor import Predictor, Scored
-from tunesmith.progress import Progress, require_tracker
+from tunesmith.progress import Progress
 from tunesmith.registry import lookup
 from tunesmith.report.card import card
 from tunesmith.report.page import page
@@ -38,6 +38,7 @@ from tunesmith.tasks import TASKS, shape_of
 from tunesmith.tasks.base import Task
 from tunesmith.tasks.encoding import EncodedTexts, Encoder
 from tunesmith.training.fitting import Fitting, fit
+from tunesmith.training.steps import require_tracker
 
 
 def train(sources: Mapping[str, Examples], config: Config, progress: Progress) -> Run:

@@ -17,7 +17,7 @@ from tunesmith.data.reading import read_new
 from tunesmith.data.records import Answer, Label, Records, Span, text_records
 from tunesmith.data.sources import Examples
 from tunesmith.engine import Engine
-from tunesmith.errors import DataError, ModelError, UsageError
+from tunesmith.errors import OTHER_VERSION, DataError, ModelError, UsageError
 from tunesmith.evaluation.intervals import Score
 from tunesmith.models.heads import save_model
 from tunesmith.models.loading import Source, load_trained
@@ -72,17 +72,18 @@ class Predictor:
             raise UsageError(f"training.precision: expected one of {', '.join(known)}, found {precision!r}")
         path = Path(folder)
         model_folder = path / "model" if (path / "model").is_dir() else path
+        file = model_folder / FACTS
         try:
-            facts = json.loads((model_folder / FACTS).read_text(encoding="utf-8"))
+            facts = json.loads(file.read_text(encoding="utf-8"))
             task, space = lookup(TASKS, "tasks", facts["task"])(), LabelSpace.from_dict(facts["labels"])
             truncation = Truncation(int(facts["max_length"]), str(facts.get("long", "keep-start")))
-            layout = Layout.from_dict(facts["layout"], str(model_folder / FACTS))
+            layout = Layout.from_dict(facts["layout"], str(file))
         except OSError:
-            raise ModelError(
-                f"{path}: no trained model ({model_folder / FACTS} is missing); give a finished run"
-            ) from None
-        except (ValueError, KeyError, TypeError) as error:
-            raise ModelError(f"{model_folder / FACTS}: damaged ({error!r})") from None
+            raise ModelError(f"{path}: no trained model ({file} is missing); give a finished run") from None
+        except KeyError:
+            raise ModelError(f"{file}: {OTHER_VERSION}") from None
+        except (ValueError, TypeError) as error:
+            raise ModelError(f"{file}: damaged ({error!r})") from None
         model, tokenizer = load_trained(Source(str(path), str(model_folder), None, True), task.head)
         model.to(choose_device())
         Engine(model)  # stays on the model: tried once, not at every call

@@ -5,22 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.util import find_spec
 
 from rich import progress as bars
 from rich.console import Console
-
-from tunesmith.errors import UsageError
-
-
-def require_tracker(name: str) -> None:
-    """Make sure, before slow work, that a tracker, which is called like its package, can be used.
-
-    Raises:
-        UsageError: its package is not installed.
-    """
-    if name != "none" and find_spec(name) is None:
-        raise UsageError(f"training.tracker={name}: its package is not installed; run `pip install {name}`")
 
 
 class Progress:

@@ -235,3 +235,7 @@ def test_a_damaged_layout_beside_the_model_is_told(run: Path, tmp_path: Path) ->
     path.write_text(json.dumps(facts | {"layout": facts["layout"] | {"text": None}}))
     with pytest.raises(ModelError, match=r"tunesmith\.json: the layout of the data is damaged \(text"):
         tunesmith.load(tmp_path / "model")
+    del facts["layout"]
+    path.write_text(json.dumps(facts))
+    with pytest.raises(ModelError, match=r"tunesmith\.json: made by another version of Tunesmith; train it again$"):
+        tunesmith.load(tmp_path / "model")

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tunesmith import demo
 from tunesmith.config.schema import Config
 from tunesmith.data.layout import Layout
 from tunesmith.data.shapes import ONE_LABEL
@@ -18,6 +19,7 @@ from tunesmith.disk import path_sha256
 from tunesmith.errors import ModelError, UsageError
 from tunesmith.evaluation.intervals import Score
 from tunesmith.evaluation.metrics import CLASSIFICATION_METRICS
+from tunesmith.progress import Progress
 from tunesmith.run.folder import check_folder, kept, locked
 from tunesmith.run.record import (
     Baseline,
@@ -104,6 +106,29 @@ def test_a_damaged_record_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "run.json").write_text(text, encoding="utf-8")
     with pytest.raises(ModelError, match=r"run\.json: (damaged|not a record of version 1)"):
         Run.load(tmp_path)
+
+
+@pytest.mark.parametrize("keys", [("titles",), ("described",), ("data", "layout")])
+def test_a_record_of_an_earlier_state_is_called_so(tmp_path: Path, keys: tuple[str, ...]) -> None:
+    tree = make_record().to_dict()
+    part = tree
+    for key in keys[:-1]:
+        part = part[key]
+    del part[keys[-1]]
+    (tmp_path / "run.json").write_text(json.dumps(tree))
+    with pytest.raises(ModelError, match=r"run\.json: made by another version of Tunesmith; train it again$"):
+        Run.load(tmp_path)
+
+
+def test_only_a_demo_is_replaced_by_a_demo_however_old_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demo, "corpus", lambda: "the corpus")
+    monkeypatch.setattr(demo.api, "train", lambda *_, **options: options["overwrite"])
+    for path, replaced in {"the corpus": True, "my.csv": False}.items():
+        (tmp_path / "run.json").write_text(json.dumps({"version": 1, "data": {"files": [{"path": path}]}}))
+        assert demo.demo(str(tmp_path), Progress(quiet=True))[0] is replaced
+    for text in ("{}", "", "[]", '{"data": 1}'):
+        (tmp_path / "run.json").write_text(text)
+        assert demo.demo(str(tmp_path), Progress(quiet=True))[0] is False
 
 
 def test_a_wrong_value_is_not_entered() -> None:

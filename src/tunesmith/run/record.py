@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, m
 from tunesmith.config.schema import AdaptConfig, Config
 from tunesmith.data.layout import Layout
 from tunesmith.disk import write_text
-from tunesmith.errors import ModelError
+from tunesmith.errors import OTHER_VERSION, ModelError
 from tunesmith.evaluation.intervals import Score
 from tunesmith.evaluation.metrics import Metric
 
@@ -170,7 +170,7 @@ class Record(RecordPart):
         """The record in a folder.
 
         Raises:
-            ModelError: there is none, or a key or value of it is unknown; all of them are named.
+            ModelError: there is none, it is of another version, or has unknown keys or values, which are all named.
         """
         path = folder / cls.FILE
         try:
@@ -185,6 +185,8 @@ class Record(RecordPart):
         try:
             return cls.model_validate(tree)
         except ValidationError as error:
+            if any(item["type"] == "missing" for item in error.errors()):
+                raise ModelError(f"{path}: {OTHER_VERSION}") from None
             problems = [(".".join(map(str, item["loc"])) or "record", item["msg"]) for item in error.errors()]
             remedy = "restore the file, or train again"
             raise ModelError(f"{path}: {key}: {problem}; {remedy}" for key, problem in problems) from None
