@@ -52,7 +52,7 @@ class LabelSpace:
         return replace(self, mean=0.0, scale=1.0)
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self) | {"names": list(self.names)}
+        return asdict(self)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> LabelSpace:

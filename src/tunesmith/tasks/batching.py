@@ -52,12 +52,10 @@ class PaddingCollator:
         return batch
 
     def _pad(self, rows: Sequence[np.ndarray], value: int) -> torch.Tensor:
-        padded = np.full((len(rows), max(1, *(len(row) for row in rows)) if rows else 1), value, dtype=np.int64)
+        padded = np.full((len(rows), max(1, *map(len, rows))), value, dtype=np.int64)
         for out, row in zip(padded, rows, strict=True):
-            if len(row) and self.padding_side == "left":
-                out[-len(row) :] = row
-            else:
-                out[: len(row)] = row
+            start = len(out) - len(row) if self.padding_side == "left" else 0
+            out[start : start + len(row)] = row
         return torch.from_numpy(padded)
 
 

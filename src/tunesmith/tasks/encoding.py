@@ -6,7 +6,6 @@ A text is one row and is cut where it is longer than the model reads, or it is r
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,8 +89,7 @@ class EncodedTexts(Encoded):
 
     def token_ids(self) -> np.ndarray:
         """Every token id that occurs, once."""
-        ids = [pc.list_flatten(chunk).unique().to_numpy() for chunk in self.table["input_ids"].chunks]
-        return np.unique(np.concatenate(ids)) if ids else np.empty(0, dtype=np.int32)
+        return np.sort(pc.list_flatten(self.table["input_ids"]).unique().to_numpy())
 
     def fit_text(self) -> str:
         """How the texts fit into the model's length, for the user."""
@@ -102,8 +100,7 @@ class EncodedTexts(Encoded):
 
     def flat(self, column: str) -> np.ndarray:
         """The values of a column of all rows, one after the other."""
-        parts = [pc.list_flatten(chunk).to_numpy() for chunk in self.table[column].chunks]
-        return np.concatenate(parts) if parts else np.empty(0, dtype=np.int32)
+        return np.asarray(pc.list_flatten(self.table[column]).to_numpy())
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         item: dict[str, Any] = {
@@ -150,27 +147,28 @@ class Encoder:
 
     def texts(self, records: Records, targets: np.ndarray | None) -> EncodedTexts:
         """One row each; longer ones are cut, as `truncation` says."""
-        max_tokens, truncated, lost = self.truncation.max_tokens, 0, 0
-        with _arrow_file(self.file) as write:
-            for chunk in self._chunks(records):
-                encoded = _tokenise(chunk, self.tokenizer, max_tokens)
-                columns = {name: list(encoded[name]) for name in ("input_ids", "token_type_ids") if name in encoded}
-                full = np.array([len(ids) for ids in columns["input_ids"]], dtype=np.int64)
-                too_long = np.flatnonzero(full > max_tokens)
-                if len(too_long) and self.truncation.long == "keep-ends":
-                    start = max_tokens // 4
-                    for rows in columns.values():  # the special tokens stand at both ends, so they stay
-                        for i in too_long:
-                            rows[i] = rows[i][:start] + rows[i][start - max_tokens :]
-                elif len(too_long):
-                    short = _tokenise(chunk.select(too_long), self.tokenizer, max_tokens, truncation=True)
-                    for name, rows in columns.items():
-                        for i, ids in zip(too_long, short[name], strict=True):
-                            rows[i] = ids
-                truncated, lost = truncated + len(too_long), lost + int((full[too_long] - max_tokens).sum())
-                write(columns)
-        table, lengths = _opened(self.file)
-        return EncodedTexts(table, lengths, targets, truncated, lost, targets)
+        max_tokens = self.truncation.max_tokens
+        lost: list[int] = []
+
+        def cut(chunk: Records) -> dict[str, list[Any]]:
+            encoded = _tokenise(chunk, self.tokenizer, max_tokens)
+            columns = {name: list(encoded[name]) for name in ("input_ids", "token_type_ids") if name in encoded}
+            too_long = [i for i, ids in enumerate(columns["input_ids"]) if len(ids) > max_tokens]
+            lost.extend(len(columns["input_ids"][i]) - max_tokens for i in too_long)
+            if too_long and self.truncation.long == "keep-ends":
+                start = max_tokens // 4
+                for rows in columns.values():  # the special tokens stand at both ends, so they stay
+                    for i in too_long:
+                        rows[i] = rows[i][:start] + rows[i][start - max_tokens :]
+            elif too_long:
+                short = _tokenise(chunk.select(too_long), self.tokenizer, max_tokens, truncation=True)
+                for name, rows in columns.items():
+                    for i, ids in zip(too_long, short[name], strict=True):
+                        rows[i] = ids
+            return columns
+
+        table, lengths = self._stored(records, cut)
+        return EncodedTexts(table, lengths, targets, len(lost), sum(lost), targets)
 
     def windows(self, records: Records, describe: Describe | None, gold: Any) -> EncodedTexts:
         """Windows of at most `max_tokens` tokens.
@@ -183,37 +181,62 @@ class Encoder:
             ModelError: the tokenizer does not know which characters its pieces stand for.
             UsageError: special tokens leave no room for the text.
         """
-        if not self.tokenizer.is_fast:
-            raise ModelError(
-                f"model {self.tokenizer.name_or_path}: its tokenizer does not say where in the text its pieces stand, "
-                "which windows need; give a model with a fast one"
-            )
+        require_offsets(self.tokenizer, self.tokenizer.name_or_path)
         counts: list[int] = []
-        with _arrow_file(self.file) as write:
-            for chunk in self._chunks(records):
-                columns: dict[str, list[Any]] = {}
-                windows_of = _tokenised_windows(chunk, self.tokenizer, self.truncation.max_tokens, describe is not None)
-                for record, windows in zip(chunk, windows_of, strict=True):
-                    described = describe(record, windows) if describe else [{}] * len(windows)
-                    for window, more in zip(windows, described, strict=True):
-                        row = {"input_ids": window.input_ids, "token_type_ids": window.token_type_ids, **more}
-                        for name, values in row.items():
-                            if values is not None:
-                                columns.setdefault(name, []).append(values)
-                    counts.append(len(windows))
-                write(columns)
-        table, lengths = _opened(self.file)
+
+        def opened(chunk: Records) -> dict[str, list[Any]]:
+            columns: dict[str, list[Any]] = {}
+            windows_of = _tokenised_windows(chunk, self.tokenizer, self.truncation.max_tokens, describe is not None)
+            for record, windows in zip(chunk, windows_of, strict=True):
+                described = describe(record, windows) if describe else [{}] * len(windows)
+                for window, more in zip(windows, described, strict=True):
+                    row = {"input_ids": window.input_ids, "token_type_ids": window.token_type_ids, **more}
+                    for name, values in row.items():
+                        if values is not None:
+                            columns.setdefault(name, []).append(values)
+                counts.append(len(windows))
+            return columns
+
+        table, lengths = self._stored(records, opened)
         record_of = np.repeat(np.arange(len(counts)), counts)
         return EncodedTexts(table, lengths, None, gold=gold, records=records, record_of=record_of)
 
-    def _chunks(self, records: Records) -> Iterator[Records]:
+    def _stored(
+        self, records: Records, columns: Callable[[Records], dict[str, list[Any]]]
+    ) -> tuple[pa.Table, np.ndarray]:
+        """Lists of integers, made chunk by chunk and memory-mapped, and the number of tokens of each row."""
         characters = pc.utf8_length(records.table["text"]).to_numpy().astype(np.int64)
         if records.has("text_pair"):
             characters += pc.fill_null(pc.utf8_length(records.table["text_pair"]), 0).to_numpy()
-        for part in chunks(characters):
-            yield records[part]
-            if self.progress:
-                self.progress(part.stop - part.start)
+        writer: pa.RecordBatchFileWriter | None = None
+        with pa.OSFile(str(self.file), "wb") as sink:
+            for part in chunks(characters):
+                rows = columns(records[part])
+                batch = pa.record_batch({name: pa.array(rows[name], pa.list_(pa.int32())) for name in rows})
+                writer = writer or pa.ipc.new_file(sink, batch.schema)
+                writer.write_batch(batch)
+                if self.progress:
+                    self.progress(part.stop - part.start)
+            if writer is None:  # no records
+                return pa.table({"input_ids": pa.array([], pa.list_(pa.int32()))}), np.empty(0, dtype=np.int32)
+            writer.close()
+        table = pa.ipc.open_file(pa.memory_map(str(self.file))).read_all()
+        return table, pc.list_value_length(table["input_ids"]).to_numpy()
+
+
+def require_offsets(tokenizer: Any, name: str) -> None:
+    """Refuse a tokenizer that does not know which characters its pieces stand for.
+
+    Args:
+        name: of its model, for the error.
+
+    Raises:
+        ModelError: it is such a one.
+    """
+    if not tokenizer.is_fast:
+        raise ModelError(
+            f"model {name}: its tokenizer does not say where in the text its pieces stand; give a model with a fast one"
+        )
 
 
 def choose_max_length(records: Records, tokenizer: Any, limit: int, wanted: int | str) -> int:
@@ -237,32 +260,6 @@ def chunks(characters: np.ndarray) -> Iterator[slice]:
         end = min(len(characters), start + max(1, within))
         yield slice(start, end)
         start = end
-
-
-@contextmanager
-def _arrow_file(file: Path) -> Iterator[Callable[[dict[str, list[Any]]], None]]:
-    """A function that appends columns of lists of integers to the file."""
-    writer: pa.RecordBatchFileWriter | None = None
-
-    def write(columns: dict[str, list[Any]]) -> None:
-        nonlocal writer
-        arrays = [pa.array(rows, type=pa.list_(pa.int32())) for rows in columns.values()]
-        batch = pa.RecordBatch.from_arrays(arrays, names=list(columns))
-        writer = writer or pa.ipc.new_file(sink, batch.schema)
-        writer.write_batch(batch)
-
-    with pa.OSFile(str(file), "wb") as sink:
-        yield write
-        if writer is not None:
-            writer.close()
-
-
-def _opened(file: Path) -> tuple[pa.Table, np.ndarray]:
-    """The table in a file, memory-mapped, and the number of tokens of each row."""
-    if not file.stat().st_size:  # no records
-        return pa.table({"input_ids": pa.array([], pa.list_(pa.int32()))}), np.empty(0, dtype=np.int32)
-    table = pa.ipc.open_file(pa.memory_map(str(file))).read_all()
-    return table, pc.list_value_length(table["input_ids"]).to_numpy()
 
 
 def _tokenise(chunk: Records, tokenizer: Any, max_length: int, truncation: bool = False) -> Any:
@@ -308,15 +305,14 @@ def _shortened(texts: list[str], beside: list[str], tokenizer: Any, share: int, 
     """The first texts of pairs, each cut to the room that the second leaves, but never to fewer tokens than `share`."""
 
     def pieces(some: list[str]) -> list[list[tuple[int, int]]]:
-        if not some:
-            return []
         encoded = tokenizer(some, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
         return list(encoded["offset_mapping"])
 
     shortened = list(texts)
-    rows = [row for row, bounds in enumerate(pieces(texts)) if len(bounds) > share]
-    limits = [max(share, room - len(bounds)) for bounds in pieces([beside[row] for row in rows])]
-    for row, limit in zip(rows, limits, strict=True):
-        while len(bounds := pieces([shortened[row]])[0]) > limit:  # what is left may come in other pieces than before
-            shortened[row] = shortened[row][: min(bounds[limit - 1][1], len(shortened[row]) - 1)]
+    for row, bounds in enumerate(pieces(texts)):
+        if len(bounds) > share:
+            limit = max(share, room - len(pieces([beside[row]])[0]))
+            while len(bounds) > limit:
+                shortened[row] = shortened[row][: min(bounds[limit - 1][1], len(shortened[row]) - 1)]
+                bounds = pieces([shortened[row]])[0]  # what is left may come in other pieces than before
     return shortened

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import torch
@@ -70,13 +70,13 @@ find(["a text"])
         types = sorted({span.label for spans in _spans(train) for span in spans})
         if not types:
             raise DataError(f"{train.path}: the training rows have no entity; check the annotation")
-        coarse_words = True
-        for text, spans in zip(train.texts, _spans(train), strict=True):
-            bounds = word_bounds(text if spans else "", coarse=True)
-            if any(whole_words(*bounds, span.start, span.end) != (span.start, span.end) for span in spans):
-                coarse_words = False  # an entity begins or ends inside a coarse word
-                break
-        return LabelSpace(tuple(tag_names(types)), coarse_words=coarse_words)
+        inside_words = any(
+            whole_words(*bounds, span.start, span.end) != (span.start, span.end)
+            for text, spans in zip(train.texts, _spans(train), strict=True)
+            for bounds in [word_bounds(text if spans else "", coarse=True)]
+            for span in spans
+        )
+        return LabelSpace(tuple(tag_names(types)), coarse_words=not inside_words)
 
     def kinds(self, space: LabelSpace) -> tuple[str, ...]:
         return tuple(name[2:] for name in space.names[1::2])
@@ -88,7 +88,7 @@ find(["a text"])
 
     def encode(self, records: Records, space: LabelSpace, encoder: Encoder, labelled: bool) -> EncodedTexts:
         gold = self.targets(records, space) if labelled else None
-        types = {name: i for i, name in enumerate(self.kinds(space))} if labelled else None
+        types = {name: i for i, name in enumerate(self.kinds(space) if labelled else ())}
         return encoder.windows(records, partial(_describe, types, space.coarse_words), gold)
 
     def loss(self, label_smoothing: float, class_weights: torch.Tensor | None) -> Loss:
@@ -194,29 +194,28 @@ def _spans(records: Records) -> list[tuple[Span, ...]]:
 
 
 def _describe(
-    types: dict[str, int] | None, coarse: bool, record: TextRecord, windows: list[Window]
+    types: dict[str, int], coarse: bool, record: TextRecord, windows: list[Window]
 ) -> Iterator[dict[str, np.ndarray]]:
+    """Start and end of the word that each token opens, and its tag, where the types of entities are given."""
     starts, ends = word_bounds(record.text, coarse)
-    spans: Sequence[Any] = (record.label or ()) if types is not None else ()
-    span_starts, span_ends = (np.array([span[i] for span in spans], dtype=np.int64) for i in (0, 1))
-    kinds = np.array([types[span.label] for span in spans] if types else [], dtype=np.int64)
+    spans = cast(tuple[Span, ...], record.label or ()) if types else ()
+    bounds = np.array([(span.start, span.end, types[span.label]) for span in spans], dtype=np.int64)
+    span_starts, span_ends, kinds = bounds.reshape(-1, 3).T
     for window in windows:
-        at, units = _units(window, starts, ends)
-        columns = {"starts": np.full(len(window.input_ids), NOTHING, dtype=np.int32)}
-        columns["ends"] = columns["starts"].copy()
-        columns["starts"][at], columns["ends"][at] = units
-        if types is not None:
-            labels = np.full(len(window.input_ids), IGNORED, dtype=np.int32)
-            labels[at] = 0
-            if len(kinds):  # a word that a span only touches belongs to it
-                span = np.minimum(np.searchsorted(span_ends, units[0], side="right"), len(kinds) - 1)
-                inside = (span_starts[span] < units[1]) & (span_ends[span] > units[0])
-                labels[at] = np.where(inside, 1 + 2 * kinds[span] + (units[0] > span_starts[span]), 0)
-            columns["labels"] = labels
+        at, begin, end = _units(window, starts, ends)
+        columns = {name: np.full(len(window.input_ids), NOTHING, dtype=np.int32) for name in ("starts", "ends")}
+        columns["starts"][at], columns["ends"][at] = begin, end
+        if types:
+            columns["labels"] = np.full(len(window.input_ids), IGNORED, dtype=np.int32)
+            columns["labels"][at] = 0
+            if spans:  # a word that a span only touches belongs to it
+                span = np.minimum(np.searchsorted(span_ends, begin, side="right"), len(spans) - 1)
+                inside = (span_starts[span] < end) & (span_ends[span] > begin)
+                columns["labels"][at] = np.where(inside, 1 + 2 * kinds[span] + (begin > span_starts[span]), 0)
         yield columns
 
 
-def _units(window: Window, starts: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
+def _units(window: Window, starts: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Positions of the first pieces of words in a window, and first and last (excluded) character of each's words.
 
     Args:
@@ -227,11 +226,8 @@ def _units(window: Window, starts: np.ndarray, ends: np.ndarray) -> tuple[np.nda
     first, last = np.searchsorted(ends, begin, side="right"), np.searchsorted(starts, stop - 1, side="right") - 1
     real = first <= last  # of characters that count, not of white space
     tokens, begin, first, last = tokens[real], begin[real], first[real], last[real]
-    opens = (begin <= starts[first]) & np.concatenate([[True], first[1:] != first[:-1]]) if len(first) else first > 0
-    heads = np.flatnonzero(opens)
-    if not len(heads):
-        return tokens[:0], (starts[:0], ends[:0])
-    return tokens[heads], (starts[first[heads]], ends[np.maximum.reduceat(last, heads)])
+    heads = np.flatnonzero((begin <= starts[first]) & (np.diff(first, prepend=-1) != 0))
+    return tokens[heads], starts[first[heads]], ends[np.maximum.reduceat(last, heads)]
 
 
 def _words(logits: np.ndarray, encoded: EncodedTexts) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -248,9 +244,7 @@ def _words(logits: np.ndarray, encoded: EncodedTexts) -> tuple[np.ndarray, np.nd
     context = np.minimum(position, np.repeat(lengths, lengths) - 1 - position)
     words = np.flatnonzero(starts != NOTHING)
     order = words[np.lexsort((-context[words], starts[words], text[words]))]
-    new = np.ones(len(order), dtype=bool)
-    new[1:] = (text[order[1:]] != text[order[:-1]]) | (starts[order[1:]] != starts[order[:-1]])
-    kept = order[new]
+    kept = order[(np.diff(text[order], prepend=-1) != 0) | (np.diff(starts[order], prepend=-1) != 0)]
     bounds = np.searchsorted(text[kept], np.arange(len(encoded.records) + 1))
     return starts[kept], ends[kept], logits[kept], bounds
 
@@ -264,7 +258,7 @@ def _entities(
     after = np.append(stops, len(path))[np.searchsorted(stops, begins, side="right")]
     probabilities = np.append(np.exp(scores[np.arange(len(path)), path]), 0.0)
     bounds = np.stack([begins, after], axis=1).ravel()
-    means = np.add.reduceat(probabilities, bounds)[::2] / (after - begins) if len(begins) else probabilities[:0]
+    means = np.add.reduceat(probabilities, bounds)[::2] / (after - begins)
     columns = (starts[begins], ends[after - 1], path[begins], means)
     return tuple(
         FoundSpan(start, end, space.names[tag][2:], text[start:end], score)

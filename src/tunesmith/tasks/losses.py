@@ -109,7 +109,7 @@ class SpanCrossEntropy(Loss):
 
 
 @dataclass(frozen=True)
-class MaskedCrossEntropy(Loss):
+class MaskedCrossEntropy(CrossEntropy):
     """Softmax cross-entropy of the tokens that are predicted, int64 targets (n, length) with `IGNORED` elsewhere.
 
     Logits are of every token (n, length, vocabulary), or of the predicted ones alone, in their order.
@@ -117,10 +117,10 @@ class MaskedCrossEntropy(Loss):
 
     def total(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         predicted = targets != IGNORED
-        if logits.shape[:2] == targets.shape:
-            logits = logits[predicted]
-        rows = logits.reshape(-1, logits.shape[-1]).float()
-        return functional.cross_entropy(rows, targets[predicted], reduction="sum")
+        return super().total(at_predicted(logits, predicted), targets[predicted])
 
-    def weight(self, targets: torch.Tensor) -> torch.Tensor:
-        return (targets != IGNORED).sum().float()
+
+def at_predicted(logits: torch.Tensor, predicted: torch.Tensor) -> torch.Tensor:
+    """Logits (tokens, vocabulary) float32 where `predicted`, bool (n, length), from those of all tokens or of these."""
+    some = logits[predicted] if logits.shape[:2] == predicted.shape else logits
+    return some.reshape(-1, some.shape[-1]).float()

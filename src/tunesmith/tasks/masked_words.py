@@ -19,15 +19,15 @@ from torch import nn
 from torch.nn import functional
 
 from tunesmith.data.records import Records
-from tunesmith.data.shapes import TEXTS, RecordShape
+from tunesmith.data.shapes import TEXTS
 from tunesmith.data.words import word_bounds
 from tunesmith.errors import ModelError
 from tunesmith.evaluation.baselines import Baseline
 from tunesmith.evaluation.metrics import PERPLEXITY, Metrics, Statistics
-from tunesmith.tasks.base import Head, LabelSpace, Task
+from tunesmith.tasks.base import LabelSpace, Task
 from tunesmith.tasks.batching import PREDICTED
-from tunesmith.tasks.encoding import Encoded, Encoder, chunks
-from tunesmith.tasks.losses import IGNORED, Loss, MaskedCrossEntropy
+from tunesmith.tasks.encoding import Encoded, Encoder, chunks, require_offsets
+from tunesmith.tasks.losses import IGNORED, Loss, MaskedCrossEntropy, at_predicted
 from tunesmith.tasks.predictions import Prediction
 
 SHARE_MASK, SHARE_RANDOM = 0.8, 0.1
@@ -62,11 +62,7 @@ class Vocabulary:
         Raises:
             ModelError: it has no mask token, or does not know where in a text its pieces stand.
         """
-        if not tokenizer.is_fast:
-            raise ModelError(
-                f"model {name}: its tokenizer does not say where in the text its pieces stand, so that words cannot be "
-                "masked whole; give a model with a fast one"
-            )
+        require_offsets(tokenizer, name)
         if tokenizer.mask_token_id is None:
             raise ModelError(
                 f"model {name}: its tokenizer has no mask token, so its words cannot be masked; give an encoder"
@@ -104,30 +100,32 @@ def tokenise(texts: pa.ChunkedArray, encoder: Encoder, vocabulary: Vocabulary) -
 
     Words are those of the text, whatever the tokenizer.
     """
-    names = (encoder.file.with_suffix(".ids"), encoder.file.with_suffix(".begins"))
-    separator = vocabulary.back[-1:]
-    known = unknown = 0
-    with names[0].open("wb") as ids, names[1].open("wb") as begins:
+    files = encoder.file.with_suffix(".ids"), encoder.file.with_suffix(".begins")
+    separator, known = vocabulary.back[-1:], 0
+    with files[0].open("wb") as ids_file, files[1].open("wb") as begins_file:
         for part in chunks(pc.utf8_length(texts).to_numpy()):
             chunk = texts.slice(part.start, part.stop - part.start).to_pylist()
             encoded = encoder.tokenizer(
                 chunk, add_special_tokens=False, return_attention_mask=False, return_offsets_mapping=True, verbose=False
             )
-            pieces = [np.asarray(row, dtype=np.int32) for row in encoded["input_ids"]]
-            starts = [_word_starts(text, bounds) for text, bounds in zip(chunk, encoded["offset_mapping"], strict=True)]
-            special = np.isin(np.concatenate(pieces), vocabulary.special)
-            known, unknown = known + int((~special).sum()), unknown + int(special.sum())
-            if len(separator):
-                pieces = [np.concatenate([separator, row]) for row in pieces]
-                starts = [np.concatenate([[True], row]) for row in starts]
-            skipped = len(separator) * (part.start == 0)  # none before the first text
-            ids.write(np.concatenate(pieces)[skipped:].astype(np.int32).tobytes())
-            begins.write(np.concatenate(starts)[skipped:].astype(bool).tobytes())
+            rows = zip(chunk, encoded["input_ids"], encoded["offset_mapping"], strict=True)
+            pieces, begins = [], []
+            for number, (text, ids, offsets) in enumerate(rows, part.start):
+                if number > 0:
+                    pieces.append(separator)
+                    begins.append(np.ones(len(separator), dtype=bool))
+                pieces.append(np.array(ids, dtype=np.int32))
+                begins.append(_word_starts(text, offsets))
+            tokens = np.concatenate(pieces)
+            known += int(np.isin(tokens, vocabulary.special, invert=True).sum())
+            ids_file.write(tokens.tobytes())
+            begins_file.write(np.concatenate(begins).tobytes())
             if encoder.progress:
                 encoder.progress(len(chunk))
-    if not names[0].stat().st_size:
+    if not files[0].stat().st_size:
         return Stream(np.empty(0, dtype=np.int32), np.empty(0, dtype=bool), len(texts), 0, 0)
-    memory = (np.memmap(names[0], dtype=np.int32, mode="r"), np.memmap(names[1], dtype=bool, mode="r"))
+    memory = np.memmap(files[0], dtype=np.int32, mode="r"), np.memmap(files[1], dtype=bool, mode="r")
+    unknown = len(memory[0]) - known - len(separator) * (len(texts) - 1)
     return Stream(*memory, len(texts), known, unknown)
 
 
@@ -236,12 +234,12 @@ class MaskedWords(Task):
         seed: of the masks.
     """
 
-    name: ClassVar[str] = "masked_words"
-    title: ClassVar[str] = "masked words"
-    shape: ClassVar[RecordShape] = TEXTS
-    head: ClassVar[Head] = "masked"
+    name = "masked_words"
+    title = "masked words"
+    shape = TEXTS
+    head = "masked"
     metrics: ClassVar[Metrics] = {"perplexity": PERPLEXITY}
-    primary_metric: ClassVar[str] = "perplexity"
+    primary_metric = "perplexity"
 
     def __init__(self, vocabulary: Vocabulary, share: float, seed: int) -> None:
         self.vocabulary, self.share, self.seed = vocabulary, share, seed
@@ -260,12 +258,10 @@ class MaskedWords(Task):
         return MaskedCrossEntropy()
 
     def infer(self, model: nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        inputs = {name: value for name, value in batch.items() if name != "labels"}
+        logits = at_predicted(model(**inputs)["logits"], batch[PREDICTED]).cpu()
         labels, predicted = batch["labels"].cpu(), batch[PREDICTED].cpu()
-        logits = self.model_logits(model(**{k: v for k, v in batch.items() if k != "labels"}), batch["attention_mask"])
-        if logits.shape[:2] == labels.shape:
-            logits = logits[batch[PREDICTED]]
-        rows = logits.reshape(-1, logits.shape[-1]).float().cpu()
-        losses = functional.cross_entropy(rows, labels[predicted], reduction="none").double()
+        losses = functional.cross_entropy(logits, labels[predicted], reduction="none").double()
         sums = torch.bincount(predicted.nonzero()[:, 0], losses, len(labels))
         return torch.stack([sums, predicted.sum(dim=1).double()], dim=1)
 

@@ -61,11 +61,14 @@ class Prediction:
         if self.spans is not None:
             return {"spans": [asdict(span) for span in self.spans]}
         if self.answers is not None:
-            answers = [asdict(answer) for answer in self.answers]
-            where = (
-                {"start": self.answer.start, "end": self.answer.end} if self.answer else {"start": None, "end": None}
-            )
-            nothing = {} if self.no_answer is None else {"no_answer": self.no_answer}
-            return {"answer": self.label, **where, "score": self.score, **nothing, "answers": answers}
+            best = self.answer
+            return {
+                "answer": self.label,
+                "start": best and best.start,
+                "end": best and best.end,
+                "score": self.score,
+                **({} if self.no_answer is None else {"no_answer": self.no_answer}),
+                "answers": [asdict(answer) for answer in self.answers],
+            }
         label = list(self.label) if isinstance(self.label, tuple) else self.label
         return {"label": label, "score": self.score, "scores": self.scores}

@@ -166,9 +166,9 @@ class QuestionAnswering(Task):
     ) -> dict[str, dict[str, Score]]:
         """Questions with and without an answer apart, as the script of SQuAD 2.0 does; nothing where all have one."""
         has = np.array([bool(answers) for answers in targets.values])
-        parts = {"answerable": np.flatnonzero(has), "unanswerable": np.flatnonzero(~has)}
         if has.all():
             return {}
+        parts = {"answerable": np.flatnonzero(has), "unanswerable": np.flatnonzero(~has)}
         return {
             name: self.score([outputs[row] for row in rows], targets.part(rows), space, resamples, seed)
             for name, rows in parts.items()
@@ -189,24 +189,19 @@ class QuestionAnswering(Task):
         """The sentence of the context that shares most with the question, by TF-IDF of the test contexts' words."""
         begin = time.perf_counter()
         contexts = test.table["text_pair"].to_pylist()
-        sentences = [_sentences(context) for context in contexts]
-        vectorizer = TfidfVectorizer(token_pattern=r"(?u)\w+", sublinear_tf=True)
-        outputs = []
+        words = TfidfVectorizer(token_pattern=r"(?u)\w+", sublinear_tf=True)
         try:
-            vectorizer.fit(set(contexts))
+            words.fit(set(contexts))
         except ValueError:  # no word in any context
             return []
-        for question, pieces in zip(test.texts, sentences, strict=True):
-            likeness = (
-                vectorizer.transform([text for _, text in pieces]) @ vectorizer.transform([question]).T
-            ).toarray()
-            start, text = pieces[int(likeness.argmax())]
+        outputs = []
+        for question, sentences in zip(test.texts, map(_sentences, contexts), strict=True):
+            likeness = words.transform([text for _, text in sentences]) @ words.transform([question]).T
+            start, text = sentences[int(likeness.toarray().argmax())]
             outputs.append(Candidates(((start, text, 1.0),) if text else (), 0.0))
         return [Baseline("nearest sentence", outputs, time.perf_counter() - begin)]
 
     def tuned(self, space: LabelSpace, outputs: list[Candidates], targets: InDocuments) -> LabelSpace:
-        if space.threshold is None:
-            return space
         answered, silent = (answer_scores(_texts(outputs, limit), targets.values)[1] for limit in (np.inf, -np.inf))
         margins = np.array([min(candidates.margin, 1e6) for candidates in outputs])
         return replace(space, threshold=best_threshold(margins, answered, silent))
@@ -217,7 +212,8 @@ def _texts(outputs: list[Candidates], threshold: float | None) -> list[str]:
 
 
 def _describe(labelled: bool, record: TextRecord, windows: list[Window]) -> Iterator[dict[str, np.ndarray]]:
-    first = next(iter(cast(tuple[Answer, ...], record.label)), None) if labelled else None
+    """Start and end of each token of the context, and between which tokens the first accepted answer stands."""
+    answer = next(iter(cast(tuple[Answer, ...], record.label)), None) if labelled else None
     for window in windows:
         start, stop = window.offsets.T
         counts = (window.part == 1) & (stop > start)
@@ -226,20 +222,19 @@ def _describe(labelled: bool, record: TextRecord, windows: list[Window]) -> Iter
             "ends": np.where(counts, stop, NOTHING).astype(np.int32),
         }
         if labelled:
-            columns["positions"] = np.array(_positions(columns["starts"], columns["ends"], first), dtype=np.int32)
+            columns["positions"] = np.array(_positions(columns["starts"], columns["ends"], answer), dtype=np.int32)
         yield columns
 
 
 def _positions(starts: np.ndarray, ends: np.ndarray, answer: Answer | None) -> tuple[int, int]:
     """First and last token of the answer in a window; the first token twice where it is not wholly in the window."""
-    tokens = np.flatnonzero(ends != NOTHING)
-    if answer is None or not len(tokens):
+    if answer is None:
         return 0, 0
     start, end = answer.start, answer.start + len(answer.text)
-    inside = tokens[(ends[tokens] > start) & (starts[tokens] < end)]
-    before = answer.start < starts[tokens[0]] and tokens[0] == (inside[0] if len(inside) else -1)
-    after = end > ends[tokens[-1]]
-    return (int(inside[0]), int(inside[-1])) if len(inside) and not before and not after else (0, 0)
+    inside = np.flatnonzero((ends > start) & (starts < end))
+    if not len(inside) or start < starts[ends != NOTHING][0] or end > ends.max():
+        return 0, 0
+    return int(inside[0]), int(inside[-1])
 
 
 def _pairs(scores: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> list[tuple[int, int, float]]:
@@ -255,12 +250,10 @@ def _pairs(scores: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> list[tup
 
 
 def _best(context: str, candidates: dict[tuple[int, int], float]) -> tuple[tuple[int, str, float], ...]:
-    ranked = sorted(candidates.items(), key=lambda item: (-item[1], item[0]))
     answers: dict[tuple[int, str], float] = {}
-    for (start, end), score in ranked:
-        text = context[start:end]
-        if text.strip():  # some tokenizers count the space before a word as part of it
-            answers.setdefault((start + len(text) - len(text.lstrip()), text.strip()), score)
+    for (start, end), score in sorted(candidates.items(), key=lambda item: (-item[1], item[0])):
+        if context[start:end].strip():  # some tokenizers count the space before a word as part of it
+            answers.setdefault(_stripped(context, start, end), score)
         if len(answers) == CANDIDATES:
             break
     return tuple((start, text, score) for (start, text), score in answers.items())
@@ -268,8 +261,13 @@ def _best(context: str, candidates: dict[tuple[int, int], float]) -> tuple[tuple
 
 def _sentences(context: str) -> list[tuple[int, str]]:
     """Sentences as far as a full stop shows them: start and text."""
-    starts, ends = word_bounds(context)
+    starts, ends = (bounds.tolist() for bounds in word_bounds(context))
     stops = [end for start, end in zip(starts, ends, strict=True) if context[start:end] in {".", "!", "?", "。"}]
-    edges = [0, *stops, len(context)]
-    pieces = [(a, context[a:b]) for a, b in pairwise(edges) if context[a:b].strip()]
-    return [(int(a) + len(text) - len(text.lstrip()), text.strip()) for a, text in pieces] or [(0, "")]
+    pieces = pairwise([0, *stops, len(context)])
+    return [_stripped(context, start, end) for start, end in pieces if context[start:end].strip()] or [(0, "")]
+
+
+def _stripped(context: str, start: int, end: int) -> tuple[int, str]:
+    """Start and text of a part of a context without the white space around it."""
+    text = context[start:end]
+    return start + len(text) - len(text.lstrip()), text.strip()
