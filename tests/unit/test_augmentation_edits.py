@@ -61,7 +61,7 @@ def materials(share: float = 0.3) -> Materials:
 
 
 def passage(text: str, seed: int = 0, spans: tuple[Span, ...] = ()) -> Passage:
-    return Passage(text, spans, (), np.random.default_rng(seed))
+    return Passage(text, spans, np.random.default_rng(seed))
 
 
 @pytest.mark.parametrize("technique", EDITING)
@@ -135,7 +135,7 @@ def test_words_as_a_writer_counts_them() -> None:
 @given(st.lists(st.tuples(st.integers(0, 20), st.integers(1, 9)), max_size=6), st.integers(0, 20), st.integers(1, 9))
 def test_what_overlaps_nothing_protected_is_free(ranges: list[tuple[int, int]], start: int, length: int) -> None:
     answers = tuple(Answer(first, "x" * size) for first, size in ranges)  # which may overlap
-    one = Passage("x" * 30, (), answers, np.random.default_rng(0))
+    one = Passage("x" * 30, answers, np.random.default_rng(0))
     taken = {at for first, size in ranges for at in range(first, first + size)}
     assert one.is_free(start, start + length) == taken.isdisjoint(range(start, start + length))
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -32,22 +32,18 @@ class Passage:
     """A text to be edited.
 
     Attributes:
-        spans: its entities; their characters are protected.
-        answers: answers in it; their characters are protected.
+        marked: its entities, or answers in it; their characters are protected.
         draw: the generator that decides about this text and no other.
     """
 
     text: str
-    spans: tuple[Span, ...]
-    answers: tuple[Answer, ...]
+    marked: tuple[Span | Answer, ...]
     draw: np.random.Generator
 
     @cached_property
     def protected(self) -> tuple[list[int], list[int]]:
         """Where ranges begin that no edit may touch, in order, and how far those up to each of them reach."""
-        ranges = [(span.start, span.end) for span in self.spans]
-        ranges += [(answer.start, answer.start + len(answer.text)) for answer in self.answers]
-        ranges.sort()
+        ranges = sorted((item.start, item.end) for item in self.marked)
         return [start for start, _ in ranges], list(accumulate((end for _, end in ranges), max))
 
     def is_free(self, start: int, end: int) -> bool:
@@ -72,13 +68,12 @@ class Passage:
 
 def passages(record: TextRecord, draws: Iterable[np.random.Generator]) -> list[Passage]:
     """The text, or both texts of a pair, of a record; answers lie in the second text, spans in the first."""
-    label = record.label if isinstance(record.label, tuple) else ()
-    spans = tuple(item for item in label if isinstance(item, Span))
-    answers = tuple(item for item in label if isinstance(item, Answer))
-    parts: list[tuple[str, tuple[Span, ...], tuple[Answer, ...]]] = [(record.text, spans, ())]
-    if record.text_pair is not None:
-        parts.append((record.text_pair, (), answers))
-    return [Passage(*part, draw) for part, draw in zip(parts, draws, strict=False)]
+    marked = [item for item in record.label or () if isinstance(item, Span | Answer)]
+    parts = [(record.text, Span)] if record.text_pair is None else [(record.text, Span), (record.text_pair, Answer)]
+    return [
+        Passage(text, tuple(item for item in marked if isinstance(item, kind)), draw)
+        for (text, kind), draw in zip(parts, draws, strict=False)
+    ]
 
 
 def apply(text: str, edits: Iterable[Edit]) -> str:
@@ -118,17 +113,14 @@ def moved(ranges: Iterable[tuple[int, int]], edits: Iterable[Edit]) -> list[tupl
 
 def moved_label(label: Label | None, edits: Sequence[Iterable[Edit]]) -> Label | None:
     """The label of a record whose text (and second text) were edited."""
-    if not isinstance(label, tuple):
+    if not (isinstance(label, tuple) and label and isinstance(label[0], Span | Answer)):
         return label
-    if label and isinstance(label[0], Span):
-        spans = [item for item in label if isinstance(item, Span)]
-        places = moved(((span.start, span.end) for span in spans), edits[0])
-        return tuple(Span(*place, span.label) for place, span in zip(places, spans, strict=True))
-    if label and isinstance(label[0], Answer):
-        answers = [item for item in label if isinstance(item, Answer)]
-        places = moved(((answer.start, answer.start + len(answer.text)) for answer in answers), edits[1])
-        return tuple(Answer(start, answer.text) for (start, _), answer in zip(places, answers, strict=True))
-    return label
+    marked: tuple[Any, ...] = label
+    in_pair = isinstance(label[0], Answer)
+    placed = zip(moved(((item.start, item.end) for item in marked), edits[in_pair]), marked, strict=True)
+    if in_pair:
+        return tuple(Answer(start, item.text) for (start, _), item in placed)
+    return tuple(Span(start, end, item.label) for (start, end), item in placed)
 
 
 def edges_inside_words(text: str, label: Label | None, coarse: bool) -> int:

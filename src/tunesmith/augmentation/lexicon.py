@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
@@ -44,27 +43,18 @@ def load_lexicon(path: str) -> Lexicon:
         DataError: it does not exist, cannot be read, or holds no synonyms.
     """
     found = local_path(path)
-    return WordNet.load(found) if found.is_dir() else Groups.load(found)
+    return WordNet(found) if found.is_dir() else Groups(found)
 
 
-@dataclass(frozen=True)
 class Groups(Lexicon):
-    """Synonyms as a user wrote them down.
+    """Synonyms as a user wrote them down, one group a line.
 
-    Attributes:
-        others: word in lower case → the other words of all its groups.
+    Raises:
+        DataError: a line has a single word, or no line has any; all such lines are named.
     """
 
-    others: dict[str, tuple[str, ...]]
-
-    @classmethod
-    def load(cls, path: Path) -> Groups:
-        """Read a file with one group a line.
-
-        Raises:
-            DataError: a line has a single word, or no line has any; all such lines are named.
-        """
-        found: dict[str, dict[str, None]] = {}
+    def __init__(self, path: Path) -> None:
+        self._others: dict[str, dict[str, None]] = {}  # word in lower case → the other words of all its groups
         problems = []
         with Lines(path, "utf-8") as lines:
             for line in lines:
@@ -77,70 +67,58 @@ class Groups(Lexicon):
                     )
                 for word in group:
                     others = dict.fromkeys(other for other in group if other.casefold() != word.casefold())
-                    found.setdefault(word.lower(), {}).update(others)
-        if problems or not found:
+                    self._others.setdefault(word.lower(), {}).update(others)
+        if problems or not self._others:
             raise DataError(problems or f"{path}: no synonyms; write one group a line, separated by tabs or commas")
-        return cls({word: tuple(others) for word, others in found.items()})
 
     def synonyms(self, word: str) -> tuple[str, ...]:
-        return self.others.get(word.lower(), ())
+        return tuple(self._others.get(word.lower(), ()))
 
 
-@dataclass(frozen=True)
 class WordNet(Lexicon):
-    """A WordNet database on disk (Fellbaum 1998).
+    """A WordNet database on disk (Fellbaum 1998); the words of a meaning are looked up as they are needed.
 
     Only base forms are looked up, so that what takes a word's place fits its sentence. Words without a meaning of their
     own ("it", "have") are left alone: WordNet knows them as something else.
 
-    Attributes:
-        senses: word → the part of speech that it mostly is, and the byte offsets of its meanings there, the most
-            frequent first.
-        data: part of speech → content of its data file.
+    Raises:
+        DataError: there are files of no part of speech, one cannot be read, or a line is not as documented.
     """
 
-    senses: dict[str, tuple[str, tuple[int, ...]]]
-    data: dict[str, bytes]
-
-    @classmethod
-    def load(cls, folder: Path) -> WordNet:
-        """Read the files; the words of a meaning are looked up as they are needed.
-
-        Raises:
-            DataError: there are files of no part of speech, one cannot be read, or a line is not as documented.
-        """
-        entries: dict[str, tuple[int, str, tuple[int, ...]]] = {}
-        data = {}
+    def __init__(self, folder: Path) -> None:
+        self._data: dict[str, bytes] = {}  # content of the data file of each part of speech
+        # word → how often its meanings are tagged, the part of speech in which that is most, the byte offsets of its
+        # meanings there, the most frequent first
+        self._senses: dict[str, tuple[int, str, tuple[int, ...]]] = {}
         for part in PARTS:
             index, content = folder / f"index.{part}", folder / f"data.{part}"
             with explained(content, "utf-8"):
                 if not (index.is_file() and content.is_file()):
                     continue
-                data[part] = content.read_bytes()
+                self._data[part] = content.read_bytes()
             for word, tagged, offsets in _index(index):
                 for offset in offsets:
-                    entry = _ENTRY.match(data[part], offset)
+                    entry = _ENTRY.match(self._data[part], offset)
                     if entry is None or int(entry[1]) != offset:
                         raise DataError(
                             f"{content}: no entry at byte {offset}, where its index says; restore the WordNet files"
                         )
-                if tagged > entries.get(word, (-1,))[0]:
-                    entries[word] = tagged, part, offsets
-        if not data:
+                if tagged > self._senses.get(word, (-1,))[0]:
+                    self._senses[word] = tagged, part, offsets
+        if not self._data:
             raise DataError(f"{folder}: expected a WordNet folder with index.noun, data.noun and so on, found neither")
-        return cls({word: (part, offsets) for word, (_, part, offsets) in entries.items()}, data)
 
     def synonyms(self, word: str) -> tuple[str, ...]:
         """The other words of its most frequent meaning that has any."""
         word = word.lower()
-        if word in FUNCTION_WORDS or word not in self.senses:
+        if word in FUNCTION_WORDS or word not in self._senses:
             return ()
-        part, offsets = self.senses[word]
+        _, part, offsets = self._senses[word]
         groups = (self._others(part, offset, word) for offset in offsets)
         return next((group for group in groups if group), ())
 
     def _others(self, part: str, offset: int, word: str) -> tuple[str, ...]:
-        data = self.data[part]
+        data = self._data[part]
         entry = _ENTRY.match(data, offset)
         assert entry is not None
         line = data[entry.end() : data.find(b"\n", offset)].decode("utf-8", errors="replace")

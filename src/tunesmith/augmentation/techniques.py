@@ -176,7 +176,7 @@ class Entity(PassageByPassage):
 
     def edit(self, passage: Passage) -> list[Edit]:
         """About half of the entities, at least one."""
-        spans = passage.spans
+        spans = [item for item in passage.marked if isinstance(item, Span)]
         if not spans:
             return []
         chosen = passage.draw.random(len(spans)) < 0.5

@@ -27,6 +27,10 @@ class Answer(NamedTuple):
     start: int
     text: str
 
+    @property
+    def end(self) -> int:
+        return self.start + len(self.text)
+
 
 SURROGATE = re.compile("[\ud800-\udfff]")  # half of a character, which no encoding can write
 Label = str | tuple[str, ...] | tuple[Span, ...] | tuple[Answer, ...]

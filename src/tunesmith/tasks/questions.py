@@ -230,7 +230,7 @@ def _positions(starts: np.ndarray, ends: np.ndarray, answer: Answer | None) -> t
     """First and last token of the answer in a window; the first token twice where it is not wholly in the window."""
     if answer is None:
         return 0, 0
-    start, end = answer.start, answer.start + len(answer.text)
+    start, end = answer.start, answer.end
     inside = np.flatnonzero((ends > start) & (starts < end))
     if not len(inside) or start < starts[ends != NOTHING][0] or end > ends.max():
         return 0, 0
