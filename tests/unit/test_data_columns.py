@@ -119,3 +119,11 @@ def test_identifiers_that_no_flag_names_need_not_be_in_every_file(tmp_path: Path
 def test_rows_without_id_are_named_by_their_line() -> None:
     records = to_records(raw(text=["a", None], label=["x", "y"]), Layout(ONE_LABEL, "text", labels=("label",)))
     assert (records.ids, records.texts) == (["2", "3"], ["a", ""])
+
+
+@pytest.mark.parametrize("cell", ["1", '{"1": 2}', "x"])
+def test_a_cell_of_another_file_that_is_no_list_of_zeros_and_ones_is_refused(cell: str) -> None:
+    train = [{"text": f"text {i}", "label": ["[0, 1]", "[1, 0]"][i % 2]} for i in range(10)]
+    valid = [{"text": "a", "label": "[1, 1]"}, {"text": "b", "label": cell}]
+    with pytest.raises(DataError, match="row 2: column 'label' is not a list of labels"):
+        load_splits({"train": train, "valid": valid}, DataSettings(), SHAPES["multilabel"])

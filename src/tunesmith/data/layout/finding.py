@@ -55,13 +55,10 @@ def find_layout(
         DataError: all columns that cannot be found, at once; or labels that can be read in two ways.
     """
     need_label = need_label and (shape is None or shape.labels != "none")
-    search = _Search(raw)
-    found = _questions(search, settings, shape) or _entities(search, settings, shape)
+    search = _Search(raw, settings, need_label)
+    found = _questions(search, shape) or _entities(search, shape)
     if found is not None and (found.labels or not need_label):
-        group = search.given(settings.group, "group")
-        group = group or next(filter(search.divides, search.all_named(GROUP_NAMES)), None)
-        group = group or (found.text_pair if found.form == "answers" else None)
-        return search.finished(replace(found, labels=found.labels if need_label else (), group=group), settings)
+        return search.finished(found, search.all_named(GROUP_NAMES))
     wanted = shape.labels if shape is not None else None
     if wanted == "answers":
         what = "no answers; expected a column answers (or name it with data.label=COLUMN)"
@@ -72,12 +69,10 @@ def find_layout(
     if wanted == "spans" and need_label:
         columns = "a text with a column of spans, or tokens with tags (data.text, data.label)"
         raise DataError(f"{raw.path}: no entities; expected {columns}")
-    labels = search.labels(settings.label, need_label)
-    text, pair = search.texts(settings, set(labels))
-    group = search.given(settings.group, "group")
+    labels = search.labels()
+    text, pair = search.texts(set(labels))
     form: Form = "spans" if wanted == "spans" else "plain"
-    found = Layout(shape or TEXTS, text or "", pair, labels if need_label else (), form, group=group)
-    found = search.finished(found, settings)
+    found = search.finished(Layout(shape or TEXTS, text or "", pair, labels, form))
     if len(found.labels) > 1:
         if shape is not None and wanted != "several":
             needs = f"task.name={shape.task} needs one label column"
@@ -95,29 +90,27 @@ def layout_of_other(raw: RawTable, first: Layout, settings: DataSettings, need_l
     Raises:
         DataError: as `find_layout`.
     """
-    there, annotated = set(raw.table.column_names), first.form in ("spans", "tags", "studio", "answers")
+    there = set(raw.table.column_names)
     wanted = {name for name in (first.text, first.text_pair, *(first.labels if need_label else ())) if name}
     own = first.key if first.form == "studio" else first.text, first.text_pair, ",".join(first.labels)
     asked = settings.text, settings.text_pair, settings.label if need_label else None
     agrees = all(name in (None, usual) for name, usual in zip(asked, own, strict=True))
     if agrees and wanted <= there and _holds_the_same(raw, first):
-        search = _Search(raw)
-        search.notes += first.notes
-        kept = first.group if first.group and first.group in there and search.divides(first.group) else None
-        group = search.given(settings.group, "group") or kept or (first.text_pair if first.form == "answers" else None)
-        return search.finished(replace(first, labels=first.labels if need_label else (), group=group), settings, first)
-    if not annotated:  # files of entities or questions may each be in a form of their own
-        usual = {"text": [first.text], "text_pair": [first.text_pair or ""], "label": list(first.labels)}
-        known = {key: ",".join(names) for key, names in usual.items() if names and there.issuperset(names)}
-        settings = settings.model_copy(update={k: v for k, v in known.items() if getattr(settings, k) is None})
-    found = find_layout(raw, settings, first.shape, need_label)
-    if len(found.labels) == 1 and not annotated and first.form != "columns":
+        search = _Search(raw, settings, need_label, first.notes)
+        return search.finished(first, there.intersection([first.group]), there.intersection([first.id]))
+    if first.form in ("spans", "tags", "studio", "answers"):  # each file may be in a form of its own
+        return find_layout(raw, settings, first.shape, need_label)
+    unsaid = [key for key in ("text", "text_pair", "label") if getattr(settings, key) is None]
+    usual = {"text": [first.text], "text_pair": [first.text_pair or ""], "label": list(first.labels)}
+    known = {key: ",".join(usual[key]) for key in unsaid if usual[key] and there.issuperset(usual[key])}
+    found = find_layout(raw, settings.model_copy(update=known), first.shape, need_label)
+    if len(found.labels) == 1 and first.form != "columns":
         found = replace(found, form=first.form, separator=first.separator)
     moved = {"text": (first.text, found.text), "label": (",".join(first.labels), ",".join(found.labels))}
     notes = [
         f"the {what} is read from {new!r}; there is no {old!r}, where it was in training"
         for what, (old, new) in moved.items()
-        if old and new and old != new and not annotated and getattr(settings, what) is None
+        if what in unsaid and old and new and old != new
     ]
     return replace(found, notes=(*found.notes, *notes))
 
@@ -127,18 +120,17 @@ def _holds_the_same(raw: RawTable, first: Layout) -> bool:
     sample = _first_filled(raw, first.text)
     if first.form == "tags":
         return all(map(is_token_list, sample))
-    if first.form in ("spans", "studio"):
-        objects = bool(sample) and all(map(is_object, sample))
-        spans = first.form == "spans" and first.labels and first.labels[0] in raw.table.column_names
-        cells = _first_filled(raw, first.labels[0]) if spans else []
-        return objects == (first.form == "studio") and (not cells or any(map(is_span_list, cells)))
-    return True
+    objects = bool(sample) and all(map(is_object, sample))
+    if first.form == "spans":
+        cells = [cell for column in first.labels for cell in _first_filled(raw, column)]
+        return not objects and (not cells or any(map(is_span_list, cells)))
+    return objects or first.form != "studio"
 
 
-def _questions(search: _Search, settings: DataSettings, shape: RecordShape | None) -> Layout | None:
+def _questions(search: _Search, shape: RecordShape | None) -> Layout | None:
     """Questions on contexts; where no shape asks for them, only if all three columns have their usual names."""
     names = search.named(QUESTION_NAMES), search.named(CONTEXT_NAMES), search.named(ANSWER_NAMES)
-    given = settings.text, settings.text_pair, settings.label
+    given = search.settings.text, search.settings.text_pair, search.settings.label
     if shape is None:
         if not all(names) or any(name not in (None, usual) for name, usual in zip(given, names, strict=True)):
             return None
@@ -154,9 +146,9 @@ def _questions(search: _Search, settings: DataSettings, shape: RecordShape | Non
     return Layout(shape or ANSWERS, question, context, (answers,) if answers else (), "answers")
 
 
-def _entities(search: _Search, settings: DataSettings, shape: RecordShape | None) -> Layout | None:
+def _entities(search: _Search, shape: RecordShape | None) -> Layout | None:
     """Entities; where no shape asks for them, only if the cells show them."""
-    raw, asked = search.raw, shape is not None
+    raw, settings, asked = search.raw, search.settings, shape is not None
     if shape is not None and shape.labels != "spans":
         return None
     shape = shape or SPANS
@@ -170,7 +162,7 @@ def _entities(search: _Search, settings: DataSettings, shape: RecordShape | None
     tokens, tags = search.named(TOKEN_NAMES), label or search.named(TAG_NAMES)
     if _holds_tokens(raw, settings.text) and (asked or _holds_tokens(raw, tags)):
         return Layout(shape, str(settings.text), labels=(tags,) if tags else (), form="tags")
-    beside = search.text(settings.text) if label is None else None
+    beside = search.text() if label is None else None
     if search.named(("spans",)) and beside:  # Prodigy's tokens are not those of tags
         tokens = None
     if tokens is not None and settings.text in (None, tokens) and (tags is not None or (asked and not beside)):
@@ -178,16 +170,18 @@ def _entities(search: _Search, settings: DataSettings, shape: RecordShape | None
     # One bad cell does not hide the spans: its fault is to be told.
     if not asked and not (column and any(map(is_span_list, _first_filled(raw, column)))):
         return None
-    text = search.text(settings.text) or data  # as some versions of doccano call it
+    text = search.text() or data  # as some versions of doccano call it
     return Layout(shape, text, labels=(column,) if column else (), form="spans") if text else None
 
 
 def _holds_tokens(raw: RawTable, column: str | None) -> bool:
-    filled = _first_filled(raw, column) if column and column in raw.table.column_names else []
+    filled = _first_filled(raw, column)
     return bool(filled) and all(map(is_token_list, filled))
 
 
-def _first_filled(raw: RawTable, column: str) -> list[str]:
+def _first_filled(raw: RawTable, column: str | None) -> list[str]:
+    if column not in raw.table.column_names:
+        return []
     empty = pc.is_in(pc.fill_null(raw.table[column], ""), value_set=pa.array(["", "[]"], TEXT))
     return [str(cell) for cell in raw.table[column].filter(pc.invert(empty)).slice(0, SAMPLE).to_pylist()]
 
@@ -199,25 +193,31 @@ class NoLabelColumn(DataError):
 class _Search:
     """Looks for columns and keeps every problem, so that all are reported at once."""
 
-    def __init__(self, raw: RawTable) -> None:
-        self.raw, self.notes, self.problems, self.no_label = raw, list[str](), list[str](), ""
+    def __init__(self, raw: RawTable, settings: DataSettings, need_label: bool, notes: Iterable[str] = ()) -> None:
+        self.raw, self.settings, self.need_label = raw, settings, need_label
+        self.notes, self.problems, self.no_label = list(notes), list[str](), ""
         self.columns = list(raw.table.column_names)
         self._by_name: dict[str, str] = {}
         for column in self.columns:
             self._by_name.setdefault(re.sub(r"[\s-]+", "_", column.strip().lower()), column)
         self._there = f"columns there: {name_list(self.columns)} (the first line of a CSV file is its header)"
 
-    def finished(self, found: Layout, settings: DataSettings, first: Layout | None = None) -> Layout:
-        """The layout with its identifiers and notes.
+    def finished(self, found: Layout, groups: Iterable[str] = (), ids: Iterable[str] = ()) -> Layout:
+        """The layout with its groups, identifiers and notes, and without labels where they are not needed.
+
+        Args:
+            groups, ids: columns that are taken for them, if no setting names others and they are fit.
 
         Raises:
             DataError: all problems.
         """
-        identifier = self.given(settings.id, "id")
+        labels = found.labels if self.need_label else ()
+        group = self.given(self.settings.group, "group") or next(filter(self.divides, groups), None)
+        group = group or (found.text_pair if found.form == "answers" else None)
+        identifier = self.given(self.settings.id, "id")
         if identifier is None:
-            taken = {found.text, found.text_pair, found.group, *found.labels}
-            usual = [*([first.id] if first and first.id in self.columns else []), *self.all_named(ID_NAMES)]
-            identifier = next((name for name in usual if name not in taken), None)
+            taken = {found.text, found.text_pair, group, *labels}
+            identifier = next((name for name in (*ids, *self.all_named(ID_NAMES)) if name not in taken), None)
             if identifier is not None:
                 column = self.raw.table[identifier]
                 if pc.any(is_empty(column)).as_py() or pc.count_distinct(column).as_py() < len(column):
@@ -226,7 +226,7 @@ class _Search:
                     identifier = None
         if self.problems:
             raise (NoLabelColumn if self.problems == [self.no_label] else DataError)(self.problems)
-        return replace(found, id=identifier, notes=tuple(dict.fromkeys(self.notes)))
+        return replace(found, labels=labels, group=group, id=identifier, notes=tuple(dict.fromkeys(self.notes)))
 
     def given(self, name: str | None, key: str) -> str | None:
         """The column that a setting names; a problem where it is not there."""
@@ -247,15 +247,15 @@ class _Search:
         values = self.raw.table[column]
         return not pc.any(is_empty(values)).as_py() and pc.count_distinct(values).as_py() > 1
 
-    def labels(self, given: str | None, need: bool) -> tuple[str, ...]:
-        if given is not None:
+    def labels(self) -> tuple[str, ...]:
+        if (given := self.settings.label) is not None:
             several = given not in self.columns and "," in given
             wanted = [part.strip() for part in given.split(",")] if several else [given]
-            if need or all(name in self.columns for name in wanted):
+            if self.need_label or all(name in self.columns for name in wanted):
                 return tuple(name for name in wanted if self.given(name, "label"))
             return ()
         found = self.named(LABEL_NAMES)
-        if found is None and need:
+        if found is None and self.need_label:
             bits = pa.array(["0", "1"], TEXT)
             flags = [name for name in self.columns if pc.all(pc.is_in(self.raw.table[name], value_set=bits)).as_py()]
             hint = f" (several 0/1 columns: data.label={','.join(flags[:20])})" if len(flags) > 1 else ""
@@ -263,10 +263,11 @@ class _Search:
             self.problems.append(self.no_label)
         return (found,) if found else ()
 
-    def text(self, given: str | None) -> str | None:
-        return self.given(given, "text") if given is not None else self.named(TEXT_NAMES)
+    def text(self) -> str | None:
+        return self.given(self.settings.text, "text") or self.named(TEXT_NAMES)
 
-    def texts(self, settings: DataSettings, taken: set[str]) -> tuple[str | None, str | None]:
+    def texts(self, taken: set[str]) -> tuple[str | None, str | None]:
+        settings = self.settings
         pair = self.given(settings.text_pair, "text_pair")
         if settings.text is not None:
             return self.given(settings.text, "text"), pair

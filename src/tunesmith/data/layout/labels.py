@@ -59,7 +59,7 @@ def read_label_column(raw: RawTable, layout: Layout, shape: RecordShape | None) 
         return replace(layout, shape=NUMBER, notes=(*layout.notes, note))
     for separator in SEPARATORS:
         # Of the distinct pieces of cells with the separator, the share that also occurs in another distinct cell.
-        pieces = [set(split_cell(cell, "separated", separator)) for cell in cells]
+        pieces = [set(split_cell(cell, "separated", separator) or ()) for cell in cells]
         occurs = Counter(piece for found in pieces for piece in found)
         parted = {piece for cell, found in zip(cells, pieces, strict=True) if separator in cell for piece in found}
         share = sum(occurs[piece] > 1 for piece in parted) / len(parted) if parted else 0.0
@@ -105,18 +105,17 @@ def _are_classes(cells: list[str], where: str) -> bool:
     raise DataError(f"{where}: {found} may be class numbers or quantities; {CLASSES_OR}regression")
 
 
-def split_cell(cell: str, form: Form, separator: str | None) -> tuple[str, ...]:
-    """The labels of one cell, each once, in their order.
-
-    Raises:
-        ValueError: a JSON cell is not a list of texts or numbers.
-    """
-    if form == "indicator":
-        return tuple(str(i) for i, item in enumerate(parse(cell)) if str(item) in ("1", "1.0"))
-    if form == "json":
-        items = parse(cell)
+def split_cell(cell: str, form: Form, separator: str | None) -> tuple[str, ...] | None:
+    """The labels of one cell, each once, in their order; None where it should be a JSON list and is none."""
+    if form in ("json", "indicator"):
+        try:
+            items = parse(cell)
+        except ValueError:
+            return None
         if not isinstance(items, list) or any(item is None or isinstance(item, list | dict) for item in items):
-            raise ValueError("expected a JSON list of labels")
+            return None
+        if form == "indicator":
+            return tuple(str(i) for i, item in enumerate(items) if str(item) in ("1", "1.0"))
         pieces = [as_text(item) or "" for item in items]
     else:
         pieces = cell.split(separator) if separator else [cell]
@@ -135,8 +134,7 @@ def label_column(raw: RawTable, layout: Layout) -> pa.Array | pa.ChunkedArray:
     if layout.form == "columns":
         chosen = np.zeros((raw.table.num_rows, len(layout.labels)), dtype=bool)
         for at, name in enumerate(layout.labels):
-            bits, of_row = _by_value(raw.table[name], lambda cell: ZERO_ONE.get(cell.strip().lower()))
-            refuse_rows(raw, name, np.array([bit is None for bit in bits])[of_row], "is neither 0 nor 1")
+            bits, of_row = _by_value(raw, name, lambda cell: ZERO_ONE.get(cell.strip().lower()), "is neither 0 nor 1")
             chosen[:, at] = np.array(bits, dtype=bool)[of_row]
         offsets = np.concatenate([[0], np.cumsum(chosen.sum(axis=1))])
         names = pa.array(list(layout.labels), TEXT).take(pa.array(np.nonzero(chosen)[1]))
@@ -147,29 +145,27 @@ def label_column(raw: RawTable, layout: Layout) -> pa.Array | pa.ChunkedArray:
     )
     refuse_rows(raw, name, pc.match_substring(column, "\0"), "holds a NUL character; remove it")
     if layout.shape.labels == "number":
-        finite, of_row = _by_value(
-            column, lambda cell: NUMERAL.fullmatch(cell) is not None and np.isfinite(float(cell))
-        )
-        refuse_rows(raw, name, ~np.array(finite)[of_row], "is not a finite number; write it as 1.5 or 2e-3")
+        wrong = "is not a finite number; write it as 1.5 or 2e-3"
+        _by_value(raw, name, lambda cell: (NUMERAL.fullmatch(cell) and np.isfinite(float(cell))) or None, wrong)
     if layout.shape.labels != "several":
         return column
-
-    def split(cell: str) -> tuple[str, ...] | None:
-        try:
-            return split_cell(cell, layout.form, layout.separator)
-        except ValueError:
-            return None
-
-    labels, of_row = _by_value(column, split)
-    wrong = np.array([found is None for found in labels])[of_row]
-    refuse_rows(raw, name, wrong, 'is not a list of labels; write it as ["one", "two"]')
+    wrong = 'is not a list of labels; write it as ["one", "two"]'
+    labels, of_row = _by_value(raw, name, lambda cell: split_cell(cell, layout.form, layout.separator), wrong)
     return pa.array(labels, several).take(pa.array(of_row))
 
 
-def _by_value(column: pa.ChunkedArray, make: Callable[[str], T]) -> tuple[list[T], np.ndarray]:
-    """`make` of each distinct value, and for each row the position of its own: int64 (n,)."""
-    encoded = pc.fill_null(column, "").combine_chunks().dictionary_encode()
-    return [make(value) for value in encoded.dictionary.to_pylist()], np.asarray(encoded.indices)
+def _by_value(
+    raw: RawTable, column: str, make: Callable[[str], T | None], wrong: str
+) -> tuple[list[T | None], np.ndarray]:
+    """`make` of each distinct value, and for each row the position of its own: int64 (n,).
+
+    Raises:
+        DataError: it is None for some, so that they are `wrong`; the rows are listed.
+    """
+    encoded = pc.fill_null(raw.table[column], "").combine_chunks().dictionary_encode()
+    made, of_row = [make(value) for value in encoded.dictionary.to_pylist()], np.asarray(encoded.indices)
+    refuse_rows(raw, column, np.array([one is None for one in made], dtype=bool)[of_row], wrong)
+    return made, of_row
 
 
 def refuse_rows(raw: RawTable, column: str, mask: Iterable[bool] | pa.ChunkedArray, what: str) -> None:
