@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 from tunesmith.config.schema import DataSettings
@@ -15,9 +15,6 @@ from tunesmith.errors import DataError
 
 TAG = re.compile(r"O|[BIMESLU][-_]\S+")
 DOCUMENT = "-DOCSTART-"
-
-Sentence = tuple[int, list[str], list[str], int]
-"""Line, tokens, tags, number of the document."""
 
 
 def read(path: str, settings: DataSettings) -> RawTable:
@@ -30,21 +27,37 @@ def read(path: str, settings: DataSettings) -> RawTable:
         DataError: lines that have no tag, with their numbers; the first column counts the tokens; see also
             `tunesmith.data.read`.
     """
+    counted, longest, first, document = True, 0, 0, 0
+    start, tokens, tags = 0, list[str](), list[str]()
     with Lines(Path(path), settings.encoding) as lines, TableBuilder(path, "line") as builder:
-        counted, longest, first, documents = True, 0, 0, 0
-        for number, tokens, tags, document in _sentences(lines, builder):
-            first, longest = first or number, max(longest, len(tokens))
-            counted = counted and tokens == [str(n + 1) for n in range(len(tokens))]
-            row = {"tokens": tokens, "tags": tags, "document": str(document)}
-            builder.append(number, row, sum(map(len, tokens)))
-            documents = max(documents, document)
+        for line in chain(lines, ["\n"]):
+            columns = _columns(line) if line.strip() else []
+            opens = bool(columns) and columns[0] == DOCUMENT
+            if opens:
+                columns = []
+            elif not tokens and line.startswith(("# ", "#\t")) and ("=" in line or not TAG.fullmatch(columns[-1])):
+                continue  # a remark such as "# id = 3", and not the token "#" with its tag
+            if columns:
+                if len(columns) < 2 or not columns[-1]:
+                    builder.fault(lines.number, f"expected a token and a tag, found {line.strip()!r:.80}")
+                    continue
+                start = start if tokens else lines.number
+                tokens.append(columns[0])
+                tags.append(columns[-1].strip())
+            elif tokens:
+                row = {"tokens": tokens, "tags": tags, "document": str(document)}
+                builder.append(start, row, sum(map(len, tokens)))
+                first, longest = first or start, max(longest, len(tokens))
+                counted = counted and tokens == [str(n + 1) for n in range(len(tokens))]
+                tokens, tags = [], []
+            document += opens
         if counted and longest > 1:
             raise DataError(
                 f"{path}: line {first}: expected the token in the first column and its tag in the last, found numbers "
                 "that count the tokens; remove that column, and those after the tags"
             )
         raw = builder.finish("conll")
-        return raw if documents else replace(raw, table=raw.table.drop_columns(["document"]))
+        return raw if document else replace(raw, table=raw.table.drop_columns(["document"]))
 
 
 def looks_like_columns(head: str) -> bool:
@@ -60,30 +73,3 @@ def _columns(line: str) -> list[str]:
     if "\t" in line:
         return [part.strip(" ") for part in line.split("\t")]
     return [part for part in line.split(" ") if part]
-
-
-def _sentences(lines: Lines, builder: TableBuilder) -> Iterator[Sentence]:
-    start, document = 1, 0
-    tokens: list[str] = []
-    tags: list[str] = []
-    for line in lines:
-        columns = _columns(line) if line.strip() else []
-        opens = bool(columns) and columns[0] == DOCUMENT
-        if opens:
-            columns = []
-        elif not tokens and line.startswith(("# ", "#\t")) and ("=" in line or not TAG.fullmatch(columns[-1])):
-            continue  # a remark such as "# id = 3", and not the token "#" with its tag
-        if columns:
-            if len(columns) < 2 or not columns[-1]:
-                builder.fault(lines.number, f"expected a token and a tag, found {line.strip()!r:.80}")
-                continue
-            if not tokens:
-                start = lines.number
-            tokens.append(columns[0])
-            tags.append(columns[-1].strip())
-        elif tokens:
-            yield start, tokens, tags, document
-            tokens, tags = [], []
-        document += opens
-    if tokens:
-        yield start, tokens, tags, document

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
-
 from tunesmith.config.schema import DataSettings
 from tunesmith.data.jsontext import parse
 from tunesmith.data.readers.jsonlines import whole_text
@@ -25,32 +22,24 @@ def read(path: str, settings: DataSettings) -> RawTable:
         content = parse(text)
     except ValueError as error:
         raise DataError(f"{path}: not valid JSON: {error}; write the file again") from None
+    number, place = 0, "the top"
     with TableBuilder(path) as builder:
-        for number, row in enumerate(list(_questions(path, content)), start=1):
-            builder.append(number, row)
+        try:
+            for at, article in enumerate(content["data"]):
+                title = str(article.get("title") or at)
+                for paragraph_at, paragraph in enumerate(article["paragraphs"], 1):
+                    place, context = f"article {title!r}, paragraph {paragraph_at}", paragraph["context"]
+                    for asked in paragraph["qas"]:
+                        question = asked["question"]
+                        if not (isinstance(context, str) and isinstance(question, str)):
+                            raise TypeError("context and question are not text")
+                        answers = [] if asked.get("is_impossible") is True else asked.get("answers")
+                        row = {"id": asked.get("id"), "title": title, "context": context, "question": question}
+                        number += 1
+                        builder.append(number, row | {"answers": answers})
+        except (KeyError, TypeError, AttributeError) as error:
+            raise DataError(
+                f"{path}: {place}: not of SQuAD's form ({type(error).__name__}: {error}); expected data, paragraphs, "
+                "context, qas, question and answers"
+            ) from None
         return builder.finish("squad")
-
-
-def _questions(path: str, content: Any) -> Iterator[dict[str, Any]]:
-    place = "the top"
-    try:
-        for number, article in enumerate(content["data"]):
-            title = str(article.get("title") or number)
-            for at, paragraph in enumerate(article["paragraphs"]):
-                place = f"article {title!r}, paragraph {at + 1}"
-                for question in paragraph["qas"]:
-                    answers = [] if question.get("is_impossible") is True else question.get("answers")
-                    if not (isinstance(paragraph["context"], str) and isinstance(question["question"], str)):
-                        raise TypeError("context and question are not text")
-                    yield {
-                        "id": question.get("id"),
-                        "title": title,
-                        "context": paragraph["context"],
-                        "question": question["question"],
-                        "answers": answers,
-                    }
-    except (KeyError, TypeError, AttributeError) as error:
-        raise DataError(
-            f"{path}: {place}: not of SQuAD's form ({type(error).__name__}: {error}); expected data, paragraphs, "
-            "context, qas, question and answers"
-        ) from None
