@@ -31,8 +31,8 @@ from tunesmith.models.loading import Source, find_source, load_config, load_toke
 from tunesmith.models.masked import head_at_predicted, load_masked, save_masked
 from tunesmith.progress import Progress
 from tunesmith.run import entries
-from tunesmith.run.folder import Clock, check_folder, identity, kept, locked
-from tunesmith.run.record import AdaptData, AdaptRecord, EnginePart, FilePart, Machine, ModelPart
+from tunesmith.run.folder import Clock, check_folder, kept, locked
+from tunesmith.run.record import AdaptData, AdaptRecord, EnginePart, FilePart, ModelPart
 from tunesmith.tasks import shape_of
 from tunesmith.tasks.base import LabelSpace
 from tunesmith.tasks.encoding import Encoder, Truncation
@@ -169,12 +169,7 @@ def _begin(config: AdaptConfig, source: Source, data: DomainTexts, precision: Pr
     return AdaptRecord(
         model=ModelPart(name=source.name, revision=source.revision, sha256=sha256),
         data=AdaptData(files=files, texts=sides, notes=list(data.notes)),
-        config=config,
-        seed=config.training.seed,
-        machine=Machine.here(torch.get_num_threads()),
-        engine={"precision": EnginePart(**precision.to_dict())},
-        requested=config,
-        identity=identity(config.model_dump(mode="json"), data=hashes),
+        **entries.common(config, precision, data=hashes),
     )
 
 

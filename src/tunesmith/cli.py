@@ -215,7 +215,7 @@ def adapt(data: Texts, config: AdaptConfig, progress: Progress) -> Shown:
 @command(names=READING)
 def evaluate(
     run: RunFolder,
-    data: Annotated[str, typer.Argument(help="File or folder of labelled examples.", metavar="DATA")],
+    data: Data,
     against: Annotated[str | None, typer.Option(help="Second run, for a paired test.", metavar="RUN2")] = None,
     **reading: Any,
 ) -> Shown:
@@ -266,7 +266,7 @@ def models(
 def init(**options: Any) -> Shown:
     """Print a complete configuration file, every default written out."""
     config = resolve(options=options)
-    return config.model_dump(mode="json"), dump(config, comments=True).removesuffix("\n")
+    return config.model_dump(mode="json"), dump(config).removesuffix("\n")
 
 
 @command()

@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -87,10 +88,11 @@ def train(sources: Mapping[str, Examples], config: Config, progress: Progress) -
 
         with clock.stage("evaluate"):
             best = max(fittings, key=lambda fitting: fitting.score)
-            predictor, scored = _evaluate(best, splits, encoded, layout, config, ("valid", "test"))
+            judge = partial(_evaluate, splits=splits, encoded=encoded, layout=layout, config=config)
+            predictor, scored = judge(best, ("valid", "test"))
         with clock.stage("baselines"):
             others = [fitting for fitting in fittings if fitting is not best]
-            baselines = [_tried(other, splits, encoded, layout, config) for other in others]
+            baselines = [_tried(other, judge(other, ("test",))[1]["test"]) for other in others]
             if config.evaluation.baseline:
                 baselines += _cheap_models(best, splits, scored["test"], config)
 
@@ -183,11 +185,11 @@ def _encode(splits: Mapping[str, Records], fitting: Fitting) -> dict[str, Encode
 
 def _evaluate(
     fitting: Fitting,
+    names: Sequence[str],
     splits: Mapping[str, Records],
     encoded: Mapping[str, EncodedTexts],
     layout: Layout,
     config: Config,
-    names: Sequence[str],
 ) -> tuple[Predictor, dict[str, Scored]]:
     """The fitted model, ready to predict, and its scores on the named splits."""
     Engine(fitting.model, packing=config.engine.uses("packing"))  # stays: tried once, not at every call
@@ -202,16 +204,10 @@ def _evaluate(
     return predictor, {name: predictor.score(splits[name], *bootstrap, outputs[name]) for name in names}
 
 
-def _tried(
-    fitting: Fitting,
-    splits: Mapping[str, Records],
-    encoded: Mapping[str, EncodedTexts],
-    layout: Layout,
-    config: Config,
-) -> Baseline:
+def _tried(fitting: Fitting, scored: Scored) -> Baseline:
     """A method that was tried and not kept, on the test rows."""
-    metrics = _evaluate(fitting, splits, encoded, layout, config, ("test",))[1]["test"].metrics
-    return Baseline(name=fitting.method.name, title=fitting.method.title, metrics=metrics, seconds=fitting.seconds)
+    name, title = fitting.method.name, fitting.method.title
+    return Baseline(name=name, title=title, metrics=scored.metrics, seconds=fitting.seconds)
 
 
 def _cheap_models(fitting: Fitting, splits: Mapping[str, Records], scored: Scored, config: Config) -> list[Baseline]:

@@ -7,17 +7,18 @@ import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from torch import nn
 
-from tunesmith.config.schema import DataSettings, PrecisionName
+from tunesmith.config.loading import resolve
+from tunesmith.config.schema import DataSettings
 from tunesmith.data.layout import Layout
 from tunesmith.data.reading import read_new
 from tunesmith.data.records import Answer, Label, Records, Span, text_records
 from tunesmith.data.sources import Examples
 from tunesmith.engine import Engine
-from tunesmith.errors import OTHER_VERSION, DataError, ModelError, UsageError
+from tunesmith.errors import OTHER_VERSION, DataError, ModelError
 from tunesmith.evaluation.intervals import Score
 from tunesmith.models.heads import save_model
 from tunesmith.models.loading import Source, load_trained
@@ -67,9 +68,7 @@ class Predictor:
             ModelError: it is neither, or damaged.
             UsageError: there is no such precision.
         """
-        known = get_args(PrecisionName)
-        if precision not in known:
-            raise UsageError(f"training.precision: expected one of {', '.join(known)}, found {precision!r}")
+        resolve(options={"precision": precision})  # refuses what is none
         path = Path(folder)
         model_folder = path / "model" if (path / "model").is_dir() else path
         file = model_folder / FACTS
@@ -97,9 +96,13 @@ class Predictor:
     def save(self, folder: Path) -> None:
         """Write the model so that plain transformers load it, and what `load` needs beside it."""
         save_model(self.model, self.tokenizer, folder, self.truncation.max_tokens)
-        facts: dict[str, Any] = {"task": self.task.name, "labels": self.space.to_dict()}
-        facts |= {"layout": self.layout.to_dict()}
-        facts |= {"max_length": self.truncation.max_tokens, "long": self.truncation.long}
+        facts = {
+            "task": self.task.name,
+            "labels": self.space.to_dict(),
+            "layout": self.layout.to_dict(),
+            "max_length": self.truncation.max_tokens,
+            "long": self.truncation.long,
+        }
         (folder / FACTS).write_text(json.dumps(facts, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
     def predict(self, texts: Examples | Sequence[str] | Sequence[tuple[str, str]]) -> list[Prediction]:

@@ -152,15 +152,15 @@ def test_plain_transformers_answers_the_same(
 ) -> None:
     data = write(tmp_path / "a.csv", ["text", "label"], [(t, "xyz"[i % 3]) for i, t in enumerate(texts(60))])
     run = train(data, tmp_path / "run", tiny_model_folder("bert"), method=method, pooling="head")
-    model = AutoModelForSequenceClassification.from_pretrained(run.model_folder).eval()
-    tokenizer = AutoTokenizer.from_pretrained(run.model_folder)
+    model = AutoModelForSequenceClassification.from_pretrained(run.folder / "model").eval()
+    tokenizer = AutoTokenizer.from_pretrained(run.folder / "model")
     lines = [json.loads(line) for line in (run.folder / "predictions" / "test.jsonl").read_text().splitlines()]
     for line in lines:
         with torch.inference_mode():
             logits = model(**tokenizer(line["text"], truncation=True, return_tensors="pt")).logits[0]
         assert model.config.id2label[int(logits.argmax())] == line["prediction"]
         assert float(logits.softmax(0).max()) == pytest.approx(line["score"], abs=1e-4)
-    adapter = run.model_folder / "adapter" / "adapter_model.safetensors"
+    adapter = run.folder / "model" / "adapter" / "adapter_model.safetensors"
     assert adapter.exists() == (method == "lora")
     assert method != "lora" or any("lora_A" in name for name in load_file(adapter))
 
@@ -216,7 +216,7 @@ def test_a_model_with_weights_that_are_not_finite_is_refused(
 ) -> None:
     data = write(tmp_path / "a.csv", ["text", "label"], [(t, "xy"[i % 2]) for i, t in enumerate(texts(40))])
     run = train(data, tmp_path / "run", tiny_model_folder("bert"), method="features")
-    file = run.model_folder / "model.safetensors"
+    file = run.folder / "model" / "model.safetensors"
     weights = load_file(file)
     next(iter(weights.values())).view(-1)[0] = float("nan")
     save_file(weights, file, metadata={"format": "pt"})
@@ -255,7 +255,7 @@ def test_lower_precision_is_asked_for_by_name_and_answers_nearly_the_same(
     exact, rounded = (tunesmith.load(run, precision).predict(texts(20)) for precision in ("float32", "bfloat16"))
     differences = [abs(a.scores["good"] - b.scores["good"]) for a, b in zip(exact, rounded, strict=True)]
     assert 0 < max(differences) < 0.02
-    with pytest.raises(UsageError, match="expected one of auto, float32, bfloat16, float16, found 'half'"):
+    with pytest.raises(UsageError, match="should be 'auto', 'float32', 'bfloat16' or 'float16', found 'half'"):
         tunesmith.load(run, "half")
 
 

@@ -142,17 +142,15 @@ def test_a_set_to_nothing_brings_back_the_default_that_is_chosen_later(write: An
     assert resolve(write("training: {lr: 1}"), sets=("training.lr=",)).training.lr is None
 
 
-@pytest.mark.parametrize("comments", [False, True])
-def test_what_is_written_reads_back_equal(write: Any, comments: bool) -> None:
+def test_what_is_written_reads_back_equal(write: Any) -> None:
     config = resolve(
         options={"text": "no", "label": "010", "delimiter": "\t", "lr": 1e-5, "max_length": 64, "overwrite": True},
         sets=("data.group='null'", "data.id='#1: x'"),
     )
-    text = dump(config, comments)
+    text = dump(config)
     assert resolve(write(text)) == config
     assert len(text.splitlines()) == len(list(fields())) + len(Config.model_fields), "every value stands in the file"
-    if comments:
-        assert "Shape after the warm-up. [linear | cosine | constant]" in text
+    assert "Shape after the warm-up. [linear | cosine | constant]" in text
 
 
 @given(text=st.text(), number=st.floats(min_value=0, exclude_min=True, allow_infinity=False))
@@ -161,7 +159,7 @@ def test_any_text_and_number_reads_back_equal(
 ) -> None:
     config = resolve(options={"label": text, "lr": number})
     file = tmp_path_factory.mktemp("config") / "config.yaml"
-    file.write_text(dump(config, comments=True), encoding="utf-8")
+    file.write_text(dump(config), encoding="utf-8")
     assert resolve(file) == config
 
 
@@ -180,7 +178,7 @@ def test_names_of_tasks_and_methods_are_those_of_the_registry(monkeypatch: pytes
     monkeypatch.setattr(registry, "entry_points", lambda group: [point] if group == point.group else [])
     config = resolve(options={"method": "adapters", "task": "ner"})
     assert (config.method.name, config.task.name) == ("adapters", "ner")
-    text = dump(config, comments=True)
+    text = dump(config)
     assert "[auto | classification | multilabel | regression | ner | qa]" in text
     assert "[auto | full | features | freeze | gradual | lora | adapters]" in text
     assert problems(options={"method": "lroa", "task": "adapters"}) == [

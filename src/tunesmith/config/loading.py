@@ -110,20 +110,17 @@ def resolve(
     return config
 
 
-def dump(config: Section, comments: bool = False) -> str:
-    """The configuration as YAML, every value written out; with `comments`, each with its help text and choices."""
+def dump(config: Section) -> str:
+    """The configuration as YAML, every value written out, with its help text and choices."""
     lines = []
     for section, settings in config:
         lines.append(f"{section}:")
         for name, field in type(settings).model_fields.items():
-            line = f"  {name}: {_to_yaml(getattr(settings, name))}"
-            if comments:
-                choices = [name for mark in field.metadata if isinstance(mark, Registered) for name in mark.choices()]
-                for part in (field.annotation, *get_args(field.annotation)):
-                    choices += [value for value in get_args(part) if isinstance(value, str)]
-                shown = f" [{' | '.join(dict.fromkeys(choices))}]" if choices else ""
-                line += f"  # {field.description}{shown}"
-            lines.append(line)
+            choices = [name for mark in field.metadata if isinstance(mark, Registered) for name in mark.choices()]
+            for part in (field.annotation, *get_args(field.annotation)):
+                choices += [value for value in get_args(part) if isinstance(value, str)]
+            shown = f" [{' | '.join(dict.fromkeys(choices))}]" if choices else ""
+            lines.append(f"  {name}: {_to_yaml(getattr(settings, name))}  # {field.description}{shown}")
     return "\n".join(lines) + "\n"
 
 

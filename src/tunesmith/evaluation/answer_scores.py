@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tunesmith.evaluation.metrics import Floats, Metric, Metrics, Scores
 
@@ -42,9 +41,7 @@ def answer_f1(predicted: str, gold: str) -> float:
     return 2 * shared / (len(found) + len(wanted))
 
 
-def answer_scores(
-    predicted: Sequence[str], gold: Sequence[Sequence[str]]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def answer_scores(predicted: Sequence[str], gold: Sequence[Sequence[str]]) -> tuple[Floats, Floats]:
     """Exact match and F1 of each answer with the accepted one it fits best, (n,) each.
 
     Args:
@@ -59,9 +56,7 @@ def answer_scores(
     return np.array(exact, dtype=np.float64), np.array(overlap, dtype=np.float64)
 
 
-def answer_statistics(
-    exact: NDArray[np.float64], overlap: NDArray[np.float64], questions: NDArray[np.float64], weights: Floats
-) -> Scores:
+def answer_statistics(exact: Floats, overlap: Floats, questions: Floats, weights: Floats) -> Scores:
     """`exact_match` and `answer_f1` for each column of `weights` (n, B): (B,).
 
     Args:
@@ -71,9 +66,7 @@ def answer_statistics(
     return {"exact_match": exact @ weights / total, "answer_f1": overlap @ weights / total}
 
 
-def best_threshold(
-    margins: NDArray[np.float64], with_answer: NDArray[np.float64], without: NDArray[np.float64]
-) -> float:
+def best_threshold(margins: Floats, with_answer: Floats, without: Floats) -> float:
     """The threshold above which "no answer" is given, so that the mean score is highest.
 
     Args:

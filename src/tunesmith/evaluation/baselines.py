@@ -13,7 +13,7 @@ from scipy import sparse, special
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression, Ridge
 
-from tunesmith.evaluation.metrics import one_hot
+from tunesmith.evaluation.metrics import Floats, one_hot
 
 # The commonest n-grams are kept, so that long documents by the hundred thousand still fit in memory.
 MAX_FEATURES = 200_000
@@ -88,9 +88,7 @@ def _indicators(targets: NDArray[Any]) -> NDArray[Any]:
     return targets if targets.ndim == 2 else one_hot(targets, int(targets.max()) + 1)
 
 
-def _one_vs_rest(
-    train: sparse.csr_matrix, labels: NDArray[Any], test: sparse.csr_matrix, seed: int
-) -> NDArray[np.float64]:
+def _one_vs_rest(train: sparse.csr_matrix, labels: NDArray[Any], test: sparse.csr_matrix, seed: int) -> Floats:
     """Probability (m, C) of each label on its own; a label that all or no training rows have keeps that share.
 
     liblinear's Newton steps on one label at a time need a quarter of the time of one multinomial fit by L-BFGS on

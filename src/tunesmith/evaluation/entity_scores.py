@@ -23,7 +23,8 @@ SPAN_METRICS: Metrics = {
         sentence="Over {n} {split} texts, the F1 of the entities that are found exactly is {value}.",
     ),
 }
-Counts = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
+Ints = NDArray[np.int64]
+Counts = tuple[Ints, Ints, Ints]
 
 
 def span_counts(
@@ -42,9 +43,7 @@ def span_counts(
     return right, claimed, actual
 
 
-def span_statistics(
-    right: NDArray[np.int64], claimed: NDArray[np.int64], actual: NDArray[np.int64], weights: Floats
-) -> Scores:
+def span_statistics(right: Ints, claimed: Ints, actual: Ints, weights: Floats) -> Scores:
     """`span_precision`, `span_recall`, `span_f1` for each column of `weights` (n, B): (B,); 0 where undefined.
 
     Args:
@@ -58,7 +57,7 @@ def span_statistics(
     }
 
 
-def by_document(counts: Counts, document: NDArray[np.int64]) -> Counts:
+def by_document(counts: Counts, document: Ints) -> Counts:
     """The counts of texts added up over documents: int64 (documents, types).
 
     Args:

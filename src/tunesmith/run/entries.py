@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from tunesmith.augmentation import NONE
 from tunesmith.augmentation.masked import masked_source
 from tunesmith.augmentation.rows import chosen_names
-from tunesmith.config.schema import Config
+from tunesmith.config.schema import AdaptConfig, Config
 from tunesmith.data.checks import Finding
 from tunesmith.data.keys import label_codes
 from tunesmith.data.layout import Layout
@@ -41,6 +42,22 @@ from tunesmith.training.precision import Precision, choose_precision
 def precision(kind: type[Record], folder: Path, wanted: str, resume: bool) -> Precision:
     """Of the matrix products; a resumed run goes on with what was measured when it began."""
     return Precision(**kind.load(folder).engine["precision"].model_dump()) if resume else choose_precision(wanted)
+
+
+def common(config: Config | AdaptConfig, precision: Precision, **facts: Any) -> dict[str, Any]:
+    """What both commands enter when they begin.
+
+    Args:
+        facts: see `tunesmith.run.folder.identity`.
+    """
+    return {
+        "config": config,
+        "requested": config,
+        "seed": config.training.seed,
+        "machine": Machine.here(torch.get_num_threads()),
+        "engine": {"precision": EnginePart(**precision.to_dict())},
+        "identity": identity(config.model_dump(mode="json"), **facts),
+    }
 
 
 def begin(
@@ -76,14 +93,9 @@ def begin(
         titles=Titles(task=task.title, method=config.method.name),
         model=ModelPart(name=config.model.name, revision=config.model.revision),
         data=DataPart(files=list(files), splits=parts, labels=list(task.kinds(fitting.space)), layout=layout),
-        config=config,
-        seed=config.training.seed,
-        machine=Machine.here(torch.get_num_threads()),
-        engine={"precision": EnginePart(**precision.to_dict())},
         described=dict(task.metrics),
         warnings=[finding.message for finding in findings if finding.level == "warning"],
-        requested=config,
-        identity=identity(config.model_dump(mode="json"), data=data, **hashes),
+        **common(config, precision, data=data, **hashes),
     )
 
 

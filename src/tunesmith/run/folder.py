@@ -169,7 +169,7 @@ def _flat(tree: Mapping[str, Any]) -> dict[str, Any]:
 def save_config(folder: Path, config: Config) -> None:
     """Write the resolved configuration, without what only concerns this run's folder."""
     settings = config.model_copy(update={"output": OutputSettings()})
-    write_text(folder / "config.yaml", dump(settings, comments=True))
+    write_text(folder / "config.yaml", dump(settings))
 
 
 class Clock:

@@ -112,7 +112,6 @@ class Machine(RecordPart):
 
     @classmethod
     def here(cls, threads: int) -> Machine:
-        """This one."""
         system, processor = platform.platform(), platform.machine()
         return cls(platform=system, processor=processor, cores=os.cpu_count(), threads=threads)
 
@@ -288,10 +287,6 @@ class Run:
     def metrics(self) -> dict[str, dict[str, Score]]:
         """Split → metric name → value with its 95 % interval."""
         return self.content.metrics
-
-    @property
-    def model_folder(self) -> Path:
-        return self.folder / "model"
 
     def __str__(self) -> str:
         return str(self.folder)
