@@ -52,7 +52,7 @@ def test_each_text_attends_to_itself_alone(rule: str, lengths: list[int], seed: 
     draw = torch.Generator().manual_seed(seed)
     shape = (1, HEADS, layout.tokens, SIZE)
     inputs = [torch.randn(shape, generator=draw, dtype=torch.float64, requires_grad=True) for _ in range(3)]
-    mask = PackedMask(layout.sequences, RULES[rule], None)
+    mask = PackedMask(layout, RULES[rule], None)
     found, _ = attend(nn.Module(), *inputs, mask)
     ends = np.cumsum(layout.lengths)
     pieces = [
@@ -82,7 +82,7 @@ def test_filler_takes_no_part(rule: str, lengths: list[int], seed: int) -> None:
     weights = torch.randn(1, tokens, HEADS, SIZE, generator=draw, dtype=torch.float64)
     outputs, gradients = [], []
     for layout, given_to in ((exact, [x[:, :, :tokens] for x in inputs]), (filled, inputs)):
-        out, _ = attend(nn.Module(), *given_to, PackedMask(layout.sequences, RULES[rule], None))
+        out, _ = attend(nn.Module(), *given_to, PackedMask(layout, RULES[rule], None))
         outputs.append(out[:, :tokens])
         gradients.append(torch.autograd.grad((out[:, :tokens] * weights).sum(), inputs))
     torch.testing.assert_close(*outputs, rtol=1e-9, atol=1e-9)
@@ -220,7 +220,7 @@ def test_the_kernel_gets_what_the_products_get(rule: str, shared: int, monkeypat
         torch.randn(1, heads, layout.tokens, SIZE, generator=draw, dtype=torch.float64) for heads in (2, 2, 2)
     )
     key, value = (x[:, ::shared] for x in others)
-    mask = PackedMask(layout.sequences, RULES[rule], None)
+    mask = PackedMask(layout, RULES[rule], None)
     wanted, _ = attend(nn.Module(), query, key, value, mask, scaling=0.3)
     calls = []
     monkeypatch.setattr(kernel, "usable", lambda query, dropout: not dropout)

@@ -10,8 +10,7 @@ GPU in half precision a fused kernel does all of it where the rule is a window a
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any
 
@@ -24,7 +23,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from tunesmith.engine import kernel
 from tunesmith.engine.dropout import Noise
-from tunesmith.engine.layout import STEP, Bucket, Buckets, Sequences, never
+from tunesmith.engine.layout import STEP, Bucket, Buckets, PackedLayout, never
 
 NAME = "tunesmith_packed"
 """Of the attention function among transformers' own."""
@@ -40,20 +39,19 @@ class PackedMask:
     """Stands in for the attention mask of a packed batch, on its way through the model to the attention function.
 
     Args:
-        sequences: of the batch.
         rule: what each query sees within its sequence.
         noise: for dropout.
     """
 
-    def __init__(self, sequences: Sequences, rule: Rule, noise: Noise | None) -> None:
-        self.sequences, self.rule, self.noise = sequences, rule, noise
+    def __init__(self, layout: PackedLayout, rule: Rule, noise: Noise | None) -> None:
+        self.layout, self.rule, self.noise = layout, rule, noise
         self._hidden: dict[torch.dtype, torch.Tensor | None] = {}
 
     @functools.cached_property
     def seen(self) -> torch.Tensor:
         """(longest, longest) bool, which query sees which key by the rule."""
-        width = -(-int(self.sequences.lengths[0]) // STEP) * STEP
-        index = torch.arange(width, device=self.sequences.device)
+        width = -(-int(self.layout.lengths[0]) // STEP) * STEP
+        index = torch.arange(width, device=self.layout.device)
         zero = index.new_zeros(())
         return self.rule(zero, zero, index[:, None], index[None, :]).expand(width, width)
 
@@ -123,9 +121,8 @@ class _Attention(torch.autograd.Function):
 
 def _parts(buckets: Buckets, *tensors: torch.Tensor) -> Any:
     """Each bucket with its slots of the tensors (slots, size), as (sequences · heads, width, size)."""
-    ends = [bucket.start for bucket in buckets.parts[1:]] + [buckets.slots]
-    for bucket, end in zip(buckets.parts, ends, strict=True):
-        yield (bucket, *(x[bucket.start : end].view(-1, bucket.width, x.shape[1]) for x in tensors))
+    for bucket in buckets.parts:
+        yield (bucket, *(x[bucket.start : bucket.end].view(-1, bucket.width, x.shape[1]) for x in tensors))
 
 
 def _wide(dtype: torch.dtype) -> torch.dtype:
@@ -176,18 +173,18 @@ def attend(
         dtype = torch.get_autocast_dtype(query.device.type)
         query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
     scale = size**-0.5 if scaling is None else float(scaling)
-    sequences = attention_mask.sequences
+    layout = attention_mask.layout
     window = attention_mask.window if kernel.usable(query, dropout) else None
     if window is not None:
-        longest = int(sequences.lengths[0])
-        return kernel.attend_by_kernel(query, key, value, sequences.boundaries, longest, scale, window), None
+        longest = int(layout.lengths[0])
+        return kernel.attend_by_kernel(query, key, value, layout.boundaries, longest, scale, window), None
     if heads != key.shape[1]:
         groups = heads // key.shape[1]
         key, value = repeat_kv(key, groups), repeat_kv(value, groups)
     hidden = attention_mask.hidden(query.dtype)
     rows = [x.transpose(1, 2).reshape(tokens * heads, x.shape[-1]) for x in (query, key, value)]
     noise = functools.partial(_mask, attention_mask.noise, dropout, query) if dropout else None
-    buckets = sequences.buckets(heads, query.dtype)
+    buckets = layout.buckets(heads, query.dtype)
     out: torch.Tensor = _Attention.apply(*rows, buckets, hidden, scale, noise)  # type: ignore[no-untyped-call]
     return out.view(1, tokens, heads, value.shape[-1]), None
 
@@ -198,27 +195,19 @@ def _mask(noise: Noise | None, p: float, like: torch.Tensor, shape: torch.Size) 
     return torch.empty(shape, dtype=like.dtype, device=like.device).bernoulli_(1 - p).div_(1 - p)
 
 
-_packed: ContextVar[tuple[Sequences, Noise | None] | None] = ContextVar("_packed", default=None)
-
-
-@contextmanager
-def packed_masks(sequences: Sequences, noise: Noise | None) -> Iterator[None]:
-    """Within it, the masks that models make are `PackedMask`s of `sequences`."""
-    token = _packed.set((sequences, noise))
-    try:
-        yield
-    finally:
-        _packed.reset(token)
+running: ContextVar[tuple[PackedLayout, Noise] | None] = ContextVar("running", default=None)
+"""The packed batch that runs through a model now: the masks that the model makes are `PackedMask`s of it."""
 
 
 def make_mask(**arguments: Any) -> Any:
     """The mask function that goes with `attend`; see `transformers.masking_utils.AttentionMaskInterface`."""
-    packed = _packed.get()
-    if packed is None:
+    batch = running.get()
+    if batch is None:
         return sdpa_mask(**arguments)
     if arguments.get("use_vmap"):
         raise CannotPack("its mask has a rule of its own")
-    return PackedMask(packed[0], arguments["mask_function"], packed[1])
+    layout, noise = batch
+    return PackedMask(layout, arguments["mask_function"], noise)
 
 
 ALL_ATTENTION_FUNCTIONS.register(NAME, attend)

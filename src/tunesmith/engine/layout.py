@@ -22,6 +22,40 @@ SCORES_PER_BUCKET = 1 << 22
 """Largest bucket, in scores of one head: bounds the memory of long texts."""
 
 
+@dataclass(frozen=True)
+class Bucket:
+    """Sequences of similar length.
+
+    Attributes:
+        width: tokens each of the n is padded to.
+        start, end: its slots, which count (sequence, head, position) over all buckets.
+        padding: (n · heads, 1, width) 0 for real keys and very negative for others; None when nothing is padded.
+    """
+
+    width: int
+    start: int
+    end: int
+    padding: torch.Tensor | None
+
+
+@dataclass(frozen=True)
+class Buckets:
+    """How the tokens of a packed batch and the slots of its buckets correspond, for one number of heads.
+
+    Attributes:
+        parts: the buckets.
+        slots: of all parts together.
+        gather: (slots,) for each slot the row of a (tokens · heads, size) matrix; padding takes row 0. With filler one
+            more, which belongs to no part.
+        scatter: (tokens · heads,) for each row its slot; filler has the one that belongs to no part.
+    """
+
+    parts: tuple[Bucket, ...]
+    slots: int
+    gather: torch.Tensor
+    scatter: torch.Tensor
+
+
 class PackedLayout:
     """The real tokens of a padded batch, its longest sequence first.
 
@@ -35,7 +69,6 @@ class PackedLayout:
         rows: (n,) the batch's rows with tokens, the longest first.
         lengths: (n,) their numbers of tokens.
         contiguous: whether no row has padding between its tokens.
-        filled: as given.
         filler: number of these copies.
     """
 
@@ -52,20 +85,15 @@ class PackedLayout:
         at = np.nonzero(kept)
         self._flat = torch.from_numpy(self.rows[at[0]] * self.shape[1] + at[1]).to(self.device)
         self._columns = at[1]
-        self.filled = filled
-        self.filler = (
-            recurring(self.tokens, SIZES_AN_OCTAVE, SMALLEST_STEP) - self.tokens if filled and self.tokens else 0
-        )
+        self._recurs = filled
+        size = recurring(self.tokens, SIZES_AN_OCTAVE, SMALLEST_STEP) if filled and self.tokens else self.tokens
+        self.filler = size - self.tokens
+        self._buckets: dict[tuple[int, torch.dtype], Buckets] = {}
 
     @property
     def tokens(self) -> int:
         """Number of real tokens."""
         return len(self._flat)
-
-    @functools.cached_property
-    def sequences(self) -> Sequences:
-        """What attention needs to know of the packed form."""
-        return Sequences(self.lengths, self.device, self.filler if self.filled else None)
 
     @functools.cached_property
     def positions(self) -> torch.Tensor:
@@ -89,65 +117,9 @@ class PackedLayout:
 
     def keys(self, *features: torch.Tensor | None) -> list[bytes]:
         """For each of `rows`, a hash of its real tokens: their columns and `features` (batch, length), some absent."""
-        given = [
-            self.pack(feature)[0, : self.tokens].cpu().numpy().astype(np.int64)
-            for feature in features
-            if feature is not None
-        ]
-        ends = np.cumsum(self.lengths)
-        stacked = np.ascontiguousarray(np.stack([self._columns, *given], axis=1))
-        return [
-            hashlib.blake2b(stacked[end - length : end].tobytes(), digest_size=16).digest()
-            for end, length in zip(ends, self.lengths, strict=True)
-        ]
-
-
-@dataclass(frozen=True)
-class Bucket:
-    """Sequences of similar length.
-
-    Attributes:
-        sequences: their number n.
-        width: tokens each is padded to.
-        start: first slot of the bucket; slots count (sequence, head, position) over all buckets.
-        padding: (n · heads, 1, width) 0 for real keys and very negative for others; None when nothing is padded.
-    """
-
-    sequences: int
-    width: int
-    start: int
-    padding: torch.Tensor | None
-
-
-@dataclass(frozen=True)
-class Buckets:
-    """How the tokens of a packed batch and the slots of its buckets correspond, for one number of heads.
-
-    Attributes:
-        parts: the buckets.
-        slots: of all parts together.
-        gather: (slots,) for each slot the row of a (tokens · heads, size) matrix; padding takes row 0. With filler one
-            more, which belongs to no part.
-        scatter: (tokens · heads,) for each row its slot; filler has the one that belongs to no part.
-    """
-
-    parts: tuple[Bucket, ...]
-    slots: int
-    gather: torch.Tensor
-    scatter: torch.Tensor
-
-
-class Sequences:
-    """The sequences of a packed batch.
-
-    Args:
-        lengths: (n,) tokens of each sequence, in descending order.
-        filler: tokens behind the last sequence that belong to none; None where sizes need not recur either.
-    """
-
-    def __init__(self, lengths: np.ndarray, device: torch.device, filler: int | None = None) -> None:
-        self.lengths, self.device, self.filler = lengths, device, filler
-        self._buckets: dict[tuple[int, torch.dtype], Buckets] = {}
+        given = [self.pack(x)[0, : self.tokens].cpu().numpy().astype(np.int64) for x in features if x is not None]
+        texts = np.split(np.stack([self._columns, *given], axis=1), np.cumsum(self.lengths))[:-1]
+        return [hashlib.blake2b(text.tobytes(), digest_size=16).digest() for text in texts]
 
     @functools.cached_property
     def boundaries(self) -> torch.Tensor:
@@ -167,7 +139,7 @@ class Sequences:
         for rows in cut_by_length(widths * (widths + TOKEN_COST), PART_COST):
             width = int(widths[rows[0]])
             for piece in np.array_split(rows, -(-len(rows) * width * width // SCORES_PER_BUCKET)):
-                count = len(piece) if self.filler is None else recurring(len(piece), COUNTS_AN_OCTAVE)
+                count = recurring(len(piece), COUNTS_AN_OCTAVE) if self._recurs else len(piece)
                 lengths = np.pad(self.lengths[piece], (0, count - len(piece)))
                 begins = token + np.cumsum(lengths) - lengths
                 positions = np.arange(width)
@@ -182,8 +154,8 @@ class Sequences:
                     bias = torch.zeros(count, 1, 1, width, dtype=dtype)
                     bias.masked_fill_(torch.from_numpy(~inside)[:, None, None], never(dtype))
                     padding = bias.expand(count, heads, 1, width).reshape(-1, 1, width).to(self.device)
-                parts.append(Bucket(count, width, slot, padding))
-                slot += count * heads * width
+                parts.append(Bucket(width, slot, slot + count * heads * width, padding))
+                slot = parts[-1].end
                 token += int(lengths.sum())
         if self.filler:
             gathers.append(np.zeros(1, dtype=np.int64))

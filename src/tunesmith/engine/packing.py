@@ -10,14 +10,13 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from contextvars import ContextVar
 from typing import Any
 
 import torch
 from torch import nn
 from transformers.utils.generic import ModelOutput
 
-from tunesmith.engine.attention import NAME, CannotPack, packed_masks
+from tunesmith.engine.attention import NAME, CannotPack, running
 from tunesmith.engine.dropout import Noise, replace_dropout
 from tunesmith.engine.layout import PackedLayout
 from tunesmith.engine.part import SWITCHED_OFF, Part
@@ -25,12 +24,9 @@ from tunesmith.errors import ModelError
 from tunesmith.models.depth import layer_stack
 
 TRIAL_LENGTHS = (9, 5, 1)
-TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-4}
-"""Largest difference in the trial, relative to the largest output; half precision is granted `HALF_TOLERANCE`."""
-HALF_TOLERANCE = 3e-2
+TOLERANCE, HALF_TOLERANCE = 1e-4, 3e-2
+"""Largest difference in the trial, relative to the largest output; the second in half precision."""
 PASSED_ON = {"input_ids", "attention_mask", "token_type_ids", "position_ids"}
-
-_layout: ContextVar[PackedLayout | None] = ContextVar("_layout", default=None)
 
 
 class Packing(Part):
@@ -116,12 +112,11 @@ class Packing(Part):
             packed["token_type_ids"] = layout.pack(arguments["token_type_ids"])
         if "use_cache" in self.parameters:
             packed["use_cache"] = False
-        token = _layout.set(layout)
+        token = running.set((layout, self.noise))
         try:
-            with packed_masks(layout.sequences, self.noise):
-                outputs = forward(**packed)
+            outputs = forward(**packed)
         finally:
-            _layout.reset(token)
+            running.reset(token)
         return outputs if self._inner is not None else _unpacked(outputs, layout)
 
     @contextmanager
@@ -167,7 +162,7 @@ class Packing(Part):
         except Exception as error:  # whatever a strange architecture raises, it runs unpacked
             raise CannotPack(f"packed batches do not pass through it ({type(error).__name__})") from error
         difference = float((wanted - found).abs().max() / wanted.abs().max().clamp(min=1e-30))
-        if not difference <= TOLERANCE.get(wanted.dtype, HALF_TOLERANCE):
+        if not difference <= (TOLERANCE if wanted.dtype.itemsize > 2 else HALF_TOLERANCE):
             raise CannotPack(f"its outputs for packed batches differ (by {difference:.1g} of the largest)")
 
 
@@ -184,8 +179,8 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 def _unpack_inside(module: nn.Module, inputs: Any, outputs: Any) -> Any:
-    layout = _layout.get()
-    return outputs if layout is None else _unpacked(outputs, layout)
+    batch = running.get()
+    return outputs if batch is None else _unpacked(outputs, batch[0])
 
 
 def _unpacked(outputs: Any, layout: PackedLayout) -> Any:
