@@ -64,8 +64,7 @@ def train(sources: Mapping[str, Examples], config: Config, progress: Progress) -
 
         with clock.stage("data"):
             splits, layout, files = read_splits(sources, config)
-            findings = check_splits(splits, layout.shape)
-            _say_warnings(findings, progress)
+            findings = check_splits(splits, layout.shape, progress)
         task: Task = lookup(TASKS, "tasks", layout.shape.task)()
         with clock.stage("model"):
             augmenter = Augmenter.of(config, task.shape, splits["train"])
@@ -121,24 +120,22 @@ def read_splits(sources: Mapping[str, Examples], config: Config) -> tuple[dict[s
     return with_missing(splits, layout.shape, config.data, config.training.seed), layout, files
 
 
-def check_splits(splits: Mapping[str, Records], shape: RecordShape) -> list[Finding]:
-    """What the data checks find.
+def check_splits(splits: Mapping[str, Records], shape: RecordShape, progress: Progress) -> list[Finding]:
+    """What the data checks find; warnings are told.
 
     Raises:
         DataError: a finding is a failure.
     """
     findings = run_checks(splits, shape)
-    failures = [f"{f.split + ': ' if f.split else ''}{f.message}; {f.advice}" for f in findings if f.level == "failure"]
-    if failures:
+
+    def told(level: str) -> list[str]:
+        return [f"{f.split + ': ' if f.split else ''}{f.message}; {f.advice}" for f in findings if f.level == level]
+
+    if failures := told("failure"):
         raise DataError(failures)
+    for warning in told("warning"):
+        progress.line(f"warning: {warning}")
     return findings
-
-
-def _say_warnings(findings: list[Finding], progress: Progress) -> None:
-    for finding in findings:
-        if finding.level == "warning":
-            where = f"{finding.split}: " if finding.split else ""
-            progress.line(f"warning: {where}{finding.message}; {finding.advice}")
 
 
 def default_folder(source: Examples, config: Config) -> str:

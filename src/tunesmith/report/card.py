@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from huggingface_hub import EvalResult, ModelCardData
 
 from tunesmith.report import summary
-from tunesmith.report.text import setting, template
 from tunesmith.run.record import RunRecord
 from tunesmith.text import markdown
 
@@ -46,14 +45,14 @@ def card(record: RunRecord, task: Task) -> str:
         "files": [(PurePath(file.path).name, file.rows, file.sha256) for file in record.data.files],
         "limits": _limits(record, task),
         "settings": [
-            (f"{section}.{key}", setting(value))
+            (f"{section}.{key}", summary.setting(value))
             for section, part in (("method", record.config.method), ("training", record.config.training))
             for key, value in part
             if value is not None
         ],
         "is_sentence_model": record.config.model.pooling != "head",
     }
-    return template("card.md.j2").render(content)
+    return summary.template("card.md.j2").render(content)
 
 
 def _metadata(record: RunRecord, task: Task) -> ModelCardData:

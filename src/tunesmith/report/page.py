@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from tunesmith.data.checks import Finding
 from tunesmith.evaluation.evidence import Evidence
 from tunesmith.report import charts, summary
-from tunesmith.report.text import template
 from tunesmith.run.record import RunRecord
 from tunesmith.text import visible
 
@@ -69,7 +68,7 @@ def page(
             "machine": record.machine.model_dump(),
         },
     }
-    return template("report.html.j2").render(content)
+    return summary.template("report.html.j2").render(content)
 
 
 def _by_label(record: RunRecord, evidence: Evidence) -> dict[str, Any]:

@@ -1,16 +1,18 @@
-"""The scores of a finished run in words and rows, shared by the page and the card."""
+"""What the page and the card share: the scores of a finished run in words and rows, values as text, the templates."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+
 from tunesmith.evaluation.intervals import Score
 from tunesmith.evaluation.metrics import Metric
 from tunesmith.run.record import RunRecord, Scores
-from tunesmith.text import duration
+from tunesmith.text import duration, markdown, visible
 
 if TYPE_CHECKING:
     from tunesmith.tasks.base import Task
@@ -31,7 +33,7 @@ def content(record: RunRecord, task: Task) -> dict[str, Any]:
     metric, score = described[name], tested[name]
     others = [Column(other.title, other.metrics, other.seconds) for other in record.baselines]
     columns = [Column("this model, test", tested), Column("this model, validation", record.metrics["valid"]), *others]
-    sentence = {"n": f"{score.n:,}", "split": "test", "title": metric.title, "value": metric.value_text(score.value)}
+    value = metric.value_text(score.value)
     shown = [name, *(other for other in described if other in tested and other != name)]
     return {
         "name": name_of(record),
@@ -39,7 +41,7 @@ def content(record: RunRecord, task: Task) -> dict[str, Any]:
         "task": task,
         "metric": metric,
         "score": score,
-        "sentence": metric.sentence.format(**sentence),
+        "sentence": metric.sentence.format(n=f"{score.n:,}", split="test", title=metric.title, value=value),
         "comparison": comparison(name, metric, score, others),
         "columns": columns,
         "rows": [(described[n], [column.scores.get(n) for column in columns]) for n in shown],
@@ -94,3 +96,40 @@ def facts(record: RunRecord, task: Task) -> list[tuple[str, str]]:
         ("Speed", f"{timing.tokens_per_second:,.0f} tokens a second"),
         ("Seed", str(record.seed)),
     ]
+
+
+def plain(value: Any) -> str:
+    """A value or a mapping of values."""
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:.4g}" if abs(value) < 1e4 else f"{value:,.0f}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{visible(key)} {plain(item)}" for key, item in value.items())
+    return visible(value)
+
+
+def setting(value: Any) -> str:
+    """A value of the configuration, integers (seeds, sizes) as they are typed."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else plain(value)
+
+
+def template(name: str) -> Template:
+    """A template of this folder; undefined names are refused, and in HTML every value is escaped.
+
+    In Markdown every untrusted value goes through the filter `md` instead.
+    """
+    found = Environment(
+        loader=PackageLoader("tunesmith.report"),
+        autoescape=name.endswith(".html.j2"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    found.filters |= {"visible": visible, "md": markdown, "plain": plain, "setting": setting, "duration": duration}
+    return found.get_template(name)
