@@ -55,16 +55,3 @@ def span_statistics(right: Ints, claimed: Ints, actual: Ints, weights: Floats) -
         "span_recall": ratio(hits, wanted),
         "span_f1": ratio(2 * hits, found + wanted),
     }
-
-
-def by_document(counts: Counts, document: Ints) -> Counts:
-    """The counts of texts added up over documents: int64 (documents, types).
-
-    Args:
-        document: (n,) number of each text's document, from 0, none left out.
-    """
-    size = int(document.max(initial=-1)) + 1
-    sums = [np.zeros((size, part.shape[1]), dtype=np.int64) for part in counts]
-    for total, part in zip(sums, counts, strict=True):
-        np.add.at(total, document, part)
-    return sums[0], sums[1], sums[2]

@@ -75,6 +75,13 @@ class InDocuments:
     def __len__(self) -> int:
         return len(self.values)
 
+    def sums(self, *of_records: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Arrays with a row for each record, added up over the records of each document."""
+        sums = tuple(np.zeros((self.document.max() + 1, *part.shape[1:]), part.dtype) for part in of_records)
+        for total, part in zip(sums, of_records, strict=True):
+            np.add.at(total, self.document, part)
+        return sums
+
     def part(self, rows: np.ndarray) -> InDocuments:
         """The same of some records."""
         return InDocuments([self.values[row] for row in rows], np.unique(self.document[rows], return_inverse=True)[1])

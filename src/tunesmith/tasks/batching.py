@@ -38,20 +38,22 @@ class PaddingCollator:
 
     def __call__(self, items: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
         """``input_ids`` (n, longest) int64, ``attention_mask`` alike, ``token_type_ids`` and ``labels`` if given."""
-        rows = [np.asarray(item["input_ids"]) for item in items]
-        batch = {"input_ids": self._pad(rows, self.pad_token_id)}
-        batch["attention_mask"] = self._pad([np.ones(len(row), dtype=np.int64) for row in rows], 0)
+        batch = {"input_ids": self._pad([item["input_ids"] for item in items], self.pad_token_id)}
+        batch["attention_mask"] = self._pad([np.ones(len(item["input_ids"])) for item in items], 0)
         if "token_type_ids" in items[0]:
-            batch["token_type_ids"] = self._pad([np.asarray(item["token_type_ids"]) for item in items], 0)
-        if "labels" in items[0] and self.head in ("token", "masked"):
-            batch["labels"] = self._pad([np.asarray(item["labels"]) for item in items], IGNORED)
-        elif "labels" in items[0]:
-            batch["labels"] = torch.from_numpy(np.stack([np.asarray(item["labels"]) for item in items]))
-        if "labels" in batch and self.head == "masked":
+            batch["token_type_ids"] = self._pad([item["token_type_ids"] for item in items], 0)
+        if "labels" not in items[0]:
+            return batch
+        labels = [item["labels"] for item in items]
+        if self.head in ("token", "masked"):
+            batch["labels"] = self._pad(labels, IGNORED)
+        else:
+            batch["labels"] = torch.from_numpy(np.stack(labels))
+        if self.head == "masked":
             batch[PREDICTED] = batch["labels"] != IGNORED
         return batch
 
-    def _pad(self, rows: Sequence[np.ndarray], value: int) -> torch.Tensor:
+    def _pad(self, rows: Sequence[Any], value: int) -> torch.Tensor:
         padded = np.full((len(rows), max(1, *map(len, rows))), value, dtype=np.int64)
         for out, row in zip(padded, rows, strict=True):
             start = len(out) - len(row) if self.padding_side == "left" else 0

@@ -207,7 +207,7 @@ class Encoder:
         """Lists of integers, made chunk by chunk and memory-mapped, and the number of tokens of each row."""
         characters = pc.utf8_length(records.table["text"]).to_numpy().astype(np.int64)
         if records.has("text_pair"):
-            characters += pc.fill_null(pc.utf8_length(records.table["text_pair"]), 0).to_numpy()
+            characters += pc.utf8_length(records.table["text_pair"]).to_numpy()
         writer: pa.RecordBatchFileWriter | None = None
         with pa.OSFile(str(self.file), "wb") as sink:
             for part in chunks(characters):
@@ -265,14 +265,12 @@ def chunks(characters: np.ndarray) -> Iterator[slice]:
 def _tokenise(chunk: Records, tokenizer: Any, max_length: int, truncation: bool = False) -> Any:
     keep = max_length * MAX_CHARACTERS_PER_TOKEN
     texts = [text if len(text) <= 2 * keep else text[:keep] + text[-keep:] for text in chunk.texts]
-    pairs = None
-    if chunk.has("text_pair"):
-        pairs = [(pair or "")[:keep] for pair in chunk.table["text_pair"].to_pylist()]
+    pairs = [pair[:keep] for pair in chunk.table["text_pair"].to_pylist()] if chunk.has("text_pair") else None
     return tokenizer(texts, pairs, truncation=truncation, max_length=max_length if truncation else None, verbose=False)
 
 
 def _tokenised_windows(chunk: Records, tokenizer: Any, max_length: int, overlap: bool) -> list[list[Window]]:
-    texts: list[str] = chunk.texts
+    texts = chunk.texts
     pairs = chunk.table["text_pair"].to_pylist() if chunk.has("text_pair") else None
     first = 0 if pairs is None else max_length // 2  # where both do not fit, so much is for the first of two texts
     room = max_length - tokenizer.num_special_tokens_to_add(pair=pairs is not None)
@@ -280,10 +278,8 @@ def _tokenised_windows(chunk: Records, tokenizer: Any, max_length: int, overlap:
         raise UsageError(
             f"training.max_length={max_length}: special tokens leave no room for the text; give a larger one"
         )
-    if pairs is not None:
-        texts = _shortened(texts, pairs, tokenizer, first, room)
     encoded = tokenizer(
-        texts,
+        texts if pairs is None else _shortened(texts, pairs, tokenizer, first, room),
         pairs,
         truncation=True if pairs is None else "only_second",
         max_length=max_length,

@@ -28,7 +28,7 @@ from tunesmith.data.shapes import SPANS
 from tunesmith.data.words import whole_words, word_bounds
 from tunesmith.errors import DataError
 from tunesmith.evaluation.baselines import Baseline
-from tunesmith.evaluation.entity_scores import SPAN_METRICS, Counts, by_document, span_counts, span_statistics
+from tunesmith.evaluation.entity_scores import SPAN_METRICS, Counts, span_counts, span_statistics
 from tunesmith.evaluation.evidence import Evidence, shown
 from tunesmith.evaluation.intervals import Score, bootstrap
 from tunesmith.evaluation.metrics import Statistics, label_scores
@@ -123,7 +123,7 @@ find(["a text"])
         return span_statistics
 
     def arrays(self, outputs: FoundSpans, targets: InDocuments, space: LabelSpace) -> tuple[np.ndarray, ...]:
-        return by_document(self._counts(outputs, targets, space), targets.document)
+        return targets.sums(*self._counts(outputs, targets, space))
 
     def _counts(self, outputs: FoundSpans, targets: InDocuments, space: LabelSpace) -> Counts:
         found = [[(span.start, span.end, span.label) for span in spans] for spans in outputs]

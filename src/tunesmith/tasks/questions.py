@@ -158,8 +158,7 @@ class QuestionAnswering(Task):
 
     def arrays(self, outputs: list[Candidates], targets: InDocuments, space: LabelSpace) -> tuple[np.ndarray, ...]:
         exact, overlap = answer_scores(_texts(outputs, space.threshold), targets.values)
-        sums = (np.bincount(targets.document, one) for one in (exact, overlap, np.ones(len(targets))))
-        return tuple(sums)
+        return targets.sums(exact, overlap, np.ones(len(targets)))
 
     def score_labels(
         self, outputs: list[Candidates], targets: InDocuments, space: LabelSpace, resamples: int, seed: int
