@@ -241,8 +241,8 @@ def require_offsets(tokenizer: Any, name: str) -> None:
 
 def choose_max_length(records: Records, tokenizer: Any, limit: int, wanted: int | str) -> int:
     """Tokens per text: what was asked for, or the 99th percentile of the data, within the model's limit."""
-    if wanted != "auto" or not len(records):
-        return limit if wanted == "auto" else min(int(wanted), limit)
+    if wanted != "auto":
+        return min(int(wanted), limit)
     sample = records[:: max(1, len(records) // AUTO_SAMPLE)]
     lengths = [len(ids) for ids in _tokenise(sample, tokenizer, limit)["input_ids"]]
     return int(min(limit, max(8, np.quantile(lengths, AUTO_QUANTILE, method="higher"))))
