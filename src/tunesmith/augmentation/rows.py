@@ -189,16 +189,10 @@ class Augmenter:
 
     def _table(self, of: np.ndarray, made: Sequence[TextRecord]) -> Records:
         table = take(self.train.table, of)
-        columns: dict[str, Sequence[Any]] = {
-            "id": [record.id for record in made],
-            "text": [record.text for record in made],
-            "text_pair": [record.text_pair for record in made],
-            "label": [_plain(record.label) for record in made],
-        }
-        for name, values in columns.items():
-            if name in table.column_names:
-                at = table.column_names.index(name)
-                table = table.set_column(at, name, pa.array(values, table.schema.field(name).type))
+        for at, field in enumerate(table.schema):
+            if field.name in ("id", "text", "text_pair", "label"):
+                values = [_plain(getattr(record, field.name)) for record in made]
+                table = table.set_column(at, field.name, pa.array(values, field.type))
         return Records(table, self.train.path)
 
 
@@ -283,8 +277,8 @@ def _survivors(new: Records, splits: Mapping[str, Records], classes: bool) -> np
     return np.sort(order[first[stay]])
 
 
-def _plain(label: Label | None) -> Any:
-    """The label as JSON and Arrow write it."""
-    if not isinstance(label, tuple):
-        return label
-    return [item._asdict() if isinstance(item, Span | Answer) else item for item in label]
+def _plain(value: Label | None) -> Any:
+    """A label or text as JSON and Arrow write it."""
+    if not isinstance(value, tuple):
+        return value
+    return [item._asdict() if isinstance(item, Span | Answer) else item for item in value]

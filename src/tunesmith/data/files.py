@@ -53,10 +53,7 @@ def local_path(path: str) -> Path:
     try:
         mode = found.stat().st_mode
     except FileNotFoundError:
-        try:
-            near = difflib.get_close_matches(found.name, [entry.name for entry in found.parent.iterdir()], n=3)
-        except OSError:
-            raise DataError(f"{path}: no such file; the folder {found.parent} cannot be read either") from None
+        near = difflib.get_close_matches(found.name, [entry.name for entry in found.parent.glob("*")], n=3)
         advice = f"did you mean {' or '.join(map(repr, near))}?" if near else "check the path"
         raise DataError(f"{path}: no such file; {advice}") from None
     except (OSError, ValueError) as error:

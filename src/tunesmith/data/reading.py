@@ -105,8 +105,8 @@ def read_new(
     usual = {"encoding": trained.encoding, "delimiter": trained.delimiter}
     if not tells_format(source):
         usual["format"] = trained.format
-    said = {name: getattr(given, name) for name in given.model_fields_set}
-    settings = DataSettings().model_copy(update=usual | {k: v for k, v in said.items() if v is not None})
+    said = given.model_dump(exclude_unset=True, exclude_none=True)
+    settings = DataSettings().model_copy(update=usual | said)
     raw = read(source, settings)
     return to_records(raw, layout_of_other(raw, layout, settings, need_label))
 
