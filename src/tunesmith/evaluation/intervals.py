@@ -39,14 +39,14 @@ class Score:
 
     def text(self, metric: Metric) -> str:
         """The score as text, in percent where `metric` is a proportion: 93.8 % with its limits in brackets."""
-        return str(self) if metric.is_proportion else f"{self.value:.3f} ({self.low:.3f} – {self.high:.3f})"
+        return f"{metric.value_text(self.value)} ({self.limits(metric)})"
 
     def limits(self, metric: Metric) -> str:
         """The limits alone: ``92.9 – 94.6``."""
-        return self.text(metric).partition("(")[2].rstrip(")")
+        return " – ".join(metric.value_text(limit).removesuffix(" %") for limit in (self.low, self.high))
 
     def __str__(self) -> str:
-        return f"{100 * self.value:.1f} % ({100 * self.low:.1f} – {100 * self.high:.1f})"
+        return self.text(Metric("", ""))
 
 
 def bootstrap(statistics: Statistics, arrays: Arrays, metrics: Metrics, resamples: int, seed: int) -> dict[str, Score]:
