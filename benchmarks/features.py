@@ -66,7 +66,7 @@ def our_features(model: Any, tokenizer: Any, data: Texts) -> None:
     rows = [{"input_ids": np.asarray(ids)} for ids in encoded]
     collate = PaddingCollator.of(tokenizer)
     vectors = pooled_vectors(model, _Rows(rows), collate, "bfloat16")  # type: ignore[arg-type]
-    Features(MethodSettings()).solve(model, vectors, np.asarray(data.targets), TrainingSettings())
+    Features(MethodSettings()).solve(model, vectors, np.asarray(data.targets), TrainingSettings(), len(vectors))
 
 
 class _Rows(list[dict[str, np.ndarray]]):

@@ -57,6 +57,8 @@ class Method(ABC):
     name: ClassVar[str]
     title: ClassVar[str]
     """For people."""
+    lr_factor: ClassVar[float] = 1.0
+    """On the usual learning rate of the trained layers."""
     solves_head: ClassVar[bool] = False
     """The head is solved for directly from pooled vectors, by `solve`; no steps are taken."""
     settings: MethodSettings
@@ -69,8 +71,14 @@ class Method(ABC):
         self.settings = settings
 
     def defaults(self, model: nn.Module, rows: int) -> Defaults:
-        """Hyperparameters for this model and this number of training rows."""
-        return usual_defaults(model, rows)
+        """The guide's ranges (1e-5 to 5e-5, batch 8 to 32, 2 to 5 epochs) by size; higher rates for small models.
+
+        Small data sets get small batches, so that they still take enough steps, and more epochs.
+        """
+        size = backbone_parameters(model)
+        lr, head_lr = (1e-4, 1e-3) if size < SMALL_MODEL else (3e-5, 3e-4) if size < LARGE_MODEL else (1e-5, 1e-4)
+        batch_size = 8 if rows < 1_000 else 16 if rows < 5_000 else 32
+        return Defaults(lr * self.lr_factor, head_lr, epochs=5 if rows < 50_000 else 3, batch_size=batch_size)
 
     @abstractmethod
     def apply(self, model: nn.Module) -> nn.Module:
@@ -81,8 +89,20 @@ class Method(ABC):
         """
 
     def parameter_groups(self, model: nn.Module, training: TrainingSettings) -> list[dict[str, Any]]:
-        """Optimizer groups over every parameter that is trained at any time of the run."""
-        return grouped_parameters(model, training, (n for n, p in model.named_parameters() if p.requires_grad))
+        """Optimizer groups over what `apply` chose: by depth (learning rate) and by kind (weight decay).
+
+        The head has its own learning rate; layer i below the top has ``lr · layer_decay^i``.
+        """
+        assert training.lr is not None and training.head_lr is not None
+        decay = training.layer_decay or 1.0
+        # Without decay the structure of the backbone does not matter, so any architecture will do.
+        depth = parameter_order(model).depth() if decay != 1.0 else dict.fromkeys(head_parameter_names(model), 0)
+        rates = {}
+        for name, parameter in model.named_parameters():
+            if parameter.requires_grad:
+                level = depth.get(name, 1)
+                rates[name] = training.head_lr if level == 0 else training.lr * decay ** (level - 1)
+        return optimizer_groups(model, rates, training.weight_decay)
 
     def begin_epoch(self, model: nn.Module, epoch: int, epochs: int) -> None:  # noqa: B027
         """Change what is trained as the run goes on; must depend on its arguments alone, so that a run can resume."""
@@ -92,12 +112,7 @@ class Method(ABC):
         return model
 
     def solve(
-        self,
-        model: nn.Module,
-        vectors: np.ndarray,
-        targets: np.ndarray,
-        training: TrainingSettings,
-        originals: int | None = None,
+        self, model: nn.Module, vectors: np.ndarray, targets: np.ndarray, training: TrainingSettings, originals: int
     ) -> dict[str, float]:
         """Set the final linear layer to the optimum for pooled vectors (n, hidden) float32 and their targets.
 
@@ -105,8 +120,8 @@ class Method(ABC):
 
         Args:
             targets: (n,) int64 class ids, (n, labels) float32 for multi-label, or (n,) float32 for regression.
-            originals: how many rows, the first ones, were not made from others; None for all. Only they choose the
-                regularisation: a copy of a row that is held out would make it look better than it is.
+            originals: how many rows, the first ones, were not made from others. Only they choose the regularisation: a
+                copy of a row that is held out would make it look better than it is.
 
         Returns:
             What was chosen, for the run's record (the regularisation strength).
@@ -131,35 +146,6 @@ def backbone_parameters(model: nn.Module) -> int:
     return int(total - in_embeddings)
 
 
-def usual_defaults(model: nn.Module, rows: int) -> Defaults:
-    """The guide's ranges (1e-5 to 5e-5, batch 8 to 32, 2 to 5 epochs) by size; higher rates for small models.
-
-    Small data sets get small batches, so that they still take enough steps, and more epochs.
-    """
-    size = backbone_parameters(model)
-    lr, head_lr = (1e-4, 1e-3) if size < SMALL_MODEL else (3e-5, 3e-4) if size < LARGE_MODEL else (1e-5, 1e-4)
-    batch_size = 8 if rows < 1_000 else 16 if rows < 5_000 else 32
-    return Defaults(lr, head_lr, epochs=5 if rows < 50_000 else 3, batch_size=batch_size)
-
-
-def grouped_parameters(model: nn.Module, training: TrainingSettings, names: Iterable[str]) -> list[dict[str, Any]]:
-    """Optimizer groups for the named parameters: by depth (learning rate) and by kind (weight decay).
-
-    The head has its own learning rate; layer i below the top has ``lr · layer_decay^i``. Norms, biases and other
-    vectors get no weight decay.
-    """
-    assert training.lr is not None and training.head_lr is not None
-    wanted = set(names)
-    decay = training.layer_decay or 1.0
-    # Without decay the structure of the backbone does not matter, so any architecture will do.
-    depth = parameter_order(model).depth() if decay != 1.0 else dict.fromkeys(head_parameter_names(model), 0)
-    rates = {}
-    for name in wanted:
-        level = depth.get(name, 1)
-        rates[name] = training.head_lr if level == 0 else training.lr * decay ** (level - 1)
-    return optimizer_groups(model, rates, training.weight_decay)
-
-
 def optimizer_groups(model: nn.Module, rates: Mapping[str, float], weight_decay: float) -> list[dict[str, Any]]:
     """Optimizer groups of the parameters named in `rates`, each with its learning rate; no decay on vectors."""
     groups: dict[tuple[float, float], dict[str, Any]] = {}
@@ -182,12 +168,3 @@ def train_only(model: nn.Module, names: Iterable[str]) -> None:
         parameter.requires_grad_(name in wanted)
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise ModelError("the method would train no parameter of this model; choose another method.name")
-
-
-def parameter_summary(model: nn.Module) -> dict[str, int]:
-    """Counts of all and of trainable parameters."""
-    parameters = list(model.parameters())
-    return {
-        "parameters": sum(p.numel() for p in parameters),
-        "trainable": sum(p.numel() for p in parameters if p.requires_grad),
-    }

@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import ClassVar
-
 from torch import nn
 
 from tunesmith.errors import ModelError
-from tunesmith.methods.base import Defaults, Method, train_only, usual_defaults
+from tunesmith.methods.base import Method, train_only
 from tunesmith.models.depth import parameter_order
 
 
 class Freeze(Method):
     """Train the head, what is above the layers, and the last `trainable_layers` layers."""
 
-    name: ClassVar[str] = "freeze"
-    title: ClassVar[str] = "fine-tuning of the last layers"
-
-    def defaults(self, model: nn.Module, rows: int) -> Defaults:
-        usual = usual_defaults(model, rows)
-        # Fewer layers must make the same move; the frozen ones cannot be harmed.
-        return replace(usual, lr=usual.lr * 2)
+    name = "freeze"
+    title = "fine-tuning of the last layers"
+    lr_factor = 2  # fewer layers must make the same move; the frozen ones cannot be harmed
 
     def apply(self, model: nn.Module) -> nn.Module:
         order, wanted = parameter_order(model), self.settings.trainable_layers

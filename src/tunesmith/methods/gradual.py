@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, ClassVar
 
 from torch import nn
 
-from tunesmith.config.schema import TrainingSettings
-from tunesmith.methods.base import Defaults, Method, grouped_parameters, train_only, usual_defaults
+from tunesmith.methods.base import Defaults, Method, train_only
 from tunesmith.models.depth import parameter_order
 
 
@@ -19,20 +17,16 @@ class Gradual(Method):
     rate that falls by `layer_decay` from each layer to the one below. A parameter without a gradient is skipped.
     """
 
-    name: ClassVar[str] = "gradual"
-    title: ClassVar[str] = "gradual unfreezing"
+    name = "gradual"
+    title = "gradual unfreezing"
+    lr_factor = 2
 
     def defaults(self, model: nn.Module, rows: int) -> Defaults:
-        usual = usual_defaults(model, rows)
-        return replace(usual, lr=usual.lr * 2, layer_decay=0.9)
+        return replace(super().defaults(model, rows), layer_decay=0.9)
 
     def apply(self, model: nn.Module) -> nn.Module:
         parameter_order(model)  # an architecture without layers is refused before the first step
-        train_only(model, (name for name, _ in model.named_parameters()))
-        return model
-
-    def parameter_groups(self, model: nn.Module, training: TrainingSettings) -> list[dict[str, Any]]:
-        return grouped_parameters(model, training, (name for name, _ in model.named_parameters()))
+        return model.requires_grad_(True)
 
     def begin_epoch(self, model: nn.Module, epoch: int, epochs: int) -> None:
         order = parameter_order(model)

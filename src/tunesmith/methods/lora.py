@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any
 
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
 
 from tunesmith.config.schema import TrainingSettings
 from tunesmith.errors import ModelError, UsageError
-from tunesmith.methods.base import Defaults, Method, optimizer_groups, usual_defaults
+from tunesmith.methods.base import Method, optimizer_groups
 from tunesmith.models.heads import base_model, head_modules
 from tunesmith.registry import did_you_mean
 
@@ -36,12 +35,9 @@ DECODER_TARGETS = ("q_proj", "v_proj")
 class Lora(Method):
     """Train low-rank updates of the target layers, and the head."""
 
-    name: ClassVar[str] = "lora"
-    title: ClassVar[str] = "low-rank adaptation (LoRA)"
-
-    def defaults(self, model: nn.Module, rows: int) -> Defaults:
-        usual = usual_defaults(model, rows)
-        return replace(usual, lr=usual.lr * 20)  # few parameters must make the same move
+    name = "lora"
+    title = "low-rank adaptation (LoRA)"
+    lr_factor = 20  # few parameters must make the same move
 
     def apply(self, model: nn.Module) -> nn.Module:
         config = LoraConfig(

@@ -24,7 +24,7 @@ from tunesmith.engine import Engine, attached
 from tunesmith.engine.prefix import Budget
 from tunesmith.engine.vectors import Vectors
 from tunesmith.errors import UsageError
-from tunesmith.methods.base import Method, parameter_summary
+from tunesmith.methods.base import Method
 from tunesmith.models.heads import PooledClassifier, base_model, final_linear, has_inner_head, quiet_library
 from tunesmith.models.loading import Source, find_source, load_classifier, load_config, load_tokenizer, token_limit
 from tunesmith.progress import Progress
@@ -229,7 +229,9 @@ def fit(fitting: Fitting) -> Fitting:
     start = time.perf_counter()
     torch.set_rng_state(fitting.random_state)
     model = fitting.model = fitting.method.apply(fitting.model).to(choose_device())
-    fitting.parameters = parameter_summary(model)
+    sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
+    trained = sum(size for size, is_trained in sizes if is_trained)
+    fitting.parameters = {"parameters": sum(size for size, _ in sizes), "trainable": trained}
     with attached(model, lambda model: _engine(fitting)) as engine:
         if fitting.solves:
             _solve(fitting, engine)
