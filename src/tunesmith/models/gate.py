@@ -35,7 +35,6 @@ TABLES = (
     "MODEL_FOR_MASKED_LM_MAPPING_NAMES",
 )
 GENERIC_TOKENIZERS = ("PreTrainedTokenizer", "PreTrainedTokenizerFast", "PythonBackend", "TokenizersBackend")
-MAX_DEPTH = 16
 # Far above any published text model; a configuration beyond them would exhaust memory before it failed.
 CONFIG_LIMITS = {"num_hidden_layers": 512, "hidden_size": 65_536, "intermediate_size": 524_288, "vocab_size": 4_000_000}
 MAX_LABELS = 1_000_000
@@ -122,18 +121,16 @@ def _unknown_types(settings: dict[str, Any]) -> list[str]:
     own = settings.get("model_type")
     # Without a type the library would guess it from the folder's name.
     found = [] if isinstance(own, str) and own in model_types() else [own]
-    inner = [(value, 1) for value in settings.values()]
+    inner = [*settings.values()]
     while inner:
-        value, depth = inner.pop()
-        if depth > MAX_DEPTH:
-            continue
+        value = inner.pop()
         if isinstance(value, dict):
             kind = value.get("model_type")
             if isinstance(kind, str) and kind not in known:
                 found.append(kind)
-            inner += [(item, depth + 1) for item in value.values()]
+            inner += value.values()
         elif isinstance(value, list):
-            inner += [(item, depth + 1) for item in value]
+            inner += value
     return list(dict.fromkeys(map(str, found)))
 
 

@@ -99,8 +99,8 @@ def final_linear(model: nn.Module) -> nn.Linear:
         ModelError: the head does not end in a linear layer.
     """
     num_labels = int(model.config.num_labels)  # type: ignore[union-attr,arg-type]
-    heads = [dict(model.named_children())[name] for name in head_modules(model)]
-    linears = [m for head in heads for m in head.modules() if isinstance(m, nn.Linear) and m.out_features == num_labels]
+    parts = [part for name in head_modules(model) for part in model.get_submodule(name).modules()]
+    linears = [part for part in parts if isinstance(part, nn.Linear) and part.out_features == num_labels]
     if not linears:
         raise ModelError(f"{type(model).__name__}: its head does not end in a linear layer; try model.pooling=mean")
     return linears[-1]

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -125,22 +126,13 @@ def find_source(settings: SourceSettings) -> Source:
 
 def admit(source: Source) -> None:
     """Let a model through to the libraries, or not; see `tunesmith.models.gate.check_files`."""
-    with _translate(source, "configuration"):
-        files = [_file(source, name) for name in ("config.json", "tokenizer_config.json")]
-    gate.check_files(source.name, *files)
-
-
-def _file(source: Source, name: str) -> Path | None:
-    if source.folder:
-        return source.folder / name if (source.folder / name).is_file() else None
-    found = cached_file(
-        source.location,
-        name,
-        revision=source.revision,
-        local_files_only=source.local,
-        _raise_exceptions_for_missing_entries=False,
-    )
-    return None if found is None else Path(found)
+    where = {"revision": source.revision, "local_files_only": source.local}
+    with _loading(source, "configuration"):
+        files = [
+            cached_file(source.location, name, _raise_exceptions_for_missing_entries=False, **where)
+            for name in ("config.json", "tokenizer_config.json")
+        ]
+    gate.check_files(source.name, *(None if file is None else Path(file) for file in files))
 
 
 def load_config(source: Source) -> PreTrainedConfig:
@@ -150,7 +142,7 @@ def load_config(source: Source) -> PreTrainedConfig:
         ModelError: missing, unreadable, needing remote code, or absurdly large.
     """
     admit(source)
-    with _translate(source, "configuration"):
+    with _loading(source, "configuration"):
         return AutoConfig.from_pretrained(source.location, **source.arguments)  # type: ignore[no-any-return]
 
 
@@ -161,7 +153,7 @@ def load_tokenizer(source: Source) -> PreTrainedTokenizerBase:
         ModelError: missing, unreadable, or of a class that is not loaded here.
     """
     admit(source)
-    with _translate(source, "tokenizer"):
+    with _loading(source, "tokenizer"):
         tokenizer = AutoTokenizer.from_pretrained(source.location, use_fast=True, **source.arguments)
     if not isinstance(tokenizer, PreTrainedTokenizerBase):
         raise ModelError(f"model {source.name}: {type(tokenizer).__name__} is no tokenizer of one model; give another")
@@ -215,29 +207,22 @@ def load_classifier(
         pooling = sentence_pooling(source.folder) or "head"
     auto: Any = HEADS[head] if pooling == "head" else AutoModel
     torch.manual_seed(seed)
-    model: Any
-    model, info = from_pretrained(auto, source, config)
-    new_weights(source, info, head_parameter_names(model) if pooling == "head" else set())
+    model, missing = from_pretrained(auto, source, config)
+    require_body(source, missing, head_parameter_names(model) if pooling == "head" else set())
     if pooling != "head":
         model = PooledClassifier(model, len(label_names), pooling)
     check_fit(model, tokenizer, source)
     return model  # type: ignore[no-any-return]
 
 
-def new_weights(source: Source, info: dict[str, Any], head: set[str]) -> set[str]:
-    """Names of the weights of the head that the checkpoint lacks.
-
-    Raises:
-        ModelError: it lacks others. A pooler counts as part of the head, as far as the user is concerned.
-    """
-    missing = {*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])}
+def require_body(source: Source, missing: set[str], head: set[str]) -> None:
+    """Refuse a checkpoint that lacks weights of others than the head, to which a pooler counts here."""
     unexpected = {key for key in missing - head if "pooler" not in key}
     if unexpected:
         raise ModelError(
             f"model {source.name}: {len(unexpected)} weights are missing from the checkpoint "
             f"(first: {sorted(unexpected)[0]}); it does not fit its config.json"
         )
-    return missing & head
 
 
 def check_fit(model: Any, tokenizer: PreTrainedTokenizerBase, source: Source) -> None:
@@ -263,14 +248,12 @@ def load_trained(source: Source, head: str) -> tuple[nn.Module, PreTrainedTokeni
     config, tokenizer = load_config(source), load_tokenizer(source)
     if sentence_pooling(source.folder):
         arguments = _safe_arguments(AutoModel, source, config)
-        with _translate(source, "weights"), quiet_library():
+        with _loading(source, "weights"), quiet_library():
             model: nn.Module = load_pooled(source.folder, arguments)
     else:
-        model, info = from_pretrained(HEADS[head], source, config)
-        if info["missing_keys"] or info["mismatched_keys"]:
-            raise ModelError(
-                f"model {source.name}: weights are missing or misshapen ({sorted(info['missing_keys'])[:3]})"
-            )
+        model, missing = from_pretrained(HEADS[head], source, config)
+        if missing:
+            raise ModelError(f"model {source.name}: weights are missing or misshapen ({sorted(missing)[:3]})")
     check_finite(model, source.name)
     return model.eval(), tokenizer
 
@@ -313,37 +296,33 @@ def _safe_arguments(auto: Any, source: Source, config: PreTrainedConfig) -> dict
     }
 
 
-def from_pretrained(auto: Any, source: Source, config: PreTrainedConfig) -> tuple[Any, dict[str, Any]]:
-    """A model of a transformers auto class, and what its checkpoint lacks.
+def from_pretrained(auto: Any, source: Source, config: PreTrainedConfig) -> tuple[Any, set[str]]:
+    """A model of a transformers auto class, and the names of the weights that its checkpoint lacks, or has misshapen.
 
     Raises:
         ModelError: the architecture has no such head, or the checkpoint cannot be loaded safely.
     """
     arguments = _safe_arguments(auto, source, config)
-    with _translate(source, "weights"), quiet_library():
+    with _loading(source, "weights"), quiet_library():
         # A head trained for other labels is replaced; the caller refuses anything else that does not match.
-        return auto.from_pretrained(  # type: ignore[no-any-return]
+        model, info = auto.from_pretrained(
             source.location, ignore_mismatched_sizes=True, output_loading_info=True, **arguments
         )
+    return model, {*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])}
 
 
-class _translate:
-    """Context in which a library loads: within walls, and with its exceptions turned into one `ModelError`.
+@contextmanager
+def _loading(source: Source, part: str) -> Iterator[None]:
+    """A library loads: within walls, and with its exceptions turned into one `ModelError`.
 
     Tokenizer files can make native code panic with a `BaseException`; only those that mean "stop" are let through.
     """
-
-    def __init__(self, source: Source, part: str) -> None:
-        self.source, self.part = source, part
-
-    def __enter__(self) -> None:
-        self.walls = gate.walled()
-        self.walls.__enter__()
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        self.walls.__exit__(None, None, None)
-        if error is None or isinstance(error, (ModelError, KeyboardInterrupt, SystemExit, GeneratorExit, MemoryError)):
-            return
+    try:
+        with gate.walled():
+            yield
+    except (ModelError, KeyboardInterrupt, SystemExit, GeneratorExit, MemoryError):
+        raise
+    except BaseException as error:
         reason = " ".join(str(error).split())[:300] or type(error).__name__
-        hint = "check the folder" if self.source.folder else "check the name and the network, or give a local folder"
-        raise ModelError(f"model {self.source.name}: its {self.part} cannot be loaded ({reason}); {hint}") from error
+        hint = "check the folder" if source.folder else "check the name and the network, or give a local folder"
+        raise ModelError(f"model {source.name}: its {part} cannot be loaded ({reason}); {hint}") from error

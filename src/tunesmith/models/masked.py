@@ -15,7 +15,7 @@ from transformers import AutoModel, AutoModelForMaskedLM, PreTrainedTokenizerBas
 
 from tunesmith.errors import ModelError
 from tunesmith.models.heads import base_model, head_parameter_names, quiet_library
-from tunesmith.models.loading import Source, check_fit, from_pretrained, load_config, new_weights
+from tunesmith.models.loading import Source, check_fit, from_pretrained, load_config, require_body
 from tunesmith.tasks.batching import PREDICTED
 
 COPIED = {".json", ".txt", ".safetensors"}
@@ -37,20 +37,12 @@ def load_masked(source: Source, tokenizer: PreTrainedTokenizerBase, seed: int) -
         raise ModelError(
             f"model {source.name}: it writes texts from texts; give an encoder, which can learn masked words"
         )
-    model, info = from_pretrained(AutoModelForMaskedLM, source, config)
+    model, missing = from_pretrained(AutoModelForMaskedLM, source, config)
     # Tied weights count under every name they have; a head is fresh where one lacks that is tied to nothing given.
     head = {name for name in model.state_dict() if not name.startswith(f"{model.base_model_prefix}.")}
-    new = new_weights(source, info, head) & head_parameter_names(model)
+    require_body(source, missing, head)
     check_fit(model, tokenizer, source)
-    return model, bool(new)
-
-
-def load_pooler(source: Source) -> dict[str, torch.Tensor]:
-    """The weights of a checkpoint's pooler under their names in a bare model; none where it has no trained one."""
-    model, info = from_pretrained(AutoModel, source, load_config(source))
-    missing = {*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])}
-    weights = {name: value for name, value in model.state_dict().items() if "pooler" in name}
-    return {} if missing & set(weights) else weights
+    return model, bool(missing & head_parameter_names(model))
 
 
 @contextmanager
@@ -113,8 +105,10 @@ def save_masked(model: Any, tokenizer: Any, source: Source, folder: Path) -> Non
     That is a trained pooler, and the pooling of a sentence encoder, so that ``--pooling auto`` treats it as the source.
     """
     weights = model.state_dict()
-    prefix = str(model.base_model_prefix)
-    weights |= {f"{prefix}.{name}": value for name, value in load_pooler(source).items()}
+    bare, missing = from_pretrained(AutoModel, source, load_config(source))
+    pooler = {name: value for name, value in bare.state_dict().items() if "pooler" in name}
+    if not missing & set(pooler):
+        weights |= {f"{model.base_model_prefix}.{name}": value for name, value in pooler.items()}
     with quiet_library():
         model.save_pretrained(folder, state_dict=weights)
         tokenizer.save_pretrained(folder)
