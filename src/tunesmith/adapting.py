@@ -38,7 +38,7 @@ from tunesmith.tasks.base import LabelSpace
 from tunesmith.tasks.encoding import Encoder, Truncation
 from tunesmith.tasks.masked_words import MaskedBlocks, MaskedWords, Stream, Vocabulary, choose_block_length
 from tunesmith.training.fitting import Fitting, fit
-from tunesmith.training.inference import predict_outputs
+from tunesmith.training.inference import predict_logits
 from tunesmith.training.precision import Precision, choose_device
 from tunesmith.training.steps import require_tracker
 
@@ -268,8 +268,8 @@ def perplexity(fitting: Fitting, held_out: MaskedBlocks) -> Score:
     """
     task, settings = fitting.task, fitting.settings
     rows = min(BLOCKS_AT_ONCE, max(1, (settings.batch_size or 1) // settings.accumulation))
-    outputs = predict_outputs(fitting.model, held_out, fitting.tokenizer, task, fitting.space, settings.precision, rows)
-    found = task.score(outputs, held_out, fitting.space, RESAMPLES, settings.seed)
+    losses = predict_logits(fitting.model, held_out, fitting.tokenizer, task, settings.precision, rows)
+    found = task.score(losses, held_out, fitting.space, RESAMPLES, settings.seed)
     if "perplexity" not in found:
         raise DivergedError("the perplexity is not finite; lower training.lr and adapt again")
     return found["perplexity"]

@@ -28,7 +28,7 @@ from tunesmith.tasks.base import LabelSpace, Task
 from tunesmith.tasks.encoding import EncodedTexts, Encoder, Truncation
 from tunesmith.tasks.predictions import Prediction
 from tunesmith.text import counted
-from tunesmith.training.inference import predict_outputs
+from tunesmith.training.inference import predict_logits
 from tunesmith.training.precision import choose_device, choose_precision
 
 FACTS = "tunesmith.json"
@@ -144,7 +144,8 @@ class Predictor:
 
     def outputs_of(self, encoded: EncodedTexts) -> Any:
         """The same for records that are encoded already."""
-        return predict_outputs(self.model, encoded, self.tokenizer, self.task, self.space, self.precision)
+        logits = predict_logits(self.model, encoded, self.tokenizer, self.task, self.precision)
+        return self.task.outputs(logits, encoded, self.space)
 
     def score(self, records: Records, resamples: int, seed: int, outputs: Any = None) -> Scored:
         """Outputs, predictions and every metric with its interval on labelled records.

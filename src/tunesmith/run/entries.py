@@ -55,7 +55,7 @@ def common(config: Config | AdaptConfig, precision: Precision, **facts: Any) -> 
         "requested": config,
         "seed": config.training.seed,
         "machine": Machine.here(torch.get_num_threads()),
-        "engine": {"precision": EnginePart(**precision.to_dict())},
+        "engine": {"precision": EnginePart(**vars(precision))},
         "identity": identity(config.model_dump(mode="json"), **facts),
     }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -13,8 +13,6 @@ import transformers
 
 from tunesmith.errors import UsageError
 from tunesmith.registry import did_you_mean
-
-Translation = Callable[[Any], dict[str, Any]]
 
 
 @dataclass(repr=False)
@@ -63,54 +61,25 @@ class TrainingArguments(_SaferDefaults):
         super().__init__(**values)
 
 
-def _renamed(name: str) -> Translation:
-    return lambda value: {name: value}
-
-
-def _switched(**present: Any) -> Translation:
-    """The older argument was a switch: on means `present`, off the default."""
-    return lambda value: dict(present) if value else {}
-
-
-def _nested(name: str, key: str) -> Translation:
-    return lambda value: {name: {key: value}}
-
-
-def _warmup(ratio: Any) -> dict[str, Any]:
-    """`warmup_steps` below 1 is a share of all steps, rounded up; 1 would be one step, so all steps is just below 1."""
-    if not isinstance(ratio, int | float) or not 0 <= ratio <= 1:
-        raise UsageError(f"warmup_ratio: expected a number from 0 to 1, found {ratio!r}")
-    return {"warmup_steps": min(float(ratio), math.nextafter(1, 0))}
-
-
-# Older name → (present spelling, translation of the value).
-TRANSLATED: dict[str, tuple[str, Translation]] = {
-    "adafactor": ("optim='adafactor'", _switched(optim="adafactor")),
-    "dispatch_batches": (
-        "accelerator_config={'dispatch_batches': …}",
-        _nested("accelerator_config", "dispatch_batches"),
-    ),
-    "evaluate_during_training": ("eval_strategy='steps'", _switched(eval_strategy="steps")),
-    "evaluation_strategy": ("eval_strategy", _renamed("eval_strategy")),
-    "fsdp_min_num_params": ("fsdp_config={'min_num_params': …}", _nested("fsdp_config", "min_num_params")),
-    "fsdp_transformer_layer_cls_to_wrap": (
-        "fsdp_config={'transformer_layer_cls_to_wrap': …}",
-        _nested("fsdp_config", "transformer_layer_cls_to_wrap"),
-    ),
-    "group_by_length": (
-        "train_sampling_strategy='group_by_length'",
-        _switched(train_sampling_strategy="group_by_length"),
-    ),
-    "include_inputs_for_metrics": ("include_for_metrics=['inputs']", _switched(include_for_metrics=["inputs"])),
-    "no_cuda": ("use_cpu", _renamed("use_cpu")),
-    "per_gpu_eval_batch_size": ("per_device_eval_batch_size", _renamed("per_device_eval_batch_size")),
-    "per_gpu_train_batch_size": ("per_device_train_batch_size", _renamed("per_device_train_batch_size")),
-    "push_to_hub_model_id": ("hub_model_id", _renamed("hub_model_id")),
-    "push_to_hub_token": ("hub_token", _renamed("hub_token")),
-    "split_batches": ("accelerator_config={'split_batches': …}", _nested("accelerator_config", "split_batches")),
-    "torchdynamo": ("torch_compile_backend", _renamed("torch_compile_backend")),
-    "tpu_metrics_debug": ("debug='tpu_metrics_debug'", _switched(debug="tpu_metrics_debug")),
-    "warmup_ratio": ("warmup_steps (below 1: a share of all steps)", _warmup),
+# Older name → present name; (argument, part) of what became a part of an argument; of a switch, what it turned on.
+TRANSLATED: dict[str, str | tuple[str, str] | dict[str, Any]] = {
+    "adafactor": {"optim": "adafactor"},
+    "dispatch_batches": ("accelerator_config", "dispatch_batches"),
+    "evaluate_during_training": {"eval_strategy": "steps"},
+    "evaluation_strategy": "eval_strategy",
+    "fsdp_min_num_params": ("fsdp_config", "min_num_params"),
+    "fsdp_transformer_layer_cls_to_wrap": ("fsdp_config", "transformer_layer_cls_to_wrap"),
+    "group_by_length": {"train_sampling_strategy": "group_by_length"},
+    "include_inputs_for_metrics": {"include_for_metrics": ["inputs"]},
+    "no_cuda": "use_cpu",
+    "per_gpu_eval_batch_size": "per_device_eval_batch_size",
+    "per_gpu_train_batch_size": "per_device_train_batch_size",
+    "push_to_hub_model_id": "hub_model_id",
+    "push_to_hub_token": "hub_token",
+    "split_batches": ("accelerator_config", "split_batches"),
+    "torchdynamo": "torch_compile_backend",
+    "tpu_metrics_debug": {"debug": "tpu_metrics_debug"},
+    "warmup_ratio": "warmup_steps",
 }
 
 # Older name → why it has no effect.
@@ -146,13 +115,12 @@ def _translate(given: Mapping[str, Any], known: list[str], problems: list[str]) 
         elif name not in TRANSLATED:
             problems.append(f"unknown training argument {name!r}; {did_you_mean(name, known)}")
     for name in [name for name in given if name in TRANSLATED]:
-        spelling, translate = TRANSLATED[name]
-        notes.append(f"`{name}` is an older name; write `{spelling}`.")
         try:
-            present = {} if given[name] is None else translate(given[name])
+            spelling, present = _present(name, given[name])
         except UsageError as error:
             problems += error.problems
             continue
+        notes.append(f"`{name}` is an older name; write `{spelling}`.")
         for key, value in present.items():
             if key not in values:
                 values[key] = value
@@ -161,3 +129,26 @@ def _translate(given: Mapping[str, Any], known: list[str], problems: list[str]) 
             else:
                 problems.append(f"{name!r} and another argument both set {key!r}; keep one, spelled `{spelling}`")
     return values, notes
+
+
+def _present(name: str, value: Any) -> tuple[str, dict[str, Any]]:
+    """How an older argument is spelled now, and what it sets: nothing where it is None.
+
+    Raises:
+        UsageError: the value cannot be translated.
+    """
+    now = TRANSLATED[name]
+    if isinstance(now, dict):
+        spelling, present = ", ".join(f"{key}={setting!r}" for key, setting in now.items()), now if value else {}
+    elif isinstance(now, tuple):
+        argument, part = now
+        spelling, present = f"{argument}={{{part!r}: …}}", {argument: {part: value}}
+    else:
+        spelling, present = now, {now: value}
+    if name == "warmup_ratio":
+        spelling += " (below 1: a share of all steps)"
+        if value is not None and not (isinstance(value, int | float) and 0 <= value <= 1):
+            raise UsageError(f"warmup_ratio: expected a number from 0 to 1, found {value!r}")
+        # The share is rounded up; 1 would be one step, so all steps is just below 1.
+        present = {"warmup_steps": min(float(value or 0), math.nextafter(1, 0))}
+    return spelling, {} if value is None else present

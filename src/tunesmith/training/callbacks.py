@@ -8,6 +8,7 @@ from typing import Any
 
 from transformers import TrainerCallback
 
+from tunesmith.disk import read_json_lines, write_json_lines
 from tunesmith.progress import Bar
 
 
@@ -33,10 +34,9 @@ class ProgressCallback(TrainerCallback):
         """Forget the lines of steps that a resumed run takes again."""
         self.first_step = int(state.global_step)
         if self.file.exists():
-            lines = self.file.read_text(encoding="utf-8").splitlines(keepends=True)
-            rows = [json.loads(line) for line in lines]
-            kept = [i for i, row in enumerate(rows) if row["method"] != self.method or row["step"] <= state.global_step]
-            self.file.write_text("".join(lines[i] for i in kept), encoding="utf-8")
+            rows = read_json_lines(self.file)
+            kept = [row for row in rows if row["method"] != self.method or row["step"] <= state.global_step]
+            write_json_lines(self.file, kept)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.bar.update(state.global_step, "  ".join(self.notes.values()))

@@ -39,7 +39,8 @@ def commit(folder: Path, identity: dict[str, Any], resuming: str) -> Iterator[Pa
     """
     aside = folder.with_name(f".{folder.name}.tmp-{os.getpid()}")
     folder.parent.mkdir(parents=True, exist_ok=True)
-    _remove_leftovers(folder)
+    for leftover in folder.parent.glob(f".{folder.name}.tmp-*"):
+        shutil.rmtree(leftover, ignore_errors=True)
     aside.mkdir()
     try:
         yield aside
@@ -100,13 +101,6 @@ def last_valid(folder: Path, prefix: str, identity: dict[str, Any] | None = None
     return None, passed_over
 
 
-def rotate(folder: Path, prefix: str, keep: set[Path]) -> None:
-    """Delete the checkpoints that are not in `keep`."""
-    for path in checkpoints(folder, prefix):
-        if path not in keep:
-            shutil.rmtree(path)
-
-
 def save_optimizer(folder: Path, optimizer: torch.optim.Optimizer, scheduler: Any, scaler: Any = None) -> None:
     """Write the optimizer's tensors to safetensors; its settings, the schedule and the loss scale to JSON."""
     state = optimizer.state_dict()
@@ -161,8 +155,3 @@ def _write_manifest(folder: Path, identity: dict[str, Any]) -> None:
     manifest.write_text(json.dumps({"version": 1, "identity": identity, "files": files}, indent=1), encoding="utf-8")
     sync(manifest)
     sync(folder)
-
-
-def _remove_leftovers(folder: Path) -> None:
-    for path in folder.parent.glob(f".{folder.name}.tmp-*"):
-        shutil.rmtree(path, ignore_errors=True)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -33,7 +34,7 @@ from tunesmith.tasks.base import LabelSpace, Task
 from tunesmith.tasks.batching import PaddingCollator
 from tunesmith.tasks.encoding import Encoded, EncodedTexts, Truncation, choose_max_length
 from tunesmith.tasks.losses import Loss
-from tunesmith.training.inference import pooled_vectors, predict_outputs
+from tunesmith.training.inference import pooled_vectors, predict_logits
 from tunesmith.training.precision import Precision, choose_device
 from tunesmith.training.signals import StopRequest
 from tunesmith.training.steps import take_steps
@@ -190,6 +191,15 @@ class Fitting:
             weights = self.task.class_weights(cast(EncodedTexts, self.train).gold, self.space)
         return self.task.loss(self.settings.label_smoothing, None if weights is None else torch.from_numpy(weights))
 
+    def quick_scores(self, logits: np.ndarray) -> dict[str, float]:
+        """Every metric, without intervals, of logits for the validation texts."""
+        assert self.valid is not None
+        return self.task.quick_score(self.task.outputs(logits, self.valid, self.space), self.valid.gold, self.space)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return math.ceil(len(self.train) / (self.settings.batch_size or 1))
+
     def begin_epoch(self, epoch: int, epochs: int) -> None:
         """What is trained, and what is drawn anew of the texts, from this epoch on."""
         self.method.begin_epoch(self.model, epoch, epochs)
@@ -221,8 +231,7 @@ def fit(fitting: Fitting) -> Fitting:
     """
     task, space, valid, settings = fitting.task, fitting.space, fitting.valid, fitting.settings
     if valid is not None and not task.on_tokens:  # every metric of the others is always defined
-        nothing = np.zeros((len(valid), len(space.names)), dtype=np.float32)
-        defined = task.quick_score(task.outputs(nothing, valid, space), valid.gold, space)
+        defined = fitting.quick_scores(np.zeros((len(valid), len(space.names)), dtype=np.float32))
         if settings.metric not in defined:
             remedy = f"use one of {', '.join(defined)}"
             raise UsageError(f"training.metric={settings.metric}: not defined on the validation rows; {remedy}")
@@ -282,9 +291,8 @@ def _solve(fitting: Fitting, engine: Engine) -> None:
         first = np.unique(train.record_of[: np.searchsorted(train.record_of, fitting.rows)], return_index=True)[1]
         order, originals = np.concatenate([first, np.setdiff1d(np.arange(len(train)), first)]), len(first)
     fitting.details = fitting.method.solve(model, vectors[order], train.targets[order], settings, originals)
-    outputs = predict_outputs(model, valid, fitting.tokenizer, fitting.task, fitting.space)
-    value = fitting.task.quick_score(outputs, valid.gold, fitting.space)[str(settings.metric)]
-    fitting.best = {"step": 1, "metric": settings.metric, "value": value}
+    scores = fitting.quick_scores(predict_logits(model, valid, fitting.tokenizer, fitting.task))
+    fitting.best = {"step": 1, "metric": settings.metric, "value": scores[str(settings.metric)]}
     fitting.tokens = int(train.lengths.sum())
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, cast
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,25 +14,12 @@ from tunesmith.engine import attached
 from tunesmith.engine.vectors import Vectors
 from tunesmith.errors import ModelError
 from tunesmith.models.heads import final_linear
-from tunesmith.tasks.base import LabelSpace, Task
+from tunesmith.tasks.base import Task
 from tunesmith.tasks.batching import PaddingCollator, batches_by_tokens
 from tunesmith.tasks.encoding import Encoded
 
 TOKENS_PER_BATCH = 4_096
 ROWS_PER_BATCH = 256
-
-
-def predict_outputs(
-    model: nn.Module,
-    features: Encoded,
-    tokenizer: Any,
-    task: Task,
-    space: LabelSpace,
-    precision: str = "float32",
-    rows: int = ROWS_PER_BATCH,
-) -> Any:
-    """What a model says of the records of `features`; arguments and errors as `predict_logits`."""
-    return task.outputs(predict_logits(model, features, tokenizer, task, precision, rows), cast(Any, features), space)
 
 
 def predict_logits(
@@ -55,7 +43,7 @@ def predict_logits(
         ModelError: a logit is not finite.
     """
     collate = PaddingCollator.of(tokenizer, task.head)
-    logits = _run(model, features, collate, lambda batch: task.infer(model, batch), precision, rows, task.on_tokens)
+    logits = _run(model, features, collate, partial(task.infer, model), precision, rows, task.on_tokens)
     if not np.isfinite(logits).all():
         raise ModelError("the model's outputs are not finite; its weights are damaged or its training diverged")
     return logits
@@ -94,20 +82,16 @@ def pooled_vectors(
         known = kept.get(batch) if kept else None
         if known is not None:
             return known
-        found = computed(batch)
-        if kept:
-            kept.put(batch, found)
-        return found
-
-    def computed(batch: dict[str, torch.Tensor]) -> torch.Tensor:
         caught.clear()
         model(**{name: value for name, value in batch.items() if name != "labels"})
-        if caught[0].ndim == 2:
-            return caught[0].float()
-        # Decoders score every position and keep the last real one.
-        positions = torch.arange(batch["attention_mask"].shape[1], device=caught[0].device)
-        last = (positions * batch["attention_mask"]).argmax(dim=1)
-        return caught[0][torch.arange(len(last), device=last.device), last].float()
+        found = caught[0]
+        if found.ndim == 3:  # decoders score every position and keep the last real one
+            positions = torch.arange(found.shape[1], device=found.device)
+            last = (positions * batch["attention_mask"]).argmax(dim=1)
+            found = found[torch.arange(len(last), device=last.device), last]
+        if kept:
+            kept.put(batch, found.float())
+        return found.float()
 
     try:
         return _run(model, features, collate, vectors, precision, progress=progress)
@@ -131,21 +115,20 @@ def _run(
     lower = torch.autocast(device.type, getattr(torch, precision), enabled=precision != "float32")
     was_training, result = model.training, None
     lengths = features.lengths.astype(np.int64)
-    # Where the rows of each text begin in the result, and how many they are.
-    first, count = (np.cumsum(lengths) - lengths, lengths) if on_tokens else (np.arange(len(lengths)), lengths * 0 + 1)
+    # How many rows of the result each text has, and where they begin.
+    count = lengths if on_tokens else np.ones_like(lengths)
+    first = np.cumsum(count) - count
     model.eval()
     try:
         with torch.inference_mode(), lower, attached(model):
             for rows in batches_by_tokens(features.lengths, TOKENS_PER_BATCH, rows_per_batch):
                 batch = collate([features[i] for i in rows])
                 values = compute({key: value.to(device) for key, value in batch.items()}).cpu().numpy()
+                values = values if on_tokens else values[:, None]
                 if result is None:
-                    result = np.empty((int(count.sum()), *values.shape[1 + on_tokens :]), dtype=values.dtype)
-                if on_tokens:
-                    for row, found in zip(rows, values, strict=True):
-                        result[first[row] : first[row] + count[row]] = found[: count[row]]
-                else:
-                    result[rows] = values
+                    result = np.empty((int(count.sum()), *values.shape[2:]), dtype=values.dtype)
+                for row, found in zip(rows, values, strict=True):
+                    result[first[row] : first[row] + count[row]] = found[: count[row]]
                 if progress:
                     progress(len(rows))
     finally:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 
@@ -26,9 +25,6 @@ class Precision:
 
     state: str
     reason: str
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def choose_device() -> torch.device:
@@ -54,8 +50,7 @@ def choose_precision(wanted: str) -> Precision:
 
 
 def _seconds(dtype: torch.dtype) -> float:
-    left = torch.ones(ROWS, INNER, dtype=dtype)
-    right = torch.ones(INNER, OUTER, dtype=dtype)
+    left, right = torch.ones(ROWS, INNER, dtype=dtype), torch.ones(INNER, OUTER, dtype=dtype)
     times = []
     for _ in range(REPEATS):
         start = time.perf_counter()

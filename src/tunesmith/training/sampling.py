@@ -47,7 +47,7 @@ def trim_padding(batch: dict[str, Any]) -> dict[str, Any]:
     if mask is None or mask.ndim != 2 or mask.shape[1] == 0:
         return batch
     used = mask.any(dim=0).nonzero()
-    if len(used) == 0 or len(used) == mask.shape[1]:
+    if len(used) == 0:
         return batch
     first, last = int(used[0]), int(used[-1]) + 1
     if (first, last) == (0, mask.shape[1]):
@@ -73,8 +73,7 @@ def split_by_length(batch: dict[str, Any]) -> list[dict[str, Any]]:
     n = mask.shape[0]
     if any(isinstance(value, torch.Tensor) and value.shape[:1] != (n,) for value in batch.values()):
         return [batch]
-    parts = cut_by_length(mask.sum(dim=1).cpu().numpy(), PART_TOKENS)
+    parts = [torch.from_numpy(part) for part in cut_by_length(mask.sum(dim=1).cpu().numpy(), PART_TOKENS)]
     if len(parts) == 1:
         return [batch]
-    rows = [torch.from_numpy(part) for part in parts]
-    return [{key: v[r] if isinstance(v, torch.Tensor) else v for key, v in batch.items()} for r in rows]
+    return [{key: v[rows] if isinstance(v, torch.Tensor) else v for key, v in batch.items()} for rows in parts]

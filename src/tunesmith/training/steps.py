@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch.utils.data import Subset
-from transformers import EarlyStoppingCallback, PrinterCallback
+from transformers import EarlyStoppingCallback, EvalPrediction, PrinterCallback
 
 from tunesmith.errors import ModelError, UsageError
 from tunesmith.tasks.batching import PaddingCollator
@@ -47,10 +47,16 @@ def take_steps(fitting: Fitting) -> None:
     metric, watched = str(settings.metric), dict[str, Any]()
     if valid is not None:
         by_length = np.argsort(valid.lengths)  # less padding
-        watched["eval_dataset"] = Subset(valid, by_length.tolist())
-        watched["compute_metrics"] = lambda found: _metrics(fitting, found.predictions, by_length)
-    arguments, steps = _arguments(fitting), _steps_per_epoch(fitting) * (settings.epochs or 1)
-    with fitting.progress.bar(name, steps) as bar:
+
+        def metrics(found: EvalPrediction) -> dict[str, float]:
+            logits: Any = found.predictions
+            if task.on_tokens:
+                return fitting.quick_scores(tokens_in_order(logits, valid.lengths, by_length))
+            return fitting.quick_scores(logits[by_length.argsort()])
+
+        watched = {"eval_dataset": Subset(valid, by_length.tolist()), "compute_metrics": metrics}
+    arguments = _arguments(fitting)
+    with fitting.progress.bar(name, fitting.steps_per_epoch * (settings.epochs or 1)) as bar:
         progress = ProgressCallback(bar, fitting.folder / "metrics.jsonl", metric, name)
         collate = PaddingCollator.of(fitting.tokenizer, task.head)
         trainer = Trainer(
@@ -78,12 +84,8 @@ def take_steps(fitting: Fitting) -> None:
     fitting.tokens = int(train.lengths.sum() * min(epochs, settings.epochs or 1))
 
 
-def _steps_per_epoch(fitting: Fitting) -> int:
-    return math.ceil(len(fitting.train) / (fitting.settings.batch_size or 1))
-
-
 def _arguments(fitting: Fitting) -> TrainingArguments:
-    settings, steps_per_epoch = fitting.settings, _steps_per_epoch(fitting)
+    settings, steps_per_epoch = fitting.settings, fitting.steps_per_epoch
     assert settings.batch_size and settings.epochs and settings.metric
     if settings.batch_size % settings.accumulation:
         raise UsageError(
@@ -119,11 +121,3 @@ def _arguments(fitting: Fitting) -> TrainingArguments:
         label_names=["labels"],
         **(watched if fitting.valid is not None else {}),
     )
-
-
-def _metrics(fitting: Fitting, predicted: np.ndarray, rows: np.ndarray) -> dict[str, float]:
-    """Scores on the validation texts, from logits of those in the order `rows`."""
-    task, valid, space = fitting.task, fitting.valid, fitting.space
-    assert valid is not None
-    logits = tokens_in_order(predicted, valid.lengths, rows) if task.on_tokens else predicted[np.argsort(rows)]
-    return task.quick_score(task.outputs(logits, valid, space), valid.gold, space)

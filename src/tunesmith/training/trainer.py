@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import math
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -85,8 +86,6 @@ class Trainer(transformers.Trainer):
             self.stop, self.save_minutes = fitting.stop, fitting.settings.save_minutes
             self.prefix, self.identity = fitting.phase, fitting.identity
             self.task_loss = fitting.loss()
-        # What the user calls these: arguments of this class, or settings of a run.
-        self._learning_rate = "training.lr" if fitting else "learning_rate"
         self._resuming = "output.resume=true" if fitting else "train(resume_from_checkpoint=True)"
         self._use_engine, self._cache_bytes = engine == "auto", round(engine_cache_gigabytes * 2**30)
         own_loss = self.compute_loss_func is not None or type(self).compute_loss is not Trainer.compute_loss
@@ -169,7 +168,7 @@ class Trainer(transformers.Trainer):
         state = f"the last good state is {saved[0]}" if saved else "no checkpoint was written yet"
         return DivergedError(
             f"training diverged at step {self.state.global_step + 1}: {what}, so the step was not taken; {state}. "
-            f"Lower {self._learning_rate}, or look for damaged texts"
+            f"Lower {'training.lr' if self.fitting else 'learning_rate'}, or look for damaged texts"
         )
 
     # ---- randomness and order ---------------------------------------------------------------------------------------
@@ -270,7 +269,8 @@ class Trainer(transformers.Trainer):
         best = self._folder / f"{self.prefix}-{self.state.best_global_step}"
         if self.state.best_global_step and (best == folder or best.is_dir()):
             self.state.best_model_checkpoint = str(best)
-        self._export_callback_states()
+        callbacks = [c for c in [*self.callback_handler.callbacks, self.control] if isinstance(c, ExportableState)]
+        self.state.stateful_callbacks = {type(c).__name__: c.state() for c in callbacks}  # type: ignore[assignment]
         if self.args.should_save:
             identity = {**self.identity, "step": self.state.global_step}
             with checkpoint.commit(folder, identity, self._resuming) as aside:
@@ -280,8 +280,9 @@ class Trainer(transformers.Trainer):
                 if self._engine is not None:
                     self._engine.save(aside)
             if self.args.save_total_limit:
-                newest = checkpoint.checkpoints(self._folder, self.prefix)[: self.args.save_total_limit]
-                checkpoint.rotate(self._folder, self.prefix, {*newest, folder, best})
+                for older in checkpoint.checkpoints(self._folder, self.prefix)[self.args.save_total_limit :]:
+                    if older not in (folder, best):
+                        shutil.rmtree(older)
         self._last_save = time.monotonic()
         if self.args.push_to_hub:
             self._push_from_checkpoint(str(folder))
@@ -291,14 +292,9 @@ class Trainer(transformers.Trainer):
             self._engine.load(Path(resume_from_checkpoint))
         super()._load_from_checkpoint(resume_from_checkpoint, model)
 
-    def _export_callback_states(self) -> None:
-        callbacks = [c for c in [*self.callback_handler.callbacks, self.control] if isinstance(c, ExportableState)]
-        self.state.stateful_callbacks = {type(c).__name__: c.state() for c in callbacks}  # type: ignore[assignment]
-
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         super()._save(output_dir, state_dict)
-        pickled = Path(output_dir or str(self.args.output_dir)) / "training_args.bin"
-        pickled.unlink(missing_ok=True)
+        Path(output_dir or self._folder, "training_args.bin").unlink(missing_ok=True)  # a pickle
 
     def _load_optimizer_and_scheduler(self, folder: str | None) -> None:
         if folder is not None:
