@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import pyarrow as pa
-import torch
 from torch import nn
 
 from tunesmith.config.schema import AdaptConfig, MethodSettings, OptimisationSettings, TrainingSettings
@@ -27,11 +26,11 @@ from tunesmith.evaluation.intervals import Score
 from tunesmith.methods.base import train_only
 from tunesmith.methods.full import Full
 from tunesmith.models.heads import head_parameter_names
-from tunesmith.models.loading import Source, find_source, load_config, load_tokenizer, token_limit, weights_sha256
+from tunesmith.models.loading import Source, find_source, load_tokenizer, token_limit, weights_sha256
 from tunesmith.models.masked import head_at_predicted, load_masked, save_masked
 from tunesmith.progress import Progress
 from tunesmith.run import entries
-from tunesmith.run.folder import Clock, check_folder, kept, locked
+from tunesmith.run.folder import Clock, kept
 from tunesmith.run.record import AdaptData, AdaptRecord, EnginePart, FilePart, ModelPart
 from tunesmith.tasks import shape_of
 from tunesmith.tasks.base import LabelSpace
@@ -40,9 +39,7 @@ from tunesmith.tasks.masked_words import MaskedBlocks, MaskedWords, Stream, Voca
 from tunesmith.training.fitting import Fitting, fit
 from tunesmith.training.inference import predict_logits
 from tunesmith.training.precision import Precision, choose_device
-from tunesmith.training.steps import require_tracker
 
-RECORD = AdaptRecord.FILE
 RESAMPLES = 1_000
 BLOCKS_AT_ONCE = 16
 """Held-out blocks that go through the model together, unless fewer do in training."""
@@ -99,11 +96,11 @@ def adapt(sources: Mapping[str, Examples], config: AdaptConfig, progress: Progre
         raise UsageError("output.out is missing: name a folder for the adapted model")
     folder, texts = Path(config.output.out), source_name(sources["train"])
     with ExitStack() as context:
-        context.enter_context(locked(folder, RECORD))
-        _check_paths(sources, config, folder)
-        require_tracker(config.training.tracker)
-        torch.set_num_threads(config.training.threads or torch.get_num_threads())
-        clock = Clock()
+        clock = context.enter_context(entries.opened(AdaptRecord, folder, config, sources))
+        if isinstance(sources["train"], str | Path) and not texts.startswith("hub:"):
+            local_path(texts)  # before a model is loaded or even fetched
+        if Path(texts).is_dir() and folder.resolve().is_relative_to(Path(texts).resolve()):
+            raise UsageError(f"output.out={folder}: lies in {texts}, whose files are read; give a folder outside of it")
 
         settings = TrainingSettings(**config.training.model_dump(include=set(OptimisationSettings.model_fields)))
         with clock.stage("model"):
@@ -111,7 +108,20 @@ def adapt(sources: Mapping[str, Examples], config: AdaptConfig, progress: Progre
             tokenizer = load_tokenizer(source)
             task = MaskedWords(Vocabulary.of(tokenizer, source.name), config.training.masked_share, settings.seed)
             model, fresh = load_masked(source, tokenizer, settings.seed)
-            precision = entries.precision(AdaptRecord, folder, settings.precision, config.output.resume)
+            precision = entries.precision(AdaptRecord, folder, config)
+            begun = Fitting(
+                task=task,
+                space=LabelSpace(()),
+                source=source,
+                tokenizer=tokenizer,
+                model=model.to(choose_device()),
+                truncation=Truncation(token_limit(model.config, tokenizer)),
+                settings=settings.model_copy(update={"precision": precision.state}),
+                engine=config.engine,
+                folder=folder,
+                progress=progress,
+                resume=config.output.resume,
+            )
             if fresh:
                 progress.line(f"note: model {source.name}: {FRESH_HEAD}")
         with clock.stage("data"):
@@ -123,43 +133,18 @@ def adapt(sources: Mapping[str, Examples], config: AdaptConfig, progress: Progre
         context.enter_context(kept(folder, record, config.output.resume))
 
         with clock.stage("encode"):
-            limit = token_limit(load_config(source), tokenizer)
-            train, held_out = _encode(task, data, tokenizer, limit, settings.max_length, folder, progress)
-            _require_known(train.stream, held_out.stream, texts, source.name, progress)
-        settings = settings.model_copy(update={"max_length": train.length, "precision": precision.state})
-        begun = Fitting(
-            task=task,
-            space=LabelSpace(()),
-            source=source,
-            tokenizer=tokenizer,
-            model=model.to(choose_device()),
-            truncation=Truncation(train.length),
-            settings=settings,
-            engine=config.engine,
-            folder=folder,
-            progress=progress,
-            resume=config.output.resume,
-            identity=record.identity,
-        )
+            train, held_out = _encode(begun, data)
+            _require_known(begun, train.stream, held_out.stream, texts)
+        begun.identity = record.identity
+        begun.settings = begun.settings.model_copy(update={"max_length": train.length})
         with clock.stage("train"):
-            phases, report = _train(begun, train, held_out, config, fresh, record)
+            phases, report = _train(begun, train, held_out, config.training.head_steps if fresh else 0, record)
         save_masked(model, tokenizer, source, folder)
         record.engine = {part: EnginePart(**found) for part, found in report.items()} | record.engine
         _finish(record, config, phases, held_out, clock)
         record.save(folder)
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # a run that is killed before needs them
     return AdaptedModel(folder, record)
-
-
-def _check_paths(sources: Mapping[str, Examples], config: AdaptConfig, folder: Path) -> None:
-    """Refuse, before a model is loaded or even fetched, texts that are not there and a folder that must not be used."""
-    inputs = [*(str(one) for one in sources.values() if isinstance(one, str | Path)), config.model.name]
-    check_folder(folder, config.output.overwrite, config.output.resume, inputs, RECORD)
-    texts = source_name(sources["train"])
-    if isinstance(sources["train"], str | Path) and not texts.startswith("hub:"):
-        local_path(texts)
-    if Path(texts).is_dir() and folder.resolve().is_relative_to(Path(texts).resolve()):
-        raise UsageError(f"output.out={folder}: lies in {texts}, whose files are read; give a folder outside of it")
 
 
 def _begin(config: AdaptConfig, source: Source, data: DomainTexts, precision: Precision) -> AdaptRecord:
@@ -173,50 +158,42 @@ def _begin(config: AdaptConfig, source: Source, data: DomainTexts, precision: Pr
     )
 
 
-def _encode(
-    task: MaskedWords,
-    data: DomainTexts,
-    tokenizer: Any,
-    limit: int,
-    wanted: int | str,
-    folder: Path,
-    progress: Progress,
-) -> tuple[MaskedBlocks, MaskedBlocks]:
+def _encode(begun: Fitting, data: DomainTexts) -> tuple[MaskedBlocks, MaskedBlocks]:
     """Blocks to learn from, and those that are held out, whose masks never change."""
-    work = folder / ".work"
+    task, truncation, work = cast(MaskedWords, begun.task), begun.truncation, begun.folder / ".work"
     work.mkdir(exist_ok=True)
     sides = {"train": data.train, "held out": data.held_out}
-    with progress.bar("tokenise", sum(map(len, sides.values()))) as bar:
+    with begun.progress.bar("tokenise", sum(map(len, sides.values()))) as bar:
         train, held_out = (
             task.encode(
                 Records(pa.table({"text": texts}), name),
-                LabelSpace(()),
-                Encoder(tokenizer, Truncation(limit), work / name, bar.advance),
+                begun.space,
+                Encoder(begun.tokenizer, truncation, work / name, bar.advance),
                 labelled=True,
             )
             for name, texts in sides.items()
         )
-    length = choose_block_length(train.stream, limit, wanted)
+    length = choose_block_length(train.stream, truncation.max_tokens, begun.settings.max_length)
     train, held_out = replace(train, length=length), replace(held_out, length=length, phase="held out")
-    progress.line(
+    begun.progress.line(
         f"{len(data.train):,} texts make {len(train):,} blocks of {length} tokens; {len(held_out):,} more are held out"
     )
     return train, held_out
 
 
-def _require_known(train: Stream, held_out: Stream, texts: str, model: str, progress: Progress) -> None:
+def _require_known(begun: Fitting, train: Stream, held_out: Stream, texts: str) -> None:
     """Refuse texts of which the tokenizer knows nothing, and tell of those of which it knows little.
 
     Raises:
         DataError: no token of one side can be predicted.
     """
-    advice = "`tunesmith models --data TEXTS` shows which models read them"
+    model, advice = begun.source.name, "`tunesmith models --data TEXTS` shows which models read them"
     for stream, side in ((train, "to learn from"), (held_out, "held out")):
         if not stream.known:
             raise DataError(f"{texts}: the tokenizer of {model} knows no word of the texts {side}; {advice}")
     share = train.unknown / (train.known + train.unknown)
     if share > UNKNOWN_SHARE:
-        progress.line(
+        begun.progress.line(
             f"warning: the tokenizer of {model} does not know {share:.0%} of the pieces of the texts; {advice}"
         )
 
@@ -237,20 +214,22 @@ class _All(Full):
 
 
 def _train(
-    begun: Fitting, train: MaskedBlocks, held_out: MaskedBlocks, config: AdaptConfig, fresh: bool, record: AdaptRecord
+    begun: Fitting, train: MaskedBlocks, held_out: MaskedBlocks, head_steps: int, record: AdaptRecord
 ) -> tuple[dict[str, Fitting], dict[str, Any]]:
     """The phases of training by name, with perplexity before and after each, and what the engine did.
 
-    A fresh head is trained alone first, in whole passes, so that its first gradients do not move the body.
+    Args:
+        head_steps: in which a fresh head is trained alone first, in whole passes, so that its first gradients do not
+            move the body; 0 where the head is not fresh.
     """
     body = begun.by(_All(MethodSettings()), train)
     phases = {"step": body}
-    if fresh:
+    if head_steps:
         head = begun.by(_Head(MethodSettings()), replace(train, phase="head"))
-        passes = math.ceil(config.training.head_steps / math.ceil(len(train) / (head.settings.batch_size or 1)))
+        passes = math.ceil(head_steps / head.steps_per_epoch)
         head.settings, head.phase = head.settings.model_copy(update={"epochs": passes}), "head"
         phases = {"head": head, "step": body}
-    packing = partial(Engine, packing=config.engine.uses("packing"))
+    packing = partial(Engine, packing=begun.engine.uses("packing"))
     with attached(begun.model, packing) as engine, head_at_predicted(begun.model) as spared:
         record.perplexity_before = perplexity(body, held_out)
         for name, fitting in phases.items():

@@ -7,13 +7,10 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
-from functools import partial
+from dataclasses import dataclass, replace
 from pathlib import Path
-
-import torch
 
 from tunesmith.augmentation.rows import Augmenter, chosen_techniques
 from tunesmith.config.schema import Config
@@ -33,13 +30,12 @@ from tunesmith.registry import lookup
 from tunesmith.report.card import card
 from tunesmith.report.page import page
 from tunesmith.run import entries
-from tunesmith.run.folder import Clock, check_folder, kept, locked, save_config
+from tunesmith.run.folder import kept, save_config
 from tunesmith.run.record import AugmentationPart, Baseline, FilePart, Ingredient, Run, RunRecord
 from tunesmith.tasks import TASKS, shape_of
 from tunesmith.tasks.base import Task
 from tunesmith.tasks.encoding import EncodedTexts, Encoder
 from tunesmith.training.fitting import Fitting, fit
-from tunesmith.training.steps import require_tracker
 
 
 def train(sources: Mapping[str, Examples], config: Config, progress: Progress) -> Run:
@@ -55,20 +51,16 @@ def train(sources: Mapping[str, Examples], config: Config, progress: Progress) -
     """
     folder = Path(config.output.out or default_folder(sources["train"], config))
     with ExitStack() as context:
-        context.enter_context(locked(folder))
-        check_folder(folder, config.output.overwrite, config.output.resume, _inputs(sources, config))
-        require_tracker(config.training.tracker)
+        read = config.augmentation.lexicon, config.augmentation.masked_model
+        clock = context.enter_context(entries.opened(RunRecord, folder, config, sources, *read))
         chosen_techniques(config, shape_of(config.task.name))  # need not wait for the data
-        torch.set_num_threads(config.training.threads or torch.get_num_threads())
-        clock = Clock()
-
         with clock.stage("data"):
             splits, layout, files = read_splits(sources, config)
             findings = check_splits(splits, layout.shape, progress)
         task: Task = lookup(TASKS, "tasks", layout.shape.task)()
         with clock.stage("model"):
             augmenter = Augmenter.of(config, task.shape, splits["train"])
-            precision = entries.precision(RunRecord, folder, config.training.precision, config.output.resume)
+            precision = entries.precision(RunRecord, folder, config)
             begun = Fitting.begin(config, task, splits["train"], precision, folder, progress)
         # Nothing was written so far: a bad file or model leaves an earlier run in the folder as it was.
         ingredients = entries.ingredients(config)
@@ -87,26 +79,19 @@ def train(sources: Mapping[str, Examples], config: Config, progress: Progress) -
 
         with clock.stage("evaluate"):
             best = max(fittings, key=lambda fitting: fitting.score)
-            judge = partial(_evaluate, splits=splits, encoded=encoded, layout=layout, config=config)
-            predictor, scored = judge(best, ("valid", "test"))
+            judge = _Judge(config, splits, encoded, layout)
+            predictor, scored = judge.scores(best, "valid", "test")
         with clock.stage("baselines"):
-            others = [fitting for fitting in fittings if fitting is not best]
-            baselines = [_tried(other, judge(other, ("test",))[1]["test"]) for other in others]
+            baselines = [judge.tried(fitting) for fitting in fittings if fitting is not best]
             if config.evaluation.baseline:
-                baselines += _cheap_models(best, splits, scored["test"], config)
+                baselines += judge.cheap_models(best, scored["test"])
 
         predictor.save(folder / "model")
         if best.adapter is not None:
             shutil.copytree(best.adapter, folder / "model" / "adapter", dirs_exist_ok=True)
         entries.finish(record, config, best, scored, baselines, clock)
-        _write(folder, record, task, splits, scored, predictor, findings)
+        _write(folder, record, predictor, scored, findings)
     return Run(folder, record)
-
-
-def _inputs(sources: Mapping[str, Examples], config: Config) -> list[str | None]:
-    """The files that the run reads, as the user named them."""
-    files = [str(source) for source in sources.values() if isinstance(source, str | Path)]
-    return [*files, config.model.name, config.augmentation.lexicon, config.augmentation.masked_model]
 
 
 def read_splits(sources: Mapping[str, Examples], config: Config) -> tuple[dict[str, Records], Layout, list[FilePart]]:
@@ -168,70 +153,64 @@ def _augmented(
 
 def _encode(splits: Mapping[str, Records], fitting: Fitting) -> dict[str, EncodedTexts]:
     """Every split, tokenised once into a file of its own."""
-    encoded, task, truncation = {}, fitting.task, fitting.truncation
-    work = fitting.folder / ".work"
+    encoded, truncation, work = {}, fitting.truncation, fitting.folder / ".work"
     work.mkdir(exist_ok=True)
     with fitting.progress.bar("tokenise", sum(map(len, splits.values()))) as bar:
         for name, records in splits.items():
-            file = work / f"{name}.arrow"
-            encoder = Encoder(fitting.tokenizer, truncation, file, bar.advance)
-            encoded[name] = task.encode(records, fitting.space, encoder, True)
+            encoder = Encoder(fitting.tokenizer, truncation, work / f"{name}.arrow", bar.advance)
+            encoded[name] = fitting.task.encode(records, fitting.space, encoder, True)
     fitting.progress.line(f"max-length {truncation.max_tokens}: {encoded['train'].fit_text()}")
     return encoded
 
 
-def _evaluate(
-    fitting: Fitting,
-    names: Sequence[str],
-    splits: Mapping[str, Records],
-    encoded: Mapping[str, EncodedTexts],
-    layout: Layout,
-    config: Config,
-) -> tuple[Predictor, dict[str, Scored]]:
-    """The fitted model, ready to predict, and its scores on the named splits."""
-    Engine(fitting.model, packing=config.engine.uses("packing"))  # stays: tried once, not at every call
-    space = fitting.space.in_users_units
-    predictor = Predictor(fitting.model, fitting.tokenizer, fitting.task, space, fitting.truncation, layout)
-    needed = names if space.threshold is None else {"valid", *names}
-    outputs = {name: predictor.outputs_of(encoded[name]) for name in needed}
-    if space.threshold is not None:
-        targets = fitting.task.targets(splits["valid"], space)
-        predictor = replace(predictor, space=fitting.task.tuned(space, outputs["valid"], targets))
-    bootstrap = config.evaluation.resamples, config.training.seed
-    return predictor, {name: predictor.score(splits[name], *bootstrap, outputs[name]) for name in names}
+@dataclass(frozen=True)
+class _Judge:
+    """Scores models on the rows of a run.
 
+    Attributes:
+        encoded: the same rows as `splits`; those to learn from do not matter.
+    """
 
-def _tried(fitting: Fitting, scored: Scored) -> Baseline:
-    """A method that was tried and not kept, on the test rows."""
-    name, title = fitting.method.name, fitting.method.title
-    return Baseline(name=name, title=title, metrics=scored.metrics, seconds=fitting.seconds)
+    config: Config
+    splits: Mapping[str, Records]
+    encoded: Mapping[str, EncodedTexts]
+    layout: Layout
 
+    def scores(self, fitting: Fitting, *names: str) -> tuple[Predictor, dict[str, Scored]]:
+        """The fitted model, ready to predict, and its scores on the named splits."""
+        Engine(fitting.model, packing=self.config.engine.uses("packing"))  # stays: tried once, not at every call
+        space = fitting.space.in_users_units
+        predictor = Predictor(fitting.model, fitting.tokenizer, fitting.task, space, fitting.truncation, self.layout)
+        needed = names if space.threshold is None else {"valid", *names}
+        outputs = {name: predictor.outputs_of(self.encoded[name]) for name in needed}
+        if space.threshold is not None:
+            targets = fitting.task.targets(self.splits["valid"], space)
+            predictor = replace(predictor, space=fitting.task.tuned(space, outputs["valid"], targets))
+        chance = self.config.evaluation.resamples, self.config.training.seed
+        return predictor, {name: predictor.score(self.splits[name], *chance, outputs[name]) for name in names}
 
-def _cheap_models(fitting: Fitting, splits: Mapping[str, Records], scored: Scored, config: Config) -> list[Baseline]:
-    """Models that take seconds, on the test rows."""
-    task, space, seed = fitting.task, fitting.space.in_users_units, config.training.seed
-    rows = []
-    for answer in task.baselines(splits["train"], splits["test"], space, seed):
-        metrics = task.score(answer.answers, scored.targets, space, config.evaluation.resamples, seed)
-        rows.append(Baseline(name=answer.name, title=answer.name, metrics=metrics, seconds=answer.seconds))
-    return rows
+    def tried(self, fitting: Fitting) -> Baseline:
+        """A method that was tried and not kept, on the test rows."""
+        method, metrics = fitting.method, self.scores(fitting, "test")[1]["test"].metrics
+        return Baseline(name=method.name, title=method.title, metrics=metrics, seconds=fitting.seconds)
+
+    def cheap_models(self, best: Fitting, test: Scored) -> Iterator[Baseline]:
+        """Models that take seconds, on the test rows."""
+        space, chance = best.space.in_users_units, (self.config.evaluation.resamples, self.config.training.seed)
+        for answer in best.task.baselines(self.splits["train"], self.splits["test"], space, self.config.training.seed):
+            metrics = best.task.score(answer.answers, test.targets, space, *chance)
+            yield Baseline(name=answer.name, title=answer.name, metrics=metrics, seconds=answer.seconds)
 
 
 def _write(
-    folder: Path,
-    record: RunRecord,
-    task: Task,
-    splits: Mapping[str, Records],
-    scored: Mapping[str, Scored],
-    predictor: Predictor,
-    findings: Sequence[Finding],
+    folder: Path, record: RunRecord, predictor: Predictor, scored: Mapping[str, Scored], findings: Sequence[Finding]
 ) -> None:
     """Everything of a finished run but its model."""
     for name, answers in scored.items():
         write_json_lines(folder / "predictions" / f"{name}.jsonl", answers.lines())
     save_config(folder, record.config)
     record.save(folder)
-    test, log = scored["test"], read_json_lines(folder / "metrics.jsonl")
-    evidence = task.evidence(splits["test"], test.outputs, test.targets, predictor.space)
+    task, test, log = predictor.task, scored["test"], read_json_lines(folder / "metrics.jsonl")
+    evidence = task.evidence(test.records, test.outputs, test.targets, predictor.space)
     write_text(folder / "report.html", page(folder, record, task, evidence, findings, log))
     write_text(folder / "README.md", card(record, task))

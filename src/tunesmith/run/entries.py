@@ -1,8 +1,9 @@
-"""What is entered into the record of a run when it begins, and what it found when it ends."""
+"""How a run begins, and what is entered into its record then and at its end."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,12 @@ from tunesmith.data.checks import Finding
 from tunesmith.data.keys import label_codes
 from tunesmith.data.layout import Layout
 from tunesmith.data.records import Records
+from tunesmith.data.sources import Examples
 from tunesmith.data.splits import fingerprint
 from tunesmith.disk import path_sha256
 from tunesmith.models.loading import weights_sha256
 from tunesmith.predictor import Scored
-from tunesmith.run.folder import Clock, identity
+from tunesmith.run.folder import Clock, check_folder, identity, locked
 from tunesmith.run.record import (
     Baseline,
     Best,
@@ -37,11 +39,40 @@ from tunesmith.run.record import (
 )
 from tunesmith.training.fitting import Fitting
 from tunesmith.training.precision import Precision, choose_precision
+from tunesmith.training.steps import require_tracker
 
 
-def precision(kind: type[Record], folder: Path, wanted: str, resume: bool) -> Precision:
+@contextmanager
+def opened(
+    kind: type[Record],
+    folder: Path,
+    config: Config | AdaptConfig,
+    sources: Mapping[str, Examples],
+    *ingredients: str | None,
+) -> Iterator[Clock]:
+    """The folder is locked and free for the run, its tracker is there and its threads are set: the clock runs.
+
+    Args:
+        kind: of its record.
+        sources, ingredients: what it reads besides the model; none of it may lie in a folder that is replaced.
+
+    Raises:
+        UsageError: the folder or the tracker cannot be used.
+    """
+    read = [str(source) for source in sources.values() if isinstance(source, str | Path)]
+    with locked(folder, kind.FILE):
+        output = config.output
+        check_folder(folder, output.overwrite, output.resume, [*read, config.model.name, *ingredients], kind.FILE)
+        require_tracker(config.training.tracker)
+        torch.set_num_threads(config.training.threads or torch.get_num_threads())
+        yield Clock()
+
+
+def precision(kind: type[Record], folder: Path, config: Config | AdaptConfig) -> Precision:
     """Of the matrix products; a resumed run goes on with what was measured when it began."""
-    return Precision(**kind.load(folder).engine["precision"].model_dump()) if resume else choose_precision(wanted)
+    if config.output.resume:
+        return Precision(**kind.load(folder).engine["precision"].model_dump())
+    return choose_precision(config.training.precision)
 
 
 def common(config: Config | AdaptConfig, precision: Precision, **facts: Any) -> dict[str, Any]:
