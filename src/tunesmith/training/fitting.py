@@ -238,9 +238,8 @@ def fit(fitting: Fitting) -> Fitting:
     start = time.perf_counter()
     torch.set_rng_state(fitting.random_state)
     model = fitting.model = fitting.method.apply(fitting.model).to(choose_device())
-    sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
-    trained = sum(size for size, is_trained in sizes if is_trained)
-    fitting.parameters = {"parameters": sum(size for size, _ in sizes), "trainable": trained}
+    sizes = {"parameters": model.parameters(), "trainable": (p for p in model.parameters() if p.requires_grad)}
+    fitting.parameters = {name: sum(p.numel() for p in counted) for name, counted in sizes.items()}
     with attached(model, lambda model: _engine(fitting)) as engine:
         if fitting.solves:
             _solve(fitting, engine)

@@ -44,7 +44,7 @@ def trim_padding(batch: dict[str, Any]) -> dict[str, Any]:
         batch: tensors of which those shaped (n, length) like ``attention_mask`` are cut.
     """
     mask = batch.get("attention_mask")
-    if mask is None or mask.ndim != 2 or mask.shape[1] == 0:
+    if mask is None or mask.ndim != 2:
         return batch
     used = mask.any(dim=0).nonzero()
     if len(used) == 0:
