@@ -7,6 +7,7 @@ from typing import Any
 
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
+from transformers.pytorch_utils import Conv1D
 
 from tunesmith.config.schema import TrainingSettings
 from tunesmith.errors import ModelError, UsageError
@@ -59,12 +60,11 @@ class Lora(Method):
         return optimizer_groups(model, rates, training.weight_decay)
 
     def finish(self, model: nn.Module) -> nn.Module:
-        if not isinstance(model, PeftModel):
-            return model
-        return model.merge_and_unload()  # type: ignore[no-any-return]
+        return model.merge_and_unload() if isinstance(model, PeftModel) else model
 
     def _targets(self, model: nn.Module) -> list[str]:
-        names = [name for name, module in base_model(model).named_modules() if _adaptable(module)]
+        linear = (nn.Linear, Conv1D)  # GPT-2 keeps its projections in the second, which PEFT knows
+        names = [name for name, module in base_model(model).named_modules() if isinstance(module, linear)]
         known = sorted({name.rpartition(".")[2] for name in names})
         wanted = self.settings.lora_targets
         if wanted is None:
@@ -79,8 +79,3 @@ class Lora(Method):
             hints = "; ".join(f"{name!r}: {did_you_mean(name, known)}" for name in missing) or "none given"
             raise UsageError(f"method.lora_targets: no linear layer of the model has this name: {hints}")
         return targets
-
-
-def _adaptable(module: nn.Module) -> bool:
-    # GPT-2 keeps its projections in a class of its own that PEFT knows.
-    return isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D"

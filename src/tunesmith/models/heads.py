@@ -55,13 +55,10 @@ class PooledClassifier(nn.Module):
         """Logits (batch, num_labels) for token ids (batch, length) and their mask (1 for real tokens)."""
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
-        inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
-        if token_type_ids is not None:
-            inputs["token_type_ids"] = token_type_ids
-        states = self.backbone(**inputs).last_hidden_state
-        return SequenceClassifierOutput(
-            logits=self.classifier(self.dropout(pool(states, attention_mask, self.pooling)))
-        )
+        types = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
+        states = self.backbone(input_ids=input_ids, attention_mask=attention_mask, **types).last_hidden_state
+        pooled = self.dropout(pool(states, attention_mask, self.pooling))
+        return SequenceClassifierOutput(logits=self.classifier(pooled))
 
 
 def pool(states: torch.Tensor, attention_mask: torch.Tensor, pooling: str) -> torch.Tensor:

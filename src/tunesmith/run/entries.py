@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from tunesmith.data.records import Records
 from tunesmith.data.sources import Examples
 from tunesmith.data.splits import fingerprint
 from tunesmith.disk import path_sha256
+from tunesmith.errors import UsageError
 from tunesmith.models.loading import weights_sha256
 from tunesmith.predictor import Scored
 from tunesmith.run.folder import Clock, check_folder, identity, locked
@@ -39,7 +41,6 @@ from tunesmith.run.record import (
 )
 from tunesmith.training.fitting import Fitting
 from tunesmith.training.precision import Precision, choose_precision
-from tunesmith.training.steps import require_tracker
 
 
 @contextmanager
@@ -63,7 +64,9 @@ def opened(
     with locked(folder, kind.FILE):
         output = config.output
         check_folder(folder, output.overwrite, output.resume, [*read, config.model.name, *ingredients], kind.FILE)
-        require_tracker(config.training.tracker)
+        tracker = config.training.tracker  # called like its package
+        if tracker != "none" and find_spec(tracker) is None:
+            raise UsageError(f"training.tracker={tracker}: its package is not installed; run `pip install {tracker}`")
         torch.set_num_threads(config.training.threads or torch.get_num_threads())
         yield Clock()
 

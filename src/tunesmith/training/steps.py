@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,16 +23,6 @@ if TYPE_CHECKING:
     from tunesmith.training.fitting import Fitting
 
 LOGS_PER_EPOCH = 20
-
-
-def require_tracker(name: str) -> None:
-    """Make sure, before slow work, that a tracker, which is called like its package, can be used.
-
-    Raises:
-        UsageError: its package is not installed.
-    """
-    if name != "none" and find_spec(name) is None:
-        raise UsageError(f"training.tracker={name}: its package is not installed; run `pip install {name}`")
 
 
 def take_steps(fitting: Fitting) -> None:
