@@ -194,8 +194,9 @@ def test_learning_rates_fall_from_head_to_embeddings(make_problem: Any) -> None:
 def test_features_reads_the_vectors_of_an_earlier_run(make_problem: Any, tmp_path: Path) -> None:
     problem = make_problem("classification", method="features")
     first, second = problem.fit(tmp_path / "one"), problem.fit(tmp_path / "two")
-    assert first.report["prefix"] == {"state": "on", "rows_read": 0, "rows_computed": 24}
-    assert second.report["prefix"] == {"state": "on", "rows_read": 24, "rows_computed": 0}
+    size = first.report["prefix"]["bytes"]
+    assert first.report["prefix"] == {"state": "on", "rows_read": 0, "rows_computed": 24, "bytes": size}
+    assert second.report["prefix"] == {"state": "on", "rows_read": 24, "rows_computed": 0, "bytes": size} and size
     for name, value in first.model.state_dict().items():
         assert torch.equal(value, second.model.state_dict()[name]), name
     off = make_problem("classification", method="features", sets={"engine.prefix": "off"}).fit(tmp_path / "three")

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from tunesmith.cli import main
-from tunesmith.engine.cache import StateStore
+from tunesmith.engine.cache import Budget, StateStore
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def states(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A cache with two sets of states, of 2 and 1 rows."""
     monkeypatch.setenv("TUNESMITH_CACHE", str(tmp_path))
     for layers, rows in ((4, 2), (5, 1)):
-        store = StateStore({"model": "bert", "layers": layers}, 8, torch.float32, 10**6)
+        store = StateStore({"model": "bert", "layers": layers}, 8, torch.float32, Budget(10**6))
         store.put([bytes([i] * 16) for i in range(rows)], [3] * rows, torch.zeros(3 * rows, 8))
         store.commit()
         os.utime(store.path, (0, 1_700_000_000 + layers))
@@ -107,13 +107,13 @@ def test_it_leaves_alone_what_is_not_its_own(
 def test_what_is_being_computed_meanwhile_is_stored(
     states: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    store = StateStore({"model": "bert", "layers": 6}, 8, torch.float32, 10**6)
+    store = StateStore({"model": "bert", "layers": 6}, 8, torch.float32, Budget(10**6))
     store.put([b"k" * 16], [1], torch.ones(1, 8))
     store.commit()
     store.put([b"l" * 16], [1], torch.ones(1, 8))
     assert tunesmith(monkeypatch, capsys, "cache", "--clear")[0] == 0 and not states.exists()
     store.commit()
-    found = StateStore({"model": "bert", "layers": 6}, 8, torch.float32, 10**6).get([b"l" * 16])
+    found = StateStore({"model": "bert", "layers": 6}, 8, torch.float32, Budget(10**6)).get([b"l" * 16])
     assert found is not None and torch.equal(found, torch.ones(1, 8))
 
 

@@ -10,10 +10,9 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -21,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tunesmith.engine import cache
-from tunesmith.engine.cache import StateStore, estimate
+from tunesmith.engine.cache import Budget, StateStore, estimate
 
 IDENTITY = {"model": "bert", "layers": 4}
 WIDTH = 8
@@ -31,9 +30,14 @@ LENGTHS = [3, 1, 5]
 
 
 def make(
-    folder: Path, layers: int = 4, budget: int = BUDGET, dtype: torch.dtype = torch.bfloat16, **options: Any
+    folder: Path,
+    layers: int = 4,
+    budget: int | Budget = BUDGET,
+    dtype: torch.dtype = torch.bfloat16,
+    still_true: Callable[[], bool] = lambda: True,
 ) -> StateStore:
-    return StateStore(IDENTITY | {"layers": layers}, WIDTH, dtype, budget, folder, **options)
+    space = budget if isinstance(budget, Budget) else Budget(budget)
+    return StateStore(IDENTITY | {"layers": layers}, WIDTH, dtype, space, folder, still_true)
 
 
 def key(number: int) -> bytes:
@@ -134,22 +138,19 @@ def test_the_estimate_is_about_what_is_written(tmp_path: Path, length: int) -> N
 
 def test_nothing_is_stored_when_not_all_would_fit(tmp_path: Path) -> None:
     whole = estimate(len(LENGTHS), sum(LENGTHS), WIDTH, torch.bfloat16)
-    small = make(tmp_path / "small", budget=whole - 1, budget_name="engine.cache_gigabytes")
-    small.expect(len(LENGTHS), sum(LENGTHS))
+    expected = (len(LENGTHS), sum(LENGTHS))
+    small = make(tmp_path / "small", budget=Budget(whole - 1, "engine.cache_gigabytes", expected))
     keys, _ = fill(small, LENGTHS)
     small.commit()
     assert small.get(keys) is None and not (tmp_path / "small").exists()
     assert small.reason is not None and "do not fit" in small.reason
     assert small.reason.endswith("; raise engine.cache_gigabytes")
 
-    enough = make(tmp_path / "enough", budget=BUDGET)
-    enough.expect(len(LENGTHS), sum(LENGTHS))
+    enough = make(tmp_path / "enough", budget=Budget(BUDGET, expected=expected))
     keys, states = fill(enough, LENGTHS)
     assert same(enough.get(keys), states)
     enough.commit()
-    again = make(tmp_path / "enough", budget=BUDGET)
-    again.expect(len(LENGTHS), sum(LENGTHS))
-    assert again.reason is None
+    assert make(tmp_path / "enough", budget=Budget(BUDGET, expected=expected)).reason is None
 
 
 def test_a_changed_byte_anywhere_is_noticed_and_healed(tmp_path: Path) -> None:
@@ -211,7 +212,7 @@ def test_a_store_of_another_identity_is_not_believed(tmp_path: Path) -> None:
     shutil.copy(file, other.path)
     reader = make(tmp_path, layers=5)
     assert reader.get(keys) is None
-    wider = StateStore(IDENTITY, 2 * WIDTH, torch.bfloat16, BUDGET, tmp_path)
+    wider = StateStore(IDENTITY, 2 * WIDTH, torch.bfloat16, Budget(BUDGET), tmp_path)
     assert wider.get(keys) is None, "the width is part of the identity"
 
 
@@ -254,7 +255,7 @@ import sys, torch
 from pathlib import Path
 from tunesmith.engine import cache
 cache.BLOCK_BYTES = 1_000
-store = cache.StateStore({"model": "bert", "layers": 4}, 8, torch.bfloat16, 10**7, Path(sys.argv[1]))
+store = cache.StateStore({"model": "bert", "layers": 4}, 8, torch.bfloat16, cache.Budget(10**7), Path(sys.argv[1]))
 for i in range(int(sys.argv[2]), int(sys.argv[2]) + 40):
     store.put([i.to_bytes(16, "little")], [i % 5 + 1], torch.full((i % 5 + 1, 8), float(i)))
 print("written", flush=True)
@@ -352,7 +353,7 @@ def test_the_budget_holds_even_where_the_estimate_is_wrong(tmp_path: Path, monke
     store = make(tmp_path, budget=total_bytes(tmp_path) + cache.FILE_BYTES + 10_000)
     fill(store, [500] * 100, first=50)
     store.commit()
-    assert "budget is full" in str(store.reason) and total_bytes(tmp_path) <= store.budget_bytes
+    assert "budget is full" in str(store.reason) and total_bytes(tmp_path) <= store.budget.bytes
     assert same(make(tmp_path).get(keys), states)
 
 

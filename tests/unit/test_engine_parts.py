@@ -12,8 +12,8 @@ import torch
 from transformers import AutoModelForSequenceClassification
 
 from tunesmith.engine import Engine
+from tunesmith.engine.cache import Budget
 from tunesmith.engine.part import Part
-from tunesmith.engine.prefix import Budget
 from tunesmith.engine.vectors import Vectors
 
 QUESTIONS = {"why_not", "attach", "detach", "save", "load", "figures"}
@@ -68,6 +68,8 @@ def test_vectors_take_the_place_of_states(
         assert (known is not None) == (found > 0) and (known is None or torch.equal(known, vectors))
         if known is None:
             part.put(batch, vectors)
-        assert engine.report()["prefix"] == {"state": "on", "rows_read": found, "rows_computed": 2 - found}
+        size = 2 * model.classifier.in_features * 4
+        rows = {"rows_read": found, "rows_computed": 2 - found}
+        assert engine.report()["prefix"] == {"state": "on", **rows, "bytes": size}
         engine.detach()
     assert Vectors(model, model.classifier, "float32", Budget(0)).report()["state"] == "off"

@@ -24,7 +24,7 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from rich.filesize import decimal
 
@@ -91,18 +91,9 @@ class Stored:
             ((content, rows),) = connection.execute(query, [FACTS])
             if hashlib.sha256(content).hexdigest() == self.path.stem:
                 facts = json.loads(content)
-        return {
-            "id": self.path.stem,
-            **{key: facts.get(key) for key in ("identity", "width", "dtype")},
-            "rows": rows,
-            "bytes": self.bytes,
-            "last_used": datetime.fromtimestamp(self.last_used, UTC).isoformat(timespec="seconds"),
-        }
-
-    def remove(self) -> None:
-        for name in (self.path.name, self.path.name + "-journal"):  # the second is SQLite's own while it writes
-            with suppress(OSError):
-                self.path.with_name(name).unlink()
+        used = datetime.fromtimestamp(self.last_used, UTC).isoformat(timespec="seconds")
+        known = {key: facts.get(key) for key in ("identity", "width", "dtype")}
+        return {"id": self.path.stem, **known, "rows": rows, "bytes": self.bytes, "last_used": used}
 
 
 def stores(root: Path) -> list[Stored]:
@@ -116,11 +107,17 @@ def stores(root: Path) -> list[Stored]:
     return sorted(found, key=lambda store: store.last_used)
 
 
+def _remove(store: Path) -> None:
+    for name in (store.name, store.name + "-journal"):  # the second is SQLite's own while it writes
+        with suppress(OSError):
+            store.with_name(name).unlink()
+
+
 def clear(root: Path) -> dict[str, Any]:
     """Remove all stores, and the folder if nothing else is in it; their number, their bytes, names of what is left."""
     before = stores(root)
     for store in before:
-        store.remove()
+        _remove(store.path)
     after, left = stores(root), []
     with suppress(OSError):
         left = sorted(os.listdir(root))
@@ -140,16 +137,31 @@ def _row_bytes(size: int) -> int:
     return size + 4 * ROW_BYTES if size > PAGE_BYTES else PAGE_BYTES // (PAGE_BYTES // size)
 
 
+@dataclass(frozen=True)
+class Budget:
+    """Disk space for states.
+
+    Attributes:
+        bytes: of all stores together; 0 keeps nothing.
+        name: what the user calls it.
+        expected: texts and tokens that will come by in all, None where that is not known. If they, kept ones included,
+            would not all fit, none are stored: a batch is spared only when all its texts are known.
+    """
+
+    bytes: int
+    name: str = "prefix_bytes"
+    expected: tuple[int, int] | None = None
+
+
 class StateStore:
     """Token states by key. Not for several threads at once; any number of processes may share the folder.
 
     Args:
         identity: what determines the states besides the text; values that JSON can hold.
         width: values per token.
-        budget_bytes: limit on all stores together; others are evicted, the least recently used first.
+        budget: for its sake other stores are evicted, the least recently used first.
         folder: of all stores, by default `cache_folder()`. It is made when something is written.
         still_true: asked before rows are written; where it says no, those that wait are dropped.
-        budget_name: what the user calls `budget_bytes`.
 
     Attributes:
         reason: why nothing is stored (any more), or None.
@@ -160,13 +172,11 @@ class StateStore:
         identity: Mapping[str, Any],
         width: int,
         dtype: torch.dtype,
-        budget_bytes: int,
+        budget: Budget,
         folder: Path | None = None,
         still_true: Callable[[], bool] = lambda: True,
-        budget_name: str = "prefix_bytes",
     ) -> None:
-        self.width, self.dtype, self.budget_bytes = width, dtype, budget_bytes
-        self._still_true, self._budget_name = still_true, budget_name
+        self.width, self.dtype, self.budget, self._still_true = width, dtype, budget, still_true
         facts = {"identity": dict(identity), "width": width, "dtype": str(dtype).removeprefix("torch.")}
         self._facts = json.dumps(facts, sort_keys=True).encode()
         self._root = (folder or cache_folder()).absolute()
@@ -179,6 +189,9 @@ class StateStore:
         self._usable = self.reason is None
         with suppress(OSError):
             os.utime(self.path, follow_symlinks=False)
+        if budget.expected is not None:
+            missing = estimate(*budget.expected, width, dtype) - self.size
+            self.reason = self.refuses(missing) if missing > 0 else self.reason
 
     @property
     def size(self) -> int:
@@ -240,44 +253,29 @@ class StateStore:
             return
         self.reason = self.refuses(needed)
         if self.reason is None:
-            others = [store for store in stores(self._root) if store.path != self.path]
-            while others and min(self._rooms()) < needed:
-                others.pop(0).remove()
+            for store in stores(self._root):
+                if store.path != self.path and min(self._rooms()) < needed:
+                    _remove(store.path)
             self._write(waiting)
-
-    def expect(self, rows: int, tokens: int) -> None:
-        """Store nothing (`reason` says why) unless `rows` rows with `tokens` tokens in all fit, kept ones included.
-
-        A batch is spared only when all its rows are known, so a part of them would cost time and help little.
-        """
-        missing = estimate(rows, tokens, self.width, self.dtype) - self.size
-        if missing > 0:
-            self.reason = self.refuses(missing)
 
     def refuses(self, size: int) -> str | None:
         """Why `size` more bytes (see `estimate`) would not be stored, whatever is evicted, or None when they would."""
         if self.reason is not None:
             return self.reason
-        if not os.access(self._existing(), os.W_OK | os.X_OK):
-            return f"{self._root}: cannot be written to; name another folder in TUNESMITH_CACHE"
         evictable = sum(store.bytes for store in stores(self._root) if store.path != self.path)
-        within_budget, on_disk = (room + evictable for room in self._rooms())
-        if size <= min(within_budget, on_disk):
-            return None
-        left, advice = f"{decimal(max(0, on_disk))} of the disk", "free some, or name another folder in TUNESMITH_CACHE"
-        if size > within_budget:
-            left = f"{decimal(max(0, within_budget))} of the budget of {decimal(self.budget_bytes)}"
-            advice = f"raise {self._budget_name}"
-        return f"{self._root}: {decimal(size)} of states do not fit, {left} can be used; {advice}"
-
-    def _existing(self) -> Path:
-        return next(path for path in (self._root, *self._root.parents) if os.path.exists(path))
+        budget = f"budget of {decimal(self.budget.bytes)}", f"raise {self.budget.name}"
+        disk = "disk", "free some, or name another folder in TUNESMITH_CACHE"
+        for room, (place, advice) in zip(self._rooms(), (budget, disk), strict=True):
+            if size > room + evictable:
+                left = f"{decimal(max(0, room + evictable))} of the {place} can be used"
+                return f"{self._root}: {decimal(size)} of states do not fit, {left}; {advice}"
+        return None
 
     def _rooms(self) -> tuple[int, int]:
         """Bytes that may still be written: within the budget, and on the disk."""
-        disk = shutil.disk_usage(self._existing())
+        disk = shutil.disk_usage(next(path for path in (self._root, *self._root.parents) if os.path.exists(path)))
         to_leave = min(FREE_BYTES, int(disk.total * FREE_SHARE))
-        return self.budget_bytes - sum(store.bytes for store in stores(self._root)), disk.free - to_leave
+        return self.budget.bytes - sum(store.bytes for store in stores(self._root)), disk.free - to_leave
 
     def _write(self, waiting: dict[bytes, tuple[int, int, bytes]], once_more: bool = True) -> None:
         try:
@@ -294,11 +292,11 @@ class StateStore:
                 connection.executemany("INSERT OR IGNORE INTO rows VALUES (?, ?, ?, ?)", rows)
         except (OSError, sqlite3.Error) as error:
             if _code(error) in DAMAGE and once_more:
-                self._discard()
-                self._write(waiting, once_more=False)
-                return
+                self._disconnect()
+                _remove(self.path)
+                return self._write(waiting, once_more=False)
             full = is_disk_full(error) or _code(error) == sqlite3.SQLITE_FULL
-            problem = "the disk or the budget is full" if full else str(error)
+            problem = "the disk or the budget is full" if full else error
             self.reason = f"{self.path}: states cannot be written ({problem}); they are computed where needed"
 
     def _select(self, query: str, values: Sequence[bytes] = ()) -> list[tuple[Any, ...]]:
@@ -307,26 +305,24 @@ class StateStore:
             return self._connect().execute(f"SELECT {query}", values).fetchall() if self._usable else []
         except (OSError, sqlite3.Error) as error:
             if _code(error) in DAMAGE and "no such table" not in str(error):  # another process is just making them
-                self._discard()
+                self._disconnect()
+                _remove(self.path)
             return []
 
     def _connect(self) -> sqlite3.Connection:
         """To the file that has the store's name now; where it is gone, to the one that had it."""
-        if self._connection is not None and not self.path.exists():
-            return self._connection
-        inode = self.path.stat().st_ino
-        if self._connection is None or inode != self._inode:  # SQLite finds its journal by name, so never the old one
-            if self._connection is not None:
-                self._connection.close()
-            self._connection, self._inode = _connect(self.path), inode
-            weakref.finalize(self, self._connection.close)
-        return self._connection
+        if self._connection is None or self.path.exists():
+            inode = self.path.stat().st_ino
+            if inode != self._inode:  # SQLite finds its journal by name, so the old one must not be used any more
+                self._disconnect()
+                self._connection, self._inode = _connect(self.path), inode
+                weakref.finalize(self, self._connection.close)
+        return cast(sqlite3.Connection, self._connection)
 
-    def _discard(self) -> None:
+    def _disconnect(self) -> None:
         if self._connection is not None:
             self._connection.close()
-        self._connection = None
-        Stored(self.path, 0, 0).remove()
+        self._connection, self._inode = None, 0
 
     def _checksum(self, key: bytes, content: bytes) -> int:
         return zlib.crc32(content, zlib.crc32(key, zlib.crc32(self._facts)))

@@ -1,11 +1,11 @@
 """What frozen modules compute with besides their input: code, settings, parameters and buffers, and one hash of it all.
 
 States are kept by that hash, and it must stay true, but no counter tells of every change: ``parameter.data`` and numpy
-write past torch's versions. So there are two ways to look again. `Content.seems_same`, before every batch: modules and
-attributes are the same objects, torch's versions are the same, and so are the checksums of the next MB of the
-weights, in turn. A small model is looked at whole each time; in a large one a change past torch is found some batches
-later. `Content.is_same` looks at every byte (40 ms for 75 MB). It is asked whenever training turns to evaluation or
-back, and before states are written: what stays on disk was made by what its hash says.
+write past torch's versions. So `Content.is_same` looks again in two ways. Before every batch it asks whether modules,
+attributes and torch's versions are the same, and whether the checksums of the next MB of the weights hold, in
+turn. A small model is looked at whole each time; in a large one a change past torch is found some batches later.
+Wholly, at every byte (40 ms for 75 MB), it looks whenever training turns to evaluation or back, and before states are
+written: what stays on disk was made by what its hash says.
 """
 
 from __future__ import annotations
@@ -55,9 +55,10 @@ class Content:
         self._objects, self._versions = self._look()
         digest = hashlib.sha256(configuration.encode())
         for name, module in modules.items():
-            digest.update(f"{name} {_of_class(type(module))} {_of_settings(module)}\n".encode())
+            settings = sorted(f"{key}={_of(x, DEPTH)}" for key, x in vars(module).items() if key not in NO_SETTING)
+            digest.update(f"{name} {_of_class(type(module))} {settings}\n".encode())
         # Parts of tensors with their checksums, in groups of one megabyte.
-        self._groups: list[list[tuple[torch.Tensor, int, int]]] = [[]]
+        self._groups: list[list[tuple[tuple[torch.Tensor, int], int]]] = [[]]
         size = 0
         for name, tensor in tensors.items():
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
@@ -68,18 +69,20 @@ class Content:
                     self._groups.append([])
                     size = 0
                 size += len(content)
-                self._groups[-1].append((tensor, start, zlib.crc32(content)))
+                self._groups[-1].append(((tensor, start), zlib.crc32(content)))
         self.digest = digest.hexdigest()
         self._turn = itertools.cycle(self._groups)
 
-    def seems_same(self) -> bool:
-        """Whether nothing has changed, as far as can be seen in a millisecond."""
+    def is_same(self, wholly: bool = True) -> bool:
+        """Whether nothing has changed: of all that there is, or as far as can be seen in a millisecond."""
         objects, versions = self._look()
-        return versions == self._versions and self._are(objects) and _sums_hold(next(self._turn))
-
-    def is_same(self) -> bool:
-        """Whether nothing has changed."""
-        return self._are(self._look()[0]) and all(map(_sums_hold, self._groups))
+        looked_at = self._groups if wholly else [next(self._turn)]
+        return (
+            len(objects) == len(self._objects)
+            and all(map(operator.is_, objects, self._objects))
+            and (wholly or versions == self._versions)
+            and all(zlib.crc32(_bytes(*place)) == checksum for group in looked_at for place, checksum in group)
+        )
 
     def _look(self) -> tuple[list[Any], list[int | None]]:
         objects: list[Any] = []
@@ -89,9 +92,6 @@ class Content:
             objects += [value for name, value in own.items() if name not in NO_SETTING]
             objects += [*own["_parameters"].values(), *own["_buffers"].values(), *own["_modules"].values()]
         return objects, [None if tensor.is_inference() else tensor._version for tensor in self._tensors]
-
-    def _are(self, objects: list[Any]) -> bool:
-        return len(objects) == len(self._objects) and all(map(operator.is_, objects, self._objects))
 
 
 def obstacle(modules: Iterable[nn.Module]) -> str | None:
@@ -104,17 +104,9 @@ def obstacle(modules: Iterable[nn.Module]) -> str | None:
     return None
 
 
-def _sums_hold(group: list[tuple[torch.Tensor, int, int]]) -> bool:
-    return all(zlib.crc32(_bytes(tensor, start)) == checksum for tensor, start, checksum in group)
-
-
 def _bytes(tensor: torch.Tensor, start: int = 0, size: int | None = None) -> Any:
     """Part of a tensor's content, as something that can be hashed."""
     return tensor.detach().reshape(-1).view(torch.uint8)[start : start + (size or LOOK_BYTES)].cpu().numpy()
-
-
-def _of_settings(module: nn.Module) -> list[str]:
-    return sorted(f"{name}={_of(value, DEPTH)}" for name, value in vars(module).items() if name not in NO_SETTING)
 
 
 def _of_class(kind: type) -> str:

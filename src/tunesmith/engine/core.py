@@ -39,11 +39,12 @@ import numpy as np
 import torch
 from torch import nn
 
+from tunesmith.engine.cache import Budget
 from tunesmith.engine.dropout import Noise
 from tunesmith.engine.layout import PackedLayout
 from tunesmith.engine.packing import PASSED_ON, Packing
 from tunesmith.engine.part import Part
-from tunesmith.engine.prefix import Budget, Prefix
+from tunesmith.engine.prefix import Prefix
 from tunesmith.engine.vocabulary import Vocabulary
 
 STATE_FILE = "engine.json"

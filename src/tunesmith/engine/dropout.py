@@ -7,6 +7,9 @@ integer arithmetic on its bit pattern.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 import torch
 from torch import nn
@@ -20,7 +23,7 @@ class Noise:
 
     def __init__(self) -> None:
         self._bits = np.empty(0, dtype=np.int16)
-        self._generator: np.random.SFC64 | None = None
+        self._generator: Any = None
 
     def restart(self) -> None:
         """Take a new seed from torch's generator: at the start of every forward pass."""
@@ -29,23 +32,19 @@ class Noise:
 
     def mask(self, shape: torch.Size, p: float, dtype: torch.dtype) -> torch.Tensor:
         """A tensor of `shape` that is 0 with probability `p`, else 1 / (1 - p) as `dtype` (floating point)."""
-        dropped = torch.from_numpy(self._take(shape.numel()))
-        kept = torch.empty(shape.numel(), dtype=torch.int16)
-        torch.ge(dropped, round(p * 65536) - 32768, out=kept)
+        count = shape.numel()
+        if self._generator is None:
+            self.restart()
+        if len(self._bits) < count:
+            numbers = self._generator.random_raw(max(DRAW, -(-count // 4)))
+            self._bits = np.asarray(numbers).view(np.int16)
+        bits, self._bits = self._bits[:count], self._bits[count:]
+        kept = torch.empty(count, dtype=torch.int16)
+        torch.ge(torch.from_numpy(bits), round(p * 65536) - 32768, out=kept)
         if dtype.itemsize == 2:  # 0 or 1 times the bit pattern of the multiplier is the multiplier or zero
             pattern = torch.tensor(1 / (1 - p), dtype=dtype).view(torch.int16)
             return kept.mul_(pattern).view(dtype).view(shape)
         return kept.to(dtype).mul_(1 / (1 - p)).view(shape)
-
-    def _take(self, count: int) -> np.ndarray:
-        if self._generator is None:
-            self.restart()
-        assert self._generator is not None
-        if len(self._bits) < count:
-            numbers = self._generator.random_raw(max(DRAW, -(-count // 4)))
-            self._bits = np.asarray(numbers).view(np.int16)
-        taken, self._bits = self._bits[:count], self._bits[count:]
-        return taken
 
 
 def replace_dropout(model: nn.Module, noise: Noise) -> list[nn.Dropout]:
@@ -60,11 +59,12 @@ def replace_dropout(model: nn.Module, noise: Noise) -> list[nn.Dropout]:
     return changed
 
 
+@dataclass(frozen=True)
 class _Drop:
     """``nn.Dropout.forward`` of one module."""
 
-    def __init__(self, module: nn.Dropout, noise: Noise) -> None:
-        self.module, self.noise = module, noise
+    module: nn.Dropout
+    noise: Noise
 
     def __call__(self, input: torch.Tensor) -> torch.Tensor:
         p = self.module.p

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from tunesmith.engine.cache import StateStore
+from tunesmith.engine.cache import Budget, StateStore
 from tunesmith.engine.content import Content, obstacle
 from tunesmith.engine.layout import PackedLayout
 from tunesmith.engine.packing import evaluating
@@ -31,32 +31,64 @@ CODE_VERSION = 3
 NOTHING_FROZEN = "no layer above the embeddings is frozen"
 
 
-@dataclass(frozen=True)
-class Budget:
-    """Disk space for states.
+class Keeping(Part):
+    """A part that keeps what it computed on disk, by content: figures for one part named so in an engine."""
 
-    Attributes:
-        bytes: of the whole cache; 0 keeps nothing.
-        name: what the user calls it.
-        expected: texts and tokens that will come by in all, None where that is not known. States that would not all
-            fit are not stored.
-    """
+    name = "prefix"
 
-    bytes: int
-    name: str = "prefix_bytes"
-    expected: tuple[int, int] | None = None
+    def __init__(self, budget: Budget) -> None:
+        self.budget = budget
+        self._stores: dict[tuple[Any, ...], StateStore] = {}
+        self._read = self._computed = 0
 
     def store(self, content: Content, width: int, dtype: torch.dtype, identity: dict[str, Any]) -> StateStore:
         """The store of states that are made by `content`, and depend on no more than that and `identity`."""
-        versions = {"code": CODE_VERSION, "torch": version("torch"), "transformers": version("transformers")}
-        facts = identity | {"content": content.digest} | versions
-        store = StateStore(facts, width, dtype, self.bytes, still_true=content.is_same, budget_name=self.name)
-        if self.expected is not None:
-            store.expect(*self.expected)
-        return store
+        key = (content.digest, dtype, *identity.values())
+        if key not in self._stores:
+            versions = {"code": CODE_VERSION, "torch": version("torch"), "transformers": version("transformers")}
+            facts = identity | {"content": content.digest} | versions
+            self._stores[key] = StateStore(facts, width, dtype, self.budget, still_true=content.is_same)
+        return self._stores[key]
+
+    def recall(self, store: StateStore, keys: list[bytes]) -> torch.Tensor | None:
+        """The states of all these texts, if all are known."""
+        known = store.get(keys)
+        if known is None:
+            self._computed += len(keys)
+        else:
+            self._read += len(keys)
+        return known
+
+    def commit(self) -> None:
+        """Let later runs find what was kept so far."""
+        for store in self._stores.values():
+            store.commit()
+
+    def detach(self) -> None:
+        self.commit()
+
+    def save(self) -> dict[str, Any]:
+        self.commit()
+        return {}
+
+    def load(self, kept: dict[str, Any]) -> None:
+        """States are found by their content."""
+
+    def figures(self) -> dict[str, Any]:
+        self.commit()
+        size = sum(store.size for store in self._stores.values())
+        return {"rows_read": self._read, "rows_computed": self._computed, "bytes": size}
+
+    def report(self) -> dict[str, Any]:
+        """As of every part; where states could not be kept, figures and the reason."""
+        found = super().report()
+        refused = next((store.reason for store in self._stores.values() if store.reason), None)
+        if refused:
+            found |= {"state": "on" if found["bytes"] else "off", "reason": refused}
+        return found
 
 
-class Prefix(Part):
+class Prefix(Keeping):
     """Runs the frozen lowest layers of a model once per text.
 
     Args:
@@ -68,16 +100,14 @@ class Prefix(Part):
         layers: how many are frozen now.
     """
 
-    name = "prefix"
-
     def __init__(self, model: nn.Module, backbone: nn.Module, packed: Callable[[], bool], budget: Budget) -> None:
-        self.model, self.backbone, self._ask_packed, self.budget = model, backbone, packed, budget
-        self.layers = self._read = self._computed = 0
-        self._stores: dict[tuple[str, str], StateStore] = {}
+        super().__init__(budget)
+        self.model, self.backbone, self._ask_packed = model, backbone, packed
+        self.layers = 0
         self._trained: list[bool] = []
         self._training = False
         self._content: Content | None = None
-        self._frozen: list[nn.Module] = []
+        self._frozen: set[nn.Module] = set()
         self.call: _Call | None = None
         self._stack: list[Any] = []
         self._unfit = None if budget.bytes else SWITCHED_OFF
@@ -104,32 +134,10 @@ class Prefix(Part):
 
     def detach(self) -> None:
         self._release()
-        self.commit()
-
-    def save(self) -> dict[str, Any]:
-        self.commit()
-        return {}
-
-    def load(self, kept: dict[str, Any]) -> None:
-        """States are found by their content."""
-
-    def commit(self) -> None:
-        """Let later runs find the states that were kept so far."""
-        for store in self._stores.values():
-            store.commit()
+        super().detach()
 
     def figures(self) -> dict[str, Any]:
-        self.commit()
-        size = sum(store.size for store in self._stores.values())
-        return {"layers": self.layers, "rows_read": self._read, "rows_computed": self._computed, "bytes": size}
-
-    def report(self) -> dict[str, Any]:
-        """As of every part; where states could not be kept, figures and the reason."""
-        found = super().report()
-        refused = next((store.reason for store in self._stores.values() if store.reason), None)
-        if refused:
-            found |= {"state": "on" if found["bytes"] else "off", "reason": refused}
-        return found
+        return {"layers": self.layers, **super().figures()}
 
     @contextmanager
     def serving(self, layout: PackedLayout, arguments: dict[str, Any]) -> Iterator[None]:
@@ -151,12 +159,7 @@ class Prefix(Part):
                 module.training = False
         keys = layout.keys(arguments["input_ids"], arguments.get("token_type_ids"))
         store = self._store(self._content)
-        known = store.get(keys)
-        if known is None:
-            self._computed += len(keys)
-        else:
-            self._read += len(keys)
-        self.call = _Call(layout, self.packed, keys, store, known)
+        self.call = _Call(layout, self.packed, keys, store, self.recall(store, keys))
         try:
             yield
         finally:
@@ -170,7 +173,7 @@ class Prefix(Part):
             content = self._content
             if content is None and self._idle == NOTHING_FROZEN:
                 return
-            if content is not None and (content.is_same() if turned else content.seems_same()):
+            if content is not None and content.is_same(wholly=turned):
                 return
         self._release()
         self._trained, self._idle = trained, NOTHING_FROZEN
@@ -187,8 +190,8 @@ class Prefix(Part):
         self._idle = obstacle(modules.values())
         if self._idle is not None:
             return
-        frozen = [m for m in self.backbone.modules() if _has_frozen_parameters_only(m)]
-        self._frozen = list({id(child): child for module in frozen for child in module.modules()}.values())
+        frozen = [m for m in self.backbone.modules() if {p.requires_grad for p in m.parameters()} == {False}]
+        self._frozen = {child for module in frozen for child in module.modules()}
         others = self._other_outputs()
         for i, layer in enumerate(self._stack[: self.layers]):
             layer.forward = _Skip(self, layer.forward, i == self.layers - 1, others)
@@ -221,13 +224,10 @@ class Prefix(Part):
         device = embeddings.weight.device.type
         lower = torch.is_autocast_enabled(device)
         dtype = torch.get_autocast_dtype(device) if lower else embeddings.weight.dtype
-        key = (content.digest, str(dtype))
-        if key not in self._stores:
-            config: Any = self.backbone.config
-            identity = {"model": str(config.model_type), "layers": self.layers, "device": device, "autocast": lower}
-            identity |= {"packed": self.packed, "attention": self._attention}
-            self._stores[key] = self.budget.store(content, int(config.hidden_size), dtype, identity)
-        return self._stores[key]
+        config: Any = self.backbone.config
+        identity = {"model": str(config.model_type), "layers": self.layers, "device": device, "autocast": lower}
+        identity |= {"packed": self.packed, "attention": self._attention}
+        return self.store(content, int(config.hidden_size), dtype, identity)
 
     @torch.no_grad()
     def _other_outputs(self) -> int | None:
@@ -243,11 +243,6 @@ class Prefix(Part):
         finally:
             hook.remove()
         return found[0]
-
-
-def _has_frozen_parameters_only(module: nn.Module) -> bool:
-    parameters = list(module.parameters())
-    return bool(parameters) and not any(parameter.requires_grad for parameter in parameters)
 
 
 @dataclass(frozen=True)

@@ -7,14 +7,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from tunesmith.engine.cache import StateStore
+from tunesmith.engine.cache import Budget, StateStore
 from tunesmith.engine.content import Content, obstacle
 from tunesmith.engine.layout import PackedLayout
-from tunesmith.engine.part import SWITCHED_OFF, Part
-from tunesmith.engine.prefix import Budget
+from tunesmith.engine.part import SWITCHED_OFF
+from tunesmith.engine.prefix import Keeping
 
 
-class Vectors(Part):
+class Vectors(Keeping):
     """Keeps what reaches the last layer of a model, in place of the states of its frozen layers.
 
     Args:
@@ -23,61 +23,45 @@ class Vectors(Part):
         precision: of the matrix products that make them.
     """
 
-    name = "prefix"
-
     def __init__(self, model: nn.Module, last: nn.Linear, precision: str, budget: Budget) -> None:
-        self.model, self.last, self.precision, self.budget = model, last, precision, budget
+        super().__init__(budget)
+        self.model, self.last, self.precision = model, last, precision
         self._store: StateStore | None = None
-        self._read = self._computed = 0
+        self._reason = None if budget.bytes else SWITCHED_OFF
 
     def why_not(self) -> str | None:
-        return None if self.budget.bytes else SWITCHED_OFF
+        return self._reason
 
     def attach(self) -> None:
-        if not self.budget.bytes:
+        if self._reason is not None:
             return
         config: Any = self.model.config
         own = {id(parameter) for parameter in self.last.parameters()}
         parameters = {name: value for name, value in self.model.named_parameters() if id(value) not in own}
         modules = {name: module for name, module in self.model.named_modules() if module is not self.last}
-        content = Content(modules, parameters, config.to_json_string(use_diff=False))
-        identity = {"vectors_of": type(self.model).__qualname__, "precision": self.precision}
-        identity |= {"device": self.last.weight.device.type, "attention": str(config._attn_implementation)}
-        self._store = self.budget.store(content, self.last.in_features, torch.float32, identity)
-        self._store.reason = self._store.reason or obstacle(modules.values())
-
-    def detach(self) -> None:
-        if self._store is not None:
-            self._store.commit()
-
-    def save(self) -> dict[str, Any]:
-        self.detach()
-        return {}
-
-    def load(self, kept: dict[str, Any]) -> None:
-        """Vectors are found by their content."""
+        self._reason = obstacle(modules.values())
+        if self._reason is None:
+            content = Content(modules, parameters, config.to_json_string(use_diff=False))
+            identity = {"vectors_of": type(self.model).__qualname__, "precision": self.precision}
+            identity |= {"device": self.last.weight.device.type, "attention": str(config._attn_implementation)}
+            self._store = self.store(content, self.last.in_features, torch.float32, identity)
 
     def get(self, batch: dict[str, torch.Tensor]) -> torch.Tensor | None:
         """The vectors (batch, hidden) float32 of a padded batch, or None if one of them is not known."""
-        layout = PackedLayout(batch["attention_mask"])
-        if self._store is None or len(layout.rows) < layout.shape[0]:
+        keys, rows = _keys(batch)
+        if self._store is None or len(keys) < len(batch["input_ids"]):
             return None
-        known = self._store.get(layout.keys(batch["input_ids"], batch.get("token_type_ids")))
-        if known is None:
-            return None
-        self._read += len(known)
-        vectors = torch.empty_like(known)
-        vectors[torch.from_numpy(layout.rows)] = known
-        return vectors
+        known = self.recall(self._store, keys)
+        return None if known is None else known[rows.argsort()]
 
     def put(self, batch: dict[str, torch.Tensor], vectors: torch.Tensor) -> None:
         """Keep the vectors (batch, hidden) of a padded batch."""
-        self._computed += len(vectors)
         if self._store is not None:
-            layout = PackedLayout(batch["attention_mask"])
-            keys = layout.keys(batch["input_ids"], batch.get("token_type_ids"))
-            self._store.put(keys, [1] * len(keys), vectors.cpu()[torch.from_numpy(layout.rows)])
+            keys, rows = _keys(batch)
+            self._store.put(keys, [1] * len(keys), vectors.cpu()[rows])
 
-    def figures(self) -> dict[str, Any]:
-        reason = self._store.reason if self._store is not None else None
-        return {"rows_read": self._read, "rows_computed": self._computed, **({"reason": reason} if reason else {})}
+
+def _keys(batch: dict[str, torch.Tensor]) -> tuple[list[bytes], torch.Tensor]:
+    """Keys of the texts of a batch, and their rows in it."""
+    layout = PackedLayout(batch["attention_mask"])
+    return layout.keys(batch["input_ids"], batch.get("token_type_ids")), torch.from_numpy(layout.rows)

@@ -44,7 +44,8 @@ class Vocabulary(Part):
     name = "vocabulary"
 
     def __init__(self, model: nn.Module, token_ids: np.ndarray | None) -> None:
-        self._model, (self._place, self._plain) = model, _token_embedding(model)
+        self._model = model
+        self._place, self._plain = _token_embedding(model)
         self._rows = np.empty(0, dtype=np.int64)
         self._reason: str | None = SWITCHED_OFF if token_ids is None else self._unsuitable(token_ids)
         self.embedding: CompactEmbedding | None = None
@@ -66,7 +67,13 @@ class Vocabulary(Part):
             return "the token embeddings use max_norm, scale_grad_by_freq or sparse gradients"
         if embedding._forward_hooks or embedding._forward_pre_hooks or embedding._backward_hooks:
             return "the token embeddings have hooks"
-        self._rows = _rows_to_keep(embedding, token_ids)
+        rows = np.unique(token_ids).astype(np.int64)
+        if len(rows) and not 0 <= rows[0] <= rows[-1] < len(weight):
+            raise ModelError(
+                f"expected token ids from 0 to {len(weight) - 1}, the rows of the model's table, found "
+                f"{rows[0]} to {rows[-1]}; use the tokenizer that belongs to the model"
+            )
+        self._rows = rows if embedding.padding_idx is None else np.union1d(rows, [embedding.padding_idx])
         if self._bytes_saved() <= 0:
             return f"the texts use {len(self._rows):,} of {len(weight):,} tokens, so nothing would be saved"
         return None
@@ -76,7 +83,6 @@ class Vocabulary(Part):
 
     def attach(self) -> None:
         if self._reason is None:
-            assert isinstance(self._plain, nn.Embedding)
             self.embedding = CompactEmbedding(self._plain, self._rows)
             parent, _, name = str(self._place).rpartition(".")
             self._owner = self._model.get_submodule(parent), name
@@ -96,16 +102,14 @@ class Vocabulary(Part):
             self.embedding.decay = float(kept["unused_rows_decay"])
 
     def figures(self) -> dict[str, Any]:
-        assert isinstance(self._plain, nn.Embedding)
         return {"rows": len(self._rows), "of": len(self._plain.weight), "bytes_saved": self._bytes_saved()}
 
     def _bytes_saved(self) -> int:
         """Memory that a step of Adam needs less: a gradient and two moments of the other rows, minus what the kept rows
         and their ids take up a second time."""
-        assert isinstance(self._plain, nn.Embedding)
         (total, width), kept = self._plain.weight.shape, len(self._rows)
         row = width * self._plain.weight.element_size()
-        return 3 * row * (total - kept) - row * kept - 4 * total - 8 * kept
+        return int(3 * row * (total - kept) - row * kept - 4 * total - 8 * kept)
 
     def follow(self, optimizer: torch.optim.Optimizer) -> None:
         """Let the unused rows decay as `optimizer` would have made them; calling it again changes nothing.
@@ -171,6 +175,7 @@ class CompactEmbedding(nn.Embedding):
             every step instead, by which it strays from the product: by some 1e-4 in 5,000 steps.
     """
 
+    _plain: nn.Embedding
     compact_ids: torch.Tensor
     kept_ids: torch.Tensor
 
@@ -181,17 +186,13 @@ class CompactEmbedding(nn.Embedding):
         self.num_embeddings, self.padding_idx = plain.num_embeddings, plain.padding_idx
         self.training = plain.training
         self.decay = 1.0
-        self._hidden = (plain,)  # in a tuple, so that its table is neither a parameter nor a buffer of the model
+        # Past `nn.Module`, so that its table is no parameter of the model. Its trained rows are out of date.
+        object.__setattr__(self, "_plain", plain)
         compact_ids = torch.full((len(plain.weight),), -1, dtype=torch.int32, device=kept_ids.device)
         compact_ids[kept_ids] = torch.arange(len(kept_ids), dtype=torch.int32, device=kept_ids.device)
         self.register_buffer("compact_ids", compact_ids, persistent=False)
         self.register_buffer("kept_ids", kept_ids, persistent=False)
         self._padding_row = None if self.padding_idx is None else int(compact_ids[self.padding_idx])
-
-    @property
-    def _plain(self) -> nn.Embedding:
-        """The whole table; its trained rows are out of date."""
-        return self._hidden[0]
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """Vectors (..., width) of token ids (...), int32 or int64.
@@ -213,17 +214,6 @@ class CompactEmbedding(nn.Embedding):
         return vectors
 
     @torch.no_grad()
-    def table(self) -> torch.Tensor:
-        """The whole table (total, width), as plain training would have left it.
-
-        Shares memory with the stored table if `decay` is 1, as the state dict of a plain embedding does.
-        """
-        whole = self._plain.weight.detach()
-        if self.decay != 1:
-            whole = whole * self.decay
-        return whole.index_copy_(0, self.kept_ids, self.weight)
-
-    @torch.no_grad()
     def to_plain(self) -> nn.Embedding:
         """The embedding that this was made from, with the present table, mode and `requires_grad`."""
         plain = self._plain
@@ -238,7 +228,10 @@ class CompactEmbedding(nn.Embedding):
         return self
 
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
-        destination[prefix + "weight"] = self.table()
+        whole = self._plain.weight.detach()  # without decay shared with it, as the state dict of a plain embedding is
+        if self.decay != 1:
+            whole = whole * self.decay
+        destination[prefix + "weight"] = whole.index_copy_(0, self.kept_ids, self.weight.detach())
 
     def _load_from_state_dict(
         self,
@@ -270,16 +263,15 @@ class CompactEmbedding(nn.Embedding):
         product into them would make a resumed run differ from one that was never interrupted.
         """
         plain = self._plain.weight.detach()
-        for start in range(0, len(plain), ROWS_AT_ONCE):
-            rows = slice(start, start + ROWS_AT_ONCE)
-            unused = self.compact_ids[rows] < 0
-            if not torch.equal(plain[rows][unused] * self.decay, table[rows].to(plain)[unused]):
+        pieces: Any = (torch.split(whole, ROWS_AT_ONCE) for whole in (plain, table, self.compact_ids))
+        for present, new, ids in zip(*pieces, strict=True):
+            if not torch.equal(present[ids < 0] * self.decay, new.to(plain)[ids < 0]):
                 plain.copy_(table)
                 self.decay = 1.0
                 return
 
 
-def _token_embedding(model: nn.Module) -> tuple[str | None, nn.Module | None]:
+def _token_embedding(model: nn.Module) -> tuple[str | None, Any]:
     """The input embedding of the first part of `model` that has one, and the name of its place in `model`."""
     owner: Any = next((module for module in model.modules() if hasattr(module, "get_input_embeddings")), None)
     try:
@@ -287,16 +279,6 @@ def _token_embedding(model: nn.Module) -> tuple[str | None, nn.Module | None]:
     except NotImplementedError:  # how transformers says that an architecture has none
         embedding = None
     return next((name for name, module in model.named_modules() if module is embedding), None), embedding
-
-
-def _rows_to_keep(embedding: nn.Embedding, token_ids: np.ndarray) -> np.ndarray:
-    rows = np.unique(token_ids).astype(np.int64)
-    if len(rows) and not 0 <= rows[0] <= rows[-1] < len(embedding.weight):
-        raise ModelError(
-            f"expected token ids from 0 to {len(embedding.weight) - 1}, the rows of the model's table, found "
-            f"{rows[0]} to {rows[-1]}; use the tokenizer that belongs to the model"
-        )
-    return rows if embedding.padding_idx is None else np.union1d(rows, embedding.padding_idx).astype(np.int64)
 
 
 def _group_of(optimizer: torch.optim.Optimizer, parameter: torch.Tensor) -> dict[str, Any] | None:

@@ -22,7 +22,7 @@ from transformers import PreTrainedModel
 from tunesmith.config.schema import Config, EngineSettings, TrainingSettings
 from tunesmith.data.records import Records
 from tunesmith.engine import Engine, attached
-from tunesmith.engine.prefix import Budget
+from tunesmith.engine.cache import Budget
 from tunesmith.engine.vectors import Vectors
 from tunesmith.errors import UsageError
 from tunesmith.methods.base import Method
