@@ -187,7 +187,11 @@ def check(data: Data, config: Config, quiet: bool) -> Shown:
     findings = tunesmith.check(data, config)
     text = "" if quiet else "\n".join(_spelled(console.finding_text(finding)) for finding in findings)
     failed = any(finding.level == "failure" for finding in findings)
-    return {"findings": [finding.to_dict() for finding in findings], "failed": failed}, text
+    shown = [
+        {key: _spelled(value) if key in ("message", "advice") else value for key, value in finding.to_dict().items()}
+        for finding in findings
+    ]
+    return {"findings": shown, "failed": failed}, text
 
 
 @command(whole=True)

@@ -33,7 +33,7 @@ def finding_text(finding: Finding) -> str:
     """One line: level, split, message, rows, advice."""
     where = f" [{finding.split}]" if finding.split else ""
     shown = ", ".join(map(str, finding.rows[:SHOWN_ROWS])) + (", …" if len(finding.rows) > SHOWN_ROWS else "")
-    rows = f" (rows {shown})" if finding.rows else ""
+    rows = f" (row{'s' if len(finding.rows) > 1 else ''} {shown})" if finding.rows else ""
     advice = f"; {finding.advice}" if finding.advice else ""
     return f"{finding.level:>8}{where} {visible(finding.message)}{rows}{advice}"
 

@@ -181,11 +181,9 @@ class _Judge:
         Engine(fitting.model, packing=self.config.engine.uses("packing"))  # stays: tried once, not at every call
         space = fitting.space.in_users_units
         predictor = Predictor(fitting.model, fitting.tokenizer, fitting.task, space, fitting.truncation, self.layout)
-        needed = names if space.threshold is None else {"valid", *names}
-        outputs = {name: predictor.outputs_of(self.encoded[name]) for name in needed}
-        if space.threshold is not None:
-            targets = fitting.task.targets(self.splits["valid"], space)
-            predictor = replace(predictor, space=fitting.task.tuned(space, outputs["valid"], targets))
+        outputs = {name: predictor.outputs_of(self.encoded[name]) for name in {"valid", *names}}
+        targets = fitting.task.targets(self.splits["valid"], space)
+        predictor = replace(predictor, space=fitting.task.tuned(space, outputs["valid"], targets))
         chance = self.config.evaluation.resamples, self.config.training.seed
         return predictor, {name: predictor.score(self.splits[name], *chance, outputs[name]) for name in names}
 

@@ -111,8 +111,11 @@ def test_check_prints_findings_and_fails_on_a_failure(tmp_path: Path) -> None:
     file.write_text("text,label\nhello,a\nbye,a\n")
     result = tunesmith("check", file, "--json")
     assert result.returncode == 3 and json.loads(result.stdout)["failed"] is True
+    (advice,) = [found["advice"] for found in json.loads(result.stdout)["findings"] if found["level"] == "failure"]
+    assert "--label" in advice and "data.label" not in advice
     file.write_text("text,label\nhello,a\nbye,b\nhello,a\nother,b\n")
     result = tunesmith("check", file)
+    assert "(row 4)" in result.stdout
     assert result.returncode == 0 and "with the text and label of an earlier row" in result.stdout
 
 

@@ -74,10 +74,16 @@ def run(command: Command, ratings: Path, tiny_model_folder: Callable[[str], Path
     return out
 
 
-def test_they_are_listed_and_checked(command: Command, ratings: Path) -> None:
+def test_they_are_listed_and_checked(
+    command: Command, ratings: Path, tiny_model_folder: Callable[[str], Path], tmp_path: Path
+) -> None:
+    model = tiny_model_folder("bert")
     refused = command("train", ratings, "--task", "stairs")
     assert refused.returncode == 2 and "'stars'" in refused.stderr
-    checked = command("check", ratings, "--task", "stars", "--format", "starred", "--json")
+    options = ["--task", "stars", "--format", "starred"]
+    windows = command("train", ratings, *options, "--long", "windows", "--model", model, "--out", tmp_path / "run")
+    assert windows.returncode == 2 and "--long windows: this task reads no text in windows" in windows.stderr
+    checked = command("check", ratings, *options, "--json")
     assert checked.returncode == 0, checked.stderr
 
 

@@ -146,8 +146,14 @@ class Encoder:
     progress: Callable[[int], None] | None = None
 
     def texts(self, records: Records, targets: np.ndarray | None) -> EncodedTexts:
-        """One row each; longer ones are cut, as `truncation` says."""
+        """One row each; longer ones are cut, as `truncation` says.
+
+        Raises:
+            UsageError: it says that they are to be read in windows.
+        """
         max_tokens = self.truncation.max_tokens
+        if self.truncation.long == "windows":
+            raise UsageError("training.long=windows: this task reads no text in windows; use keep-start or keep-ends")
         lost: list[int] = []
 
         def cut(chunk: Records) -> dict[str, list[Any]]:

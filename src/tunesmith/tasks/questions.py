@@ -201,6 +201,8 @@ class QuestionAnswering(Task):
         return [Baseline("nearest sentence", outputs, time.perf_counter() - begin)]
 
     def tuned(self, space: LabelSpace, outputs: list[Candidates], targets: InDocuments) -> LabelSpace:
+        if space.threshold is None:  # every question has an answer
+            return space
         answered, silent = (answer_scores(_texts(outputs, limit), targets.values)[1] for limit in (np.inf, -np.inf))
         margins = np.array([min(candidates.margin, 1e6) for candidates in outputs])
         return replace(space, threshold=best_threshold(margins, answered, silent))
