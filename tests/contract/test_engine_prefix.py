@@ -254,6 +254,25 @@ def test_large_weights_are_looked_at_in_turn_and_whole_before_states_are_written
     engine.detach()
 
 
+def test_doubtful_states_are_gone_when_a_change_is_undone(
+    tiny_model_folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(content, "LOOK_BYTES", 64)
+    first, other = batches()[:2]
+    model = model_of(tiny_model_folder("bert")).eval()
+    wanted = model(**other).logits
+    engine = Engine(model, prefix_bytes=BUDGET)
+    model(**first)
+    model.bert.encoder.layer[0].output.dense.weight.data.mul_(-1)
+    model(**other)  # not noticed yet
+    model.train()  # when everything is looked at
+    model(**first)
+    model.bert.encoder.layer[0].output.dense.weight.data.mul_(-1)
+    model.eval()
+    assert torch.allclose(model(**other).logits, wanted, atol=1e-5)
+    engine.detach()
+
+
 def test_hooks_inside_frozen_layers_are_called(tiny_model_folder: Folder) -> None:
     model = model_of(tiny_model_folder("bert")).eval()
     calls: list[Any] = []

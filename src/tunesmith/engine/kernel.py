@@ -7,7 +7,6 @@ from torch.nn.attention.varlen import varlen_attn
 
 Window = tuple[int, int]
 """Keys that a query sees to its left and to its right, -1 for all of them."""
-MAX_HEAD_SIZE = 256
 
 
 def usable(query: torch.Tensor, dropout: float) -> bool:
@@ -17,7 +16,7 @@ def usable(query: torch.Tensor, dropout: float) -> bool:
         and query.dtype in (torch.float16, torch.bfloat16)
         and not dropout
         and query.shape[-1] % 8 == 0
-        and query.shape[-1] <= MAX_HEAD_SIZE
+        and query.shape[-1] <= 256
         and torch.cuda.get_device_capability(query.device) >= (8, 0)
     )
 

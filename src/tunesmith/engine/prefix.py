@@ -133,8 +133,11 @@ class Prefix(Keeping):
                 self._unfit = "the model runs its layers several times"
 
     def detach(self) -> None:
-        self._release()
-        super().detach()
+        super().detach()  # or drops what was made since an unnoticed change, which may be undone later
+        self._content = None
+        for layer in self._stack:
+            if isinstance(vars(layer).get("forward"), _Skip):
+                del layer.forward
 
     def figures(self) -> dict[str, Any]:
         return {"layers": self.layers, **super().figures()}
@@ -175,7 +178,7 @@ class Prefix(Keeping):
                 return
             if content is not None and content.is_same(wholly=turned):
                 return
-        self._release()
+        self.detach()
         self._trained, self._idle = trained, NOTHING_FROZEN
         above = {name for name, parameter in self.model.named_parameters() if parameter.requires_grad}
         layers = self._order.layers
@@ -196,12 +199,6 @@ class Prefix(Keeping):
         for i, layer in enumerate(self._stack[: self.layers]):
             layer.forward = _Skip(self, layer.forward, i == self.layers - 1, others)
         self._content = Content(modules, parameters, self._configuration)
-
-    def _release(self) -> None:
-        self._content = None
-        for layer in self._stack:
-            if isinstance(vars(layer).get("forward"), _Skip):
-                del layer.forward
 
     def _modules_below(self, parameters: set[int]) -> dict[str, nn.Module]:
         """The modules that states pass through below the boundary, from the backbone down, by name.
