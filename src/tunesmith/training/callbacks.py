@@ -1,4 +1,4 @@
-"""What happens at the events of a training run: the bar moves, and each event becomes a line of ``metrics.jsonl``."""
+"""What the user sees of a training run: the bar moves, and each event becomes a line of ``metrics.jsonl``."""
 
 from __future__ import annotations
 
@@ -50,18 +50,3 @@ class ProgressCallback(TrainerCallback):
         line = {"step": state.global_step, **logs, "method": self.method}
         with self.file.open("a", encoding="utf-8") as out:
             out.write(json.dumps(line) + "\n")
-
-
-class EpochCallback(TrainerCallback):
-    """Tells the fit that an epoch begins, and the trainer whether it has ended."""
-
-    def __init__(self, trainer: Any) -> None:
-        self.trainer = trainer
-
-    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.trainer.epoch_ended = False
-        if self.trainer.fitting is not None:
-            self.trainer.fitting.begin_epoch(int(state.epoch or 0), int(state.num_train_epochs))
-
-    def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.trainer.epoch_ended = True

@@ -30,7 +30,6 @@ from tunesmith.errors import DivergedError, Interrupted, ModelError, UsageError
 from tunesmith.tasks.losses import BinaryCrossEntropy, CrossEntropy
 from tunesmith.training import checkpoint, stock_defaults
 from tunesmith.training.arguments import TrainingArguments
-from tunesmith.training.callbacks import EpochCallback
 from tunesmith.training.sampling import EpochSampler, split_by_length, trim_padding
 from tunesmith.training.signals import StopRequest
 
@@ -100,10 +99,9 @@ class Trainer(transformers.Trainer):
         stock_defaults.warn_of_frozen_new_head(self.model)
         self._engine: Engine | None = None
         self.engine_report: dict[str, Any] = {}
-        self.epoch_ended = False
+        self._step_before: int | None = None
         self._last_save = time.monotonic()
         self._evaluating_modules: tuple[tuple[bool, ...], list[nn.Module]] = ((), [])
-        self.add_callback(EpochCallback(self))
 
     # ---- loss -------------------------------------------------------------------------------------------------------
 
@@ -326,6 +324,9 @@ class Trainer(transformers.Trainer):
     # ---- the end of an epoch, and of a step --------------------------------------------------------------------------
 
     def _run_epoch(self, *positional: Any, **options: Any) -> None:
+        self._step_before = None
+        if self.fitting is not None:
+            self.fitting.begin_epoch(int(self.state.epoch or 0), int(self.state.num_train_epochs))
         stopping = (c for c in self.callback_handler.callbacks if isinstance(c, EarlyStoppingCallback))
         if any(c.early_stopping_patience_counter >= c.early_stopping_patience for c in stopping):
             self.control.should_training_stop = True  # the run that is resumed had stopped already
@@ -333,15 +334,18 @@ class Trainer(transformers.Trainer):
             super()._run_epoch(*positional, **options)  # type: ignore[no-untyped-call]
 
     def _maybe_log_save_evaluate(self, *positional: Any, **options: Any) -> None:
-        # The last step of an epoch is followed by the epoch's own evaluation and save, which must not be lost.
-        epoch_ends_next = bool(self.state.epoch == math.floor(self.state.epoch or 0)) and not self.epoch_ended
+        # The last step of an epoch is followed by the epoch's own evaluation and save, which must not be lost: this is
+        # called for the step, and then again for the epoch.
+        step, epoch = self.state.global_step, self.state.epoch or 0.0
+        epoch_ends_next = epoch == math.floor(epoch) and step != self._step_before
+        self._step_before = step
         stopping = self.stop.signum is not None and not epoch_ends_next
         overdue = time.monotonic() - self._last_save > 60 * self.save_minutes
         self.control.should_save |= (stopping or overdue) and not epoch_ends_next
         super()._maybe_log_save_evaluate(*positional, **options)
         if stopping:
             raise Interrupted(
-                f"stopped at step {self.state.global_step} of {self.state.max_steps}, everything is saved; "
+                f"stopped at step {step} of {self.state.max_steps}, everything is saved; "
                 f"continue with {self._resuming}",
                 self.stop.exit_code,
             )
