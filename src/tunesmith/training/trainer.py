@@ -258,8 +258,7 @@ class Trainer(transformers.Trainer):
             return Engine(model, packing=False)  # NEFTune's noise depends on how long the padded batch is
         replaced = any(getattr(type(self), name) is not getattr(Trainer, name) for name in stock_defaults.BRING_TOKENS)
         token_ids = stock_defaults.training_tokens(self) if training and not replaced else None
-        name = "engine_cache_gigabytes"
-        return Engine(model, token_ids=token_ids, prefix_bytes=self._cache_bytes, budget_name=name)
+        return Engine(model, token_ids=token_ids, prefix_bytes=self._cache_bytes, budget_name="engine_cache_gigabytes")
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         folder = self._folder / f"{self.prefix}-{self.state.global_step}"
@@ -306,8 +305,7 @@ class Trainer(transformers.Trainer):
 
     def _load_best_model(self) -> None:
         best = Path(str(self.state.best_model_checkpoint))
-        problem = checkpoint.verify(best, self.identity)
-        if problem:
+        if problem := checkpoint.verify(best, self.identity):
             raise ModelError(f"{best}: {problem}; the best model cannot be returned")
         if self._engine is not None:
             self._engine.load(best)
