@@ -132,3 +132,13 @@ def test_a_folder_that_cannot_be_used_is_named(
     for arguments in (["cache"], ["cache", "--clear"]):
         code, shown, message = tunesmith(monkeypatch, capsys, *arguments)
         assert code == 2 and not shown and message.count("\n") == 1 and "TUNESMITH_CACHE" in message
+
+
+def test_a_store_that_has_just_been_made_is_shown_empty(
+    states: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for file in states.iterdir():
+        with closing(sqlite3.connect(file)) as connection, connection:
+            connection.execute("DELETE FROM rows")
+    code, shown, _ = tunesmith(monkeypatch, capsys, "cache")
+    assert code == 0 and shown.count("0 rows") == 2

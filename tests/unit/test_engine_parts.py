@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import inspect
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForSequenceClassification
+from transformers import AutoModel, AutoModelForSequenceClassification
 
 from tunesmith.engine import Engine
 from tunesmith.engine.cache import Budget
@@ -73,3 +76,35 @@ def test_vectors_take_the_place_of_states(
         assert engine.report()["prefix"] == {"state": "on", **rows, "bytes": size}
         engine.detach()
     assert Vectors(model, model.classifier, "float32", Budget(0)).report()["state"] == "off"
+
+
+COPIES = {"copy": copy.deepcopy, "pickle": lambda model: pickle.loads(pickle.dumps(model))}
+
+
+@pytest.mark.parametrize("copied", COPIES.values(), ids=COPIES)
+def test_a_copy_of_a_model_is_a_plain_model(
+    copied: Callable[[Any], Any], tiny_model_folder: Callable[[str], Path]
+) -> None:
+    """As callbacks make them that average weights, while every part of the engine is attached and has worked."""
+    model = AutoModelForSequenceClassification.from_pretrained(tiny_model_folder("bert"), num_labels=2)
+    model.bert.encoder.layer[0].requires_grad_(False)
+    mask = torch.tensor([[1, 1, 1, 1], [1, 1, 1, 0]])
+    inputs = {"input_ids": torch.tensor([[2, 9, 8, 3], [2, 7, 3, 0]]), "attention_mask": mask}
+    wanted = model.eval()(**inputs).logits
+    engine = Engine(model, token_ids=inputs["input_ids"].numpy(), prefix_bytes=2**30)
+    model.train()(**inputs).logits.sum().backward()
+    other = copied(model).eval()
+    engine.detach()
+    torch.testing.assert_close(other(**inputs).logits, wanted, rtol=1e-5, atol=1e-6)
+    with torch.no_grad():
+        other.classifier.bias.add_(1)
+    torch.testing.assert_close(model.eval()(**inputs).logits, wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_a_model_shows_its_own_signature(tiny_model_folder: Callable[[str], Path]) -> None:
+    """A Trainer keeps the columns of a data set that ``forward`` names."""
+    model = AutoModel.from_pretrained(tiny_model_folder("bert"))
+    own = inspect.signature(model.forward)
+    engine = Engine(model)
+    assert inspect.signature(model.forward) == own
+    engine.detach()

@@ -45,6 +45,8 @@ BLOCK_BYTES = 32 * 2**20
 """How much waits in memory until it is written; the disk and the folder are measured again each time."""
 DAMAGE = (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CONSTRAINT)
 """What SQLite says of a file whose content is not what was written."""
+WAIT_SECONDS = 5
+"""For another process that writes; then rows are absent, or are not kept."""
 FREE_BYTES, FREE_SHARE = 2**30, 0.05
 """The smaller of these two is left free on the disk."""
 
@@ -88,7 +90,8 @@ class Stored:
         facts, rows = {}, 0
         with suppress(sqlite3.Error), closing(_connect(self.path)) as connection:
             query = "SELECT states, (SELECT COUNT(*) - 1 FROM rows) FROM rows WHERE key = ?"
-            ((content, rows),) = connection.execute(query, [FACTS])
+            # A store that another process has just made has no rows yet.
+            content, rows = connection.execute(query, [FACTS]).fetchone() or (b"", 0)
             if hashlib.sha256(content).hexdigest() == self.path.stem:
                 facts = json.loads(content)
         used = datetime.fromtimestamp(self.last_used, UTC).isoformat(timespec="seconds")
@@ -329,8 +332,8 @@ class StateStore:
 
 
 def _connect(path: Path) -> sqlite3.Connection:
-    name = f"{path.as_uri()}?mode=rw"  # waits a minute for another process that writes
-    connection = sqlite3.connect(name, timeout=60, isolation_level=None, check_same_thread=False, uri=True)
+    name = f"{path.as_uri()}?mode=rw"  # waits for another process that writes
+    connection = sqlite3.connect(name, timeout=WAIT_SECONDS, isolation_level=None, check_same_thread=False, uri=True)
     connection.execute("PRAGMA synchronous = NORMAL")
     return connection
 

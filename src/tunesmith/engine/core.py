@@ -32,6 +32,7 @@ import inspect
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ from tunesmith.engine.cache import Budget
 from tunesmith.engine.dropout import Noise
 from tunesmith.engine.layout import PackedLayout
 from tunesmith.engine.packing import PASSED_ON, Packing
-from tunesmith.engine.part import Part
+from tunesmith.engine.part import Part, Replacement
 from tunesmith.engine.prefix import Prefix
 from tunesmith.engine.vocabulary import Vocabulary
 
@@ -92,7 +93,7 @@ class Engine:
         self._rerun: list[Any] = [m for m in self.backbone.modules() if hasattr(m, "gradient_checkpointing")]
         self._forward = self.backbone.forward
         self._signature = inspect.signature(self._forward)
-        self.backbone.forward = self._run
+        self.backbone.forward = _Packed(self.backbone, self)
 
     @property
     def packed(self) -> bool:
@@ -168,12 +169,26 @@ class Engine:
         return mask if mask.shape == ids.shape else None
 
 
+@dataclass(eq=False)
+class _Packed(Replacement):
+    """``forward`` of the backbone, with its own signature, by which a Trainer chooses the columns of a data set."""
+
+    engine: Engine
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        return self.engine._signature
+
+    def __call__(self, *positional: Any, **named: Any) -> Any:
+        return self.engine._run(*positional, **named)
+
+
 @contextmanager
 def attached(model: nn.Module, attach: Callable[[nn.Module], Engine] = Engine) -> Iterator[Engine]:
     """The engine that a model has; where it has none, one that `attach` makes and that leaves it at the end."""
-    present = getattr(vars(find_backbone(model)).get("forward"), "__self__", None)
-    if isinstance(present, Engine):
-        yield present
+    present = vars(find_backbone(model)).get("forward")
+    if isinstance(present, _Packed):
+        yield present.engine
         return
     engine = attach(model)
     try:

@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from tunesmith.engine.part import Replacement
+
 DRAW = 1 << 18
 """64-bit numbers drawn at once: one call for the masks of several layers."""
 
@@ -59,8 +61,8 @@ def replace_dropout(model: nn.Module, noise: Noise) -> list[nn.Dropout]:
     return changed
 
 
-@dataclass(frozen=True)
-class _Drop:
+@dataclass(eq=False)
+class _Drop(Replacement):
     """``nn.Dropout.forward`` of one module."""
 
     module: nn.Dropout

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import abc
+from dataclasses import dataclass
+from types import MethodType
 from typing import Any, ClassVar
+
+from torch import nn
 
 SWITCHED_OFF = "switched off"
 
@@ -45,3 +49,25 @@ class Part(abc.ABC):
         """State, figures and the reason where it is off, for the record of a run."""
         reason = self.why_not()
         return {"state": "off", "reason": reason} if reason else {"state": "on", **self.figures()}
+
+
+@dataclass(eq=False)
+class Replacement(abc.ABC):
+    """What the engine puts in the place of a module's `forward`.
+
+    A copy of the module, and what is pickled of it, has its own `forward` again: the engine belongs to one model.
+    """
+
+    module: nn.Module
+
+    @abc.abstractmethod
+    def __call__(self, *positional: Any, **named: Any) -> Any:
+        """What the module's own `forward` returns."""
+
+    def __reduce__(self) -> Any:
+        return own_forward, (self.module,)
+
+
+def own_forward(module: nn.Module) -> MethodType:
+    """What the module's class defines."""
+    return MethodType(type(module).forward, module)

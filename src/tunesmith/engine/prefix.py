@@ -22,7 +22,7 @@ from tunesmith.engine.cache import Budget, StateStore
 from tunesmith.engine.content import Content, obstacle
 from tunesmith.engine.layout import PackedLayout
 from tunesmith.engine.packing import evaluating
-from tunesmith.engine.part import SWITCHED_OFF, Part
+from tunesmith.engine.part import SWITCHED_OFF, Part, Replacement
 from tunesmith.errors import ModelError
 from tunesmith.models.depth import layer_stack, parameter_order
 
@@ -197,7 +197,7 @@ class Prefix(Keeping):
         self._frozen = {child for module in frozen for child in module.modules()}
         others = self._other_outputs()
         for i, layer in enumerate(self._stack[: self.layers]):
-            layer.forward = _Skip(self, layer.forward, i == self.layers - 1, others)
+            layer.forward = _Skip(layer, self, layer.forward, i == self.layers - 1, others)
         self._content = Content(modules, parameters, self._configuration)
 
     def _modules_below(self, parameters: set[int]) -> dict[str, nn.Module]:
@@ -266,8 +266,8 @@ class _Call:
         return rounded.to(states.dtype)
 
 
-@dataclass(frozen=True)
-class _Skip:
+@dataclass(eq=False)
+class _Skip(Replacement):
     """``forward`` of a frozen layer; `others` as `Prefix._other_outputs` found it."""
 
     prefix: Prefix
