@@ -36,8 +36,9 @@ from tunesmith.tasks import shape_of
 from tunesmith.tasks.base import LabelSpace
 from tunesmith.tasks.encoding import Encoder, Truncation
 from tunesmith.tasks.masked_words import MaskedBlocks, MaskedWords, Stream, Vocabulary, choose_block_length
-from tunesmith.training.fitting import Fitting, fit
+from tunesmith.training.fitting import Fitting
 from tunesmith.training.inference import predict_logits
+from tunesmith.training.learning import fit
 from tunesmith.training.precision import Precision, choose_device
 
 RESAMPLES = 1_000

@@ -35,7 +35,8 @@ from tunesmith.run.record import AugmentationPart, Baseline, FilePart, Ingredien
 from tunesmith.tasks import TASKS, shape_of
 from tunesmith.tasks.base import Task
 from tunesmith.tasks.encoding import EncodedTexts, Encoder
-from tunesmith.training.fitting import Fitting, fit
+from tunesmith.training.fitting import Fitting
+from tunesmith.training.learning import fit
 
 
 def train(sources: Mapping[str, Examples], config: Config, progress: Progress) -> Run:

@@ -27,8 +27,9 @@ from tunesmith.progress import Progress
 from tunesmith.registry import lookup
 from tunesmith.tasks import TASKS
 from tunesmith.tasks.encoding import EncodedTexts, Encoder
-from tunesmith.training.fitting import Fitting, fit
+from tunesmith.training.fitting import Fitting
 from tunesmith.training.inference import predict_logits
+from tunesmith.training.learning import fit
 from tunesmith.training.precision import choose_precision
 from tunesmith.training.signals import StopRequest
 

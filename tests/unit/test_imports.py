@@ -155,3 +155,21 @@ def f():
     assert found["transformers"].for_types_only and not found["torch.nn"].for_types_only
     assert not found["tunesmith.cli.main"].at_module_level and found["torch.nn"].at_module_level
     assert part("tunesmith.cli.main") == "cli" and part("tunesmith.Trainer") == "__init__"
+
+
+def test_no_files_import_each_other_in_a_circle() -> None:
+    """Imports for types alone and inside functions count, too: a circle of ideas is one, however it is loaded."""
+    modules = {".".join(["tunesmith", *file.relative_to(SOURCE).with_suffix("").parts]): file for file in FILES}
+    uses = {
+        module: {found for item in imports_of(file) if (found := _file_of(item.module, modules)) not in (None, module)}
+        for module, file in modules.items()
+        if not module.endswith("__init__")
+    }
+    while free := {module for module, used in uses.items() if not used & uses.keys()}:
+        uses = {module: used for module, used in uses.items() if module not in free}
+    assert not uses, f"circle among {sorted(uses)}"
+
+
+def _file_of(name: str, modules: dict[str, Path]) -> str | None:
+    """`tunesmith.data.records.Records` → `tunesmith.data.records`; None for a package's own names."""
+    return next((name for name in (name, name.rpartition(".")[0]) if name in modules), None)

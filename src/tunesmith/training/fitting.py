@@ -1,13 +1,9 @@
-"""One fit: a model, a method and encoded texts, up to a plain model whose best state was evaluated again.
-
-`Fitting` carries a fit from the pretrained model to what came of it; `fit` is the story.
-"""
+"""What carries a fit, from the pretrained model to what came of it; `learning` tells how it goes."""
 
 from __future__ import annotations
 
 import copy
 import math
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,29 +11,21 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from peft import PeftModel
-from torch import nn
 from transformers import PreTrainedModel
 
 from tunesmith.config.schema import Config, EngineSettings, TrainingSettings
 from tunesmith.data.records import Records
-from tunesmith.engine import Engine, attached
-from tunesmith.engine.cache import Budget
-from tunesmith.engine.vectors import Vectors
 from tunesmith.errors import UsageError
 from tunesmith.methods.base import Method
-from tunesmith.models.heads import PooledClassifier, base_model, final_linear, has_inner_head, quiet_library
+from tunesmith.models.heads import PooledClassifier, base_model, final_linear, has_inner_head
 from tunesmith.models.loading import Source, find_source, load_classifier, load_config, load_tokenizer, token_limit
 from tunesmith.progress import Progress
 from tunesmith.registry import did_you_mean
 from tunesmith.tasks.base import LabelSpace, Task
-from tunesmith.tasks.batching import PaddingCollator
 from tunesmith.tasks.encoding import Encoded, EncodedTexts, Truncation, choose_max_length
 from tunesmith.tasks.losses import Loss
-from tunesmith.training.inference import pooled_vectors, predict_logits
-from tunesmith.training.precision import Precision, choose_device
+from tunesmith.training.precision import Precision
 from tunesmith.training.signals import StopRequest
-from tunesmith.training.steps import take_steps
 
 
 @dataclass
@@ -220,88 +208,3 @@ def _refuse_unsuitable(settings: TrainingSettings, pooling: str, task: Task, tra
             raise UsageError(f"training.long={settings.long}: {task.name} reads all of a text anyway; leave it out")
     if settings.long == "keep-ends" and train.has("text_pair"):
         raise UsageError("training.long=keep-ends: not defined for pairs of texts; use keep-start or windows")
-
-
-def fit(fitting: Fitting) -> Fitting:
-    """Train the model in place, and fill in what came of it.
-
-    Raises:
-        UsageError: the metric is not defined on the validation texts.
-        ModelError, DivergedError, Interrupted: see `Trainer.train`.
-    """
-    task, space, valid, settings = fitting.task, fitting.space, fitting.valid, fitting.settings
-    if valid is not None and not task.on_tokens:  # every metric of the others is always defined
-        defined = fitting.quick_scores(np.zeros((len(valid), len(space.names)), dtype=np.float32))
-        if settings.metric not in defined:
-            remedy = f"use one of {', '.join(defined)}"
-            raise UsageError(f"training.metric={settings.metric}: not defined on the validation rows; {remedy}")
-    start = time.perf_counter()
-    torch.set_rng_state(fitting.random_state)
-    model = fitting.model = fitting.method.apply(fitting.model).to(choose_device())
-    sizes = {"parameters": model.parameters(), "trainable": (p for p in model.parameters() if p.requires_grad)}
-    fitting.parameters = {name: sum(p.numel() for p in counted) for name, counted in sizes.items()}
-    with attached(model, lambda model: _engine(fitting)) as engine:
-        if fitting.solves:
-            _solve(fitting, engine)
-        else:
-            take_steps(fitting)
-    if space != space.in_users_units:
-        _restore_scale(model, space)
-    if isinstance(model, PeftModel):
-        fitting.adapter = fitting.folder / ".work" / "adapter"
-        with quiet_library():
-            model.save_pretrained(str(fitting.adapter))
-    fitting.model = fitting.method.finish(model).requires_grad_(True).eval()
-    fitting.report = engine.report()
-    fitting.seconds = time.perf_counter() - start
-    if best := fitting.best:
-        found = f"{fitting.method.name}: valid {best['metric']} {best['value']:.4f}"
-        fitting.progress.line(f"{found} after {fitting.seconds:.0f} s")
-    return fitting
-
-
-def _engine(fitting: Fitting) -> Engine:
-    settings, valid = fitting.engine, fitting.valid
-    texts = [part for part in (fitting.train, valid) if isinstance(part, EncodedTexts)]
-    token_ids = None
-    if settings.uses("vocabulary"):
-        special = np.asarray(fitting.tokenizer.all_special_ids, dtype=np.int32)
-        token_ids = np.concatenate([*(part.token_ids() for part in texts), special])
-    budget = 0 if fitting.solves else settings.cache_bytes  # one vector a text is kept there, see `_solve`
-    lengths = np.concatenate([part.lengths for part in texts])
-    expected = (len(lengths), int(lengths.sum()))
-    return Engine(fitting.model, settings.uses("packing"), token_ids, budget, expected, "engine.cache_gigabytes")
-
-
-def _solve(fitting: Fitting, engine: Engine) -> None:
-    """The last layer from the vectors of all texts, which go through the frozen body once."""
-    train, valid, model, settings = cast(EncodedTexts, fitting.train), fitting.valid, fitting.model, fitting.settings
-    assert train.targets is not None and valid is not None
-    budget = Budget(fitting.engine.cache_bytes, "engine.cache_gigabytes")
-    kept = Vectors(model, final_linear(model), settings.precision, budget)
-    engine.add(kept)
-    with fitting.progress.bar("features", len(train)) as bar:
-        collate = PaddingCollator.of(fitting.tokenizer)
-        vectors = pooled_vectors(model, train, collate, settings.precision, bar.advance, kept)
-    order: Any = slice(None)  # no copy of the vectors
-    originals = fitting.rows
-    if train.record_of is not None:
-        # One window of each text chooses the regularisation: the others resemble it, and would be held out from it.
-        first = np.unique(train.record_of[: np.searchsorted(train.record_of, fitting.rows)], return_index=True)[1]
-        order, originals = np.concatenate([first, np.setdiff1d(np.arange(len(train)), first)]), len(first)
-    fitting.details = fitting.method.solve(model, vectors[order], train.targets[order], settings, originals)
-    scores = fitting.quick_scores(predict_logits(model, valid, fitting.tokenizer, fitting.task))
-    fitting.best = {"step": 1, "metric": settings.metric, "value": scores[str(settings.metric)]}
-    fitting.tokens = int(train.lengths.sum())
-
-
-def _restore_scale(model: nn.Module, space: LabelSpace) -> None:
-    """Fold the standardisation of regression targets into the last layer, so that its outputs are the user's values."""
-    if isinstance(model, PeftModel):  # the trained copy of the head is the last linear layer that has a gradient
-        linear = [m for m in model.modules() if isinstance(m, nn.Linear) and m.weight.requires_grad][-1]
-    else:
-        linear = final_linear(model)
-    with torch.no_grad():
-        linear.weight.mul_(space.scale)
-        if linear.bias is not None:  # without one the mean is zero
-            linear.bias.mul_(space.scale).add_(space.mean)
