@@ -15,6 +15,10 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 MAX_PROBLEMS = 20
 
@@ -56,6 +60,26 @@ class ModelError(TunesmithError):
 
 OTHER_VERSION = "made by another version of Tunesmith; train it again"
 """What a `ModelError` says of a file that lacks what this version writes."""
+
+
+def wrong_values(path: object, error: ValidationError) -> ModelError:
+    """What is wrong in a file of ours that somebody edited: each key, and what should be there."""
+    items = error.errors()
+    if any(item["type"] == "json_invalid" for item in items):
+        return ModelError(f"{path}: damaged ({items[0]['msg']}); restore the file, or train again")
+    if any(item["type"] == "missing" for item in items):
+        return ModelError(f"{path}: {OTHER_VERSION}")
+    problems = []
+    for item in items:
+        key = ".".join(map(str, item["loc"])) or "record"
+        said = item["msg"].removeprefix("Input ").removeprefix("Value error, ")
+        if item["type"] == "not_registered":
+            part = f"{item['ctx']['group'].removesuffix('s')} {item['input']!r}"
+            problems.append(f"{path}: {key}: the {part} is not installed; install the package that brings it")
+        else:
+            wrong = "unknown key" if item["type"] in ("extra_forbidden", "unexpected_keyword_argument") else said
+            problems.append(f"{path}: {key}: {wrong}; restore the file, or train again")
+    return ModelError(problems)
 
 
 class ResourceError(TunesmithError):

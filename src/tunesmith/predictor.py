@@ -5,33 +5,88 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Self
 
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import nn
 
 from tunesmith.config.loading import resolve
-from tunesmith.config.schema import DataSettings
+from tunesmith.config.schema import DataSettings, LongName
 from tunesmith.data.layout import Layout
 from tunesmith.data.reading import read_new
 from tunesmith.data.records import Answer, Label, Records, Span, text_records
 from tunesmith.data.sources import Examples
 from tunesmith.engine import Engine
-from tunesmith.errors import OTHER_VERSION, DataError, ModelError
+from tunesmith.errors import DataError, ModelError, wrong_values
 from tunesmith.evaluation.intervals import Score
 from tunesmith.models.heads import save_model
-from tunesmith.models.loading import Source, load_trained
-from tunesmith.registry import lookup
+from tunesmith.models.loading import Source, load_trained, token_limit
+from tunesmith.registry import lookup, names
 from tunesmith.tasks import TASKS
 from tunesmith.tasks.base import LabelSpace, Task
 from tunesmith.tasks.encoding import EncodedTexts, Encoder, Truncation
 from tunesmith.tasks.predictions import Prediction
-from tunesmith.text import counted
+from tunesmith.text import counted, name_list
 from tunesmith.training.inference import predict_logits
 from tunesmith.training.precision import choose_device, choose_precision
 
-FACTS = "tunesmith.json"
+
+class Facts(BaseModel):
+    """The content of ``model/tunesmith.json``: what the files of the model itself do not say."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+    FILE: ClassVar[str] = "tunesmith.json"
+    task: str
+    labels: LabelSpace
+    layout: Layout
+    max_length: int = Field(ge=4)
+    long: LongName = "keep-start"
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Raises ModelError where there is no such file in the folder, or something else in it."""
+        file = folder / cls.FILE
+        try:
+            facts = cls.model_validate_json(file.read_bytes())
+        except OSError:
+            raise ModelError(f"{folder}: no trained model ({file} is missing); give a finished run") from None
+        except ValidationError as error:
+            raise wrong_values(file, error) from None
+        if facts.task not in names(TASKS, "tasks"):
+            remedy = "install the package that brings it"
+            raise ModelError(f"{file}: task: the task {facts.task!r} is not installed; {remedy}")
+        return facts
+
+    def of_task(self, task: Task) -> dict[str, str]:
+        """What contradicts the task, or itself, by key."""
+        shape, wanted = self.layout.shape, replace(task.shape, task=task.name)
+        found = {f"layout.{key}": problem for key, problem in self.layout.contradictions().items()}
+        if self.labels != self.labels.in_users_units:
+            found["labels"] = "mean and scale should be 0 and 1"
+        if shape != wanted:
+            found["layout.shape"] = f"is of {shape.task} ({shape.labels}), but task is {task.name!r} ({wanted.labels})"
+        return found
+
+    def of_model(self, task: Task, model: Any, tokenizer: Any) -> dict[str, str]:
+        """What contradicts the model, by key."""
+        config, found = model.config, dict[str, str]()
+        outputs = [str(config.id2label.get(number)) for number in range(config.num_labels)]
+        if list(self.labels.names) != outputs:
+            found["labels.names"] = f"should be id2label of config.json: {name_list(outputs)}"
+        if config.problem_type != task.problem_type:
+            found["task"] = f"{task.name!r} is not what config.json was trained for ({config.problem_type})"
+        if self.max_length > (limit := token_limit(config, tokenizer)):
+            found["max_length"] = f"should be at most {limit}, which the model reads, found {self.max_length}"
+        return found
+
+    @staticmethod
+    def require(file: Path, problems: Mapping[str, str]) -> None:
+        if problems:
+            raise ModelError(
+                f"{file}: {key}: {said}; restore the file, or train again" for key, said in problems.items()
+            )
 
 
 @dataclass(frozen=True, repr=False)
@@ -71,22 +126,15 @@ class Predictor:
         resolve(options={"precision": precision})  # refuses what is none
         path = Path(folder)
         model_folder = path / "model" if (path / "model").is_dir() else path
-        file = model_folder / FACTS
-        try:
-            facts = json.loads(file.read_text(encoding="utf-8"))
-            task, space = lookup(TASKS, "tasks", facts["task"])(), LabelSpace.from_dict(facts["labels"])
-            truncation = Truncation(int(facts["max_length"]), str(facts.get("long", "keep-start")))
-            layout = Layout.from_dict(facts["layout"], str(file))
-        except OSError:
-            raise ModelError(f"{path}: no trained model ({file} is missing); give a finished run") from None
-        except KeyError:
-            raise ModelError(f"{file}: {OTHER_VERSION}") from None
-        except (ValueError, TypeError) as error:
-            raise ModelError(f"{file}: damaged ({error!r})") from None
+        facts, file = Facts.load(model_folder), model_folder / Facts.FILE
+        task: Task = lookup(TASKS, "tasks", facts.task)()
+        facts.require(file, facts.of_task(task))  # before a model is loaded for it
         model, tokenizer = load_trained(Source(str(path), str(model_folder), None, True), task.head)
+        facts.require(file, facts.of_model(task, model, tokenizer))
+        truncation = Truncation(facts.max_length, facts.long)
         model.to(choose_device())
         Engine(model)  # stays on the model: tried once, not at every call
-        return cls(model, tokenizer, task, space, truncation, layout, choose_precision(precision).state)
+        return cls(model, tokenizer, task, facts.labels, truncation, facts.layout, choose_precision(precision).state)
 
     def __repr__(self) -> str:
         labels = f"{counted(len(self.space.names), 'label')}, " if self.space.names else ""
@@ -96,14 +144,16 @@ class Predictor:
     def save(self, folder: Path) -> None:
         """Write the model so that plain transformers load it, and what `load` needs beside it."""
         save_model(self.model, self.tokenizer, folder, self.truncation.max_tokens)
-        facts = {
-            "task": self.task.name,
-            "labels": self.space.to_dict(),
-            "layout": self.layout.to_dict(),
-            "max_length": self.truncation.max_tokens,
-            "long": self.truncation.long,
-        }
-        (folder / FACTS).write_text(json.dumps(facts, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+        facts = Facts(
+            task=self.task.name,
+            labels=self.space,
+            layout=self.layout,
+            max_length=self.truncation.max_tokens,
+            long=self.truncation.long,
+        )
+        (folder / Facts.FILE).write_text(
+            json.dumps(facts.model_dump(mode="json"), ensure_ascii=False, indent=1) + "\n", encoding="utf-8"
+        )
 
     def predict(self, texts: Examples | Sequence[str] | Sequence[tuple[str, str]]) -> list[Prediction]:
         """Predictions in the order of the input.

@@ -9,13 +9,15 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping
 from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from tunesmith.errors import UsageError
 
 TABLES = {"tasks": "tunesmith.tasks:TASKS", "methods": "tunesmith.methods:METHODS"}
 """The tables whose names are settings, which are checked before any part is imported."""
+BASES = {"tasks": "tunesmith.tasks.base:Task", "methods": "tunesmith.methods.base:Method"}
+"""What a foreign part of a table is made from."""
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
@@ -52,7 +54,7 @@ def lookup(table: Mapping[str, str], group: str, name: str) -> Any:
         return _imported(table[name])
     for point in entry_points(group=f"tunesmith.{group}"):
         if point.name == name:
-            return point.load()
+            return _loaded(point, group)
     raise UsageError(f"unknown {group.removesuffix('s')} {name!r}; {did_you_mean(name, names(table, group))}")
 
 
@@ -64,6 +66,27 @@ def require(part: type, *attributes: str) -> None:
     """
     if missing := [attribute for attribute in attributes if not hasattr(part, attribute)]:
         raise TypeError(f"{part.__qualname__}: {', '.join(missing)} missing; it has {', '.join(attributes)}")
+
+
+def _loaded(point: EntryPoint, group: str) -> Any:
+    """What an installed package brings, which must be whole."""
+    package = point.dist.name if point.dist else "?"
+    where = f"{group.removesuffix('s')} {point.name!r} of package {package} ({point.value})"
+    try:
+        part = point.load()
+    except Exception as error:  # whatever a foreign module does when it is imported
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise UsageError(f"{where}: cannot be loaded ({reason}); update or remove the package") from error
+    if group in BASES:
+        base = _imported(BASES[group])
+        if not (isinstance(part, type) and issubclass(part, base)):
+            raise UsageError(f"{where}: no subclass of {BASES[group].replace(':', '.')}; update or remove the package")
+        absent = [name for name in base.required if not hasattr(part, name)]
+        if absent := [*absent, *sorted(getattr(part, "__abstractmethods__", ()))]:
+            raise UsageError(f"{where}: {', '.join(absent)} missing; update or remove the package")
+        if part.name != point.name:  # type: ignore[attr-defined]
+            raise UsageError(f"{where}: its name is {part.name!r}; update or remove the package")  # type: ignore[attr-defined]
+    return part
 
 
 def _imported(part: str) -> Any:

@@ -87,7 +87,7 @@ def test_a_run_from_a_stranger_runs_nothing(
 ) -> None:
     run, mark = tmp_path / "run", tmp_path / "mark"
     shutil.copytree(tiny_model_folder("bert"), run / "model")
-    layout = Layout(SHAPES["classification"], "text").to_dict()
+    layout = Layout(SHAPES["classification"], "text", labels=("label",)).to_dict()
     facts = {"task": "classification", "labels": {"names": ["a", "b"]}, "max_length": 16, "layout": layout}
     (run / "model" / "tunesmith.json").write_text(json.dumps(facts))
     rag_folder(run / "model", mark)

@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+import re
 from importlib.metadata import EntryPoint
 
 import pytest
 
 from tunesmith import registry
 from tunesmith.errors import UsageError
+from tunesmith.methods.base import Method
+from tunesmith.tasks import shape_of
+from tunesmith.tasks.base import Task
+from tunesmith.tasks.classification import Classification
 
 TABLE = {"counter": "collections:Counter", "order": "collections:OrderedDict"}
 
@@ -48,3 +53,47 @@ def test_an_unknown_name_gets_the_nearest_ones() -> None:
 
 def test_far_from_everything_all_names_are_listed() -> None:
     assert registry.did_you_mean("xyz", ["b", "a"]) == "known: a, b"
+
+
+class Half(Classification):
+    name = "half"
+    decode = Task.decode  # abstract again
+
+
+class Bare(Task):
+    name = "bare"
+
+
+class Other(Classification):
+    pass
+
+
+class Untitled(Method):
+    name = "untitled"
+
+
+@pytest.mark.parametrize(
+    ("group", "name", "value", "wrong"),
+    [
+        ("tasks", "gone", "no_such_module:Thing", "cannot be loaded (ModuleNotFoundError: No module named 'no_such"),
+        ("tasks", "gone", "collections:Thing", "cannot be loaded (AttributeError: module 'collections' has no"),
+        ("tasks", "list", "collections:deque", "no subclass of tunesmith.tasks.base.Task"),
+        ("tasks", "call", "collections:namedtuple", "no subclass of tunesmith.tasks.base.Task"),
+        ("tasks", "bare", f"{__name__}:Bare", "title, shape, head, metrics, primary_metric, arrays, "),
+        ("tasks", "half", f"{__name__}:Half", "decode missing"),
+        ("tasks", "other", f"{__name__}:Other", "its name is 'classification'"),
+        ("methods", "untitled", f"{__name__}:Untitled", "title, apply"),
+    ],
+)  # fmt: skip
+def test_a_foreign_part_that_is_not_whole_is_told_as_it_is_looked_up(
+    monkeypatch: pytest.MonkeyPatch, group: str, name: str, value: str, wrong: str
+) -> None:
+    point = EntryPoint(name, value, f"tunesmith.{group}")
+    monkeypatch.setattr(registry, "entry_points", lambda group: [point] if point.group == group else [])
+    with pytest.raises(UsageError) as refused:
+        registry.lookup(registry.table_of(group), group, name)
+    where = f"{group.removesuffix('s')} {name!r} of package ? ({value}): "
+    assert str(refused.value).startswith(where + wrong) and "\n" not in str(refused.value)
+    if group == "tasks":
+        with pytest.raises(UsageError, match=re.escape(where)):
+            shape_of(name)

@@ -81,10 +81,16 @@ def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("keys", "value", "problem"),
     [
-        (["data", "fils"], [], r"data\.fils: Extra inputs"),
+        (["data", "fils"], [], r"data\.fils: unknown key"),
         (["metrics", "test", "accuracy", "value"], "much", r"metrics\.test\.accuracy\.value: .*number"),
         (["metrics", "trial"], {}, r"metrics\.trial\.\[key\]"),
         (["config", "training", "lr"], -1, r"config\.training\.lr: .*greater than 0"),
+        (
+            ["config", "task", "name"],
+            "stars",
+            r"config\.task\.name: the task 'stars' is not installed; install the pack",
+        ),
+        (["config", "method", "name"], "attention", r"config\.method\.name: the method 'attention' is not installed"),
         (["status"], "well", r"status: .*'stopped', 'done' or 'failed'"),
         (["status"], "done", r"record: .*a finished run has best, timing"),
         (["version"], 2, "not a record of version 1"),

@@ -408,4 +408,4 @@ def test_words_are_as_fine_as_the_annotation_needs() -> None:
     assert task.labels(tokens).coarse_words
     characters = ner_records([("Ada's book", [(0, 3, "PER")])])
     assert not task.labels(characters).coarse_words
-    assert LabelSpace.from_dict(task.labels(tokens).to_dict()) == task.labels(tokens)
+    assert LabelSpace(**task.labels(tokens).to_dict()) == task.labels(tokens)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, ValidationInfo, field_validator
-from pydantic_core import CoreSchema, core_schema
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from tunesmith.registry import names, table_of
 
@@ -46,7 +46,8 @@ class Registered:
     def _known(self, name: str) -> str:
         if name not in ("auto", *table_of(self.group)) and name not in self.choices():
             *others, last = map(repr, self.choices())
-            raise ValueError(f"should be {', '.join(others)} or {last}")
+            wanted = {"wanted": f"{', '.join(others)} or {last}", "group": self.group}
+            raise PydanticCustomError("not_registered", "should be {wanted}", wanted)
         return name
 
 

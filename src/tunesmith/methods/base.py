@@ -61,10 +61,12 @@ class Method(ABC):
     """On the usual learning rate of the trained layers."""
     solves_head: ClassVar[bool] = False
     """The head is solved for directly from pooled vectors, by `solve`; no steps are taken."""
+    required: ClassVar = ("name", "title")
+    """What every method must say of itself."""
     settings: MethodSettings
 
     def __new__(cls, settings: MethodSettings) -> Self:
-        require(cls, "name", "title")
+        require(cls, *cls.required)
         return super().__new__(cls)
 
     def __init__(self, settings: MethodSettings) -> None:

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, m
 from tunesmith.config.schema import AdaptConfig, Config
 from tunesmith.data.layout import Layout
 from tunesmith.disk import write_text
-from tunesmith.errors import OTHER_VERSION, ModelError
+from tunesmith.errors import ModelError, wrong_values
 from tunesmith.evaluation.intervals import Score
 from tunesmith.evaluation.metrics import Metric
 
@@ -184,11 +184,7 @@ class Record(RecordPart):
         try:
             return cls.model_validate(tree)
         except ValidationError as error:
-            if any(item["type"] == "missing" for item in error.errors()):
-                raise ModelError(f"{path}: {OTHER_VERSION}") from None
-            problems = [(".".join(map(str, item["loc"])) or "record", item["msg"]) for item in error.errors()]
-            remedy = "restore the file, or train again"
-            raise ModelError(f"{path}: {key}: {problem}; {remedy}" for key, problem in problems) from None
+            raise wrong_values(path, error) from None
 
     def save(self, folder: Path) -> None:
         """Replace the record in one step, so that a reader never sees half of it."""

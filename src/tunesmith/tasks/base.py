@@ -9,7 +9,6 @@ from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
-from pydantic import TypeAdapter
 from torch import nn
 
 from tunesmith.data.records import Records, TextRecord
@@ -53,11 +52,6 @@ class LabelSpace:
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> LabelSpace:
-        """Raises ValueError where they do not fit."""
-        return TypeAdapter(cls).validate_python(values)
 
 
 @dataclass(frozen=True)
@@ -106,6 +100,8 @@ class Task(ABC):
     """What `statistics` gives, in the order of tables."""
     primary_metric: ClassVar[str]
 
+    required: ClassVar = ("name", "title", "shape", "head", "metrics", "primary_metric")
+    """What every task must say of itself."""
     pipeline_tag: ClassVar[str] = "text-classification"
     """Of the Hugging Face Hub."""
     resampled: ClassVar[str] = "rows"
@@ -126,7 +122,7 @@ class Task(ABC):
     """How plain transformers uses a saved model, Markdown for the model card."""
 
     def __new__(cls, *_: Any, **__: Any) -> Self:
-        require(cls, "name", "title", "shape", "head", "metrics", "primary_metric")
+        require(cls, *cls.required)
         return super().__new__(cls)
 
     @property

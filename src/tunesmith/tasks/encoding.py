@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from torch.utils.data import Dataset
 
+from tunesmith.config.schema import LongName
 from tunesmith.data.records import Records, TextRecord
 from tunesmith.errors import ModelError, UsageError
 
@@ -44,7 +45,7 @@ class Truncation:
     """
 
     max_tokens: int
-    long: str = "keep-start"
+    long: LongName = "keep-start"
 
 
 class Encoded(Dataset[dict[str, Any]]):

@@ -5,12 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
-from tunesmith.data.shapes import RecordShape
-from tunesmith.errors import ModelError
+from tunesmith.data.shapes import Labels, RecordShape
+from tunesmith.text import name_list
 
 Form = Literal["plain", "separated", "json", "indicator", "columns", "spans", "tags", "studio", "answers"]
+FORMS: dict[Labels, tuple[Form, ...]] = {
+    "one": ("plain",),
+    "several": ("separated", "json", "indicator", "columns"),
+    "number": ("plain",),
+    "spans": ("spans", "tags", "studio"),
+    "answers": ("answers",),
+    "none": ("plain",),
+}
+"""In which each kind of label may stand."""
 
 
 @dataclass(frozen=True)
@@ -47,21 +56,30 @@ class Layout:
         """Plain values, as JSON holds them."""
         return dict(_ADAPTER.dump_python(self, mode="json"))
 
-    @classmethod
-    def from_dict(cls, values: Any, source: str) -> Layout:
-        """The layout of which `to_dict` made the values.
-
-        Args:
-            source: the file they came from, for errors.
-
-        Raises:
-            ModelError: they are damaged; every wrong value is named.
-        """
-        try:
-            return _ADAPTER.validate_python(values)
-        except ValidationError as error:
-            wrong = [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()]
-            raise ModelError(f"{source}: the layout of the data is damaged ({'; '.join(wrong)})") from None
+    def contradictions(self) -> dict[str, str]:
+        """What in it does not fit together, by key; nothing in one that was found in a file."""
+        columns = [self.text, *self.labels] + ([] if self.text_pair is None else [self.text_pair])
+        unsaid, pairs, several = not all(columns), self.text_pair is not None, self.form == "columns"
+        found = {
+            "form": self.form not in FORMS[self.shape.labels]
+            and f"should be {' or '.join(map(repr, FORMS[self.shape.labels]))}, found {self.form!r}",
+            "text_pair": pairs != (self.form == "answers")
+            and self.form in ("answers", "spans", "tags", "studio")
+            and f"should {'be no column' if pairs else 'name a column'} with form {self.form!r}",
+            "labels": (
+                (unsaid or len(set(columns)) < len(columns))
+                and f"columns should have names, each its own, found {name_list(columns)}"
+            )
+            or (
+                (len(self.labels) > 1) != several
+                and f"should be {'several columns' if several else 'one column'} with form {self.form!r}"
+            )
+            or (not self.labels and self.shape.labels != "none" and "should name a column"),
+            "separator": (not self.separator if self.form == "separated" else self.separator is not None)
+            and f"{self.separator!r} does not fit form {self.form!r}",
+            "key": self.key is not None and self.form != "studio" and f"should be null with form {self.form!r}",
+        }
+        return {key: problem for key, problem in found.items() if problem}
 
 
 _ADAPTER = TypeAdapter(Layout)
