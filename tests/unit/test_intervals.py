@@ -37,8 +37,9 @@ def make_rows(n: int = 200, num_labels: int = 3) -> tuple[np.ndarray, np.ndarray
 
 def test_score_as_text_and_dictionary() -> None:
     score = Score(0.9377, 0.9292, 0.9461, 3080)
-    assert str(score) == "93.8 % (92.9 – 94.6)"
-    assert score.text(CLASSIFICATION_METRICS["accuracy"]) == str(score)
+    assert score.text(CLASSIFICATION_METRICS["accuracy"]) == "93.8 % (92.9 – 94.6)"
+    assert str(score) == "0.938 (0.929 – 0.946)"
+    assert str(Score(508.14, 498.2, 520, 60)) == "508.140 (498.200 – 520.000)"  # a perplexity is no share
     assert score.text(CLASSIFICATION_METRICS["mcc"]) == "0.938 (0.929 – 0.946)"
     assert score.to_dict() == {"value": 0.9377, "low": 0.9292, "high": 0.9461, "n": 3080}
 
@@ -100,6 +101,26 @@ def test_a_rare_class_does_not_spoil_the_interval() -> None:
         classes(2), (gold, probabilities.argmax(axis=1), probabilities), CLASSIFICATION_METRICS, resamples=100, seed=0
     )
     assert (scores["roc_auc"].low, scores["roc_auc"].value, scores["roc_auc"].high) == (1.0, 1.0, 1.0)
+
+
+@pytest.mark.parametrize(("labels", "each"), [(1000, 4), (5, 40)])
+def test_an_interval_holds_its_value_and_else_is_that_of_the_percentiles(labels: int, each: int) -> None:
+    rng = np.random.default_rng(0)
+    gold = np.repeat(np.arange(labels), each)
+    predicted = np.where(rng.random(len(gold)) < 0.92, gold, rng.integers(labels, size=len(gold)))
+    drawn: list[np.ndarray] = []
+
+    def macro_f1(*arguments: np.ndarray | None) -> dict[str, np.ndarray]:
+        *arrays, weights = arguments
+        found = classes(labels)(*arrays, weights)["macro_f1"]
+        drawn.append(found)
+        return {"macro_f1": found}
+
+    score = bootstrap(macro_f1, (gold, predicted, None), CLASSIFICATION_METRICS, 200, 0)["macro_f1"]
+    low, high = np.quantile(np.concatenate([part for part in drawn if len(part) > 1]), [0.025, 0.975])
+    assert (high < score.value) == (labels == 1000)  # resamples of few rows a label score lower than all rows do
+    assert (score.low, score.high) == (pytest.approx(low), pytest.approx(max(high, score.value)))
+    assert score.low <= score.value <= score.high
 
 
 @pytest.mark.parametrize("n", [1, 3, 70])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -50,6 +51,20 @@ def test_the_end_of_a_very_long_text_is_its_end(tiny_model_folder: Callable[[str
     )
     all_ids = tokenizer(text, verbose=False)["input_ids"]
     assert features[0]["input_ids"].tolist() == all_ids[:4] + all_ids[-12:]
+
+
+@pytest.mark.parametrize("pair", [False, True])
+def test_what_a_very_long_text_loses_is_told_of_all_of_it(
+    pair: bool, tiny_model_folder: Callable[[str], Path], tmp_path: Path
+) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model_folder("bert"))
+    text = " ".join(WORDS[i % 11] for i in range(20_000))
+    texts: list[Any] = [("cat", text), ("cat", "new")] if pair else [text, "cat"]
+    encoder = Encoder(tokenizer, Truncation(16), tmp_path / "f.arrow")
+    features = encoder.texts(text_records(texts, "made"), None)
+    lost = len(tokenizer(*texts[0] if pair else [text], verbose=False)["input_ids"]) - 16
+    assert features.truncated == 1 and features.lost_tokens == pytest.approx(lost, rel=0.05)
+    assert f"1 of 2 training texts are cut and lose about {features.lost_tokens} of " in features.fit_text()
 
 
 def test_windows_hold_every_token_once_and_learn_the_label(

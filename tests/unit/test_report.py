@@ -300,7 +300,7 @@ def test_the_card_has_metadata_and_scores() -> None:
     assert result["dataset"]["name"] == "support tickets.csv" and result["dataset"]["split"] == "test"
     values = {metric["name"]: metric["value"] for metric in result["metrics"]}
     assert values["Accuracy"] == made.record.metrics["test"]["accuracy"].value
-    assert str(made.record.metrics["test"]["accuracy"]) in body
+    assert made.record.metrics["test"]["accuracy"].text(ACCURACY) in body
     for expected in (
         "ab12" * 16,
         "3 texts occur twice",

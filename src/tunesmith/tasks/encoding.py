@@ -73,7 +73,8 @@ class EncodedTexts(Encoded):
         lengths: (n,) int32, tokens of each row after truncation.
         targets: (n,) or (n, labels), what is learned of each; None without labels, and where ``labels`` are a column.
         truncated: number of texts that lost tokens.
-        lost_tokens: number of tokens lost.
+        lost_tokens: number of tokens lost; of texts that are too long to be tokenised whole it is estimated.
+        estimated: whether there are such texts.
         gold: what the records are scored against, as the task makes it.
         records: what was encoded, where one may have several windows.
         record_of: (n,) int64, the record of each window; None where every record is one row.
@@ -84,6 +85,7 @@ class EncodedTexts(Encoded):
     targets: np.ndarray | None
     truncated: int = 0
     lost_tokens: int = 0
+    estimated: bool = False
     gold: Any = None
     records: Records | None = None
     record_of: np.ndarray | None = None
@@ -96,8 +98,9 @@ class EncodedTexts(Encoded):
         """How the texts fit into the model's length, for the user."""
         if self.records is not None:
             return f"{len(self.records)} training texts make {len(self)} windows"
-        total = int(self.lengths.sum()) + self.lost_tokens
-        return f"{self.truncated} of {len(self)} training texts are cut and lose {self.lost_tokens} of {total} tokens"
+        about, total = "about " if self.estimated else "", int(self.lengths.sum()) + self.lost_tokens
+        lost = f"{about}{self.lost_tokens} of {total} tokens"
+        return f"{self.truncated} of {len(self)} training texts are cut and lose {lost}"
 
     def flat(self, column: str) -> np.ndarray:
         """The values of a column of all rows, one after the other."""
@@ -156,12 +159,19 @@ class Encoder:
         if self.truncation.long == "windows":
             raise UsageError("training.long=windows: this task reads no text in windows; use keep-start or keep-ends")
         lost: list[int] = []
+        estimated = False
 
         def cut(chunk: Records) -> dict[str, list[Any]]:
+            nonlocal estimated
             encoded = _tokenise(chunk, self.tokenizer, max_tokens)
             columns = {name: list(encoded[name]) for name in ("input_ids", "token_type_ids") if name in encoded}
-            too_long = [i for i, ids in enumerate(columns["input_ids"]) if len(ids) > max_tokens]
-            lost.extend(len(columns["input_ids"][i]) - max_tokens for i in too_long)
+            lengths = np.array([len(ids) for ids in columns["input_ids"]])
+            too_long = np.flatnonzero(lengths > max_tokens).tolist()
+            whole, read = _characters(chunk), _characters(chunk, max_tokens)
+            estimated = estimated or bool((read < whole).any())
+            # what was not tokenised is taken to have as many tokens a character as what was
+            less = np.rint(lengths * whole / np.maximum(read, 1)).astype(np.int64) - np.minimum(lengths, max_tokens)
+            lost.extend(less[less > 0].tolist())
             if too_long and self.truncation.long == "keep-ends":
                 start = max_tokens // 4
                 for rows in columns.values():  # the special tokens stand at both ends, so they stay
@@ -175,7 +185,7 @@ class Encoder:
             return columns
 
         table, lengths = self._stored(records, cut)
-        return EncodedTexts(table, lengths, targets, len(lost), sum(lost), targets)
+        return EncodedTexts(table, lengths, targets, len(lost), sum(lost), estimated, targets)
 
     def windows(self, records: Records, describe: Describe | None, gold: Any) -> EncodedTexts:
         """Windows of at most `max_tokens` tokens.
@@ -212,9 +222,7 @@ class Encoder:
         self, records: Records, columns: Callable[[Records], dict[str, list[Any]]]
     ) -> tuple[pa.Table, np.ndarray]:
         """Lists of integers, made chunk by chunk and memory-mapped, and the number of tokens of each row."""
-        characters = pc.utf8_length(records.table["text"]).to_numpy().astype(np.int64)
-        if records.has("text_pair"):
-            characters += pc.utf8_length(records.table["text_pair"]).to_numpy()
+        characters = _characters(records)
         writer: pa.RecordBatchFileWriter | None = None
         with pa.OSFile(str(self.file), "wb") as sink:
             for part in chunks(characters):
@@ -267,6 +275,16 @@ def chunks(characters: np.ndarray) -> Iterator[slice]:
         end = min(len(characters), start + max(1, within))
         yield slice(start, end)
         start = end
+
+
+def _characters(records: Records, max_tokens: int | None = None) -> np.ndarray:
+    """(n,) characters of each record: all of them, or those that `_tokenise` reads."""
+    characters = pc.utf8_length(records.table["text"]).to_numpy().astype(np.int64)
+    second = pc.utf8_length(records.table["text_pair"]).to_numpy() if records.has("text_pair") else 0
+    if max_tokens is not None:
+        keep = max_tokens * MAX_CHARACTERS_PER_TOKEN
+        characters, second = np.minimum(characters, 2 * keep), np.minimum(second, keep)
+    return np.asarray(characters + second)
 
 
 def _tokenise(chunk: Records, tokenizer: Any, max_length: int, truncation: bool = False) -> Any:
