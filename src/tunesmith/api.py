@@ -14,7 +14,7 @@ from tunesmith.config.schema import AdaptConfig, Config, DataSettings
 from tunesmith.data import read
 from tunesmith.data.checks import Finding, run_checks
 from tunesmith.data.layout import find_layout, to_records
-from tunesmith.data.reading import STANDARD_INPUT, load_splits, read_lines, read_new, tells_format
+from tunesmith.data.reading import STANDARD_INPUT, load_splits, read_lines, tells_format
 from tunesmith.data.sources import Examples
 from tunesmith.errors import UsageError
 from tunesmith.progress import Progress
@@ -152,7 +152,11 @@ def load(run: Run | str | Path, precision: str = "float32") -> Predictor:
 
 
 def predict(
-    run: Run | str | Path, source: Examples, precision: str = "float32", **options: Unpack[ReadOptions]
+    run: Run | str | Path,
+    source: Examples,
+    precision: str = "float32",
+    progress: Progress | None = None,
+    **options: Unpack[ReadOptions],
 ) -> Iterator[dict[str, Any]]:
     """Predictions for a file or table of texts, or for standard input when `source` is ``-``.
 
@@ -160,6 +164,7 @@ def predict(
         run: a run or its folder, or its model folder.
         source: as of `check`; standard input and files ``.txt`` have one text, or one JSON object, a line.
         precision: of the matrix products; see `Predictor.load`.
+        progress: where it is told what is read otherwise than in training; by default on standard error.
         options: the names of the flags that say how it is read, where that is not as in training (``text="body"``).
 
     Yields:
@@ -174,7 +179,7 @@ def predict(
     if path == STANDARD_INPUT or (no_format and path.endswith(".txt") and not tells_format(path)):
         chunks = read_lines(path, predictor.layout, PREDICT_ROWS)
     else:
-        whole = read_new(source, predictor.layout, trained, given, need_label=False)
+        whole = predictor.read(source, progress or Progress(), trained, given, need_label=False)
         chunks = (whole[start : start + PREDICT_ROWS] for start in range(0, len(whole), PREDICT_ROWS))
     for chunk in chunks:
         for identifier, prediction in zip(chunk.ids, predictor.predict_records(chunk), strict=True):
@@ -215,7 +220,11 @@ def _plain(scores: Mapping[str, Score]) -> dict[str, Any]:
 
 
 def evaluate(
-    run: Run | str | Path, data: Examples, against: Run | str | Path | None = None, **options: Unpack[ReadOptions]
+    run: Run | str | Path,
+    data: Examples,
+    against: Run | str | Path | None = None,
+    progress: Progress | None = None,
+    **options: Unpack[ReadOptions],
 ) -> Evaluation:
     """Score a run on new labelled data.
 
@@ -223,6 +232,7 @@ def evaluate(
         run: a run or its folder.
         data: labelled examples.
         against: a second run on the same labels, for a paired test.
+        progress: where it is told what is read otherwise than in training; by default on standard error.
         options: the names of the flags that say how it is read, where that is not as in training (``label="topic"``).
 
     Raises:
@@ -233,7 +243,7 @@ def evaluate(
     task, other = predictor.task, None if against is None else load(against)
     if other is not None and (other.task.name, other.space.names) != (task.name, predictor.space.names):
         raise UsageError("against: the two runs have different tasks or labels and cannot be compared")
-    records = read_new(data, predictor.layout, config.data, resolve(options=options).data)
+    records = predictor.read(data, progress or Progress(), config.data, resolve(options=options).data)
     chance = (config.evaluation.resamples, config.training.seed)
     scored, comparison = predictor.score(records, *chance), None
     if other is not None:

@@ -220,13 +220,14 @@ def adapt(data: Texts, config: AdaptConfig, progress: Progress) -> Shown:
 def evaluate(
     run: RunFolder,
     data: Data,
+    progress: Progress,
     against: Annotated[str | None, typer.Option(help="Second run, for a paired test.", metavar="RUN2")] = None,
     **reading: Any,
 ) -> Shown:
     """Score a run on new labelled data, with intervals; what no option says is as in training."""
     from tunesmith import console
 
-    result = tunesmith.evaluate(run, data, against, **reading)
+    result = tunesmith.evaluate(run, data, against, progress, **reading)
     return result.to_dict(), console.evaluation_text(result, against)
 
 
@@ -234,6 +235,7 @@ def evaluate(
 def predict(
     run: RunFolder,
     json: bool,
+    progress: Progress,
     file: Annotated[
         str, typer.Argument(help="File of texts; - for one text (or JSON object) a line.", metavar="FILE")
     ] = "-",
@@ -243,7 +245,7 @@ def predict(
     **reading: Any,
 ) -> Shown | None:
     """Predictions as JSON lines (with --json as one object), in the order of the input."""
-    predictions = tunesmith.predict(run, file, precision, **reading)
+    predictions = tunesmith.predict(run, file, precision, progress, **reading)
     if json:
         return {"predictions": list(predictions)}, ""
     for prediction in predictions:

@@ -107,7 +107,7 @@ def read_splits(sources: Mapping[str, Examples], config: Config) -> tuple[dict[s
 
 
 def check_splits(splits: Mapping[str, Records], shape: RecordShape, progress: Progress) -> list[Finding]:
-    """What the data checks find; warnings are told.
+    """What the data checks find; warnings are told, and how the files were read.
 
     Raises:
         DataError: a finding is a failure.
@@ -119,6 +119,9 @@ def check_splits(splits: Mapping[str, Records], shape: RecordShape, progress: Pr
 
     if failures := told("failure"):
         raise DataError(failures)
+    for finding in findings:
+        if (finding.level, finding.code) == ("note", "reading"):
+            progress.line(f"note: {finding.message}")
     for warning in told("warning"):
         progress.line(f"warning: {warning}")
     return findings

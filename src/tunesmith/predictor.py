@@ -15,14 +15,15 @@ from torch import nn
 from tunesmith.config.loading import resolve
 from tunesmith.config.schema import DataSettings, LongName
 from tunesmith.data.layout import Layout
-from tunesmith.data.reading import read_new
+from tunesmith.data.reading import read_new, refuse_mixture
 from tunesmith.data.records import Answer, Label, Records, Span, text_records
 from tunesmith.data.sources import Examples
 from tunesmith.engine import Engine
-from tunesmith.errors import DataError, ModelError, wrong_values
+from tunesmith.errors import ModelError, wrong_values
 from tunesmith.evaluation.intervals import Score
 from tunesmith.models.heads import save_model
 from tunesmith.models.loading import Source, load_trained, token_limit
+from tunesmith.progress import Progress
 from tunesmith.registry import lookup, names
 from tunesmith.tasks import TASKS
 from tunesmith.tasks.base import LabelSpace, Task
@@ -170,8 +171,22 @@ class Predictor:
             texts = listed()
         if isinstance(texts, str | list | tuple) and not (texts and isinstance(texts[0], Mapping)):
             return self.predict_records(text_records(texts, "predict")) if texts else []
-        usual = DataSettings()
-        return self.predict_records(read_new(texts, self.layout, usual, usual, need_label=False))
+        return self.predict_records(self.read(texts, Progress(), need_label=False))
+
+    def read(
+        self,
+        source: object,
+        progress: Progress,
+        trained: DataSettings | None = None,
+        given: DataSettings | None = None,
+        need_label: bool = True,
+    ) -> Records:
+        """New data; what differs from those of training is told. See `tunesmith.data.reading.read_new`."""
+        records = read_new(source, self.layout, trained or DataSettings(), given or DataSettings(), need_label)
+        for note in records.notes:
+            if note not in self.layout.notes:
+                progress.line(f"note: {note if note.startswith(records.path) else f'{records.path}: {note}'}")
+        return records
 
     def predict_records(self, records: Records) -> list[Prediction]:
         """Predictions for records, in their order."""
@@ -183,10 +198,7 @@ class Predictor:
         Raises:
             DataError: single texts for a model of pairs, or pairs for a model of single texts.
         """
-        pairs = self.layout.text_pair is not None
-        if records.has("text_pair") != pairs:
-            wanted, found = ("pairs of texts", "single texts") if pairs else ("single texts", "pairs of texts")
-            raise DataError(f"{records.path}: the model was trained on {wanted}, found {found}; check the columns")
+        refuse_mixture(records, self.layout.text_pair is not None)
         with tempfile.TemporaryDirectory(prefix="tunesmith-") as folder:
             file = Path(folder) / "encoded.arrow"
             encoder = Encoder(self.tokenizer, self.truncation, file)

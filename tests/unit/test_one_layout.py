@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 from pydantic import TypeAdapter
 
 import tunesmith
+from tunesmith.cli import main
 from tunesmith.config.loading import resolve
 from tunesmith.config.schema import DataSettings
 from tunesmith.data.layout import Layout, find_layout, layout_of_other, to_records
@@ -22,7 +24,7 @@ from tunesmith.data.records import RawTable
 from tunesmith.data.shapes import ANSWERS, ONE_LABEL, SHAPES, SPANS, RecordShape
 from tunesmith.data.texts import read_texts
 from tunesmith.errors import DataError, ModelError
-from tunesmith.pipeline import read_splits
+from tunesmith.pipeline import check_splits, read_splits
 from tunesmith.progress import Progress
 
 ROWS = 40
@@ -274,3 +276,122 @@ def test_what_is_no_object_is_no_fact_of_a_model(run: Path, tmp_path: Path, text
     (tmp_path / "tunesmith.json").write_bytes(text)
     with pytest.raises(ModelError, match=r"tunesmith\.json: (damaged|record: should be an object)"):
         tunesmith.load(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def plain_run(tiny_model_folder: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("plain")
+    rows = [{"text": f"{LABELS[row % 2]} film {row}", "label": LABELS[row % 2]} for row in range(40)]
+    options = {"model": str(tiny_model_folder("bert")), "method": "features", "precision": "float32"}
+    tunesmith.train(rows, progress=Progress(quiet=True), out=str(folder / "run"), **options)
+    return folder / "run"
+
+
+def test_what_is_read_in_place_of_a_column_of_training_is_told(
+    plain_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("title,body,label\n" + "".join(f"x,film {row},{LABELS[row % 2]}\n" for row in ALL))
+    moved = f"note: {path}: the text is read from 'body'; there is no 'text', where it was in training\n"
+    for call in (lambda: list(tunesmith.predict(plain_run, path)), lambda: tunesmith.evaluate(plain_run, path)):
+        call()
+        assert capsys.readouterr() == ("", moved)
+    tunesmith.load(plain_run).predict(path)
+    assert capsys.readouterr().err == moved
+    for command in ("evaluate", "predict"):
+        for flags, told in ([], moved), (["--quiet"], ""), (["--text", "body"], ""):
+            monkeypatch.setattr("sys.argv", ["tunesmith", command, str(plain_run), str(path), "--json", *flags])
+            with pytest.raises(SystemExit) as stopped:
+                main()
+            shown = capsys.readouterr()
+            assert (stopped.value.code, shown.err) == (0, told) and json.loads(shown.out)
+
+
+def test_train_tells_how_its_files_were_read(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{"text": f"{LABELS[row % 2]} film {row}", "label": LABELS[row % 2]} for row in ALL]
+    splits, layout = load_splits({"train": rows, "test": [{"body": "a", "topic": "good"}]}, DataSettings())
+    with suppress(DataError):
+        check_splits(splits, layout.shape, Progress())
+    told = capsys.readouterr().err
+    for what, new, old in ("text", "body", "text"), ("label", "topic", "label"):
+        assert f"note: list of dicts in memory: the {what} is read from {new!r}; there is no {old!r}" in told
+
+
+def test_scores_are_not_of_another_label_column_unless_it_is_named() -> None:
+    first = find_layout(raw(text=["a"], label=["x"]), DataSettings())
+    new = {"text": ["a", "b"], "category": ["y", "x"]}
+    with pytest.raises(DataError, match=r"no label column 'label', as in training; .* give data\.label=category"):
+        read_new(new, first, DataSettings(), DataSettings())
+    assert read_new(new, first, DataSettings(), DataSettings(label="category")).labels == ["y", "x"]
+    assert read_new(new, first, DataSettings(), DataSettings(), need_label=False).texts == ["a", "b"]
+
+
+def test_a_file_without_header_is_not_read_from_its_second_text_on(tmp_path: Path) -> None:
+    first = find_layout(raw(text=["a"], label=["x"]), DataSettings())
+    path = tmp_path / "h.csv"
+    path.write_text("good one\nbad two\npoor three\n")
+    with pytest.raises(DataError, match=r"'good one', not 'text' as in training; if the first line is a text, add a"):
+        read_new(str(path), first, DataSettings(), DataSettings(), need_label=False)
+    said = DataSettings(text="good one")
+    assert read_new(str(path), first, DataSettings(), said, need_label=False).texts == ["bad two", "poor three"]
+    assert len(read_new([{"good one": "a"}], first, DataSettings(), DataSettings(), need_label=False)) == 1
+    spans = Layout(SPANS, "tokens", labels=("tags",), form="tags")
+    with pytest.raises(DataError, match="if the first line is a text"):
+        read_new(str(path), spans, DataSettings(), DataSettings(), need_label=False)
+    path.write_text("text\ngood one\n")
+    assert len(read_new(str(path), spans, DataSettings(), DataSettings(), need_label=False)) == 1
+
+
+@pytest.mark.parametrize("label", [None, "good,bad"])
+def test_every_label_of_training_needs_its_column(label: str | None) -> None:
+    columns = {"text": ["a", "b"], "good": ["1", "0"], "bad": ["0", "1"]}
+    first = find_layout(raw(**columns, poor=["1", "0"]), DataSettings(label="good,bad,poor"))
+    with pytest.raises(DataError, match="no label column 'poor', as in training; every label needs its 0/1 column"):
+        read_new(columns, first, DataSettings(), DataSettings(label=label))
+    lists = {"text": ["a", "b"], "tags": ["good|poor", "bad"]}
+    assert read_new(lists, first, DataSettings(), DataSettings(label="tags")).labels == [("good", "poor"), ("bad",)]
+
+
+@pytest.mark.parametrize("name", ["valid", "test"])
+def test_splits_are_all_of_pairs_or_all_of_single_texts(name: str) -> None:
+    single = [{"ticket": f"t{row}", "label": LABELS[row % 2]} for row in ALL]
+    pairs = [{"premise": f"t{row}", "hypothesis": "h", "label": LABELS[row % 2]} for row in ALL]
+    with pytest.raises(DataError, match="trained on single texts, found pairs of texts"):
+        load_splits({"train": single, name: pairs}, DataSettings())
+    with pytest.raises(DataError, match="trained on pairs of texts, found single texts"):
+        load_splits({"train": pairs, name: [{"text": "a", "label": "good"}]}, DataSettings())
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"text_pair": "label"}, r"'label' would be read both as data\.text_pair and as data\.label"),
+        ({"text": "label"}, r"'label' would be read both as data\.text and as data\.label"),
+        ({"text": "text", "text_pair": "text"}, r"'text' would be read both as data\.text and as data\.text_pair"),
+        ({"label": "text"}, r"column (but )?'text'.*data\.label"),
+        ({"label": "label,label"}, r"'label' would be read both as data\.label and as data\.label"),
+    ],
+)
+@pytest.mark.parametrize("task", [None, "multilabel"])
+def test_no_column_is_read_twice(flags: dict[str, str], message: str, task: str | None) -> None:
+    table, settings = raw(text=["a", "b"], label=["x", "y"]), DataSettings(**flags)
+    first = find_layout(table, DataSettings())
+    with pytest.raises(DataError, match=message):
+        find_layout(table, settings, SHAPES[task] if task else None)
+    for need_label in (True, False) if "label" not in flags else (True,):
+        with pytest.raises(DataError, match=message):
+            layout_of_other(table, first, settings, need_label)
+
+
+def test_no_column_of_entities_is_read_twice() -> None:
+    with pytest.raises(DataError, match=r"'label' would be read both as data\.text and as data\.label"):
+        find_layout(raw(text=["a"], label=["[]"]), DataSettings(text="label"), SPANS)
+
+
+def test_every_problem_is_told_once_and_headers_only_of_files() -> None:
+    with pytest.raises(DataError) as caught:
+        load_splits({"train": [{"text": "a", "kind": "x"}]}, DataSettings(text="nope"))
+    assert [problem.count("nope") for problem in caught.value.problems] == [1, 0]
+    assert "header" not in str(caught.value)
+    with pytest.raises(DataError, match="the first line of a CSV file is its header"):
+        find_layout(raw(a=["x"], b=["y"]), DataSettings())

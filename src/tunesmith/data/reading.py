@@ -18,11 +18,12 @@ from tunesmith.config.schema import DataSettings
 from tunesmith.data import detect, read
 from tunesmith.data.files import local_path
 from tunesmith.data.jsontext import parse
-from tunesmith.data.layout import Layout, find_layout, layout_of_other, to_records
+from tunesmith.data.layout import OWN_FORMS, Layout, find_layout, layout_of_other, to_records
 from tunesmith.data.records import RawTable, Records, text_records
 from tunesmith.data.shapes import RecordShape
 from tunesmith.data.splits import split
 from tunesmith.errors import DataError, UsageError
+from tunesmith.text import name_list
 
 STANDARD_INPUT = "-"
 
@@ -60,7 +61,18 @@ def load_splits(
         if name != "train":
             raw = read(source, settings)
             splits[name] = to_records(raw, layout_of_other(raw, layout, settings))
+            refuse_mixture(splits[name], records.has("text_pair"))
     return splits, layout
+
+
+def refuse_mixture(records: Records, pairs: bool) -> None:
+    """
+    Raises:
+        DataError: single texts where training has `pairs`, or the other way round.
+    """
+    if records.has("text_pair") != pairs:
+        wanted, found = ("pairs of texts", "single texts") if pairs else ("single texts", "pairs of texts")
+        raise DataError(f"{records.path}: the model is trained on {wanted}, found {found}; check the columns")
 
 
 def with_missing(
@@ -100,7 +112,8 @@ def read_new(
         need_label: whether the rows must have labels; else they are not read.
 
     Raises:
-        DataError, UsageError: as `load_records`.
+        DataError, UsageError: as `load_records`; the labels are needed and in another column than in training, which
+            `given` does not name.
     """
     usual = {"encoding": trained.encoding, "delimiter": trained.delimiter}
     if not tells_format(source):
@@ -108,7 +121,12 @@ def read_new(
     said = given.model_dump(exclude_unset=True, exclude_none=True)
     settings = DataSettings().model_copy(update=usual | said)
     raw = read(source, settings)
-    return to_records(raw, layout_of_other(raw, layout, settings, need_label))
+    found = layout_of_other(raw, layout, settings, need_label)
+    if need_label and settings.label is None and layout.form not in OWN_FORMS and found.labels != layout.labels:
+        there, label = name_list(raw.table.column_names), ",".join(found.labels)
+        what = f"no label column {name_list(layout.labels)}, as in training; columns there: {there}"
+        raise DataError(f"{raw.path}: {what}; if the labels are in {label!r}, give data.label={label}")
+    return to_records(raw, found)
 
 
 def tells_format(source: object) -> bool:

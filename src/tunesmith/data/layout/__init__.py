@@ -2,6 +2,6 @@
 
 from tunesmith.data.layout.base import Layout
 from tunesmith.data.layout.conversion import to_records
-from tunesmith.data.layout.finding import find_layout, layout_of_other
+from tunesmith.data.layout.finding import OWN_FORMS, find_layout, layout_of_other
 
-__all__ = ["Layout", "find_layout", "layout_of_other", "to_records"]
+__all__ = ["OWN_FORMS", "Layout", "find_layout", "layout_of_other", "to_records"]

@@ -6,6 +6,7 @@ import difflib
 import re
 from collections.abc import Iterable
 from dataclasses import replace
+from itertools import combinations
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -40,6 +41,8 @@ TOKEN_NAMES, TAG_NAMES = ("tokens", "words"), ("ner_tags", "tags", "labels", "la
 SPAN_NAMES = ("spans", "entities", "label", "labels", "annotations")
 GROUP_NAMES = ("title", "document", "doc_id")
 SAMPLE = 100  # cells that show what a column holds
+DELIMITED = ("csv", "tsv")
+OWN_FORMS = ("spans", "tags", "studio", "answers")  # each file may be in one of its own
 
 
 def find_layout(
@@ -85,10 +88,12 @@ def layout_of_other(raw: RawTable, first: Layout, settings: DataSettings, need_l
     """The layout of another file, given that of the training file; columns that neither names never matter.
 
     What the settings name wins. Else the columns of `first` count where they are there and hold the same; those that
-    are not are looked for as in `find_layout`. Groups and identifiers that no setting names may be missing.
+    are not are looked for as in `find_layout`, and it is noted. Groups and identifiers that no setting names may be
+    missing.
 
     Raises:
-        DataError: as `find_layout`.
+        DataError: as `find_layout`; one of several label columns is missing; the only column of a CSV file has another
+            name, and may be a text.
     """
     there = set(raw.table.column_names)
     wanted = {name for name in (first.text, first.text_pair, *(first.labels if need_label else ())) if name}
@@ -98,19 +103,35 @@ def layout_of_other(raw: RawTable, first: Layout, settings: DataSettings, need_l
     if agrees and wanted <= there and _holds_the_same(raw, first):
         search = _Search(raw, settings, need_label, first.notes)
         return search.finished(first, there.intersection([first.group]), there.intersection([first.id]))
-    if first.form in ("spans", "tags", "studio", "answers"):  # each file may be in a form of its own
-        return find_layout(raw, settings, first.shape, need_label)
     unsaid = [key for key in ("text", "text_pair", "label") if getattr(settings, key) is None]
-    usual = {"text": [first.text], "text_pair": [first.text_pair or ""], "label": list(first.labels)}
-    known = {key: ",".join(usual[key]) for key in unsaid if usual[key] and there.issuperset(usual[key])}
-    found = find_layout(raw, settings.model_copy(update=known), first.shape, need_label)
-    if len(found.labels) == 1 and first.form != "columns":
-        found = replace(found, form=first.form, separator=first.separator)
-    moved = {"text": (first.text, found.text), "label": (",".join(first.labels), ",".join(found.labels))}
+    if first.form in OWN_FORMS:
+        found = find_layout(raw, settings, first.shape, need_label)
+        header = found.text in _Search(raw, settings, need_label).all_named(TEXT_NAMES)
+    else:
+        usual = {"text": [first.text], "text_pair": [first.text_pair or ""], "label": list(first.labels)}
+        known = {key: ",".join(usual[key]) for key in unsaid if usual[key] and there.issuperset(usual[key])}
+        said, header = settings.model_copy(update=known).label, False
+        if need_label and first.form == "columns" and (said is None or said not in there):
+            columns = there if said is None else {part.strip() for part in said.split(",")} & there
+            if missing := [name for name in first.labels if name not in columns]:
+                what = "as in training; every label needs its 0/1 column"
+                raise DataError(f"{raw.path}: no label column {name_list(missing)}, {what}")
+        found = find_layout(raw, settings.model_copy(update=known), first.shape, need_label)
+        if len(found.labels) == 1 and first.form != "columns":
+            found = replace(found, form=first.form, separator=first.separator)
+    if raw.format in DELIMITED and len(there) == 1 and found.text not in (first.text, settings.text) and not header:
+        what = f"one column, {found.text[:80]!r}, not {first.text!r} as in training"
+        advice = "if the first line is a text, add a header or name the file .txt; else give data.text=COLUMN"
+        raise DataError(f"{raw.path}: {what}; {advice}")
+    moved = {
+        "text": (first.text, found.text),
+        "text_pair": (first.text_pair, found.text_pair),
+        "label": (",".join(first.labels), ",".join(found.labels)),
+    }
     notes = [
-        f"the {what} is read from {new!r}; there is no {old!r}, where it was in training"
+        f"the {what.replace('_pair', ' pair')} is read from {new!r}; there is no {old!r}, where it was in training"
         for what, (old, new) in moved.items()
-        if what in unsaid and old and new and old != new
+        if what in unsaid and old and new and old != new and old not in there
     ]
     return replace(found, notes=(*found.notes, *notes))
 
@@ -200,7 +221,8 @@ class _Search:
         self._by_name: dict[str, str] = {}
         for column in self.columns:
             self._by_name.setdefault(re.sub(r"[\s-]+", "_", column.strip().lower()), column)
-        self._there = f"columns there: {name_list(self.columns)} (the first line of a CSV file is its header)"
+        header = " (the first line of a CSV file is its header)" if raw.format in DELIMITED else ""
+        self._there = f"columns there: {name_list(self.columns)}{header}"
 
     def finished(self, found: Layout, groups: Iterable[str] = (), ids: Iterable[str] = ()) -> Layout:
         """The layout with its groups, identifiers and notes, and without labels where they are not needed.
@@ -212,6 +234,12 @@ class _Search:
             DataError: all problems.
         """
         labels = found.labels if self.need_label else ()
+        read = found.labels if self.need_label or self.settings.label is not None else ()
+        roles = ("text", found.text), ("text_pair", found.text_pair), *(("label", name) for name in read)
+        for (first, name), (second, other) in combinations(roles, 2):
+            if name == other and name in self.columns:
+                what = f"column {name!r} would be read both as data.{first} and as data.{second}"
+                self.problems.append(f"{self.raw.path}: {what}; name another column for one of them; {self._there}")
         group = self.given(self.settings.group, "group") or next(filter(self.divides, groups), None)
         group = group or (found.text_pair if found.form == "answers" else None)
         identifier = self.given(self.settings.id, "id")
@@ -224,6 +252,7 @@ class _Search:
                     why = f"column {identifier!r} has empty or repeated values; rows are named by their number instead"
                     self.notes.append(why)
                     identifier = None
+        self.problems = list(dict.fromkeys(self.problems))
         if self.problems:
             raise (NoLabelColumn if self.problems == [self.no_label] else DataError)(self.problems)
         return replace(found, labels=labels, group=group, id=identifier, notes=tuple(dict.fromkeys(self.notes)))
@@ -280,7 +309,11 @@ class _Search:
         if found is None:
             known = {*taken, settings.group, settings.id, pair, *self.all_named(ID_NAMES)}
             left = [name for name in self.columns if name not in known]
-            if len(left) == 1:
+            taken_text = self.named(TEXT_NAMES)
+            if taken_text in taken and settings.label is not None:
+                what = f"no text column but {taken_text!r}, which data.label names"
+                self.problems.append(f"{self.raw.path}: {what}; give data.text=COLUMN; {self._there}")
+            elif len(left) == 1:
                 found = left[0]
                 self.notes.append(f"the text is read from {found!r}, the only column left")
             else:
