@@ -124,6 +124,9 @@ def _prepared(
     """The configuration, made of a file and options if it is none; and what is read for each split."""
     if config is None or isinstance(config, str | Path):
         config = resolve(config, options, (), kind)
+    elif not isinstance(config, kind):
+        wanted = "an AdaptConfig" if kind is AdaptConfig else "a Config"
+        raise UsageError(f"config: expected {wanted} or a file, found {type(config).__name__}")
     elif others := [name for name, value in options.items() if value is not None]:
         raise UsageError(f"give a {kind.__name__}, or options ({name_list(others)}), not both")
     settings: DataSettings = config.data  # type: ignore[attr-defined]

@@ -18,7 +18,6 @@ from tunesmith.data.checks import Finding, run_checks
 from tunesmith.data.layout import Layout
 from tunesmith.data.reading import load_splits, with_missing
 from tunesmith.data.records import Records
-from tunesmith.data.shapes import RecordShape
 from tunesmith.data.sources import Examples, source_facts
 from tunesmith.disk import read_json_lines, write_json_lines, write_text
 from tunesmith.engine import Engine
@@ -57,12 +56,16 @@ def train(sources: Mapping[str, Examples], config: Config, progress: Progress) -
         chosen_techniques(config, shape_of(config.task.name))  # need not wait for the data
         with clock.stage("data"):
             splits, layout, files = read_splits(sources, config)
-            findings = check_splits(splits, layout.shape, progress)
+            findings = run_checks(splits, layout.shape)
+            tell(findings, progress)
         task: Task = lookup(TASKS, "tasks", layout.shape.task)()
         with clock.stage("model"):
             augmenter = Augmenter.of(config, task.shape, splits["train"])
             precision = entries.precision(RunRecord, folder, config)
             begun = Fitting.begin(config, task, splits["train"], precision, folder, progress)
+            seen = entries.seen(config, begun.source.folder, dict(zip(sources, files, strict=True)))
+            tell(seen, progress)
+            findings += seen
         # Nothing was written so far: a bad file or model leaves an earlier run in the folder as it was.
         ingredients = entries.ingredients(config)
         record = entries.begin(config, begun, precision, splits, layout, files, findings, ingredients)
@@ -106,13 +109,12 @@ def read_splits(sources: Mapping[str, Examples], config: Config) -> tuple[dict[s
     return with_missing(splits, layout.shape, config.data, config.training.seed), layout, files
 
 
-def check_splits(splits: Mapping[str, Records], shape: RecordShape, progress: Progress) -> list[Finding]:
-    """What the data checks find; warnings are told, and how the files were read.
+def tell(findings: Sequence[Finding], progress: Progress) -> None:
+    """Show warnings, and how the files were read.
 
     Raises:
         DataError: a finding is a failure.
     """
-    findings = run_checks(splits, shape)
 
     def told(level: str) -> list[str]:
         return [f"{f.split + ': ' if f.split else ''}{f.message}; {f.advice}" for f in findings if f.level == level]
@@ -124,7 +126,6 @@ def check_splits(splits: Mapping[str, Records], shape: RecordShape, progress: Pr
             progress.line(f"note: {finding.message}")
     for warning in told("warning"):
         progress.line(f"warning: {warning}")
-    return findings
 
 
 def default_folder(source: Examples, config: Config) -> str:

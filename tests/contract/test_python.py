@@ -15,6 +15,8 @@ import pytest
 import tunesmith
 from tunesmith.cli import options_of
 from tunesmith.config.options import ReadOptions
+from tunesmith.config.schema import AdaptConfig, Config
+from tunesmith.errors import UsageError
 from tunesmith.progress import Progress
 
 QUICK: dict[str, Any] = {"method": "features", "precision": "float32", "progress": Progress(quiet=True)}
@@ -181,3 +183,63 @@ def test_pairs_and_entities_are_predicted_from_tables(model: str, tmp_path: Path
     frame = pandas.DataFrame({"text": [row["text"] for row in rows]})
     assert predictor.predict(frame) == predictor.predict(list(frame["text"]))
     assert tunesmith.evaluate(run, datasets.Dataset.from_list(rows)).rows == 40
+
+
+def test_a_configuration_of_another_command_is_refused(file: Path) -> None:
+    calls: list[tuple[Callable[..., Any], Any, str]] = [
+        (tunesmith.train, AdaptConfig(), "expected a Config or a file, found AdaptConfig"),
+        (tunesmith.check, {"training": {}}, "expected a Config or a file, found dict"),
+        (tunesmith.adapt, Config(), "expected an AdaptConfig or a file, found Config"),
+    ]
+    for function, config, told in calls:
+        with pytest.raises(UsageError, match=f"config: {told}"):
+            function(file, config)
+
+
+@pytest.fixture(scope="module")
+def adapted(file: Path, model: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A model that was adapted on the training rows of the file, with seed 1."""
+    options: dict[str, Any] = {"max_length": 16, "epochs": 1, "precision": "float32", "progress": Progress(quiet=True)}
+    folder = tmp_path_factory.mktemp("adapted") / "model"
+    return str(tunesmith.adapt(file, model=model, text="body", label="topic", seed=1, out=folder, **options))
+
+
+@pytest.mark.parametrize(
+    ("options", "given", "told"),
+    [
+        ({"seed": 1}, (), False),
+        ({"seed": 2}, (), True),
+        ({"seed": 1}, ("valid",), True),
+        ({"seed": 1}, ("test",), False),
+        ({"seed": 2}, ("valid", "test"), False),
+        ({"seed": 1, "test_is_file": True}, ("test",), True),
+        ({"seed": 2, "plain": True}, (), False),
+    ],
+)
+def test_a_model_that_saw_what_is_tested_on_is_told(
+    options: dict[str, Any],
+    given: tuple[str, ...],
+    told: bool,
+    adapted: str,
+    model: str,
+    file: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    others = {name: tmp_path / f"{name}.csv" for name in given}
+    for name, path in others.items():
+        path.write_text(
+            "body,topic\n" + "".join(f"{kind} book {i} {name},{kind}\n" for i in range(9) for kind in KINDS)
+        )
+    train = file
+    if options.pop("test_is_file", False):
+        train, others["test"] = tmp_path / "other.csv", file
+        train.write_text("body,topic\n" + "".join(f"{kind} card {i},{kind}\n" for i in range(20) for kind in KINDS))
+    start = model if options.pop("plain", False) else adapted
+    quick = QUICK | {"progress": Progress()}
+    run = tunesmith.train(
+        train, model=start, text="body", label="topic", out=tmp_path / "run", **options, **others, **quick
+    )
+    sign = f"model {start}: it was adapted on 48 texts of {file}, which is split otherwise now"
+    assert (f"warning: {sign}" in capsys.readouterr().err) is told
+    assert any(warning.startswith(sign) for warning in run.record["warnings"]) is told
