@@ -18,13 +18,14 @@ import tunesmith
 from tunesmith.cli import main
 from tunesmith.config.loading import resolve
 from tunesmith.config.schema import DataSettings
+from tunesmith.data.checks import run_checks
 from tunesmith.data.layout import Layout, find_layout, layout_of_other, to_records
 from tunesmith.data.reading import load_splits, read_lines, read_new
 from tunesmith.data.records import RawTable
 from tunesmith.data.shapes import ANSWERS, ONE_LABEL, SHAPES, SPANS, RecordShape
 from tunesmith.data.texts import read_texts
 from tunesmith.errors import DataError, ModelError
-from tunesmith.pipeline import check_splits, read_splits
+from tunesmith.pipeline import read_splits, tell
 from tunesmith.progress import Progress
 
 ROWS = 40
@@ -311,7 +312,7 @@ def test_train_tells_how_its_files_were_read(capsys: pytest.CaptureFixture[str])
     rows = [{"text": f"{LABELS[row % 2]} film {row}", "label": LABELS[row % 2]} for row in ALL]
     splits, layout = load_splits({"train": rows, "test": [{"body": "a", "topic": "good"}]}, DataSettings())
     with suppress(DataError):
-        check_splits(splits, layout.shape, Progress())
+        tell(run_checks(splits, layout.shape), Progress())
     told = capsys.readouterr().err
     for what, new, old in ("text", "body", "text"), ("label", "topic", "label"):
         assert f"note: list of dicts in memory: the {what} is read from {new!r}; there is no {old!r}" in told
