@@ -293,6 +293,6 @@ def find_models(
         return [Suggestion(entry.id, entry) for entry in entries]
     from tunesmith.catalogue.tokenizer_fit import rank_by_fit
 
-    raw = read(data, config.data, plain_text=True)
+    raw = read(data, config.data, plain_text=True, split="train")
     layout = find_layout(raw, config.data, shape_of(config.task.name), need_label=False)
     return rank_by_fit(entries, [str(folder) for folder in folders], to_records(raw, layout))

@@ -63,12 +63,12 @@ def train(sources: Mapping[str, Examples], config: Config, progress: Progress) -
             augmenter = Augmenter.of(config, task.shape, splits["train"])
             precision = entries.precision(RunRecord, folder, config)
             begun = Fitting.begin(config, task, splits["train"], precision, folder, progress)
-            seen = entries.seen(config, begun.source.folder, dict(zip(sources, files, strict=True)))
+            seen = entries.seen(config, begun.source.folder, files)
             tell(seen, progress)
             findings += seen
         # Nothing was written so far: a bad file or model leaves an earlier run in the folder as it was.
         ingredients = entries.ingredients(config)
-        record = entries.begin(config, begun, precision, splits, layout, files, findings, ingredients)
+        record = entries.begin(config, begun, precision, splits, layout, list(files.values()), findings, ingredients)
         context.enter_context(kept(folder, record, config.output.resume))
         write_json_lines(folder / "findings.jsonl", (finding.to_dict() for finding in findings))
 
@@ -98,14 +98,16 @@ def train(sources: Mapping[str, Examples], config: Config, progress: Progress) -
     return Run(folder, record)
 
 
-def read_splits(sources: Mapping[str, Examples], config: Config) -> tuple[dict[str, Records], Layout, list[FilePart]]:
+def read_splits(
+    sources: Mapping[str, Examples], config: Config
+) -> tuple[dict[str, Records], Layout, dict[str, FilePart]]:
     """Read every source and split off what was not given.
 
     Returns:
-        {"train", "valid", "test"} → records; the layout; facts of each file for the record.
+        {"train", "valid", "test"} → records; the layout; facts of each that was read, not split off, for the record.
     """
     splits, layout = load_splits(sources, config.data, shape_of(config.task.name), config.model.local)
-    files = [FilePart(**source_facts(records)) for records in splits.values()]
+    files = {name: FilePart(**source_facts(records)) for name, records in splits.items()}
     return with_missing(splits, layout.shape, config.data, config.training.seed), layout, files
 
 

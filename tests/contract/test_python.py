@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -119,6 +120,27 @@ def test_splits_in_memory_and_in_files_go_together(file: Path, model: str, tmp_p
         tunesmith.train(
             file, model=model, out=tmp_path / "a", valid=valid, test=test[:30], text="body", resume=True, **QUICK
         )
+
+
+@pytest.mark.parametrize("saved", [False, True])
+def test_the_splits_of_a_data_set_are_its_own(
+    saved: bool, model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = {"train": ROWS, "validation": ROWS[:12], "test": ROWS[:30]}
+    splits: Any = datasets.DatasetDict({name: datasets.Dataset.from_list(part) for name, part in rows.items()})
+    if saved:
+        splits.save_to_disk(tmp_path / "topics")
+        splits = tmp_path / "topics"
+    run = tunesmith.train(splits, model=model, out=tmp_path / "run", text="body", **QUICK)
+    assert [part["rows"] for part in run.record["data"]["splits"]] == [60, 12, 30]
+    assert len({part["sha256"] for part in run.record["data"]["files"]}) == 3
+    capsys.readouterr()
+    assert tunesmith.evaluate(run, splits).rows == 30
+    assert "note: " in (told := capsys.readouterr().err) and "the split 'test' of 'test', 'train', " in told
+    example = re.escape(f"{splits}/test" if saved else "data['test']")
+    for asked in (lambda: next(tunesmith.predict(run, splits)), lambda: tunesmith.load(run).predict(splits)):
+        with pytest.raises(tunesmith.DataError, match=f"holds the splits .*; give one of them, as in {example}$"):
+            asked()
 
 
 def test_a_model_adapts_to_texts_in_memory(model: str, tmp_path: Path) -> None:

@@ -100,10 +100,12 @@ def test_order_names_and_splits_of_datasets() -> None:
     chosen = whole.shuffle(seed=3).filter(lambda row: row["text"] != "t4")
     raw = read(chosen, PLAIN)
     assert raw.table["text"].to_pylist() == chosen["text"][:] and "pos" in raw.table["label"].to_pylist()
-    raw = read(datasets.DatasetDict({"train": chosen, "test": whole}), PLAIN)
-    assert len(raw.rows) == 8 and "'test', 'train'; 'train' was read" in raw.notes[0]
-    with pytest.raises(DataError, match="holds the splits 'dev'; give one of them"):
-        read(datasets.DatasetDict({"dev": whole}), PLAIN)
+    both = datasets.DatasetDict({"train": chosen, "test": whole})
+    raw = read(both, PLAIN, split="train")
+    assert len(raw.rows) == 8 and raw.notes == ("the split 'train' of 'test', 'train'",)
+    with pytest.raises(DataError, match=r"holds the splits 'test', 'train'; give one of them, as in data\['test'\]"):
+        read(both, PLAIN, split="dev")
+    assert len(read(datasets.DatasetDict({"dev": whole}), PLAIN, split="train").rows) == 9
 
 
 def test_the_row_labels_of_pandas_are_no_data() -> None:

@@ -187,8 +187,10 @@ def test_saved_splits(tmp_path: Path) -> None:
     saved(tmp_path / "set" / "train", [1, 0])
     saved(tmp_path / "set" / "test", [1])
     (tmp_path / "set" / "dataset_dict.json").write_text('{"splits": ["train", "test"]}')
-    raw = read(str(tmp_path / "set"), PLAIN)
-    assert raw.table.num_rows == 2 and "'test', 'train'" in raw.notes[0]
+    raw = read(str(tmp_path / "set"), PLAIN, split="train")
+    assert raw.table.num_rows == 2 and raw.notes == ("the split 'train' of 'test', 'train'",)
+    with pytest.raises(DataError, match=rf"set: holds the splits 'test', 'train'; .*, as in {tmp_path}/set/test$"):
+        read(str(tmp_path / "set"), PLAIN)
 
 
 def test_saved_dataset_that_names_files_elsewhere(tmp_path: Path) -> None:

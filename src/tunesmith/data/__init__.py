@@ -13,6 +13,7 @@ from pathlib import Path
 
 from tunesmith.config.schema import DataSettings
 from tunesmith.data.files import codec_name, explained, local_path, open_bytes
+from tunesmith.data.parts import SAVED, one_part
 from tunesmith.data.readers.conll import looks_like_columns
 from tunesmith.data.readers.folder import is_text_file
 from tunesmith.data.readers.memory import read_memory
@@ -50,7 +51,7 @@ BINARY = {"parquet", "arrow"}
 FOLDERS = {"folder", "datasets"}
 
 
-def read(source: object, settings: DataSettings, plain_text: bool = False) -> RawTable:
+def read(source: object, settings: DataSettings, plain_text: bool = False, split: str | None = None) -> RawTable:
     """The rows of a file, folder, Hub data set or table in memory, every value as the text that stands there.
 
     Args:
@@ -58,12 +59,18 @@ def read(source: object, settings: DataSettings, plain_text: bool = False) -> Ra
             see `tunesmith.data.readers.memory`.
         settings: format, delimiter and encoding.
         plain_text: read what has no other format as unlabelled text, and a folder without classes as its text files.
+        split: which one, of a source that holds several.
 
     Raises:
-        DataError: the source is missing, not local, not readable in its format, or has no rows.
+        DataError: the source is missing, not local, not readable in its format, has no rows, or holds several splits
+            and none that is called so.
         UsageError: the format, delimiter or encoding is unknown.
     """
     codec_name(settings.encoding)
+    part, chosen = one_part(source, split)
+    if part is not source:
+        table = read(part, settings, plain_text)
+        return replace(table, notes=(*chosen, *table.notes))
     if not isinstance(source, str | Path):
         table = read_memory(source)
         return replace(table, sha256=content_sha256(table.table))
@@ -101,7 +108,7 @@ def detect(path: Path, plain_text: bool = False) -> str | None:
     """
     if path.is_dir():
         entries = {entry.name for entry in path.iterdir()}
-        if "dataset_dict.json" in entries or {"state.json", "dataset_info.json"} <= entries:
+        if SAVED in entries or {"state.json", "dataset_info.json"} <= entries:
             return "datasets"
         classes = [entry for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith(".")]
         if plain_text:

@@ -11,17 +11,22 @@ import codecs
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import nullcontext
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+
+import pyarrow.compute as pc
 
 from tunesmith.config.schema import DataSettings
 from tunesmith.data import detect, read
 from tunesmith.data.files import local_path
 from tunesmith.data.jsontext import parse
 from tunesmith.data.layout import OWN_FORMS, Layout, find_layout, layout_of_other, to_records
+from tunesmith.data.parts import Sources, with_own_parts
 from tunesmith.data.records import RawTable, Records, text_records
 from tunesmith.data.shapes import RecordShape
 from tunesmith.data.splits import split
+from tunesmith.data.table import is_empty
 from tunesmith.errors import DataError, UsageError
 from tunesmith.text import name_list
 
@@ -42,26 +47,37 @@ def load_records(
 
 
 def load_splits(
-    sources: Mapping[str, object], settings: DataSettings, shape: RecordShape | None = None, local: bool = False
+    given: Mapping[str, object] | Sources,
+    settings: DataSettings,
+    shape: RecordShape | None = None,
+    local: bool = False,
 ) -> tuple[dict[str, Records], Layout]:
     """The records of each split that is given, all read as ``"train"`` is.
 
     Args:
-        sources: ``"train"``, and perhaps ``"valid"`` and ``"test"``.
+        given: ``"train"``, and perhaps ``"valid"`` and ``"test"``; where ``"train"`` is a set of splits, its own are
+            read for those that are not given, unless they have no labels at all.
         shape: of the rows, or None to read it off the labels.
         local: refuse names that need the network.
 
     Raises:
         DataError, UsageError: as `load_records`.
     """
+    sources, own, told = given if isinstance(given, Sources) else with_own_parts(given)
+    notes = list(told)
     refuse_remote(sources.values() if local else [])
     records, layout = load_records(sources["train"], settings, shape)
     splits = {"train": records}
     for name, source in sources.items():
         if name != "train":
             raw = read(source, settings)
+            columns = [raw.table[label] for label in layout.labels if label in raw.table.column_names]
+            if name in own and columns and all(pc.all(is_empty(column)).as_py() for column in columns):
+                notes.append(f"its own {name} split has no labels, so {name} rows are split off the train rows")
+                continue
             splits[name] = to_records(raw, layout_of_other(raw, layout, settings))
             refuse_mixture(splits[name], records.has("text_pair"))
+    splits["train"] = replace(records, notes=(*notes, *records.notes))
     return splits, layout
 
 
@@ -120,7 +136,7 @@ def read_new(
         usual["format"] = trained.format
     said = given.model_dump(exclude_unset=True, exclude_none=True)
     settings = DataSettings().model_copy(update=usual | said)
-    raw = read(source, settings)
+    raw = read(source, settings, split="test" if need_label else None)
     found = layout_of_other(raw, layout, settings, need_label)
     if need_label and settings.label is None and layout.form not in OWN_FORMS and found.labels != layout.labels:
         there, label = name_list(raw.table.column_names), ",".join(found.labels)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +13,7 @@ from tunesmith.data import read
 from tunesmith.data.keys import column_keys
 from tunesmith.data.layout import find_layout, layout_of_other, to_records
 from tunesmith.data.layout.finding import NoLabelColumn
+from tunesmith.data.parts import with_own_parts
 from tunesmith.data.reading import load_splits, refuse_remote, with_missing
 from tunesmith.data.records import Records
 from tunesmith.data.shapes import RecordShape
@@ -52,15 +53,16 @@ def read_texts(
         DataError: a file cannot be read, or has too few different texts.
         UsageError: a name that needs the network with `local`.
     """
+    given = with_own_parts(sources)
+    sources, notes = given.splits, list[str]()
     refuse_remote(sources.values() if local else [])
     raw = read(sources["train"], settings, plain_text=True)
     if raw.format == "text" and settings.label is not None:
         raise UsageError(f"data.label={settings.label}: {raw.path} is read as unlabelled text; give data.format=FORMAT")
-    notes: list[str] = []
     parts: dict[str, Records] = {}
     if raw.format != "text":
         try:
-            parts, layout = load_splits({**sources, "train": raw}, settings, shape)
+            parts, layout = load_splits(given._replace(splits={**sources, "train": raw}), settings, shape)
         except DataError as error:
             if settings.label is not None or shape is not None:
                 raise
@@ -70,12 +72,12 @@ def read_texts(
     labelled = bool(parts)
     if not labelled:
         layout = find_layout(raw, settings, None, need_label=False)
-        parts["train"] = to_records(raw, layout)
+        parts["train"] = to_records(replace(raw, notes=(*given.notes, *raw.notes)), layout)
         for name, source in sources.items():
             if name != "train":
                 other = read(source, settings, plain_text=True)
                 parts[name] = to_records(other, layout_of_other(other, layout, settings, need_label=False))
-    given, notes = tuple(parts.values()), [*parts["train"].notes, *notes]
+    read_from, notes = tuple(parts.values()), [*parts["train"].notes, *notes]
     names = dict.fromkeys(("valid", *(["test"] if labelled else []), *parts))
     parts = with_missing(parts, layout.shape, settings, seed, [name for name in names if name != "train"])
     if labelled:
@@ -97,7 +99,7 @@ def read_texts(
     for what, texts in (("to learn from", kept), ("to hold out", held_out)):
         if not len(texts):
             raise DataError(f"{raw.path}: no text {what}; expected different texts that are not empty, add some")
-    return DomainTexts(take(train, kept)["text"], held_out["text"], given, tuple(notes))
+    return DomainTexts(take(train, kept)["text"], held_out["text"], read_from, tuple(notes))
 
 
 def _different(records: Records) -> tuple[pa.Table, np.ndarray]:

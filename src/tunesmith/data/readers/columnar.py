@@ -36,19 +36,8 @@ def read_arrow(path: str, settings: DataSettings) -> RawTable:
 
 
 def read_saved(path: str, settings: DataSettings) -> RawTable:
-    """A folder made by ``Dataset.save_to_disk``; of several splits the one called ``train``, with a note.
-
-    Raises:
-        DataError: the folder is damaged, or has several splits and none is called ``train``.
-    """
+    """A folder made by ``Dataset.save_to_disk``. See `tunesmith.data.read`."""
     folder = Path(path)
-    notes: tuple[str, ...] = ()
-    if (folder / "dataset_dict.json").is_file():
-        splits = sorted(entry.name for entry in folder.iterdir() if (entry / "state.json").is_file())
-        if "train" not in splits:
-            raise DataError(f"{path}: holds the splits {name_list(splits)}; name the folder of one of them")
-        folder = folder / "train"
-        notes = (f"holds the splits {name_list(splits)}; 'train' was read (data.valid and data.test take others)",)
     with _damage_explained(path, "saved data set"):
         state = json.loads((folder / "state.json").read_text("utf-8"))
         info = json.loads((folder / "dataset_info.json").read_text("utf-8"))
@@ -57,7 +46,7 @@ def read_saved(path: str, settings: DataSettings) -> RawTable:
             raise DataError(f"{path}: state.json names files outside the folder; refused")
         table = pa.concat_tables([_arrow_table(folder / name) for name in files])
         batches = table.to_batches(max_chunksize=BATCH_ROWS)
-        return from_batches(path, "datasets", table.schema, batches, info.get("features"), notes)
+        return from_batches(path, "datasets", table.schema, batches, info.get("features"))
 
 
 def from_batches(

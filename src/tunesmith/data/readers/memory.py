@@ -18,7 +18,6 @@ from tunesmith.data.readers.columnar import from_batches
 from tunesmith.data.records import RawTable
 from tunesmith.data.table import BATCH_ROWS, TableBuilder
 from tunesmith.errors import DataError
-from tunesmith.text import name_list
 
 INDEX_COLUMN = "__index_level_"  # pandas' row numbers, which are no data
 WANTED = (
@@ -41,18 +40,12 @@ def read_memory(source: Any) -> RawTable:
     Raises:
         DataError: it is of a type that is not read, has no rows, or holds values that have no text.
     """
-    name, notes = source_name(source), list[str]()
-    library = sys.modules.get("datasets")
-    if library is not None and isinstance(source, library.DatasetDict):
-        if "train" not in source:
-            raise DataError(f"{name}: holds the splits {name_list(sorted(source))}; give one of them: data['NAME']")
-        notes.append(f"holds the splits {name_list(sorted(source))}; 'train' was read (give the others by name)")
-        source = source["train"]
+    name, library = source_name(source), sys.modules.get("datasets")
     if library is not None and isinstance(source, library.Dataset):
         # by rows, since the table behind a data set that was shuffled or filtered is in its old order
         tables = source.with_format("arrow").iter(batch_size=BATCH_ROWS)
         batches = (batch for table in tables for batch in table.to_batches())
-        return from_batches(name, "memory", source.data.table.schema, batches, source.features.to_dict(), notes)
+        return from_batches(name, "memory", source.data.table.schema, batches, source.features.to_dict())
     if hasattr(source, "__arrow_c_stream__"):
         try:
             reader = pa.RecordBatchReader.from_stream(source)

@@ -1,0 +1,110 @@
+"""A `DatasetDict`, in memory or saved: which of its splits is read for what."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pytest
+
+from tunesmith.config.schema import DataSettings
+from tunesmith.data.layout import Layout
+from tunesmith.data.reading import load_splits, read_new
+from tunesmith.data.shapes import ONE_LABEL
+from tunesmith.data.texts import read_texts
+from tunesmith.errors import DataError
+
+PLAIN = DataSettings()
+LAYOUT = Layout(ONE_LABEL, "text", None, ("label",))
+
+
+def part(name: str, rows: int, labelled: bool = True) -> datasets.Dataset:
+    labels = [("x", "y")[i % 2] if labelled else None for i in range(rows)]
+    return datasets.Dataset.from_dict({"text": [f"{name} {i}" for i in range(rows)], "label": labels})
+
+
+def parts(**sizes: int) -> datasets.DatasetDict:
+    return datasets.DatasetDict({name: part(name, rows) for name, rows in sizes.items()})
+
+
+@pytest.fixture(params=["memory", "saved"])
+def given(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
+    """How a set of splits is given."""
+
+    def saved(splits: datasets.DatasetDict) -> str:
+        splits.save_to_disk(tmp_path / "set")
+        return str(tmp_path / "set")
+
+    return saved if request.param == "saved" else lambda splits: splits
+
+
+@pytest.mark.parametrize("valid", ["validation", "valid", "dev"])
+def test_its_own_splits_are_those_of_training(given: Any, valid: str) -> None:
+    source = given(parts(**{"train": 8, valid: 4, "test": 2, "extra": 3}))
+    splits, _ = load_splits({"train": source}, PLAIN)
+    assert {name: records.texts[-1] for name, records in splits.items()} == {
+        "train": "train 7",
+        "valid": f"{valid} 3",
+        "test": "test 1",
+    }
+    (note,) = splits["train"].notes
+    assert f"{valid!r} is read as data.valid, 'test' is read as data.test, 'extra' is not read (" in note
+    advice = f"data.valid={source}/NAME" if isinstance(source, str) else "valid=data['NAME']"
+    assert note.endswith(f"({advice} takes another)")
+    assert not splits["test"].notes
+
+
+def test_what_is_given_takes_their_place(given: Any) -> None:
+    source = given(parts(train=8, validation=4, test=2))
+    splits, _ = load_splits({"train": source, "test": part("mine", 5)}, PLAIN)
+    assert {name: len(records) for name, records in splits.items()} == {"train": 8, "valid": 4, "test": 5}
+    assert "data.test" not in splits["train"].notes[0]
+
+
+def test_a_test_split_whose_labels_are_held_back_is_none(given: Any) -> None:
+    splits = parts(train=8, validation=4)
+    splits["test"] = part("test", 5, labelled=False).cast_column("label", datasets.Value("string"))
+    read, _ = load_splits({"train": given(splits)}, PLAIN)
+    assert set(read) == {"train", "valid"}
+    assert "its own test split has no labels, so test rows are split off" in read["train"].notes[1]
+    given_too = {"train": parts(train=8), "test": splits["test"]}
+    with pytest.raises(DataError, match="column 'label' is empty"):
+        load_splits(given_too, PLAIN)
+
+
+def test_texts_to_adapt_to_are_those_of_train(given: Any) -> None:
+    splits = given(parts(train=30, validation=4, test=2))
+    found = read_texts({"train": splits}, PLAIN, None, 1, True)
+    assert len(found.train) == 30 and set(found.held_out.to_pylist()) == {f"validation {i}" for i in range(4)}
+    assert sum("'validation' is read as data.valid" in note for note in found.notes) == 1
+    plain = datasets.DatasetDict({name: part(name, 9).remove_columns("label") for name in ("train", "dev")})
+    found = read_texts({"train": plain}, PLAIN, None, 1, True)
+    assert len(found.train) == 9 and set(found.held_out.to_pylist()) == {f"dev {i}" for i in range(9)}
+    assert sum("'dev' is read as data.valid" in note for note in found.notes) == 1
+
+
+def test_new_data_is_its_test_split_or_is_named(given: Any) -> None:
+    source = given(parts(train=8, validation=4, test=2))
+    records = read_new(source, LAYOUT, PLAIN, PLAIN)
+    assert records.texts == ["test 0", "test 1"]
+    assert records.notes == ("the split 'test' of 'test', 'train', 'validation'",)
+    example = f"{source}/test" if isinstance(source, str) else "data['test']"
+    with pytest.raises(DataError) as caught:
+        read_new(source, LAYOUT, PLAIN, PLAIN, need_label=False)
+    assert str(caught.value).endswith(
+        f"holds the splits 'test', 'train', 'validation'; give one of them, as in {example}"
+    )
+
+
+def test_several_splits_and_none_for_it(given: Any) -> None:
+    source = given(parts(dev=8, validation=4))
+    for read in (lambda: read_new(source, LAYOUT, PLAIN, PLAIN), lambda: load_splits({"train": source}, PLAIN)):
+        with pytest.raises(DataError, match="holds the splits 'dev', 'validation'; give one of them"):
+            read()
+
+
+def test_the_only_split_is_it(given: Any) -> None:
+    source = given(parts(dev=8))
+    assert len(read_new(source, LAYOUT, PLAIN, PLAIN, need_label=False)) == 8
+    assert len(read_new(source, LAYOUT, PLAIN, PLAIN)) == len(load_splits({"train": source}, PLAIN)[0]["train"]) == 8
