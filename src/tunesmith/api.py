@@ -14,7 +14,14 @@ from tunesmith.config.schema import AdaptConfig, Config, DataSettings
 from tunesmith.data import read
 from tunesmith.data.checks import Finding, run_checks
 from tunesmith.data.layout import find_layout, to_records
-from tunesmith.data.reading import STANDARD_INPUT, load_splits, read_lines, tells_format
+from tunesmith.data.reading import (
+    STANDARD_INPUT,
+    about_missing_texts,
+    load_splits,
+    read_lines,
+    tells_format,
+    without_text,
+)
 from tunesmith.data.sources import Examples
 from tunesmith.errors import UsageError
 from tunesmith.progress import Progress
@@ -167,7 +174,8 @@ def predict(
         run: a run or its folder, or its model folder.
         source: as of `check`; standard input and files ``.txt`` have one text, or one JSON object, a line.
         precision: of the matrix products; see `Predictor.load`.
-        progress: where it is told what is read otherwise than in training; by default on standard error.
+        progress: where it is told what is read otherwise than in training, and which rows have no text; by default on
+            standard error.
         options: the names of the flags that say how it is read, where that is not as in training (``text="body"``).
 
     Yields:
@@ -179,14 +187,19 @@ def predict(
     predictor = load(run, precision)
     path = str(source) if isinstance(source, str | Path) else ""
     no_format = given.format is None and trained.format is None
-    if path == STANDARD_INPUT or (no_format and path.endswith(".txt") and not tells_format(path)):
+    lines = path == STANDARD_INPUT or (no_format and path.endswith(".txt") and not tells_format(path))
+    progress, blank = progress or Progress(), list[int]()
+    if lines:
         chunks = read_lines(path, predictor.layout, PREDICT_ROWS)
     else:
-        whole = predictor.read(source, progress or Progress(), trained, given, need_label=False)
+        whole = predictor.read(source, progress, trained, given, need_label=False)
         chunks = (whole[start : start + PREDICT_ROWS] for start in range(0, len(whole), PREDICT_ROWS))
     for chunk in chunks:
+        blank += without_text(chunk) if lines else []  # of a table it was told as it was read
         for identifier, prediction in zip(chunk.ids, predictor.predict_records(chunk), strict=True):
             yield {"id": identifier, **prediction.to_dict()}
+    if blank:
+        progress.line(about_missing_texts("standard input" if path == STANDARD_INPUT else path, blank))
 
 
 @dataclass(frozen=True, repr=False)

@@ -15,7 +15,7 @@ from torch import nn
 from tunesmith.config.loading import resolve
 from tunesmith.config.schema import DataSettings, LongName
 from tunesmith.data.layout import Layout
-from tunesmith.data.reading import read_new, refuse_mixture
+from tunesmith.data.reading import about_missing_texts, read_new, refuse_mixture, without_text
 from tunesmith.data.records import Answer, Label, Records, Span, text_records
 from tunesmith.data.sources import Examples
 from tunesmith.engine import Engine
@@ -181,11 +181,16 @@ class Predictor:
         given: DataSettings | None = None,
         need_label: bool = True,
     ) -> Records:
-        """New data; what differs from those of training is told. See `tunesmith.data.reading.read_new`."""
+        """New data; what differs from those of training is told, and which rows have no text.
+
+        Arguments and errors as of `tunesmith.data.reading.read_new`.
+        """
         records = read_new(source, self.layout, trained or DataSettings(), given or DataSettings(), need_label)
         for note in records.notes:
             if note not in self.layout.notes:
                 progress.line(f"note: {note if note.startswith(records.path) else f'{records.path}: {note}'}")
+        if rows := without_text(records):
+            progress.line(about_missing_texts(records.path, rows))
         return records
 
     def predict_records(self, records: Records) -> list[Prediction]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from functools import partial
+from io import BytesIO
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import datasets
@@ -141,6 +144,44 @@ def test_the_splits_of_a_data_set_are_its_own(
     for asked in (lambda: next(tunesmith.predict(run, splits)), lambda: tunesmith.load(run).predict(splits)):
         with pytest.raises(tunesmith.DataError, match=f"holds the splits .*; give one of them, as in {example}$"):
             asked()
+
+
+@pytest.mark.parametrize("form", ["lines", "csv", "txt", "stdin", "pandas", "dicts"])
+def test_rows_without_a_text_are_told_once_and_answered(
+    form: str,
+    run: tunesmith.Run,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("tunesmith.api.PREDICT_ROWS", 2)
+    texts: list[str | None] = ["the good film", None, "a bad book", " ", "great"]
+    source: Any = [{"id": i, "body": text} for i, text in enumerate(texts)]
+    name, rows, written = "list of dicts in memory", "2, 4", ""
+    if form == "lines":
+        name, written = (
+            "new.jsonl",
+            "".join(json.dumps(row) + "\n" for row in source),
+        )
+        written = written.replace(', "body": null', "")
+    elif form == "csv":
+        name, written, rows = "new.csv", "id,body\n" + "".join(f"{i},{t or ''}\n" for i, t in enumerate(texts)), "3, 5"
+    elif form in ("txt", "stdin"):
+        name, written = "new.txt", "".join(f"{text or ''}\n" for text in texts)
+    elif form == "pandas":
+        name, source = "DataFrame in memory", pandas.DataFrame(source)
+    if written:
+        source = tmp_path / name
+        source.write_text(written)
+    if form == "stdin":
+        monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=BytesIO(source.read_bytes())))
+        source, name = "-", "standard input"
+    assert len(list(tunesmith.predict(run, source))) == 5
+    (told,) = capsys.readouterr().err.splitlines()
+    assert told.startswith("warning: ") and f"{name}: 2 rows without a text (rows {rows}); " in told
+    if form != "stdin" and form != "txt":
+        assert len(tunesmith.load(run).predict(source)) == 5
+        assert capsys.readouterr().err.splitlines() == [told]
 
 
 def test_a_model_adapts_to_texts_in_memory(model: str, tmp_path: Path) -> None:

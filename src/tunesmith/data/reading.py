@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import codecs
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import pyarrow.compute as pc
 
 from tunesmith.config.schema import DataSettings
@@ -28,7 +29,7 @@ from tunesmith.data.shapes import RecordShape
 from tunesmith.data.splits import split
 from tunesmith.data.table import is_empty
 from tunesmith.errors import DataError, UsageError
-from tunesmith.text import name_list
+from tunesmith.text import counted, name_list, row_list
 
 STANDARD_INPUT = "-"
 
@@ -143,6 +144,19 @@ def read_new(
         what = f"no label column {name_list(layout.labels)}, as in training; columns there: {there}"
         raise DataError(f"{raw.path}: {what}; if the labels are in {label!r}, give data.label={label}")
     return to_records(raw, found)
+
+
+def without_text(records: Records) -> list[int]:
+    """The numbers of the rows whose text, or one of whose two texts, is missing or blank."""
+    columns = [records.table[name] for name in ("text", "text_pair") if records.has(name)]
+    blank = np.any([is_empty(column).to_numpy() for column in columns], axis=0)
+    return [int(row) for row in records.table["row"].to_numpy()[blank]]
+
+
+def about_missing_texts(path: str, rows: Sequence[int]) -> str:
+    """What is told of rows without a text, which are answered as every row is."""
+    found = f"{counted(len(rows), 'row')} without a text ({row_list(rows)})"
+    return f"warning: {path}: {found}; what is answered to no text says nothing"
 
 
 def tells_format(source: object) -> bool:
