@@ -133,7 +133,7 @@ def _prepared(
         config = resolve(config, options, (), kind)
     elif not isinstance(config, kind):
         wanted = "an AdaptConfig" if kind is AdaptConfig else "a Config"
-        raise UsageError(f"config: expected {wanted} or a file, found {type(config).__name__}")
+        raise UsageError(f"`config`: expected {wanted} or a file, found {type(config).__name__}")
     elif others := [name for name, value in options.items() if value is not None]:
         raise UsageError(f"give a {kind.__name__}, or options ({name_list(others)}), not both")
     settings: DataSettings = config.data  # type: ignore[attr-defined]
@@ -258,7 +258,7 @@ def evaluate(
     config, predictor = _config(run), load(run)
     task, other = predictor.task, None if against is None else load(against)
     if other is not None and (other.task.name, other.space.names) != (task.name, predictor.space.names):
-        raise UsageError("against: the two runs have different tasks or labels and cannot be compared")
+        raise UsageError("`against`: the two runs have different tasks or labels and cannot be compared")
     records = predictor.read(data, progress or Progress(), config.data, resolve(options=options).data)
     chance = (config.evaluation.resamples, config.training.seed)
     scored, comparison = predictor.score(records, *chance), None
@@ -302,7 +302,7 @@ def find_models(
     if data is None:
         given["model"] = folders or None
         if keys := [flags()[name] for name, value in given.items() if value is not None]:
-            raise UsageError(f"{key}: needs data, the texts to measure on" for key in keys)
+            raise UsageError(f"{key}: needs `data`, the texts to measure on" for key in keys)
         return [Suggestion(entry.id, entry) for entry in entries]
     from tunesmith.catalogue.tokenizer_fit import rank_by_fit
 

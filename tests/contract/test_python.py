@@ -255,7 +255,7 @@ def test_a_configuration_of_another_command_is_refused(file: Path) -> None:
         (tunesmith.adapt, Config(), "expected an AdaptConfig or a file, found Config"),
     ]
     for function, config, told in calls:
-        with pytest.raises(UsageError, match=f"config: {told}"):
+        with pytest.raises(UsageError, match=f"`config`: {told}"):
             function(file, config)
 
 

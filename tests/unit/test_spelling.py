@@ -34,6 +34,14 @@ TRAIN, CACHE = options_of("train"), options_of("cache")
         ("my-data.text, data.text.gz, data.texts and data.text/a: no such file", None),
         ("x.data.text and data.text_pairs", None),
         ("no setting here: lr=1, --lr 1", None),
+        ("--set x: expected key=value, for example --set training.lr=1e-4", None),
+        ("output.out=.: the folder", "--out .: the folder"),
+        ("output.out=..; give another output.out", "--out ..; give another --out"),
+        ("label 'see model.name: y'; give data.label=COLUMN", "label 'see model.name: y'; give --label COLUMN"),
+        ("'x (data.label)', \"it's data.text, too\", 'it\\'s \"data.text\" data.text' data.texts", None),
+        ("the model's data.text and the rows' data.label", "the model's --text and the rows' --label"),
+        ("data.text: too long, found 'aaa data.label …", "--text: too long, found 'aaa data.label …"),
+        ("training.lr: needs `out`, no `column`", "--lr: needs --out, no `column`"),
     ],
 )  # fmt: skip
 def test_a_setting_is_spelled_as_the_command_takes_it(message: str, shown: str | None) -> None:
@@ -48,6 +56,16 @@ def test_a_command_without_the_flag_is_told_what_the_setting_is() -> None:
 
 def test_a_file_called_like_a_setting_is_none() -> None:
     assert spell("data.text: no such file", TRAIN, ["data.text"]) == "data.text: no such file"
+    path = "my runs/see data.text. Now"
+    assert spell(f"{path}: no data.text", TRAIN, [path]) == f"{path}: no --text"
+
+
+@pytest.mark.parametrize("folder", [".", "a b", "run.", "x:", "model.name", "the data.text", "a,", "it's"])
+def test_a_value_is_shown_as_it_was_typed(folder: str) -> None:
+    for given in (["--out", folder], [f"--out={folder}"]):
+        assert spell(f"output.out={folder}: the folder", TRAIN, ["d.csv", *given]) == f"--out {folder}: the folder"
+    typed = f"output.out={folder}"
+    assert spell(f"--set {typed}: not valid YAML", TRAIN, ["--set", typed]) == f"--set {typed}: not valid YAML"
 
 
 @pytest.mark.parametrize(
@@ -84,6 +102,40 @@ def test_messages_below_the_command_line_name_no_flags() -> None:
                 if command is None or (command[1] != "install" and flag[0] not in options_of(command[1])):
                     wrong.append(f"{file.relative_to(SOURCE)}:{line}: {flag[0]}")
     assert not wrong, "\n".join(wrong)
+
+
+def test_options_that_are_no_settings_are_named_in_backticks() -> None:
+    """`data`, not data or --data: Python shows the name of the argument, the command line its option."""
+    commands = ("check", "train", "adapt", "evaluate", "predict", "models", "init", "demo", "cache")
+    names = {option[2:].replace("-", "_") for command in commands for option in options_of(command)}
+    for file in SOURCE.rglob("*.py"):
+        for line, text in strings_of(ast.parse(file.read_text(encoding="utf-8"))):
+            if file.name in ("cli.py", "spelling.py", "console.py"):
+                continue
+            where = f"{file.relative_to(SOURCE)}:{line}: {text}"
+            assert not ((told := re.match(r"(\w+): \w", text)) and told[1] in names), where
+
+
+def test_what_only_one_command_has_is_named_as_an_option(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "d.csv"
+    file.write_text("text,label\n" + "".join(f"a film {i},{'xy'[i % 2]}\n" for i in range(40)))
+    for arguments, shown in (
+        (["models", "--domain", "nope"], "--domain: the catalogue has no domain 'nope'"),
+        (["models", "--text", "nope"], "--text: needs --data, the texts to measure on\n"),
+        (["models", "--data", str(file), "--text", "nope"], f"{file}: --text: no column 'nope'; columns there"),
+        (["train", str(file), "--set", "x"], "--set x: expected key=value, for example --set training.lr=1e-4\n"),
+        (["train", str(file), "--set", "nope.x=1"], "unknown key 'nope.x'; known: data, task, model, method,"),
+        (["train", str(file), "--set", "engine.wxyzwxyz=1"], "unknown key 'engine.wxyzwxyz'; known: use, packing,"),
+        (["train", str(file), "--out", "."], "--out .: the folder is not empty and holds no run (d.csv, …)"),
+    ):
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", ["tunesmith", *arguments])
+        with pytest.raises(SystemExit):
+            main()
+        error = capsys.readouterr().err
+        assert error.startswith(f"tunesmith: {shown}") and error.count("\n") == 1
 
 
 def test_settings_that_messages_name_exist() -> None:

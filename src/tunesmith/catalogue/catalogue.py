@@ -130,10 +130,10 @@ def select(domain: str | None = None, language: str | None = None) -> list[Entry
     languages = {code for entry in catalogue() for code in entry.languages}
     problems = []
     if domain is not None and domain not in DOMAINS:
-        problems.append(f"domain: the catalogue has no domain {domain!r}; {_choice(domain, DOMAINS)}")
+        problems.append(f"`domain`: the catalogue has no domain {domain!r}; {_choice(domain, DOMAINS)}")
     if language is not None and language not in languages:
         hint = f"{_choice(language, languages)}; other languages: try {MULTILINGUAL}"
-        problems.append(f"language: the catalogue has no model of its own for {language!r}; {hint}")
+        problems.append(f"`language`: the catalogue has no model of its own for {language!r}; {hint}")
     if problems:
         raise UsageError(problems)
     chosen = [entry for entry in catalogue() if domain in (None, entry.domain)]

@@ -91,7 +91,9 @@ def resolve(
         if not equals:
             problems.append(f"--set {assignment}: expected key=value, for example --set training.lr=1e-4")
         elif key not in keys:
-            problems.append(f"unknown key {key!r}; {_nearest(key, keys, keys)}")
+            siblings = [name.partition(".")[2] for name in keys if name.startswith(f"{key.partition('.')[0]}.")]
+            near, far = _nearest(key, keys, keys), f"known: {', '.join(siblings or kind.model_fields)}"
+            problems.append(f"unknown key {key!r}; {near if near.startswith('did') else far}")
         else:
             try:
                 given[key] = _parse(text, f"--set {assignment}")

@@ -262,7 +262,8 @@ class _Search:
         if name is not None and name not in self.columns:
             near = difflib.get_close_matches(name, self.columns, n=1)
             hint = f"did you mean {near[0]!r}? " if near else ""
-            self.problems.append(f"{self.raw.path}: data.{key}: no column {name!r}; {hint}{self._there}")
+            problem = f"{self.raw.path}: data.{key}: no column {name!r}; {hint}{self._there}"
+            self.problems += [problem] if problem not in self.problems else []  # it may be looked for twice
         return name
 
     def named(self, names: Iterable[str], but: Iterable[str | None] = ()) -> str | None:
