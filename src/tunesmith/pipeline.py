@@ -56,6 +56,7 @@ def train(sources: Mapping[str, Examples], config: Config, progress: Progress) -
         chosen_techniques(config, shape_of(config.task.name))  # need not wait for the data
         with clock.stage("data"):
             splits, layout, files = read_splits(sources, config)
+            config = _with_own_parts(config, sources, files)
             findings = run_checks(splits, layout.shape)
             tell(findings, progress)
         task: Task = lookup(TASKS, "tasks", layout.shape.task)()
@@ -109,6 +110,13 @@ def read_splits(
     splits, layout = load_splits(sources, config.data, shape_of(config.task.name), config.model.local)
     files = {name: FilePart(**source_facts(records)) for name, records in splits.items()}
     return with_missing(splits, layout.shape, config.data, config.training.seed), layout, files
+
+
+def _with_own_parts(config: Config, sources: Mapping[str, Examples], files: Mapping[str, FilePart]) -> Config:
+    """The settings, which name the splits that came with a set of them on disk, so that they repeat the run."""
+    own = {name: file.path for name, file in files.items() if name not in sources}
+    on_disk = own if isinstance(sources["train"], str | Path) else {}
+    return config.model_copy(update={"data": config.data.model_copy(update=on_disk)})
 
 
 def tell(findings: Sequence[Finding], progress: Progress) -> None:

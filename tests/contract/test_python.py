@@ -18,6 +18,7 @@ import pytest
 
 import tunesmith
 from tunesmith.cli import options_of
+from tunesmith.config.loading import resolve
 from tunesmith.config.options import ReadOptions
 from tunesmith.config.schema import AdaptConfig, Config
 from tunesmith.errors import UsageError
@@ -137,6 +138,12 @@ def test_the_splits_of_a_data_set_are_its_own(
     run = tunesmith.train(splits, model=model, out=tmp_path / "run", text="body", **QUICK)
     assert [part["rows"] for part in run.record["data"]["splits"]] == [60, 12, 30]
     assert len({part["sha256"] for part in run.record["data"]["files"]}) == 3
+    assert run.record["config"]["data"]["valid"] == (f"{splits}/validation" if saved else None)
+    if saved:  # what the report says repeats the run
+        config = resolve(run.folder / "config.yaml", {"out": str(tmp_path / "again")})
+        again = tunesmith.train(run.record["data"]["files"][0]["path"], config, QUICK["progress"])
+        assert again.metrics == run.metrics
+        assert "name: topics" in (run.folder / "README.md").read_text(encoding="utf-8")
     capsys.readouterr()
     assert tunesmith.evaluate(run, splits).rows == 30
     assert "note: " in (told := capsys.readouterr().err) and "the split 'test' of 'test', 'train', " in told

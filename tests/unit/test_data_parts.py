@@ -13,7 +13,7 @@ from tunesmith.data.layout import Layout
 from tunesmith.data.reading import load_splits, read_new
 from tunesmith.data.shapes import ONE_LABEL
 from tunesmith.data.texts import read_texts
-from tunesmith.errors import DataError
+from tunesmith.errors import DataError, UsageError
 
 PLAIN = DataSettings()
 LAYOUT = Layout(ONE_LABEL, "text", None, ("label",))
@@ -28,15 +28,29 @@ def parts(**sizes: int) -> datasets.DatasetDict:
     return datasets.DatasetDict({name: part(name, rows) for name, rows in sizes.items()})
 
 
-@pytest.fixture(params=["memory", "saved"])
-def given(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
+@pytest.fixture(params=["memory", "saved", "hub"])
+def given(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """How a set of splits is given."""
 
     def saved(splits: datasets.DatasetDict) -> str:
         splits.save_to_disk(tmp_path / "set")
         return str(tmp_path / "set")
 
+    def online(splits: datasets.DatasetDict) -> str:
+        monkeypatch.setattr(datasets, "get_dataset_split_names", lambda name: list(splits))
+        monkeypatch.setattr(datasets, "load_dataset", lambda name, split: splits[split])
+        return "hub:owner/name"
+
+    if request.param == "hub":
+        return online
     return saved if request.param == "saved" else lambda splits: splits
+
+
+def place(source: Any, name: str) -> str:
+    """How one of its splits is called."""
+    if not isinstance(source, str):
+        return f"data[{name!r}]"
+    return f"{source}:{name}" if source.startswith("hub:") else f"{source}/{name}"
 
 
 @pytest.mark.parametrize("valid", ["validation", "valid", "dev"])
@@ -50,7 +64,7 @@ def test_its_own_splits_are_those_of_training(given: Any, valid: str) -> None:
     }
     (note,) = splits["train"].notes
     assert f"{valid!r} is read as data.valid, 'test' is read as data.test, 'extra' is not read (" in note
-    advice = f"data.valid={source}/NAME" if isinstance(source, str) else "valid=data['NAME']"
+    advice = f"{'data.' if isinstance(source, str) else ''}valid={place(source, 'NAME')}"
     assert note.endswith(f"({advice} takes another)")
     assert not splits["test"].notes
 
@@ -75,7 +89,7 @@ def test_a_test_split_whose_labels_are_held_back_is_none(given: Any) -> None:
 
 def test_texts_to_adapt_to_are_those_of_train(given: Any) -> None:
     splits = given(parts(train=30, validation=4, test=2))
-    found = read_texts({"train": splits}, PLAIN, None, 1, True)
+    found = read_texts({"train": splits}, PLAIN, None, 1, False)
     assert len(found.train) == 30 and set(found.held_out.to_pylist()) == {f"validation {i}" for i in range(4)}
     assert sum("'validation' is read as data.valid" in note for note in found.notes) == 1
     plain = datasets.DatasetDict({name: part(name, 9).remove_columns("label") for name in ("train", "dev")})
@@ -89,12 +103,21 @@ def test_new_data_is_its_test_split_or_is_named(given: Any) -> None:
     records = read_new(source, LAYOUT, PLAIN, PLAIN)
     assert records.texts == ["test 0", "test 1"]
     assert records.notes == ("the split 'test' of 'test', 'train', 'validation'",)
-    example = f"{source}/test" if isinstance(source, str) else "data['test']"
     with pytest.raises(DataError) as caught:
         read_new(source, LAYOUT, PLAIN, PLAIN, need_label=False)
     assert str(caught.value).endswith(
-        f"holds the splits 'test', 'train', 'validation'; give one of them, as in {example}"
+        f"holds the splits 'test', 'train', 'validation'; give one of them, as in {place(source, 'test')}"
     )
+
+
+def test_the_hub_is_not_asked_where_it_must_not_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datasets, "get_dataset_split_names", lambda name: pytest.fail("asked"))
+    for ask in (
+        lambda: load_splits({"train": "hub:owner/name"}, PLAIN, local=True),
+        lambda: read_texts({"train": "hub:owner/name"}, PLAIN, None, 1, True),
+    ):
+        with pytest.raises(UsageError, match="refuses the Hub"):
+            ask()
 
 
 def test_several_splits_and_none_for_it(given: Any) -> None:

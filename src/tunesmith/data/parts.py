@@ -1,4 +1,4 @@
-"""Sources that hold splits of their own: a `datasets.DatasetDict`, in memory or saved to a folder."""
+"""Sources that hold splits of their own: a `datasets.DatasetDict`, in memory, saved to a folder, or on the Hub."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from tunesmith.data.readers import hub
 from tunesmith.data.readers.memory import source_name
 from tunesmith.errors import DataError
 from tunesmith.text import name_list
@@ -34,6 +35,8 @@ def parts_of(source: object) -> dict[str, object]:
     library = sys.modules.get("datasets")
     if library is not None and isinstance(source, library.DatasetDict):
         return {str(name): source[name] for name in sorted(source, key=str)}
+    if isinstance(source, str) and source.startswith("hub:"):
+        return {name: f"{source}:{name}" for name in hub.split_names(source)}
     if isinstance(source, str | Path) and os.path.isfile(Path(source, SAVED)):
         folders = [entry for entry in sorted(Path(source).iterdir()) if (entry / "state.json").is_file()]
         return {entry.name: str(entry) for entry in folders}
@@ -74,5 +77,15 @@ def with_own_parts(sources: Mapping[str, object]) -> Sources:
     return Sources({role: splits[role] for role in ("train", *NAMES) if role in splits}, frozenset(own), (note,))
 
 
+def set_name(path: str) -> str:
+    """What the data read from a path is called: the name of its file or folder; of a split, that of the set."""
+    if path.startswith("hub:"):
+        return path.rsplit("/", 1)[-1].removeprefix("hub:").partition(":")[0]
+    place = Path(path)
+    return place.parent.name if os.path.isfile(place.parent / SAVED) else place.name
+
+
 def _example(source: object, name: str) -> str:
+    if isinstance(source, str) and source.startswith("hub:"):
+        return f"{source}:{name}"
     return str(Path(source, name)) if isinstance(source, str | Path) else f"data[{name!r}]"

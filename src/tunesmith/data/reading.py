@@ -64,9 +64,9 @@ def load_splits(
     Raises:
         DataError, UsageError: as `load_records`.
     """
+    refuse_remote((given.splits if isinstance(given, Sources) else given).values() if local else [])
     sources, own, told = given if isinstance(given, Sources) else with_own_parts(given)
     notes = list(told)
-    refuse_remote(sources.values() if local else [])
     records, layout = load_records(sources["train"], settings, shape)
     splits = {"train": records}
     for name, source in sources.items():

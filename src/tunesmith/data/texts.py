@@ -53,9 +53,9 @@ def read_texts(
         DataError: a file cannot be read, or has too few different texts.
         UsageError: a name that needs the network with `local`.
     """
+    refuse_remote(sources.values() if local else [])
     given = with_own_parts(sources)
     sources, notes = given.splits, list[str]()
-    refuse_remote(sources.values() if local else [])
     raw = read(sources["train"], settings, plain_text=True)
     if raw.format == "text" and settings.label is not None:
         raise UsageError(f"data.label={settings.label}: {raw.path} is read as unlabelled text; give data.format=FORMAT")

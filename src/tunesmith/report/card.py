@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from huggingface_hub import EvalResult, ModelCardData
 
+from tunesmith.data.parts import set_name
 from tunesmith.report import summary
 from tunesmith.run.record import RunRecord
 from tunesmith.text import markdown
@@ -57,7 +58,7 @@ def card(record: RunRecord, task: Task) -> str:
 
 def _metadata(record: RunRecord, task: Task) -> ModelCardData:
     """The YAML head. The licence is not in it, since nobody told it."""
-    dataset, name, scored = PurePath(record.data.files[0].path).name, record.model.name, record.metrics["test"]
+    dataset, name, scored = set_name(record.data.files[0].path), record.model.name, record.metrics["test"]
     scores = {metric: scored[metric] for metric in record.described if metric in scored}
     results = [
         EvalResult(

@@ -14,6 +14,19 @@ from tunesmith.errors import DataError
 NAME = re.compile(r"hub:(?P<name>\w[\w.-]*(?:/\w[\w.-]*)?)(?::(?P<split>\w[\w.-]*))?")
 
 
+def split_names(path: str) -> list[str]:
+    """The splits of ``hub:owner/name``; none where the name names one itself, or the Hub does not tell."""
+    match = NAME.fullmatch(path)
+    if match is None or match["split"] or Path(match["name"]).exists():
+        return []
+    import datasets  # slow to import, and only needed here
+
+    try:
+        return sorted(map(str, datasets.get_dataset_split_names(match["name"])))
+    except Exception:  # the library raises many kinds; what is wrong is told when it is read
+        return []
+
+
 def read(path: str, settings: DataSettings) -> RawTable:
     """The rows of ``hub:owner/name[:split]`` (``train`` where no split is named).
 
@@ -33,5 +46,6 @@ def read(path: str, settings: DataSettings) -> RawTable:
         reason = " ".join(str(error).split())[:300]
         raise DataError(f"{path}: cannot be loaded ({reason}); check name, split and network") from None
     table = dataset.with_format("arrow").data.table
+    notes = () if match["split"] else ("the split 'train'",)
     batches = table.to_batches(max_chunksize=BATCH_ROWS)
-    return from_batches(path, "hub", table.schema, batches, dataset.features.to_dict())
+    return from_batches(path, "hub", table.schema, batches, dataset.features.to_dict(), notes)
