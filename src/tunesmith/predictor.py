@@ -18,8 +18,9 @@ from tunesmith.data.layout import Layout
 from tunesmith.data.reading import about_missing_texts, read_new, refuse_mixture, without_text
 from tunesmith.data.records import Answer, Label, Records, Span, text_records
 from tunesmith.data.sources import Examples
+from tunesmith.data.table import NoRows
 from tunesmith.engine import Engine
-from tunesmith.errors import ModelError, wrong_values
+from tunesmith.errors import DataError, ModelError, wrong_values
 from tunesmith.evaluation.intervals import Score
 from tunesmith.models.heads import save_model
 from tunesmith.models.loading import Source, load_trained, token_limit
@@ -167,11 +168,18 @@ class Predictor:
             DataError: something else than text is among them, or the columns are not there.
         """
         listed = getattr(texts, "tolist", None) or getattr(texts, "to_list", None) or getattr(texts, "to_pylist", None)
+        if listed and self.layout.text in getattr(texts, "keys", list)():
+            raise DataError(
+                "predict: expected a column of texts, found a row; give a table of one row, as df.iloc[[0]]"
+            )
         if listed and not hasattr(texts, "columns") and not hasattr(texts, "column_names"):  # a single column
             texts = listed()
+        elif isinstance(texts, Sequence) and not isinstance(texts, str):  # as a column of `datasets`
+            texts = list(texts)  # type: ignore[assignment]
         if isinstance(texts, str | list | tuple) and not (texts and isinstance(texts[0], Mapping)):
             return self.predict_records(text_records(texts, "predict")) if texts else []
-        return self.predict_records(self.read(texts, Progress(), need_label=False))
+        records = self.read(texts, Progress(), need_label=False)
+        return self.predict_records(records) if len(records) else []
 
     def read(
         self,
@@ -183,9 +191,15 @@ class Predictor:
     ) -> Records:
         """New data; what differs from those of training is told, and which rows have no text.
 
-        Arguments and errors as of `tunesmith.data.reading.read_new`.
+        Arguments and errors as of `tunesmith.data.reading.read_new`; but where no labels are needed, a table in memory
+        may be without rows.
         """
-        records = read_new(source, self.layout, trained or DataSettings(), given or DataSettings(), need_label)
+        try:
+            records = read_new(source, self.layout, trained or DataSettings(), given or DataSettings(), need_label)
+        except NoRows:
+            if need_label or isinstance(source, str | Path):
+                raise
+            return text_records([], "predict")
         for note in records.notes:
             if note not in self.layout.notes:
                 progress.line(f"note: {note if note.startswith(records.path) else f'{records.path}: {note}'}")

@@ -221,8 +221,13 @@ def test_what_is_no_table_is_refused_by_its_type(wrong: Any, model: str, tmp_pat
 def test_predict_takes_texts_and_tables_and_refuses_the_rest(run: tunesmith.Run, file: Path) -> None:
     predictor = tunesmith.load(run)
     usual = predictor.predict(NEW)
-    for column in (tuple(NEW), pandas.Series(NEW), pyarrow.array(NEW), pyarrow.chunked_array([NEW])):
+    of_datasets = datasets.Dataset.from_dict({"body": NEW})["body"]
+    for column in (tuple(NEW), pandas.Series(NEW), pyarrow.array(NEW), pyarrow.chunked_array([NEW]), of_datasets):
         assert predictor.predict(column) == usual
+    for empty in ([], {}, {"body": []}, pandas.DataFrame({"body": []}), pandas.DataFrame()):
+        assert predictor.predict(empty) == list(tunesmith.predict(run, empty)) == []
+    with pytest.raises(tunesmith.DataError, match="expected a column of texts, found a row"):
+        predictor.predict(pandas.DataFrame(ROWS).iloc[0])
     assert predictor.predict([]) == [] and len(predictor.predict(file)) == 60
     frame = pandas.DataFrame({"date": ["today"] * 3, "body": NEW, "topic": ["never seen"] * 3})
     assert predictor.predict(frame) == usual

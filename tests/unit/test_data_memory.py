@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import date
 from decimal import Decimal
 from hashlib import sha256
@@ -17,7 +18,9 @@ import pytest
 
 from tunesmith.config.schema import DataSettings
 from tunesmith.data import read
+from tunesmith.data.layout import Layout
 from tunesmith.data.reading import load_records, load_splits, read_new
+from tunesmith.data.shapes import ONE_LABEL
 from tunesmith.data.sources import source_facts
 from tunesmith.errors import DataError
 from tunesmith.tasks import shape_of
@@ -155,7 +158,9 @@ def test_values_of_python_become_text() -> None:
         ({"a": [1, 2], "b": [1]}, "different lengths: 'a' has 2, 'b' has 1"),
         (pd.Series(["a"]), "Series in memory: cannot be read as a table with named columns"),
         (pd.DataFrame([["a", "b"]], columns=["t", "t"]), "Duplicate column names"),
-        ([{"text": "a"}, {"text": object()}, {"text": b"\xff"}], "row 2: column 'text': a value of type object"),
+        (pa.table([["a"], ["b"]], names=["text", "text"]), "two columns have the same name among 'text', 'text'"),
+        ([{"1": "x", 1: "y"}], "row 1: two columns have the same name"),
+        ({"1": ["x"], 1: ["y"]}, "two columns have the same name"),
         (datasets.Dataset.from_dict({"a": [1]}).to_iterable_dataset(), r"read from datasets\.IterableDataset"),
     ],
 )
@@ -176,3 +181,39 @@ def test_tables_in_memory_are_split_checked_and_read_anew() -> None:
     assert len(splits["train"]) == 40
     new = read_new([{"date": 3, "ticket": "x", "label": "a"}], layout, PLAIN, PLAIN)
     assert (new.texts, new.labels, new.ids) == (["x"], ["a"], ["1"])
+
+
+UNION = pa.UnionArray.from_sparse(pa.array([0, 0], pa.int8()), [pa.array(["a", "b"])])
+UNREADABLE: dict[str, Callable[[str], Any]] = {
+    "mixed": lambda name: pd.DataFrame({"text": ["a", "b"], name: [1, "b"]}),
+    "complex": lambda name: pd.DataFrame({"text": ["a", "b"], name: [1j, 2]}),
+    "sparse": lambda name: pd.DataFrame({"text": ["a", "b"], name: pd.arrays.SparseArray([0, 1])}),
+    "bytes": lambda name: pa.table({"text": ["a", "b"], name: [b"\xff", b"a"]}),
+    "union": lambda name: pa.table({"text": pa.array(["a", "b"]), name: UNION}),
+    "objects": lambda name: [{"text": "a", name: object()}, {"text": "b", name: "c"}],
+    "columns": lambda name: {"text": ["a", "b"], name: [b"\xff", "c"]},
+}
+
+
+@pytest.mark.parametrize("kind", UNREADABLE)
+def test_columns_without_text_matter_only_where_they_are_needed(kind: str) -> None:
+    layout = Layout(ONE_LABEL, "text", labels=("label",))
+    new = read_new(UNREADABLE[kind]("extra"), layout, PLAIN, PLAIN, need_label=False)
+    assert new.texts == ["a", "b"] and "without the columns that cannot be read as text: 'extra'" in new.notes
+    for settings in (PLAIN, DataSettings(label="label")):
+        with pytest.raises(DataError, match=r"column 'label'.* not text"):
+            read_new(UNREADABLE[kind]("label"), layout, settings, settings)
+    with pytest.raises(DataError, match=r"column 'label'.* not text"):
+        load_records(UNREADABLE[kind]("label"), PLAIN)
+    assert load_records(UNREADABLE[kind]("extra"), PLAIN, need_label=False)[0].texts == ["a", "b"]
+
+
+def test_values_that_do_not_become_text_are_told() -> None:
+    with pytest.raises(DataError, match="row 2: column 'text': a value of type object"):
+        load_records([{"text": "a"}, {"text": object()}, {"text": b"\xff"}], PLAIN, need_label=False)
+
+
+def test_run_end_encoded_columns_are_text() -> None:
+    labels = pa.RunEndEncodedArray.from_arrays([2, 3], ["good", "bad"])
+    raw = read(pa.table({"text": pa.array(["a", "b", "c"]), "label": labels}), PLAIN)
+    assert raw.table["label"].to_pylist() == ["good", "good", "bad"]

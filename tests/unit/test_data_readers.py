@@ -143,7 +143,7 @@ def test_bytes_that_are_no_text(tmp_path: Path) -> None:
     path = str(tmp_path / "a.parquet")
     pq.write_table(pa.table({"text": pa.array([b"\xff\xfe"])}), path)
     with pytest.raises(DataError, match=r"column 'text': values of type binary are not text"):
-        read(path, PLAIN)
+        load_records(path, PLAIN, need_label=False)
 
 
 def saved(folder: Path, numbers: list[Any], features: dict[str, Any] = CLASS_FEATURES) -> None:
@@ -172,7 +172,7 @@ def test_saved_dataset_without_labels(tmp_path: Path) -> None:
 def test_saved_dataset_class_out_of_range(tmp_path: Path) -> None:
     saved(tmp_path / "set", [1, 2])
     with pytest.raises(DataError, match="row 2, column 'label': no name"):
-        read(str(tmp_path / "set"), PLAIN)
+        load_records(str(tmp_path / "set"), PLAIN)
 
 
 def test_saved_dataset_lists_of_classes(tmp_path: Path) -> None:

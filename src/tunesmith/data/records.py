@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, overload
 
 import numpy as np
@@ -66,6 +66,7 @@ class RawTable:
         format: name of the reader in `FORMATS`.
         notes: what the reader did that the user should know (header trimmed, ...).
         sha256: of the content, where it lies in no local file; see `tunesmith.data.sources`.
+        unread: columns that have no text, whose cells are not to be used, and what is wrong with each.
     """
 
     table: pa.Table
@@ -74,6 +75,7 @@ class RawTable:
     format: str
     notes: tuple[str, ...] = ()
     sha256: str | None = None
+    unread: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from tunesmith.data.jsontext import as_text
 from tunesmith.data.records import SURROGATE, RawTable
 from tunesmith.errors import DataError, ResourceError
-from tunesmith.text import counted
+from tunesmith.text import counted, name_list
 
 MEMORY_BYTES = 256 * 2**20
 BATCH_ROWS = 16_384
@@ -24,6 +24,10 @@ FIELD_LIMIT = 10 * 2**20
 MAX_COLUMNS = 10_000
 MAX_FAULTS = 1000
 TEXT = pa.large_string()  # 64-bit offsets: a column may hold more than 2 GiB
+
+
+class NoRows(DataError):
+    """Nothing is wrong but that there are no rows."""
 
 
 class BatchStore:
@@ -86,6 +90,7 @@ class TableBuilder(BatchStore):
         self._row_numbers: list[int] = []
         self._characters = 0
         self._faults: list[str] = []
+        self._unread: dict[str, str] = {}
 
     def __enter__(self) -> TableBuilder:
         return self
@@ -153,6 +158,10 @@ class TableBuilder(BatchStore):
             )
         return array
 
+    def leave_out(self, name: str, why: str) -> None:
+        """A column cannot be read as text: an error where it is needed, else a note."""
+        self._unread.setdefault(name, why)
+
     def fault(self, number: int, message: str) -> None:
         """Keeps what is wrong with a row, so that all is told at once when the table is finished.
 
@@ -167,14 +176,17 @@ class TableBuilder(BatchStore):
         """The table.
 
         Raises:
-            DataError: there are faults, or no rows were added.
+            DataError: there are faults, or (`NoRows`) no rows were added.
         """
         if self._faults:
             raise DataError(self._faults)
         self._pass_on()
         if not any(map(len, self._numbers)):
-            raise DataError(f"{self._path}: no rows; expected a header or keys and at least one example")
-        return RawTable(self.table(), np.concatenate(self._numbers), self._path, format, tuple(notes))
+            raise NoRows(f"{self._path}: no rows; expected a header or keys and at least one example")
+        if self._unread:
+            notes = *notes, f"without the columns that cannot be read as text: {name_list(self._unread)}"
+        numbers = np.concatenate(self._numbers)
+        return RawTable(self.table(), numbers, self._path, format, tuple(notes), unread=self._unread)
 
 
 def is_empty(column: pa.ChunkedArray) -> pa.ChunkedArray:

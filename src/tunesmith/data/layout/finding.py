@@ -252,7 +252,9 @@ class _Search:
                     why = f"column {identifier!r} has empty or repeated values; rows are named by their number instead"
                     self.notes.append(why)
                     identifier = None
-        self.problems = list(dict.fromkeys(self.problems))
+        needed = found.text, found.text_pair, *labels, group, identifier
+        self.problems += [self.raw.unread[name] for name in needed if name and name in self.raw.unread]
+        self.problems = list(dict.fromkeys(self.problems))  # a column may be looked for twice
         if self.problems:
             raise (NoLabelColumn if self.problems == [self.no_label] else DataError)(self.problems)
         return replace(found, labels=labels, group=group, id=identifier, notes=tuple(dict.fromkeys(self.notes)))
@@ -262,8 +264,7 @@ class _Search:
         if name is not None and name not in self.columns:
             near = difflib.get_close_matches(name, self.columns, n=1)
             hint = f"did you mean {near[0]!r}? " if near else ""
-            problem = f"{self.raw.path}: data.{key}: no column {name!r}; {hint}{self._there}"
-            self.problems += [problem] if problem not in self.problems else []  # it may be looked for twice
+            self.problems.append(f"{self.raw.path}: data.{key}: no column {name!r}; {hint}{self._there}")
         return name
 
     def named(self, names: Iterable[str], but: Iterable[str | None] = ()) -> str | None:

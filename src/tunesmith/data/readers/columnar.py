@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -56,21 +57,29 @@ def from_batches(
     batches: Iterable[pa.RecordBatch],
     features: Features | None = None,
     notes: Iterable[str] = (),
+    unread: Mapping[str, str] = MappingProxyType({}),
 ) -> RawTable:
     """Typed batches as a table of text.
 
     Args:
         features: descriptions of the columns as the `datasets` library writes them (else from the schema's metadata);
             columns of class numbers become the names of the classes.
+        unread: more columns, which have no text, and what is wrong with each.
     """
     if len(set(schema.names)) < len(schema.names):
         raise DataError(f"{path}: two columns have the same name among {name_list(schema.names)}; rename one")
     features = features or _features(schema)
     start = 1
     with TableBuilder(path) as builder:
+        for name, why in unread.items():
+            builder.leave_out(name, why)
         for batch in batches:
-            named = zip(schema.names, batch.columns, strict=True)
-            columns = {name: _text(path, name, column, features.get(name), start) for name, column in named}
+            columns = {name: pa.nulls(batch.num_rows, TEXT) for name in (*schema.names, *unread)}
+            for name, column in zip(schema.names, batch.columns, strict=True):
+                try:
+                    columns[name] = _text(path, name, column, features.get(name), start)
+                except DataError as error:
+                    builder.leave_out(name, str(error))
             builder.extend(columns, range(start, start + batch.num_rows))
             start += batch.num_rows
         return builder.finish(format, notes)
@@ -106,6 +115,8 @@ def _text(path: str, name: str, array: pa.Array, feature: Any, start: int) -> pa
     """One column as text; numbers as Python writes them, nested values as JSON."""
     if isinstance(array, pa.ExtensionArray):
         array = array.storage
+    if pa.types.is_run_end_encoded(array.type):
+        array = pc.run_end_decode(array)
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
     if isinstance(feature, dict):
@@ -116,7 +127,7 @@ def _text(path: str, name: str, array: pa.Array, feature: Any, start: int) -> pa
         numbers = array.to_numpy(zero_copy_only=False)
         missing = array.is_null().to_numpy(zero_copy_only=False)
         return pa.array([None if gone else str(number) for number, gone in zip(numbers, missing, strict=True)], TEXT)
-    if pa.types.is_nested(kind):
+    if pa.types.is_nested(kind) and not pa.types.is_union(kind):
         dump = json.JSONEncoder(ensure_ascii=False, default=str).encode
         return pa.array((None if cell is None else dump(cell) for cell in array.to_pylist()), TEXT)
     try:

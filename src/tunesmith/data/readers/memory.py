@@ -18,6 +18,7 @@ from tunesmith.data.readers.columnar import from_batches
 from tunesmith.data.records import RawTable
 from tunesmith.data.table import BATCH_ROWS, TableBuilder
 from tunesmith.errors import DataError
+from tunesmith.text import name_list
 
 INDEX_COLUMN = "__index_level_"  # pandas' row numbers, which are no data
 WANTED = (
@@ -37,8 +38,10 @@ def source_name(source: object) -> str:
 def read_memory(source: Any) -> RawTable:
     """The rows of a table in memory, numbered from 1; every value becomes text as from a Parquet file.
 
+    Columns with values that have no text are `RawTable.unread`.
+
     Raises:
-        DataError: it is of a type that is not read, has no rows, or holds values that have no text.
+        DataError: it is of a type that is not read, has no rows, or two columns of one name.
     """
     name, library = source_name(source), sys.modules.get("datasets")
     if library is not None and isinstance(source, library.Dataset):
@@ -47,12 +50,14 @@ def read_memory(source: Any) -> RawTable:
         batches = (batch for table in tables for batch in table.to_batches())
         return from_batches(name, "memory", source.data.table.schema, batches, source.features.to_dict())
     if hasattr(source, "__arrow_c_stream__"):
+        source, unread = _without_unreadable(source, name)
         try:
             reader = pa.RecordBatchReader.from_stream(source)
-            columns = [column for column in reader.schema.names if not column.startswith(INDEX_COLUMN)]
+            # by position: names may repeat, which `from_batches` refuses
+            columns = [at for at, name in enumerate(reader.schema.names) if not name.startswith(INDEX_COLUMN)]
             batches = (batch.select(columns) for batch in reader)
-            schema = pa.schema([reader.schema.field(c) for c in columns], reader.schema.metadata)
-            return from_batches(name, "memory", schema, batches)
+            schema = pa.schema([reader.schema.field(at) for at in columns], reader.schema.metadata)
+            return from_batches(name, "memory", schema, batches, unread=unread)
         except (pa.ArrowException, ValueError, TypeError) as error:
             reason = " ".join(str(error).split())[:200]
             raise DataError(f"{name}: cannot be read as a table with named columns ({reason}); {WANTED}") from None
@@ -71,15 +76,37 @@ def read_memory(source: Any) -> RawTable:
     raise DataError(f"examples cannot be read from {found}; {advice}")
 
 
+def _without_unreadable(frame: Any, name: str) -> tuple[Any, dict[str, str]]:
+    """A table of pandas without the columns that have no Arrow type, and what is wrong with each of them."""
+    library, unread = sys.modules.get("pandas"), dict[str, str]()
+    if library is None or not isinstance(frame, library.DataFrame) or not frame.columns.is_unique:
+        return frame, unread
+    good = []
+    for at, column in enumerate(frame.columns):
+        try:
+            pa.Table.from_pandas(frame.iloc[:, [at]], preserve_index=False)
+            good.append(at)
+        except (pa.ArrowException, ValueError, TypeError, NotImplementedError) as error:
+            reason = " ".join(str(error).split())[:200]
+            unread[str(column)] = f"{name}: column {str(column)!r} is not text ({reason}); store it as strings"
+    return (frame.iloc[:, good] if unread and good else frame), unread if good else {}
+
+
 def _from_rows(name: str, rows: Sequence[Mapping[Any, Any]]) -> RawTable:
     with TableBuilder(name) as builder:
         for number, row in enumerate(rows, 1):
             cells: dict[str, str | None] = {}
+            if len(set(map(str, row))) < len(row):
+                raise DataError(
+                    f"{name}: row {number}: two columns have the same name among {name_list(map(str, row))}"
+                )
             for key, value in row.items():
                 try:
                     cells[str(key)] = cell_text(value)
                 except (TypeError, UnicodeDecodeError):
-                    builder.fault(number, f"column {key!r}: a value of type {type(value).__name__} is not text")
+                    what = f"column {key!r}: a value of type {type(value).__name__} is not text"
+                    builder.leave_out(str(key), f"{name}: row {number}: {what}")
+                    cells[str(key)] = None
             builder.append(number, cells, sum(len(cell or "") for cell in cells.values()))
         return builder.finish("memory")
 
@@ -95,6 +122,8 @@ def _from_columns(name: str, columns: Mapping[Any, Any]) -> RawTable:
             found = f"column {str(key)!r} is {_kind(column)}, expected a list of values"
             raise DataError(f"{name}: {found}; {advice}")
         values[str(key)] = list(column)
+    if len(values) < len(columns):
+        raise DataError(f"{name}: two columns have the same name among {name_list(map(str, columns))}; rename one")
     sizes = {key: len(column) for key, column in values.items()}
     if len(set(sizes.values())) > 1:
         shown = ", ".join(f"{key!r} has {size:,}" for key, size in sizes.items())
