@@ -100,7 +100,9 @@ def test_what_is_saved_and_loaded_answers_the_same(
 ) -> None:
     problem = make_problem(kind, method=method, trainable_layers=1, pooling=pooling, **FEW)
     begun, fitted = problem.begun, problem.fit()
-    space, layout = begun.space.in_users_units, Layout(SHAPES[kind], "text", "text_pair" if kind == "qa" else None)
+    form: Any = {"multilabel": "json", "ner": "spans", "qa": "answers"}.get(kind, "plain")
+    layout = Layout(SHAPES[kind], "text", "text_pair" if kind == "qa" else None, ("label",), form)
+    space = begun.space.in_users_units
     Predictor(fitted.model, begun.tokenizer, begun.task, space, begun.truncation, layout).save(tmp_path / "saved")
     loaded = Predictor.load(tmp_path / "saved")
     assert np.array_equal(problem.logits(loaded.model), problem.logits(fitted.model))
