@@ -339,8 +339,11 @@ def test_a_file_without_header_is_not_read_from_its_second_text_on(tmp_path: Pat
     spans = Layout(SPANS, "tokens", labels=("tags",), form="tags")
     with pytest.raises(DataError, match="if the first line is a text"):
         read_new(str(path), spans, DataSettings(), DataSettings(), need_label=False)
-    path.write_text("text\ngood one\n")
-    assert len(read_new(str(path), spans, DataSettings(), DataSettings(), need_label=False)) == 1
+    for name in ("text", "remark"):
+        path.write_text(f"{name}\ngood one\n")
+        assert len(read_new(str(path), spans, DataSettings(), DataSettings(), need_label=False)) == 1
+    found = read_new(str(path), first, DataSettings(), DataSettings(), need_label=False)
+    assert found.texts == ["good one"] and any("is read from 'remark'" in note for note in found.notes)
 
 
 @pytest.mark.parametrize("label", [None, "good,bad"])

@@ -106,11 +106,10 @@ def layout_of_other(raw: RawTable, first: Layout, settings: DataSettings, need_l
     unsaid = [key for key in ("text", "text_pair", "label") if getattr(settings, key) is None]
     if first.form in OWN_FORMS:
         found = find_layout(raw, settings, first.shape, need_label)
-        header = found.text in _Search(raw, settings, need_label).all_named(TEXT_NAMES)
     else:
         usual = {"text": [first.text], "text_pair": [first.text_pair or ""], "label": list(first.labels)}
         known = {key: ",".join(usual[key]) for key in unsaid if usual[key] and there.issuperset(usual[key])}
-        said, header = settings.model_copy(update=known).label, False
+        said = settings.model_copy(update=known).label
         if need_label and first.form == "columns" and (said is None or said not in there):
             columns = there if said is None else {part.strip() for part in said.split(",")} & there
             if missing := [name for name in first.labels if name not in columns]:
@@ -119,7 +118,8 @@ def layout_of_other(raw: RawTable, first: Layout, settings: DataSettings, need_l
         found = find_layout(raw, settings.model_copy(update=known), first.shape, need_label)
         if len(found.labels) == 1 and first.form != "columns":
             found = replace(found, form=first.form, separator=first.separator)
-    if raw.format in DELIMITED and len(there) == 1 and found.text not in (first.text, settings.text) and not header:
+    several_words = len(found.text.split()) > 1  # as a text has, and few names of columns
+    if raw.format in DELIMITED and len(there) == 1 and several_words and found.text not in (first.text, settings.text):
         what = f"one column, {found.text[:80]!r}, not {first.text!r} as in training"
         advice = "if the first line is a text, add a header or name the file .txt; else give data.text=COLUMN"
         raise DataError(f"{raw.path}: {what}; {advice}")
