@@ -98,11 +98,7 @@ def adapt(sources: Mapping[str, Examples], config: AdaptConfig, progress: Progre
     folder, texts = Path(config.output.out), source_name(sources["train"])
     with ExitStack() as context:
         clock = context.enter_context(entries.opened(AdaptRecord, folder, config, sources))
-        if isinstance(sources["train"], str | Path) and not texts.startswith("hub:"):
-            local_path(texts)  # before a model is loaded or even fetched
-        if Path(texts).is_dir() and folder.resolve().is_relative_to(Path(texts).resolve()):
-            raise UsageError(f"output.out={folder}: lies in {texts}, whose files are read; give a folder outside of it")
-
+        _check_paths(folder, sources["train"], texts)  # before a model is loaded or even fetched
         settings = TrainingSettings(**config.training.model_dump(include=set(OptimisationSettings.model_fields)))
         with clock.stage("model"):
             source = find_source(config.model)
@@ -146,6 +142,14 @@ def adapt(sources: Mapping[str, Examples], config: AdaptConfig, progress: Progre
         record.save(folder)
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # a run that is killed before needs them
     return AdaptedModel(folder, record)
+
+
+def _check_paths(folder: Path, source: Examples, texts: str) -> None:
+    """Refuse texts that are not there, and a folder for the model among those that are read."""
+    if isinstance(source, str | Path) and not texts.startswith("hub:"):
+        local_path(texts)
+    if Path(texts).is_dir() and folder.resolve().is_relative_to(Path(texts).resolve()):
+        raise UsageError(f"output.out={folder}: lies in {texts}, whose files are read; give a folder outside of it")
 
 
 def _begin(config: AdaptConfig, source: Source, data: DomainTexts, precision: Precision) -> AdaptRecord:

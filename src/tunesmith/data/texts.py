@@ -67,8 +67,9 @@ def read_texts(
             if settings.label is not None or shape is not None:
                 raise
             if not isinstance(error, NoLabelColumn):
-                why = f"since its labels cannot be used ({error.problems[0]})"
-                notes.append(f"{raw.path}: read as unlabelled texts, {why}")
+                notes.append(
+                    f"{raw.path}: read as unlabelled texts, since its labels cannot be used ({error.problems[0]})"
+                )
     labelled = bool(parts)
     if not labelled:
         layout = find_layout(raw, settings, None, need_label=False)
