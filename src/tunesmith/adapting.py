@@ -5,34 +5,32 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import pyarrow as pa
+import torch
 from torch import nn
 
 from tunesmith.config.schema import AdaptConfig, MethodSettings, OptimisationSettings, TrainingSettings
-from tunesmith.data.files import local_path
-from tunesmith.data.readers.memory import source_name
 from tunesmith.data.records import Records
-from tunesmith.data.sources import Examples, source_facts
-from tunesmith.data.texts import DomainTexts, read_texts
+from tunesmith.data.sources import source_facts
+from tunesmith.data.texts import DomainTexts
 from tunesmith.engine import Engine, attached
-from tunesmith.errors import DataError, DivergedError, UsageError
+from tunesmith.errors import DataError, DivergedError
 from tunesmith.evaluation.intervals import Score
 from tunesmith.methods.base import train_only
 from tunesmith.methods.full import Full
 from tunesmith.models.heads import head_parameter_names
 from tunesmith.models.loading import Source, find_source, load_tokenizer, token_limit, weights_sha256
 from tunesmith.models.masked import head_at_predicted, load_masked, save_masked
+from tunesmith.opening import TextsOpening
 from tunesmith.progress import Progress
 from tunesmith.run import entries
 from tunesmith.run.folder import Clock, kept
 from tunesmith.run.record import AdaptData, AdaptRecord, EnginePart, FilePart, ModelPart
-from tunesmith.tasks import shape_of
 from tunesmith.tasks.base import LabelSpace
 from tunesmith.tasks.encoding import Encoder, Truncation
 from tunesmith.tasks.masked_words import MaskedBlocks, MaskedWords, Stream, Vocabulary, choose_block_length
@@ -82,56 +80,47 @@ class AdaptedModel:
         return f"AdaptedModel({str(self.folder)!r}: {self.content.model.name}{shown})"
 
 
-def adapt(sources: Mapping[str, Examples], config: AdaptConfig, progress: Progress) -> AdaptedModel:
+def adapt(opening: TextsOpening, config: AdaptConfig, progress: Progress) -> AdaptedModel:
     """Continue the masked-language-model training of a model on the texts of a domain.
 
     Args:
-        sources: of texts to learn from (``"train"``), and perhaps of others; see `tunesmith.data.texts.read_texts`.
-        config: every setting; ``output.out`` is needed.
+        opening: the folder and the texts.
+        config: every setting.
         progress: progress for the user.
 
     Raises:
         TunesmithError: of any kind; ``adapt.json`` then says ``failed`` or ``stopped``.
     """
-    if config.output.out is None:
-        raise UsageError("output.out is missing: name a folder for the adapted model")
-    folder, texts = Path(config.output.out), source_name(sources["train"])
-    with ExitStack() as context:
-        clock = context.enter_context(entries.opened(AdaptRecord, folder, config, sources))
-        _check_paths(folder, sources["train"], texts)  # before a model is loaded or even fetched
-        settings = TrainingSettings(**config.training.model_dump(include=set(OptimisationSettings.model_fields)))
-        with clock.stage("model"):
-            source = find_source(config.model)
-            tokenizer = load_tokenizer(source)
-            task = MaskedWords(Vocabulary.of(tokenizer, source.name), config.training.masked_share, settings.seed)
-            model, fresh = load_masked(source, tokenizer, settings.seed)
-            precision = entries.precision(AdaptRecord, folder, config)
-            begun = Fitting(
-                task=task,
-                space=LabelSpace(()),
-                source=source,
-                tokenizer=tokenizer,
-                model=model.to(choose_device()),
-                truncation=Truncation(token_limit(model.config, tokenizer)),
-                settings=settings.model_copy(update={"precision": precision.state}),
-                engine=config.engine,
-                folder=folder,
-                progress=progress,
-                resume=config.output.resume,
-            )
-            if fresh:
-                progress.line(f"note: model {source.name}: {FRESH_HEAD}")
-        with clock.stage("data"):
-            data = read_texts(sources, config.data, shape_of(config.task.name), settings.seed, config.model.local)
-            for note in data.notes:
-                progress.line(f"note: {note}")
-        # Nothing was written so far: a bad file or model leaves an earlier model in the folder as it was.
-        record = _begin(config, source, data, precision)
-        context.enter_context(kept(folder, record, config.output.resume))
-
+    folder, clock, data = opening.folder, opening.clock, opening.data
+    torch.set_num_threads(config.training.threads or torch.get_num_threads())
+    settings = TrainingSettings(**config.training.model_dump(include=set(OptimisationSettings.model_fields)))
+    with clock.stage("model"):
+        source = find_source(config.model)
+        tokenizer = load_tokenizer(source)
+        task = MaskedWords(Vocabulary.of(tokenizer, source.name), config.training.masked_share, settings.seed)
+        model, fresh = load_masked(source, tokenizer, settings.seed)
+        precision = entries.precision(AdaptRecord, folder, config)
+        begun = Fitting(
+            task=task,
+            space=LabelSpace(()),
+            source=source,
+            tokenizer=tokenizer,
+            model=model.to(choose_device()),
+            truncation=Truncation(token_limit(model.config, tokenizer)),
+            settings=settings.model_copy(update={"precision": precision.state}),
+            engine=config.engine,
+            folder=folder,
+            progress=progress,
+            resume=config.output.resume,
+        )
+        if fresh:
+            progress.line(f"note: model {source.name}: {FRESH_HEAD}")
+    # Nothing was written so far: a bad file or model leaves an earlier model in the folder as it was.
+    record = _begin(config, source, data, precision)
+    with kept(folder, record, config.output.resume):
         with clock.stage("encode"):
             train, held_out = _encode(begun, data)
-            _require_known(begun, train.stream, held_out.stream, texts)
+            _require_known(begun, train.stream, held_out.stream, opening.name)
         begun.identity = record.identity
         begun.settings = begun.settings.model_copy(update={"max_length": train.length})
         with clock.stage("train"):
@@ -142,14 +131,6 @@ def adapt(sources: Mapping[str, Examples], config: AdaptConfig, progress: Progre
         record.save(folder)
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # a run that is killed before needs them
     return AdaptedModel(folder, record)
-
-
-def _check_paths(folder: Path, source: Examples, texts: str) -> None:
-    """Refuse texts that are not there, and a folder for the model among those that are read."""
-    if isinstance(source, str | Path) and not texts.startswith("hub:"):
-        local_path(texts)
-    if Path(texts).is_dir() and folder.resolve().is_relative_to(Path(texts).resolve()):
-        raise UsageError(f"output.out={folder}: lies in {texts}, whose files are read; give a folder outside of it")
 
 
 def _begin(config: AdaptConfig, source: Source, data: DomainTexts, precision: Precision) -> AdaptRecord:

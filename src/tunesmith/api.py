@@ -24,6 +24,7 @@ from tunesmith.data.reading import (
 )
 from tunesmith.data.sources import Examples
 from tunesmith.errors import UsageError
+from tunesmith.opening import opened, opened_texts
 from tunesmith.progress import Progress
 from tunesmith.run.record import Run, RunRecord
 from tunesmith.tasks import shape_of
@@ -86,10 +87,12 @@ def train(
     Raises:
         TunesmithError: see `tunesmith.errors`.
     """
-    from tunesmith import pipeline
-
     config, sources = _prepared(Config, config, options, data, valid, test)
-    return pipeline.train(sources, config, progress or Progress())
+    progress = progress or Progress()
+    with opened(sources, config, progress) as opening:
+        from tunesmith import pipeline
+
+        return pipeline.train(opening, progress)
 
 
 def adapt(
@@ -114,10 +117,12 @@ def adapt(
     Raises:
         TunesmithError: see `tunesmith.errors`.
     """
-    from tunesmith import adapting
-
     config, sources = _prepared(AdaptConfig, config, options, texts, valid, test)
-    return adapting.adapt(sources, config, progress or Progress())
+    progress = progress or Progress()
+    with opened_texts(sources, config, progress) as opening:
+        from tunesmith import adapting
+
+        return adapting.adapt(opening, config, progress)
 
 
 def _prepared(

@@ -1,4 +1,5 @@
-"""The whole path from a file of examples to a tested model: read → check → split → encode → train → evaluate → report.
+"""The path from examples that were read to a tested model: encode → train → evaluate → report; see `opening` for what
+comes before: read → check → split.
 
 `train` is the file's story. It branches on no task's or method's name: what differs between them lies in `tasks` and
 `methods`.
@@ -8,21 +9,20 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tunesmith.augmentation.rows import Augmenter, chosen_techniques
+import torch
+
+from tunesmith.augmentation.rows import Augmenter
 from tunesmith.config.schema import Config
-from tunesmith.data.checks import Finding, run_checks
+from tunesmith.data.checks import Finding
 from tunesmith.data.layout import Layout
-from tunesmith.data.reading import load_splits, with_missing
 from tunesmith.data.records import Records
-from tunesmith.data.sources import Examples, source_facts
 from tunesmith.disk import read_json_lines, write_json_lines, write_text
 from tunesmith.engine import Engine
-from tunesmith.errors import DataError
 from tunesmith.methods.base import methods_for
+from tunesmith.opening import Opening, tell
 from tunesmith.predictor import Predictor, Scored
 from tunesmith.progress import Progress
 from tunesmith.registry import lookup
@@ -30,47 +30,40 @@ from tunesmith.report.card import card
 from tunesmith.report.page import page
 from tunesmith.run import entries
 from tunesmith.run.folder import kept, save_config
-from tunesmith.run.record import AugmentationPart, Baseline, FilePart, Ingredient, Run, RunRecord
-from tunesmith.tasks import TASKS, shape_of
+from tunesmith.run.record import AugmentationPart, Baseline, Ingredient, Run, RunRecord
+from tunesmith.tasks import TASKS
 from tunesmith.tasks.base import Task
 from tunesmith.tasks.encoding import EncodedTexts, Encoder
 from tunesmith.training.fitting import Fitting
 from tunesmith.training.learning import fit
 
 
-def train(sources: Mapping[str, Examples], config: Config, progress: Progress) -> Run:
+def train(opening: Opening, progress: Progress) -> Run:
     """Train and test a model on examples.
 
     Args:
-        sources: of the split ``"train"``, and perhaps of ``"valid"`` and ``"test"``.
-        config: every setting; what is left open is chosen here and written into the run.
+        opening: the folder, the settings and the examples; what is left open is chosen here and written into the run.
         progress: progress for the user.
 
     Raises:
         TunesmithError: of any kind; the record of the run then says ``failed`` or ``stopped``.
     """
-    folder = Path(config.output.out or default_folder(sources["train"], config))
-    with ExitStack() as context:
-        read = config.augmentation.lexicon, config.augmentation.masked_model
-        clock = context.enter_context(entries.opened(RunRecord, folder, config, sources, *read))
-        chosen_techniques(config, shape_of(config.task.name))  # need not wait for the data
-        with clock.stage("data"):
-            splits, layout, files = read_splits(sources, config)
-            config = _with_own_parts(config, sources, files)
-            findings = run_checks(splits, layout.shape)
-            tell(findings, progress)
-        task: Task = lookup(TASKS, "tasks", layout.shape.task)()
-        with clock.stage("model"):
-            augmenter = Augmenter.of(config, task.shape, splits["train"])
-            precision = entries.precision(RunRecord, folder, config)
-            begun = Fitting.begin(config, task, splits["train"], precision, folder, progress)
-            seen = entries.seen(config, begun.source.folder, files)
-            tell(seen, progress)
-            findings += seen
-        # Nothing was written so far: a bad file or model leaves an earlier run in the folder as it was.
-        ingredients = entries.ingredients(config)
-        record = entries.begin(config, begun, precision, splits, layout, list(files.values()), findings, ingredients)
-        context.enter_context(kept(folder, record, config.output.resume))
+    folder, config, clock, splits = opening.folder, opening.config, opening.clock, opening.splits
+    layout, findings = opening.layout, opening.findings
+    task: Task = lookup(TASKS, "tasks", layout.shape.task)()
+    torch.set_num_threads(config.training.threads or torch.get_num_threads())
+    with clock.stage("model"):
+        augmenter = Augmenter.of(config, task.shape, splits["train"])
+        precision = entries.precision(RunRecord, folder, config)
+        begun = Fitting.begin(config, task, splits["train"], precision, folder, progress)
+        seen = entries.seen(config, begun.source.folder, opening.files)
+        tell(seen, progress)
+        findings = [*findings, *seen]
+    # Nothing was written so far: a bad file or model leaves an earlier run in the folder as it was.
+    ingredients = entries.ingredients(config)
+    files = list(opening.files.values())
+    record = entries.begin(config, begun, precision, splits, layout, files, findings, ingredients)
+    with kept(folder, record, config.output.resume):
         write_json_lines(folder / "findings.jsonl", (finding.to_dict() for finding in findings))
 
         with clock.stage("encode"):
@@ -97,51 +90,6 @@ def train(sources: Mapping[str, Examples], config: Config, progress: Progress) -
         entries.finish(record, config, best, scored, baselines, clock)
         _write(folder, record, predictor, scored, findings)
     return Run(folder, record)
-
-
-def read_splits(
-    sources: Mapping[str, Examples], config: Config
-) -> tuple[dict[str, Records], Layout, dict[str, FilePart]]:
-    """Read every source and split off what was not given.
-
-    Returns:
-        {"train", "valid", "test"} → records; the layout; facts of each that was read, not split off, for the record.
-    """
-    splits, layout = load_splits(sources, config.data, shape_of(config.task.name), config.model.local)
-    files = {name: FilePart(**source_facts(records)) for name, records in splits.items()}
-    return with_missing(splits, layout.shape, config.data, config.training.seed), layout, files
-
-
-def _with_own_parts(config: Config, sources: Mapping[str, Examples], files: Mapping[str, FilePart]) -> Config:
-    """The settings, which name the splits that came with a set of them on disk, so that they repeat the run."""
-    own = {name: file.path for name, file in files.items() if name not in sources}
-    on_disk = own if isinstance(sources["train"], str | Path) else {}
-    return config.model_copy(update={"data": config.data.model_copy(update=on_disk)})
-
-
-def tell(findings: Sequence[Finding], progress: Progress) -> None:
-    """Show warnings, and how the files were read.
-
-    Raises:
-        DataError: a finding is a failure.
-    """
-
-    def told(level: str) -> list[str]:
-        return [f"{f.split + ': ' if f.split else ''}{f.message}; {f.advice}" for f in findings if f.level == level]
-
-    if failures := told("failure"):
-        raise DataError(failures)
-    for finding in findings:
-        if (finding.level, finding.code) == ("note", "reading"):
-            progress.line(f"note: {finding.message}")
-    for warning in told("warning"):
-        progress.line(f"warning: {warning}")
-
-
-def default_folder(source: Examples, config: Config) -> str:
-    """``runs/<name of the data>-<method>``."""
-    name = Path(source).name.partition(".")[0] if isinstance(source, str | Path) else ""
-    return str(Path("runs") / f"{name or 'data'}-{config.method.name}")
 
 
 def _augmented(

@@ -28,6 +28,7 @@ LAYERS = [
     {"predictor"},
     {"run"},
     {"report"},
+    {"opening"},
     {"pipeline", "adapting"},
     {"api"},
     {"console"},
@@ -123,7 +124,16 @@ def test_light_parts_import_nothing_heavy(file: Path) -> None:
 
 @pytest.mark.parametrize(
     "module",
-    ["tunesmith", "tunesmith.cli", "tunesmith.data", "tunesmith.evaluation", "tunesmith.tasks", "tunesmith.methods"],
+    [
+        "tunesmith",
+        "tunesmith.cli",
+        "tunesmith.data",
+        "tunesmith.evaluation",
+        "tunesmith.tasks",
+        "tunesmith.methods",
+        "tunesmith.opening",
+        "tunesmith.console",
+    ],
 )
 def test_importing_a_light_part_loads_nothing_heavy(module: str) -> None:
     code = f"import {module}, sys; print(sorted({HEAVY!r} & sys.modules.keys()))"

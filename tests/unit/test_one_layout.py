@@ -25,7 +25,7 @@ from tunesmith.data.records import RawTable
 from tunesmith.data.shapes import ANSWERS, ONE_LABEL, SHAPES, SPANS, RecordShape
 from tunesmith.data.texts import read_texts
 from tunesmith.errors import DataError, ModelError
-from tunesmith.pipeline import read_splits, tell
+from tunesmith.opening import read_splits, tell
 from tunesmith.progress import Progress
 
 ROWS = 40

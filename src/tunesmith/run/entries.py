@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from importlib.util import find_spec
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +16,12 @@ from tunesmith.data.checks import Finding
 from tunesmith.data.keys import label_codes
 from tunesmith.data.layout import Layout
 from tunesmith.data.records import Records
-from tunesmith.data.sources import Examples
 from tunesmith.data.splits import fingerprint
 from tunesmith.disk import path_sha256
-from tunesmith.errors import ModelError, UsageError
+from tunesmith.errors import ModelError
 from tunesmith.models.loading import weights_sha256
 from tunesmith.predictor import Scored
-from tunesmith.run.folder import Clock, check_folder, identity, locked
+from tunesmith.run.folder import Clock, identity
 from tunesmith.run.record import (
     AdaptRecord,
     Baseline,
@@ -43,34 +40,6 @@ from tunesmith.run.record import (
 from tunesmith.text import counted
 from tunesmith.training.fitting import Fitting
 from tunesmith.training.precision import Precision, choose_precision
-
-
-@contextmanager
-def opened(
-    kind: type[Record],
-    folder: Path,
-    config: Config | AdaptConfig,
-    sources: Mapping[str, Examples],
-    *ingredients: str | None,
-) -> Iterator[Clock]:
-    """The folder is locked and free for the run, its tracker is there and its threads are set: the clock runs.
-
-    Args:
-        kind: of its record.
-        sources, ingredients: what it reads besides the model; none of it may lie in a folder that is replaced.
-
-    Raises:
-        UsageError: the folder or the tracker cannot be used.
-    """
-    read = [str(source) for source in sources.values() if isinstance(source, str | Path)]
-    with locked(folder, kind.FILE):
-        output = config.output
-        check_folder(folder, output.overwrite, output.resume, [*read, config.model.name, *ingredients], kind.FILE)
-        tracker = config.training.tracker  # called like its package
-        if tracker != "none" and find_spec(tracker) is None:
-            raise UsageError(f"training.tracker={tracker}: its package is not installed; run `pip install {tracker}`")
-        torch.set_num_threads(config.training.threads or torch.get_num_threads())
-        yield Clock()
 
 
 def precision(kind: type[Record], folder: Path, config: Config | AdaptConfig) -> Precision:
