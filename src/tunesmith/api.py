@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -33,6 +33,7 @@ from tunesmith.text import counted, name_list
 if TYPE_CHECKING:
     from tunesmith.adapting import AdaptedModel
     from tunesmith.evaluation.intervals import Score
+    from tunesmith.evaluation.labels import ByLabel
     from tunesmith.evaluation.metrics import Metrics
     from tunesmith.predictor import Predictor
 
@@ -214,20 +215,23 @@ class Evaluation:
     Attributes:
         metrics: name → value with its 95 % interval.
         rows: number of examples.
-        by_label: label → metrics of that label alone; empty for tasks that are not scored by label.
+        by_label: label → scores of that label alone, for every label the model knows; empty for tasks without labels.
         described: what the names of the metrics stand for.
-        comparison: with a second run: its metrics and the paired test; else None.
+        main_metric: the one by which the model was chosen.
+        comparison: with a second run on the same rows: its ``metrics``, and of each the ``difference`` (this run minus
+            the second) with a 95 % interval and the ``p`` of a paired test; else None.
     """
 
     metrics: dict[str, Score]
     rows: int
-    by_label: dict[str, dict[str, Score]]
+    by_label: ByLabel
     described: Metrics
+    main_metric: str
     comparison: dict[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The same as plain values."""
-        by_label = {label: _plain(scores) for label, scores in self.by_label.items()}
+        by_label = {label: asdict(scores) for label, scores in self.by_label.items()}
         found = {"rows": self.rows, "metrics": _plain(self.metrics), "by_label": by_label, "against": self.comparison}
         return {name: value for name, value in found.items() if value}
 
@@ -269,9 +273,10 @@ def evaluate(
     scored, comparison = predictor.score(records, *chance), None
     if other is not None:
         second = other.score(records, *chance)
-        tested = task.compare(scored.outputs, second.outputs, scored.targets, predictor.space, *chance)
-        comparison = {"metrics": _plain(second.metrics), **tested}
-    return Evaluation(scored.metrics, len(records), scored.by_label, task.metrics, comparison)
+        difference = task.compare(scored.answered, second.answered, scored.targets, *chance)
+        comparison = {"metrics": _plain(second.metrics), "difference": _plain(difference)}
+    main = config.training.metric or task.primary_metric
+    return Evaluation(scored.metrics, len(records), scored.by_label, task.metrics, main, comparison)
 
 
 def _config(run: Run | str | Path) -> Config:

@@ -228,7 +228,7 @@ def evaluate(
     from tunesmith import console
 
     result = tunesmith.evaluate(run, data, against, progress, **reading)
-    return result.to_dict(), console.evaluation_text(result, against)
+    return result.to_dict(), console.evaluation_text(result, run, data, against)
 
 
 @command(names=READING)

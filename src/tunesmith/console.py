@@ -12,8 +12,9 @@ from rich.text import Text
 
 from tunesmith.catalogue.catalogue import Entry, Suggestion
 from tunesmith.data.checks import Finding
-from tunesmith.evaluation.intervals import Score
-from tunesmith.evaluation.metrics import PERPLEXITY
+from tunesmith.evaluation.intervals import Difference, Score
+from tunesmith.evaluation.labels import ByLabel, label_titles, weakest_first
+from tunesmith.evaluation.metrics import PERPLEXITY, Metric
 from tunesmith.run.record import RunRecord
 from tunesmith.text import counted, duration, visible
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from tunesmith.api import Evaluation
 
 SHOWN_ROWS = 5
+SHOWN_LABELS = 20
+ABSENT = "–"
 WIDTH = 10_000
 """No line is wrapped; a terminal does that."""
 NOT_STATED = "?"
@@ -39,29 +42,59 @@ def finding_text(finding: Finding) -> str:
 
 
 def summary(record: RunRecord) -> str:
-    """The score line of a finished run: primary metric with its interval, and that of the baselines."""
+    """The score line of a finished run: primary metric with its interval, what it is not better than, and those beside
+    it."""
     name = record.main_metric
     metric, score = record.described[name], record.metrics["test"][name]
     assert record.timing
     lines = [f"test {name} {score.text(metric)}  n={score.n}  {record.method}, {duration(record.timing.seconds)}"]
-    for baseline in record.baselines:
-        if found := baseline.metrics.get(name):
-            lines.append(f"  beside it: {baseline.name} {found.text(metric)}, {duration(baseline.seconds)}")
+    lines += [f"  {said}" for said in record.shortfalls]
+    for other in record.baselines:
+        if found := other.metrics.get(name):
+            stands = f"; the model is {other.difference.verdict(metric)}" if other.difference else ""
+            lines.append(f"  beside it: {other.name} {found.text(metric)}, {duration(other.seconds)}{stands}")
     return "\n".join(lines)
 
 
-def evaluation_text(result: Evaluation, against: str | None) -> str:
-    """One line a metric, and the comparison with a second run."""
+def evaluation_text(result: Evaluation, run: str, data: str, against: str | None) -> str:
+    """What was scored; one line a metric; a table of the labels; the comparison with a second run."""
     means, compared = result.described, result.comparison or {}
-    rows = [(name, f"{score.text(means[name])}  n={score.n}") for name, score in result.metrics.items()]
-    for label, scores in result.by_label.items():
-        found = ", ".join(f"{name} {score.text(means[name])}" for name, score in scores.items())
-        rows.append((visible(label), found))
-    for name, difference in compared.get("difference", {}).items():
-        rows.append((name, f"{Score(**difference).text(means[name])}  (this run minus {against})"))
-    if "p_value" in compared:
-        rows.append(("McNemar", f"p = {compared['p_value']:.4g}"))
-    return _table([{"name": name, "found": found} for name, found in rows], right=("name",), heading=False)
+    parts = [f"{run} on {data}, {counted(result.rows, 'row')}", _scores_text(result.metrics, means)]
+    if result.by_label:
+        parts += ["", *_labels_text(result.by_label, means, result.main_metric)]
+    if compared:
+        scores = {name: Score(**score) for name, score in compared["metrics"].items()}
+        told = {name: Difference(**found).verdict(means[name]) for name, found in compared["difference"].items()}
+        parts += ["", f"beside it {against}, on the same {counted(result.rows, 'row')}"]
+        parts.append(_scores_text(scores, means, {name: f"{run} is {verdict}" for name, verdict in told.items()}))
+    return "\n".join(parts)
+
+
+def _scores_text(
+    scores: Mapping[str, Score], means: Mapping[str, Metric], more: Mapping[str, str] | None = None
+) -> str:
+    rows = [
+        {"name": name, "score": f"{score.text(means[name])}  n={score.n}", "more": (more or {}).get(name, "")}
+        for name, score in scores.items()
+    ]
+    return _table(rows, right=("name",), heading=False)
+
+
+def _labels_text(by_label: ByLabel, means: Mapping[str, Metric], metric: str) -> list[str]:
+    """The weakest labels, a line each."""
+    titles = label_titles(by_label, means)
+    rows = [
+        {
+            "label": visible(label),
+            **{name: one.text(titles[name]) if one else ABSENT for name, one in found.metrics.items()},
+            "support": f"{found.support:,}",
+            "predicted": f"{found.predicted:,}",
+        }
+        for label, found in weakest_first(by_label, metric)[:SHOWN_LABELS]
+    ]
+    more = len(by_label) - len(rows)
+    table = _table(rows, right=("support", "predicted"))
+    return [table, f"and {counted(more, 'label')} more with --json"] if more else [table]
 
 
 def stores_text(stores: Sequence[Mapping[str, Any]]) -> str:

@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -21,6 +22,7 @@ from tunesmith.data.layout import Layout
 from tunesmith.data.records import Records
 from tunesmith.disk import read_json_lines, write_json_lines, write_text
 from tunesmith.engine import Engine
+from tunesmith.evaluation.intervals import Score
 from tunesmith.methods.base import methods_for
 from tunesmith.opening import Opening, tell
 from tunesmith.predictor import Predictor, Scored
@@ -30,9 +32,9 @@ from tunesmith.report.card import card
 from tunesmith.report.page import page
 from tunesmith.run import entries
 from tunesmith.run.folder import kept, save_config
-from tunesmith.run.record import AugmentationPart, Baseline, Ingredient, Run, RunRecord
+from tunesmith.run.record import AugmentationPart, Baseline, Ingredient, Run, RunRecord, main_metric
 from tunesmith.tasks import TASKS
-from tunesmith.tasks.base import Task
+from tunesmith.tasks.base import Answered, Task
 from tunesmith.tasks.encoding import EncodedTexts, Encoder
 from tunesmith.training.fitting import Fitting
 from tunesmith.training.learning import fit
@@ -80,7 +82,7 @@ def train(opening: Opening, progress: Progress) -> Run:
             judge = _Judge(config, splits, encoded, layout)
             predictor, scored = judge.scores(best, "valid", "test")
         with clock.stage("baselines"):
-            baselines = [judge.tried(fitting) for fitting in fittings if fitting is not best]
+            baselines = [judge.tried(fitting, best, scored["test"]) for fitting in fittings if fitting is not best]
             if config.evaluation.baseline:
                 baselines += judge.cheap_models(best, scored["test"])
 
@@ -139,6 +141,11 @@ class _Judge:
     encoded: Mapping[str, EncodedTexts]
     layout: Layout
 
+    @property
+    def chance(self) -> tuple[int, int]:
+        """How often rows are drawn, and the seed of the draws."""
+        return self.config.evaluation.resamples, self.config.training.seed
+
     def scores(self, fitting: Fitting, *names: str) -> tuple[Predictor, dict[str, Scored]]:
         """The fitted model, ready to predict, and its scores on the named splits."""
         Engine(fitting.model, packing=self.config.engine.uses("packing"))  # stays: tried once, not at every call
@@ -147,20 +154,29 @@ class _Judge:
         outputs = {name: predictor.outputs_of(self.encoded[name]) for name in {"valid", *names}}
         targets = fitting.task.targets(self.splits["valid"], space)
         predictor = replace(predictor, space=fitting.task.tuned(space, outputs["valid"], targets))
-        chance = self.config.evaluation.resamples, self.config.training.seed
-        return predictor, {name: predictor.score(self.splits[name], *chance, outputs[name]) for name in names}
+        scored = {name: predictor.score(self.splits[name], *self.chance, outputs[name]) for name in names}
+        return predictor, scored
 
-    def tried(self, fitting: Fitting) -> Baseline:
-        """A method that was tried and not kept, on the test rows."""
-        method, metrics = fitting.method, self.scores(fitting, "test")[1]["test"].metrics
-        return Baseline(name=method.name, title=method.title, metrics=metrics, seconds=fitting.seconds)
+    def tried(self, fitting: Fitting, best: Fitting, test: Scored) -> Baseline:
+        """A method that was tried and not kept, on the test rows, beside the best."""
+        scored = self.scores(fitting, "test")[1]["test"]
+        names = {"name": fitting.method.name, "title": fitting.method.title}
+        return self._beside(best, test, scored.answered, scored.metrics, **names, seconds=fitting.seconds)
 
     def cheap_models(self, best: Fitting, test: Scored) -> Iterator[Baseline]:
-        """Models that take seconds, on the test rows."""
-        space, chance = best.space.in_users_units, (self.config.evaluation.resamples, self.config.training.seed)
+        """Models that take seconds, on the test rows, beside the best."""
+        space = best.space.in_users_units
         for answer in best.task.baselines(self.splits["train"], self.splits["test"], space, self.config.training.seed):
-            metrics = best.task.score(answer.answers, test.targets, space, *chance)
-            yield Baseline(name=answer.name, title=answer.name, metrics=metrics, seconds=answer.seconds)
+            metrics = best.task.score(answer.answers, test.targets, space, *self.chance)
+            names = {"name": answer.name, "title": answer.name}
+            yield self._beside(best, test, (answer.answers, space), metrics, **names, seconds=answer.seconds)
+
+    def _beside(
+        self, best: Fitting, test: Scored, other: Answered, metrics: dict[str, Score], **facts: Any
+    ) -> Baseline:
+        main = main_metric(best.best["metric"], test.metrics, best.task.metrics)
+        found = best.task.compare(test.answered, other, test.targets, *self.chance, main)
+        return Baseline(metrics=metrics, difference=found.get(main), **facts)
 
 
 def _write(

@@ -22,12 +22,13 @@ from tunesmith.data.table import NoRows
 from tunesmith.engine import Engine
 from tunesmith.errors import DataError, ModelError, wrong_values
 from tunesmith.evaluation.intervals import Score
+from tunesmith.evaluation.labels import ByLabel
 from tunesmith.models.heads import save_model
 from tunesmith.models.loading import Source, load_trained, token_limit
 from tunesmith.progress import Progress
 from tunesmith.registry import lookup, names
 from tunesmith.tasks import TASKS
-from tunesmith.tasks.base import LabelSpace, Task
+from tunesmith.tasks.base import Answered, LabelSpace, Task
 from tunesmith.tasks.encoding import EncodedTexts, Encoder, Truncation
 from tunesmith.tasks.predictions import Prediction
 from tunesmith.text import counted, name_list
@@ -241,7 +242,8 @@ class Predictor:
         outputs = self.outputs(records) if outputs is None else outputs
         metrics = self.task.score(outputs, targets, self.space, resamples, seed)
         by_label = self.task.score_labels(outputs, targets, self.space, resamples, seed)
-        return Scored(records, targets, outputs, self.task.decode(outputs, self.space), metrics, by_label)
+        decoded = self.task.decode(outputs, self.space)
+        return Scored(records, targets, outputs, self.space, decoded, metrics, by_label)
 
 
 @dataclass(frozen=True)
@@ -251,17 +253,24 @@ class Scored:
     Attributes:
         targets: as the task makes them.
         outputs: what the model says, as the task makes it.
+        space: what gives the outputs their meaning.
         predictions: in the order of the records.
         metrics: name → value with its interval.
-        by_label: label → the same for that label alone; empty for tasks that are not scored by label.
+        by_label: label → scores of that label alone; empty for tasks without labels.
     """
 
     records: Records
     targets: Any
     outputs: Any
+    space: LabelSpace
     predictions: list[Prediction]
     metrics: dict[str, Score]
-    by_label: dict[str, dict[str, Score]]
+    by_label: ByLabel
+
+    @property
+    def answered(self) -> Answered:
+        """What the task compares with another model's."""
+        return self.outputs, self.space
 
     def lines(self) -> Iterable[dict[str, Any]]:
         """Rows of ``predictions/<split>.jsonl``."""

@@ -81,13 +81,13 @@ def test_entities(tmp_path: Path, tiny_model_folder: Callable[[str], Path]) -> N
     by_type = run.record["by_label"]["test"]
     assert set(by_type) == {"praise", "blame"}
     for scores in by_type.values():
-        assert set(scores) == {"span_precision", "span_recall", "span_f1"}
-        assert all(one["low"] <= one["value"] <= one["high"] for one in scores.values())
+        assert set(scores["metrics"]) == {"precision", "recall", "f1"} and scores["support"] and scores["predicted"]
+        assert all(one["low"] <= one["value"] <= one["high"] for one in scores["metrics"].values())
     plain = AutoModelForTokenClassification.from_pretrained(run.folder / "model")
     assert plain.config.id2label == {0: "O", 1: "B-blame", 2: "I-blame", 3: "B-praise", 4: "I-praise"}
     again = tunesmith.evaluate(run, data)
     assert again.metrics["span_f1"].value > 0.8 and again.rows == 120
-    assert set(again.to_dict()["by_label"]["blame"]) == {"span_precision", "span_recall", "span_f1"}
+    assert set(again.to_dict()["by_label"]["blame"]) == {"support", "predicted", "metrics"}
 
 
 def test_entities_are_found_in_what_holds_only_texts(
@@ -151,7 +151,7 @@ def test_questions(tmp_path: Path, tiny_model_folder: Callable[[str], Path], una
     assert set(parts) == ({"answerable", "unanswerable"} if unanswered else set())
     assert ("\n| unanswerable | " in card) is unanswered
     for name, whole in run.metrics["test"].items():
-        values = [(scores[name]["value"], scores[name]["n"]) for scores in parts.values()]
+        values = [(scores["metrics"][name]["value"], scores["metrics"][name]["n"]) for scores in parts.values()]
         if values:
             assert sum(n for _, n in values) == whole.n
             assert sum(value * n for value, n in values) / whole.n == pytest.approx(whole.value)

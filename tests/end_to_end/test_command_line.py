@@ -96,7 +96,7 @@ def test_a_run_is_scored_on_new_data_and_against_another(run: Path, news: Path) 
     result = json.loads(tunesmith("evaluate", run, news, "--json").stdout)
     assert result["rows"] == 120 and result["metrics"]["accuracy"]["value"] > 0.9
     paired = json.loads(tunesmith("evaluate", run, news, "--against", run, "--json").stdout)["against"]
-    assert paired["p_value"] == 1.0 and paired["difference"]["accuracy"]["value"] == 0.0
+    assert paired["difference"]["accuracy"]["p"] == 1.0 and paired["difference"]["accuracy"]["value"] == 0.0
 
 
 def test_the_saved_configuration_repeats_the_run(run: Path, news: Path, tmp_path: Path) -> None:

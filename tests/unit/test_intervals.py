@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from tunesmith.evaluation import intervals
-from tunesmith.evaluation.intervals import Score, bootstrap, paired_bootstrap, paired_test
+from tunesmith.evaluation.intervals import Difference, Score, bootstrap, paired, shortfalls
 from tunesmith.evaluation.metrics import (
     CLASSIFICATION_METRICS,
     MULTILABEL_METRICS,
@@ -131,7 +131,7 @@ def test_a_perfect_score_is_not_certain(n: int) -> None:
     assert (right.value, right.low, right.high) == (1.0, pytest.approx(limits.low), 1.0)
     wrong = bootstrap(classes(2), (gold, 1 - gold, None), CLASSIFICATION_METRICS, resamples=100, seed=0)["accuracy"]
     assert (wrong.value, wrong.low, wrong.high) == (0.0, 0.0, pytest.approx(1 - limits.low))
-    same = paired_bootstrap(multilabel_statistics, *[(gold[:, None] > 0, gold[:, None] > 0, None)] * 2, 100, 0)
+    same = paired(multilabel_statistics, *[(gold[:, None] > 0, gold[:, None] > 0, None)] * 2, 100, 0)
     assert (same["accuracy"].low, same["accuracy"].high) == (0.0, 0.0)
 
 
@@ -165,26 +165,68 @@ def test_own_statistic() -> None:
         bootstrap(exact_match, (hits, np.zeros(3)), {"exact_match": Metric("", "")}, resamples=200, seed=0)
 
 
-@pytest.mark.parametrize(("only_a", "only_b"), [(0, 0), (5, 5), (1, 9), (12, 3), (0, 6)])
-def test_mcnemar_equals_the_binomial_tail(only_a: int, only_b: int) -> None:
-    correct_a = np.array([True] * only_a + [False] * only_b + [True, False] * 7)
-    correct_b = np.array([False] * only_a + [True] * only_b + [True, False] * 7)
+@pytest.mark.parametrize(("only_a", "only_b"), [(0, 0), (5, 5), (1, 9), (12, 3), (0, 6), (3, 0)])
+def test_the_paired_test_of_shares_is_mcnemars(only_a: int, only_b: int) -> None:
+    right_a = np.array([1.0] * only_a + [0.0] * only_b + [1.0, 0.0] * 7)
+    right_b = np.array([0.0] * only_a + [1.0] * only_b + [1.0, 0.0] * 7)
     discordant = only_a + only_b
     expected = min(1.0, 2 * stats.binom.cdf(min(only_a, only_b), discordant, 0.5)) if discordant else 1.0
-    assert paired_test(correct_a, correct_b) == pytest.approx(expected)
+    found = paired(share, (right_a,), (right_b,), 4_000, 0)["share"]
+    assert found.p == pytest.approx(expected, abs=0.03)
+    assert (found.p == 1) == (only_a == only_b) and found.value == pytest.approx((only_a - only_b) / len(right_a))
 
 
-def test_paired_difference_is_narrower_than_two_intervals() -> None:
-    gold, predicted, _ = make_rows(500)
+def test_a_paired_difference_is_narrower_than_two_intervals_and_of_every_metric() -> None:
+    """Intervals of the two overlap; the test on the same rows tells them apart."""
+    gold, predicted, probabilities = make_rows(500)
     better = predicted.copy()
-    wrong = np.flatnonzero(better != gold)[:30]
+    wrong = np.flatnonzero(better != gold)[:20]
     better[wrong] = gold[wrong]
+    a, b = (gold, better, probabilities), (gold, predicted, probabilities)
+    differences = paired(classes(3), a, b, 200, 0)
+    first, second = (bootstrap(classes(3), one, CLASSIFICATION_METRICS, 200, 0) for one in (a, b))
+    assert differences.keys() == first.keys()
+    for name in ("accuracy", "macro_f1", "mcc"):
+        found = differences[name]
+        assert found.value == pytest.approx(first[name].value - second[name].value)
+        assert 0 < found.low < found.value < found.high and found.p < 0.01
+        assert first[name].low < second[name].high and found.high - found.low < first[name].high - first[name].low
+    assert (differences["ece"].value, differences["ece"].p) == (0.0, 1.0)
+    numbers = paired(regression_statistics, (gold * 1.0, gold + 0.5), (gold * 1.0, gold - 2.0), 200, 0)
+    assert (numbers["mae"].value, numbers["mae"].p < 0.01, numbers["pearson"].p) == (-1.5, True, 1.0)
 
-    def accuracy(gold: np.ndarray, predicted: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
-        return {"accuracy": (gold == predicted) @ weights / weights.sum(axis=0)}
 
-    difference = paired_bootstrap(accuracy, (gold, better), (gold, predicted), 500, 0)["accuracy"]
-    assert difference.value == pytest.approx(30 / 500)
-    assert 0 < difference.low < difference.value < difference.high
-    single = bootstrap(accuracy, (gold, predicted), CLASSIFICATION_METRICS, 500, 0)["accuracy"]
-    assert difference.high - difference.low < single.high - single.low
+def share(values: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
+    return {"share": values @ weights / weights.sum(axis=0)}
+
+
+CHANCE = "may be chance (−2.0 – 4.0, p = 0.3)"
+ACCURACY, ERROR = CLASSIFICATION_METRICS["accuracy"], REGRESSION_METRICS["mae"]
+
+
+@pytest.mark.parametrize(
+    ("difference", "metric", "words"),
+    [
+        (Difference(0.1, 0.06, 0.14, 9, 0.003), ACCURACY, "10.0 points better (6.0 – 14.0, p = 0.003)"),
+        (Difference(-0.1, -0.14, -0.06, 9, 0.003), ACCURACY, "10.0 points worse (6.0 – 14.0, p = 0.003)"),
+        (Difference(0.01, -0.02, 0.04, 9, 0.3), ACCURACY, f"no better: 1.0 points more {CHANCE}"),
+        (Difference(-0.01, -0.04, 0.02, 9, 0.3), ACCURACY, f"no better: 1.0 points less {CHANCE}"),
+        (Difference(0, 0, 0, 9, 1), ACCURACY, "no better: both score the same"),
+        (Difference(-0.5, -0.7, -0.3, 9, 0.003), ERROR, "0.500 better (0.300 – 0.700, p = 0.003)"),
+        (Difference(0.5, 0.3, 0.7, 9, 0.003), ERROR, "0.500 worse (0.300 – 0.700, p = 0.003)"),
+    ],
+)
+def test_a_difference_says_who_is_better_unless_it_may_be_chance(
+    difference: Difference, metric: Metric, words: str
+) -> None:
+    assert difference.verdict(metric) == words
+
+
+def test_what_a_model_is_not_better_than_is_told_the_worse_news_first() -> None:
+    level, worse = Difference(0.01, -0.02, 0.04, 9, 0.3), Difference(-0.1, -0.14, -0.06, 9, 0.003)
+    found = {"a": level, "b": Difference(0.1, 0.06, 0.14, 9, 0.003), "c": worse, "d": level}
+    assert shortfalls(ACCURACY, found) == [
+        "worse than c by 10.0 points (6.0 – 14.0, p = 0.003)",
+        "no better than a and d: the difference may be chance",
+    ]
+    assert shortfalls(ACCURACY, {"b": found["b"]}) == [] == shortfalls(ACCURACY, {})

@@ -20,7 +20,6 @@ from tunesmith.evaluation.metrics import (
     MULTILABEL_METRICS,
     REGRESSION_METRICS,
     classification_statistics,
-    label_scores,
     multilabel_statistics,
     one_hot,
     regression_statistics,
@@ -154,15 +153,6 @@ def test_regression_equals_references(seed: int, n: int, decimals: int) -> None:
 def test_correlation_with_a_constant_is_zero(value: float) -> None:
     scores = regression_scores(np.arange(7.0), np.full(7, value))
     assert (scores["pearson"], scores["spearman"]) == (0.0, 0.0)
-
-
-def test_label_scores_equal_those_of_scikit_learn() -> None:
-    gold, predicted, _ = make_classification(5, 80, 5)
-    predicted[predicted == 4] = 0
-    expected = reference.precision_recall_fscore_support(gold, predicted, labels=range(5), zero_division=0)
-    actual, claimed = one_hot(gold, 5), one_hot(predicted, 5)
-    found = label_scores(actual & claimed, claimed, actual)
-    np.testing.assert_allclose([[s.precision, s.recall, s.f1, s.support] for s in found], np.transpose(expected))
 
 
 def test_every_score_is_in_the_table() -> None:

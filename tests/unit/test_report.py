@@ -21,7 +21,8 @@ from tunesmith.data.layout import Layout
 from tunesmith.data.records import Records
 from tunesmith.evaluation.calibration import reliability_bins
 from tunesmith.evaluation.evidence import Evidence
-from tunesmith.evaluation.intervals import Score, bootstrap
+from tunesmith.evaluation.intervals import Difference, Score, bootstrap
+from tunesmith.evaluation.labels import LABEL_METRICS, LabelScores, weakest_first
 from tunesmith.evaluation.metrics import (
     CLASSIFICATION_METRICS,
     MULTILABEL_METRICS,
@@ -33,7 +34,7 @@ from tunesmith.evaluation.metrics import (
 from tunesmith.report import charts
 from tunesmith.report.card import card
 from tunesmith.report.page import page
-from tunesmith.report.summary import Column, comparison
+from tunesmith.report.summary import comparison
 from tunesmith.run.record import (
     Baseline,
     Best,
@@ -144,7 +145,9 @@ def make_run(labels: list[str] = LABELS, rows: int = 400, **given: Any) -> Made:
     statistics = partial(classification_statistics, num_labels=count)
     metrics = bootstrap(statistics, (gold, predicted, probabilities), CLASSIFICATION_METRICS, 200, 0)
     baseline = bootstrap(statistics, (gold, weak, None), CLASSIFICATION_METRICS, 200, 0)
-    evidence = task.evidence(make_records([labels[i] for i in gold]), logits, gold, LabelSpace(tuple(labels)))
+    space = LabelSpace(tuple(labels))
+    evidence = task.evidence(make_records([labels[i] for i in gold]), logits, gold, space)
+    given = {"by_label": {"test": task.score_labels(logits, gold, space, 0, 0)}} | given
     findings = [
         Finding("good", "leak", "no test text is in training"),
         Finding("warning", "duplicates", "3 texts occur twice", "remove them", "train", (3, 9, 12), 3),
@@ -247,13 +250,18 @@ def test_a_metric_that_the_test_rows_do_not_define_is_not_told() -> None:
     assert "are answered entirely right" in made.page() and "are answered entirely right" in made.card()
 
 
-def test_what_is_scored_by_label_has_intervals() -> None:
-    score = Score(0.5, 0.25, 0.75, 8)
-    made = make_run(by_label={"test": {"refund": {"accuracy": score}, "lost card": {"accuracy": Score(0.4, 0, 1, 3)}}})
-    text = made.page()
-    assert text.index(">lost card</th><td") < text.index(">refund</th><td")
-    assert "25.0 – 75.0" in text and "weakest Accuracy first" in text
-    assert "| refund | 50.0 % (25.0 – 75.0) |" in made.card()
+def test_every_label_has_its_scores_weakest_first_and_those_without_rows_last() -> None:
+    made = make_run()
+    for text in (made.page(), made.card()):
+        assert "Precision" in text and "Predicted" in text
+    scores = made.record.by_label["test"]
+    order = [label for label, _ in weakest_first(scores, "accuracy")]
+    rows = re.findall(r'<tr><th scope="row">([^<]*)</th><td class="num">', made.page())
+    assert [row for row in rows if row in LABELS] == order
+    made.record.by_label["test"]["refund"] = LabelScores(0, 3, dict.fromkeys(LABEL_METRICS))
+    rows = re.findall(r'<tr><th scope="row">([^<]*)</th><td class="num">', made.page())
+    assert [row for row in rows if row in LABELS][-1] == "refund"
+    assert "| refund | – | – | – | 0 | 3 |" in made.card()
 
 
 def test_multilabel() -> None:
@@ -266,7 +274,8 @@ def test_multilabel() -> None:
     evidence = task.evidence(records, logits, gold.astype(np.float32), LabelSpace(tuple(names)))
     arrays = (gold, probabilities > 0.5, probabilities)
     metrics = bootstrap(multilabel_statistics, arrays, MULTILABEL_METRICS, 100, 0)
-    made = Made(task, make_record(task, names, metrics, metrics, 40), evidence, [], [])
+    by_label = {"test": task.score_labels(logits, gold, LabelSpace(tuple(names)), 0, 0)}
+    made = Made(task, make_record(task, names, metrics, metrics, 40, by_label=by_label), evidence, [], [])
     text = made.page()
     assert "Each label on its own" in text and "Confusion matrix" not in text
     assert "of 10 wrong answers" in text
@@ -318,24 +327,25 @@ def test_a_pooled_model_is_shown_with_sentence_transformers() -> None:
     assert "SentenceTransformer(" in made.card() and "SentenceTransformer(" not in make_run().card()
 
 
-@pytest.mark.parametrize(
-    ("value", "rival", "words"),
-    [
-        (Score(0.9, 0.88, 0.92, 9), Score(0.8, 0.78, 0.82, 9), "10.0 points better; the intervals do not overlap"),
-        (Score(0.9, 0.88, 0.92, 9), Score(0.89, 0.87, 0.91, 9), "1.0 points better; the intervals overlap"),
-        (Score(0.8, 0.78, 0.82, 9), Score(0.9, 0.88, 0.92, 9), "10.0 points worse; the intervals do not overlap"),
-    ],
-)
-def test_comparison_says_what_the_intervals_allow(value: Score, rival: Score, words: str) -> None:
-    baselines = [Column("words", {"accuracy": rival}), Column("majority", {"accuracy": Score(0.1, 0.1, 0.1, 9)})]
-    assert words in (comparison("accuracy", ACCURACY, value, baselines) or "")
-    assert comparison("accuracy", ACCURACY, value, []) is None
-    assert "the same" in (comparison("accuracy", ACCURACY, rival, baselines) or "")
-
-
-def test_lower_is_better_for_errors() -> None:
-    baselines = [Column("mean", {"mae": Score(2.0, 1.9, 2.1, 9)})]
-    assert "0.500 better" in (comparison("mae", REGRESSION_METRICS["mae"], Score(1.5, 1.4, 1.6, 9), baselines) or "")
+def test_the_best_of_those_beside_it_is_told_with_the_paired_test() -> None:
+    made = make_run()
+    words = made.record.baselines[0]
+    assert (
+        comparison(make_run(baselines=[]).record) is None
+        and "beside it on the same rows" not in make_run(baselines=[]).page()
+    )
+    score = made.record.metrics["test"]["accuracy"].value
+    for value, p, said in ((0.08, 0.003, "8.0 points better"), (0.01, 0.4, "no better: 1.0 points more may be chance")):
+        beside = Difference(value, value - 0.05, value + 0.05, 400, p)
+        weak = words.model_copy(update={"title": "majority", "metrics": {"accuracy": Score(0.1, 0.1, 0.1, 9)}})
+        made.record.baselines = [weak, words.model_copy(update={"difference": beside})]
+        reached = f"Beside it, {words.title} reaches {100 * words.metrics['accuracy'].value:.1f} %: the model is {said}"
+        assert reached in made.page() and reached.split(":")[1] in made.card() and score
+        assert ("No better than TF-IDF" in made.page()) == (p > 0.05) == ("No better than TF-IDF" in made.card())
+    worse = Difference(-0.08, -0.1, -0.06, 400, 0.003)
+    made.record.baselines = [words.model_copy(update={"difference": worse})]
+    for text in (made.page(), made.card()):
+        assert "Worse than TF-IDF + logistic regression by 8.0 points (6.0 – 10.0, p = 0.003)." in text
 
 
 @pytest.mark.parametrize("points", [[(1, 0.5)], [(1, 0.0), (2, 0.0)], [(i, float(i)) for i in range(5000)]])

@@ -25,7 +25,7 @@ from tunesmith.data.shapes import SHAPES
 from tunesmith.data.words import word_bounds
 from tunesmith.evaluation.answer_scores import answer_scores, best_threshold
 from tunesmith.evaluation.entity_scores import span_counts, span_statistics
-from tunesmith.evaluation.metrics import label_scores
+from tunesmith.evaluation.labels import of_rows
 from tunesmith.predictor import Predictor
 from tunesmith.registry import lookup
 from tunesmith.tasks import TASKS
@@ -162,7 +162,9 @@ def test_span_scores_by_hand() -> None:
     counts = span_counts(gold, found, ["A", "B"])
     scores = {name: float(value[0]) for name, value in span_statistics(*counts, np.ones((3, 1))).items()}
     assert scores == pytest.approx({"span_precision": 1 / 3, "span_recall": 1 / 3, "span_f1": 1 / 3})
-    assert [(s.precision, s.recall, s.support) for s in label_scores(*counts)] == [(0.5, 0.5, 2), (0.0, 0.0, 1)]
+
+
+REPORTED = ("precision", "recall", "f1-score")
 
 
 @given(data=st.data())
@@ -179,12 +181,13 @@ def test_span_scores_are_those_of_seqeval(data: Any) -> None:
         assert found[f"span_{name}"][0] == pytest.approx(judge(*sides, zero_division=0)), name
     if not counts[1].any() and not counts[2].any():
         return  # seqeval's report has no types to show
-    per_type = dict(zip(types, label_scores(*counts), strict=True))
+    per_type = of_rows(types, *(part.sum(axis=0) for part in counts))
     for name, wanted in classification_report(*sides, output_dict=True, zero_division=0).items():
         if name in per_type:
             one = per_type[name]
-            scores = one.precision, one.recall, one.f1, one.support
-            assert scores == pytest.approx(tuple(wanted[k] for k in ("precision", "recall", "f1-score", "support")))
+            scores = [score.value if score else 0.0 for score in one.metrics.values()]
+            assert scores == pytest.approx([wanted[name] if one.support else 0.0 for name in REPORTED])
+            assert one.support == wanted["support"]
 
 
 @given(data=st.data())
@@ -320,9 +323,10 @@ def test_intervals_are_over_documents() -> None:
     wide, narrow = (task.score(found, gold, space, 500, 0)["span_recall"] for gold in (whole, alone))
     assert (wide.value, wide.low, wide.high, wide.n) == (0.5, 0.0, 1.0, 20)
     assert narrow.value == 0.5 and 0.2 < narrow.low < narrow.high < 0.8
-    of_type = task.score_labels(found, whole, space, 500, 0)["A"]["span_recall"]
-    assert (of_type.value, of_type.low, of_type.high, of_type.n) == (0.5, 0.0, 1.0, 2)
-    assert task.score_labels(found, whole, LabelSpace((*space.names, "B-B", "I-B")), 9, 0).keys() == {"A"}
+    of_type = task.score_labels(found, whole, space, 500, 0)["A"].metrics["recall"]
+    assert of_type and (of_type.value, of_type.low, of_type.high, of_type.n) == (0.5, 0.0, 1.0, 2)
+    two = task.score_labels(found, whole, LabelSpace((*space.names, "B-B", "I-B")), 9, 0)
+    assert two.keys() == {"A", "B"} and two["B"].metrics["recall"] is None
 
 
 def test_one_document_alone_is_resampled_by_its_texts() -> None:

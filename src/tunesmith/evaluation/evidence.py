@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tunesmith.evaluation.calibration import ReliabilityBin
-from tunesmith.evaluation.metrics import LabelScores
 
 MAX_MISTAKES = 20
 MAX_PAIRS = 15
@@ -51,8 +50,7 @@ class Evidence:
         rows: number of records.
         mistakes: the worst ones, most confident (or farthest from the target) first.
         mistake_count: number of records that are not answered entirely right.
-        labels: what is told apart; empty where answers are no labels.
-        per_label: scores of each label.
+        labels: names of the rows and columns of `confusion`.
         confusion: counts (C, C) of true by predicted label; None unless every record has one label.
         bins: reliability of the confidence; empty unless every record has one label.
         values: true and predicted numbers, (n,) float64 each; None where answers are no numbers.
@@ -62,7 +60,6 @@ class Evidence:
     mistakes: list[Mistake]
     mistake_count: int
     labels: list[str] = field(default_factory=list)
-    per_label: list[LabelScores] = field(default_factory=list)
     confusion: NDArray[np.int64] | None = None
     bins: list[ReliabilityBin] = field(default_factory=list)
     values: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None

@@ -99,29 +99,9 @@ REGRESSION_METRICS: Metrics = {
         sentence="Over {n} {split} rows, the order of predictions and targets has a correlation of {value}.",
     ),
 }
+OF_PROBABILITIES = ("roc_auc", "ece")
+"""Metrics that need more than the answers, and much more work."""
 PERPLEXITY = Metric("Perplexity", "as uncertain as a choice among so many words; lower is better", False, False)
-
-
-@dataclass(frozen=True)
-class LabelScores:
-    """Scores of one label; `support` is its number of rows in gold. An undefined ratio is 0."""
-
-    precision: float
-    recall: float
-    f1: float
-    support: int
-
-
-def label_scores(right: NDArray[Any], claimed: NDArray[Any], actual: NDArray[Any]) -> list[LabelScores]:
-    """Precision, recall and F1 of each of C labels.
-
-    Args:
-        right, claimed, actual: (n, C), of each row the answers that are right, that were given, and that are true; bool
-            (for class ids see `one_hot`), or how many.
-    """
-    hits, found, wanted = (part.sum(axis=0) for part in (right, claimed, actual))
-    columns = (ratio(hits, found), ratio(hits, wanted), ratio(2 * hits, found + wanted), wanted)
-    return [LabelScores(float(p), float(r), float(f), int(s)) for p, r, f, s in zip(*columns, strict=True)]
 
 
 def one_hot(ids: NDArray[np.integer], num_labels: int) -> NDArray[np.bool_]:

@@ -41,7 +41,6 @@ def card(record: RunRecord, task: Task) -> str:
     )
     content = summary.content(record, task) | {
         "metadata": _metadata(record, task).to_yaml(line_break="\n"),
-        "by_label": record.by_label.get("test", {}),
         "shown_labels": SHOWN_LABELS,
         "files": [(PurePath(file.path).name, file.rows, file.sha256) for file in record.data.files],
         "limits": _limits(record, task),

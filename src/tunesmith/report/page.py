@@ -6,7 +6,7 @@ import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from tunesmith.data.checks import Finding
 from tunesmith.evaluation.evidence import Evidence
@@ -20,14 +20,6 @@ if TYPE_CHECKING:
 MAX_MATRIX = 30
 MAX_BARS = 30
 LEVELS = ("failure", "warning", "note", "good")
-
-
-class Cell(NamedTuple):
-    """A score of a table: its value and limits as text, and the value itself."""
-
-    value: str
-    limits: str
-    share: float
 
 
 def page(
@@ -54,7 +46,6 @@ def page(
         **_learning(record, log),
         "evidence": evidence,
         "matrix": None if matrix is None else charts.confusion_matrix(matrix, labels),
-        "by_label": _by_label(record, evidence),
         "reliability": charts.reliability_diagram(evidence.bins) if evidence.bins else None,
         "scatter": charts.scatter(*evidence.values) if evidence.values else None,
         "distribution": _distribution(record),
@@ -69,27 +60,6 @@ def page(
         },
     }
     return summary.template("report.html.j2").render(content)
-
-
-def _by_label(record: RunRecord, evidence: Evidence) -> dict[str, Any]:
-    """Each label on its own, weakest first: with intervals where the task scores labels, else from the evidence."""
-    support = {label: scores.support for label, scores in zip(evidence.labels, evidence.per_label, strict=True)}
-    if found := record.by_label.get("test"):
-        metrics = {name: record.described[name] for name in next(iter(found.values()))}
-        main = record.main_metric if record.main_metric in metrics else [*metrics][-1]
-        titles, at = [metric.title for metric in metrics.values()], [*metrics].index(main)
-        rows = []
-        for label, scores in found.items():
-            pairs = [(scores[name], metric) for name, metric in metrics.items()]
-            cells = [Cell(metric.value_text(one.value), one.limits(metric), one.value) for one, metric in pairs]
-            rows.append((label, cells, support.get(label, scores[main].n)))
-    else:
-        titles, at = ["Precision", "Recall", "F1"], 2
-        rows = [
-            (label, [Cell(f"{100 * v:.1f} %", "", v) for v in (one.precision, one.recall, one.f1)], one.support)
-            for label, one in zip(evidence.labels, evidence.per_label, strict=True)
-        ]
-    return {"titles": titles, "at": at, "rows": sorted(rows, key=lambda row: row[1][at].share)}
 
 
 def _learning(record: RunRecord, log: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
-from tunesmith.evaluation.intervals import Score
-from tunesmith.evaluation.metrics import Metric
+from tunesmith.evaluation.labels import label_titles, weakest_first
 from tunesmith.run.record import RunRecord, Scores
-from tunesmith.text import duration, markdown, visible
+from tunesmith.text import counted, duration, markdown, visible
 
 if TYPE_CHECKING:
     from tunesmith.tasks.base import Task
@@ -20,18 +19,28 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Column:
-    """A column of the table of scores: the model on a split, or a baseline."""
+    """A column of the table of scores: the model on a split, or what stands beside it.
+
+    Attributes:
+        verdict: what the model is beside it, in the main metric.
+    """
 
     name: str
     scores: Scores
     seconds: float | None = None
+    verdict: str | None = None
 
 
 def content(record: RunRecord, task: Task) -> dict[str, Any]:
     """What both templates show: the main score in words, the table of scores (a row a metric), and the facts."""
     name, described, tested = record.main_metric, record.described, record.metrics["test"]
-    metric, score = described[name], tested[name]
-    others = [Column(other.title, other.metrics, other.seconds) for other in record.baselines]
+    metric, score, by_label = described[name], tested[name], record.by_label.get("test", {})
+    others = [
+        Column(
+            other.title, other.metrics, other.seconds, other.difference.verdict(metric) if other.difference else None
+        )
+        for other in record.baselines
+    ]
     columns = [Column("this model, test", tested), Column("this model, validation", record.metrics["valid"]), *others]
     value = metric.value_text(score.value)
     shown = [name, *(other for other in described if other in tested and other != name)]
@@ -41,33 +50,28 @@ def content(record: RunRecord, task: Task) -> dict[str, Any]:
         "task": task,
         "metric": metric,
         "score": score,
+        "metric_name": name,
         "sentence": metric.sentence.format(n=f"{score.n:,}", split="test", title=metric.title, value=value),
-        "comparison": comparison(name, metric, score, others),
+        "comparison": comparison(record),
         "columns": columns,
         "rows": [(described[n], [column.scores.get(n) for column in columns]) for n in shown],
+        "by_label": weakest_first(by_label, name),
+        "label_metrics": label_titles(by_label, described),
         "facts": facts(record, task),
     }
 
 
-def comparison(name: str, metric: Metric, score: Score, others: Sequence[Column]) -> str | None:
-    """How the model stands to the best of `others`, and what the intervals allow to say.
-
-    Args:
-        name: of the metric.
-    """
-    rivals = [(column.name, column.scores[name]) for column in others if name in column.scores]
+def comparison(record: RunRecord) -> str | None:
+    """How the model stands to the best of those beside it, by the paired test."""
+    name = record.main_metric
+    metric = record.described[name]
+    sign = 1 if metric.higher_is_better else -1
+    rivals = [(other, other.metrics[name], other.difference) for other in record.baselines if other.difference]
     if not rivals:
         return None
-    sign = 1 if metric.higher_is_better else -1
-    rival, other = max(rivals, key=lambda one: sign * one[1].value)
-    gain = sign * (score.value - other.value)
-    reached = f"Beside it, {rival} reaches {metric.value_text(other.value)}"
-    if not gain:
-        return f"{reached}, the same."
-    size = f"{abs(100 * gain):.1f} points" if metric.is_proportion else f"{abs(gain):.3f}"
-    apart = score.low > other.high or other.low > score.high
-    verdict = "the intervals do not overlap" if apart else "the intervals overlap, so the difference may be chance"
-    return f"{reached}: the model is {size} {'better' if gain > 0 else 'worse'}; {verdict}."
+    rival, score, difference = max(rivals, key=lambda one: sign * one[1].value)
+    reached = f"Beside it, {rival.title} reaches {metric.value_text(score.value)}"
+    return f"{reached}: the model is {difference.verdict(metric)}."
 
 
 def name_of(record: RunRecord) -> str:
@@ -132,4 +136,5 @@ def template(name: str) -> Template:
         keep_trailing_newline=True,
     )
     found.filters |= {"visible": visible, "md": markdown, "plain": plain, "setting": setting, "duration": duration}
+    found.filters |= {"counted": counted, "capitalize_first": lambda text: text[:1].upper() + text[1:]}
     return found.get_template(name)

@@ -17,7 +17,8 @@ from tunesmith.config.schema import AdaptConfig, Config
 from tunesmith.data.layout import Layout
 from tunesmith.disk import write_text
 from tunesmith.errors import ModelError, wrong_values
-from tunesmith.evaluation.intervals import Score
+from tunesmith.evaluation.intervals import Difference, Score, shortfalls
+from tunesmith.evaluation.labels import LabelScores
 from tunesmith.evaluation.metrics import Metric
 
 VERSION = 1
@@ -128,6 +129,8 @@ class Baseline(RecordPart):
     name: str
     title: str
     metrics: Scores
+    difference: Difference | None = absent
+    """What the model of the run scores more in its main metric, on the same rows."""
     seconds: float
 
 
@@ -196,6 +199,11 @@ class Record(RecordPart):
         return self.model_dump(mode="json")
 
 
+def main_metric(chosen: str, scores: Scores, described: Mapping[str, Metric]) -> str:
+    """The metric that chose the best checkpoint, where the test rows define it, else the first one."""
+    return chosen if chosen in scores else next(name for name in described if name in scores)
+
+
 class RunRecord(Record):
     """The content of ``run.json``; metrics, best and timing are there once the run is done."""
 
@@ -208,7 +216,8 @@ class RunRecord(Record):
     config: Config
     """Every value as it was chosen, once the run is done."""
     metrics: dict[ScoredSplit, Scores] = Field(default_factory=dict)
-    by_label: dict[ScoredSplit, dict[str, Scores]] = Field(default_factory=dict)
+    by_label: dict[ScoredSplit, dict[str, LabelScores]] = Field(default_factory=dict)
+    """Every label the model knows; empty for tasks without labels."""
     described: dict[str, Metric]
     """What the names of the metrics stand for, in the order of tables."""
     baselines: list[Baseline] = Field(default_factory=list)
@@ -225,10 +234,15 @@ class RunRecord(Record):
 
     @property
     def main_metric(self) -> str:
-        """Of a finished run: what chose the best checkpoint, where the test rows define it, else the first metric."""
-        scores = self.metrics["test"]
+        """Of a finished run."""
         assert self.best
-        return self.best.metric if self.best.metric in scores else next(n for n in self.described if n in scores)
+        return main_metric(self.best.metric, self.metrics["test"], self.described)
+
+    @property
+    def shortfalls(self) -> list[str]:
+        """Of a finished run: what it is not better than; see `tunesmith.evaluation.intervals.shortfalls`."""
+        found = {other.title: other.difference for other in self.baselines if other.difference}
+        return shortfalls(self.described[self.main_metric], found)
 
 
 class AdaptData(RecordPart):

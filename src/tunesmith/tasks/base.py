@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass, replace
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self, TypeVar
 
 import numpy as np
 import torch
@@ -16,8 +16,9 @@ from tunesmith.data.shapes import RecordShape
 from tunesmith.errors import DataError
 from tunesmith.evaluation.baselines import Baseline
 from tunesmith.evaluation.evidence import Evidence, Mistake, shown, worst
-from tunesmith.evaluation.intervals import Score, bootstrap, paired_bootstrap, paired_test
-from tunesmith.evaluation.metrics import Metrics, Statistics, unweighted
+from tunesmith.evaluation.intervals import Difference, Score, bootstrap, paired
+from tunesmith.evaluation.labels import ByLabel
+from tunesmith.evaluation.metrics import Arrays, Metrics, Statistics, unweighted
 from tunesmith.registry import require
 from tunesmith.tasks.encoding import EncodedTexts, Encoder
 from tunesmith.tasks.losses import Loss
@@ -79,6 +80,11 @@ class InDocuments:
     def part(self, rows: np.ndarray) -> InDocuments:
         """The same of some records."""
         return InDocuments([self.values[row] for row in rows], np.unique(self.document[rows], return_inverse=True)[1])
+
+
+AnyScore = TypeVar("AnyScore", bound=Score)
+Answered = tuple[Any, LabelSpace]
+"""What a model says of some records, and the space that gives it its meaning."""
 
 
 class Task(ABC):
@@ -210,13 +216,10 @@ class Task(ABC):
         arrays = self.arrays(outputs, targets, space)
         return _of_records(bootstrap(self.statistics(space), arrays, self.metrics, resamples, seed), targets)
 
-    def score_labels(
-        self, outputs: Any, targets: Any, space: LabelSpace, resamples: int, seed: int
-    ) -> dict[str, dict[str, Score]]:
-        """Label → metrics of that label alone, with their intervals over the texts (documents) that have it.
+    def score_labels(self, outputs: Any, targets: Any, space: LabelSpace, resamples: int, seed: int) -> ByLabel:
+        """Label → scores of that label alone, for every label the model knows; empty for tasks without labels.
 
-        Labels that no text has, or was given, are left out; so are all for tasks that are not scored by label. For
-        questions the labels are ``answerable`` and ``unanswerable``.
+        For questions the labels are ``answerable`` and ``unanswerable``.
         """
         return {}
 
@@ -225,21 +228,20 @@ class Task(ABC):
         return unweighted(self.statistics(space), self.arrays(outputs, targets, space))
 
     def compare(
-        self, first: Any, second: Any, targets: Any, space: LabelSpace, resamples: int, seed: int
-    ) -> dict[str, Any]:
-        """Paired test of two models' outputs on the same rows.
+        self, first: Answered, second: Answered, targets: Any, resamples: int, seed: int, metric: str | None = None
+    ) -> dict[str, Difference]:
+        """Metric → first minus second on the same rows, with its interval and a paired test.
 
-        Returns:
-            ``difference``: metric → first minus second with its interval; ``p_value`` of McNemar's exact test where
-            rows are right or wrong.
+        Args:
+            first, second: what each model says, and its space.
+            metric: the one that is wanted; None for all.
         """
-        a, b = (self.arrays(outputs, targets, space) for outputs in (first, second))
-        difference = _of_records(paired_bootstrap(self.statistics(space), a, b, resamples, seed), targets)
-        found: dict[str, Any] = {"difference": {name: score.to_dict() for name, score in difference.items()}}
-        right, also_right = (self.right(outputs, targets, space) for outputs in (first, second))
-        if right is not None and also_right is not None:
-            found["p_value"] = paired_test(right, also_right)
-        return found
+        a, b = (self.arrays_for(metric, outputs, targets, space) for outputs, space in (first, second))
+        return _of_records(paired(self.statistics(first[1]), a, b, resamples, seed), targets)
+
+    def arrays_for(self, metric: str | None, outputs: Any, targets: Any, space: LabelSpace) -> Arrays:
+        """`arrays`, perhaps without what a metric does not need."""
+        return self.arrays(outputs, targets, space)
 
     def evidence(self, records: Records, outputs: Any, targets: Any, space: LabelSpace) -> Evidence:
         """What lies behind the scores: at least the mistakes, the most confident first."""
@@ -292,6 +294,6 @@ def require_known(records: Records, names: Iterable[Iterable[str]], known: Colle
         )
 
 
-def _of_records(scores: dict[str, Score], targets: Any) -> dict[str, Score]:
+def _of_records(scores: dict[str, AnyScore], targets: Any) -> dict[str, AnyScore]:
     """Scores that say of how many records they are, however these were resampled."""
     return {name: replace(score, n=len(targets)) for name, score in scores.items()}

@@ -17,15 +17,16 @@ from tunesmith.data.shapes import NUMBER, ONE_LABEL, SEVERAL_LABELS
 from tunesmith.evaluation.baselines import Baseline, majority_baseline, tfidf_baseline
 from tunesmith.evaluation.calibration import reliability_bins
 from tunesmith.evaluation.evidence import Evidence
+from tunesmith.evaluation.labels import ByLabel, of_rows
 from tunesmith.evaluation.metrics import (
     CLASSIFICATION_METRICS,
     MULTILABEL_METRICS,
+    OF_PROBABILITIES,
     REGRESSION_METRICS,
+    Arrays,
     Statistics,
     classification_statistics,
-    label_scores,
     multilabel_statistics,
-    one_hot,
     regression_statistics,
 )
 from tunesmith.tasks.base import LabelSpace, Task, require_known
@@ -76,6 +77,11 @@ class TextTask(Task):
         )
         return [replace(answer, answers=self.logits_of(answer.answers)) for answer in answers]
 
+    def arrays_for(self, metric: str | None, outputs: Any, targets: Any, space: LabelSpace) -> Arrays:
+        gold, predicted, *scores = self.arrays(outputs, targets, space)
+        needed = metric is None or metric in OF_PROBABILITIES
+        return gold, predicted, *(part if needed else None for part in scores)
+
     def right(self, outputs: np.ndarray, targets: np.ndarray, space: LabelSpace) -> np.ndarray | None:
         gold, predicted, *_ = self.arrays(outputs, targets, space)
         return np.asarray((gold == predicted).reshape(len(targets), -1).all(axis=1))
@@ -120,13 +126,16 @@ class Classification(TextTask):
         probabilities = softmax(outputs.astype(np.float64), axis=1)
         return targets, probabilities.argmax(axis=1), probabilities
 
+    def score_labels(self, outputs: Any, targets: Any, space: LabelSpace, resamples: int, seed: int) -> ByLabel:
+        gold, predicted, _ = self.arrays(outputs, targets, space)
+        counted = (gold[gold == predicted], predicted, gold)
+        return of_rows(space.names, *(np.bincount(ids, minlength=len(space.names)) for ids in counted))
+
     def evidence(self, records: Records, outputs: Any, targets: Any, space: LabelSpace) -> Evidence:
         gold, predicted, probabilities = self.arrays(outputs, targets, space)
-        actual, claimed = (one_hot(ids, len(space.names)) for ids in (gold, predicted))
         return replace(
             super().evidence(records, outputs, targets, space),
             labels=list(space.names),
-            per_label=label_scores(actual & claimed, claimed, actual),
             confusion=confusion_matrix(gold, predicted, labels=range(len(space.names))),
             bins=reliability_bins(probabilities, gold),
         )
@@ -181,12 +190,9 @@ class MultiLabel(TextTask):
     def arrays(self, outputs: np.ndarray, targets: np.ndarray, space: LabelSpace) -> tuple[np.ndarray, ...]:
         return targets > 0.5, outputs >= 0, expit(outputs.astype(np.float64))
 
-    def evidence(self, records: Records, outputs: Any, targets: Any, space: LabelSpace) -> Evidence:
-        actual, claimed, _ = self.arrays(outputs, targets, space)
-        per_label = label_scores(actual & claimed, claimed, actual)
-        return replace(
-            super().evidence(records, outputs, targets, space), labels=list(space.names), per_label=per_label
-        )
+    def score_labels(self, outputs: Any, targets: Any, space: LabelSpace, resamples: int, seed: int) -> ByLabel:
+        gold, predicted, _ = self.arrays(outputs, targets, space)
+        return of_rows(space.names, *(part.sum(axis=0) for part in (gold & predicted, predicted, gold)))
 
     def logits_of(self, answers: np.ndarray) -> np.ndarray:
         return np.asarray(logit(np.clip(answers, 1e-9, 1 - 1e-9)))

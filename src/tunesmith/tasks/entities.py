@@ -12,7 +12,6 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from typing import cast
@@ -29,9 +28,9 @@ from tunesmith.data.words import whole_words, word_bounds
 from tunesmith.errors import DataError
 from tunesmith.evaluation.baselines import Baseline
 from tunesmith.evaluation.entity_scores import SPAN_METRICS, Counts, span_counts, span_statistics
-from tunesmith.evaluation.evidence import Evidence, shown
-from tunesmith.evaluation.intervals import Score, bootstrap
-from tunesmith.evaluation.metrics import Statistics, label_scores
+from tunesmith.evaluation.evidence import shown
+from tunesmith.evaluation.labels import ByLabel, of_documents
+from tunesmith.evaluation.metrics import Statistics
 from tunesmith.tasks.base import InDocuments, LabelSpace, Task, require_known
 from tunesmith.tasks.encoding import NOTHING, EncodedTexts, Encoder, Window
 from tunesmith.tasks.losses import IGNORED, CrossEntropy, Loss
@@ -135,24 +134,9 @@ find(["a text"])
 
     def score_labels(
         self, outputs: FoundSpans, targets: InDocuments, space: LabelSpace, resamples: int, seed: int
-    ) -> dict[str, dict[str, Score]]:
-        counts, scores = self.arrays(outputs, targets, space), {}
-        for at, name in enumerate(self.kinds(space)):
-            one = [part[:, at] for part in counts]
-            rows = (one[1] > 0) | (one[2] > 0)  # documents without the type say nothing about it
-            if rows.any():
-                arrays = tuple(part[rows] for part in one)
-                scores[name] = bootstrap(span_statistics, arrays, self.metrics, resamples, seed)
-        return scores
-
-    def evidence(self, records: Records, outputs: FoundSpans, targets: InDocuments, space: LabelSpace) -> Evidence:
-        right, claimed, actual = self._counts(outputs, targets, space)
-        met = np.flatnonzero((claimed + actual).any(axis=0))
-        return replace(
-            super().evidence(records, outputs, targets, space),
-            labels=[self.kinds(space)[kind] for kind in met],
-            per_label=label_scores(right[:, met], claimed[:, met], actual[:, met]),
-        )
+    ) -> ByLabel:
+        right, claimed, actual = self.arrays(outputs, targets, space)
+        return of_documents(self.kinds(space), (right, claimed, actual), resamples, seed)
 
     def difference(self, record: TextRecord, prediction: Prediction) -> tuple[str, str, str]:
         """The entities that are missed and those that are none, with the text around the first of them."""

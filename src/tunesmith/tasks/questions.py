@@ -29,7 +29,7 @@ from tunesmith.errors import DataError
 from tunesmith.evaluation.answer_scores import ANSWER_METRICS, answer_scores, answer_statistics, best_threshold
 from tunesmith.evaluation.baselines import Baseline
 from tunesmith.evaluation.evidence import shown
-from tunesmith.evaluation.intervals import Score
+from tunesmith.evaluation.labels import ByLabel, LabelMetrics, of_documents
 from tunesmith.evaluation.metrics import Statistics
 from tunesmith.tasks.base import InDocuments, LabelSpace, Task
 from tunesmith.tasks.encoding import NOTHING, EncodedTexts, Encoder, Window
@@ -162,17 +162,25 @@ class QuestionAnswering(Task):
 
     def score_labels(
         self, outputs: list[Candidates], targets: InDocuments, space: LabelSpace, resamples: int, seed: int
-    ) -> dict[str, dict[str, Score]]:
-        """Questions with and without an answer apart, as the script of SQuAD 2.0 does; nothing where all have one."""
+    ) -> ByLabel:
+        """Questions with and without an answer apart, as the script of SQuAD 2.0 does: whether they are told apart, and
+        how they are answered.
+
+        Nothing where all have one and the model knows no others.
+        """
         has = np.array([bool(answers) for answers in targets.values])
-        if has.all():
+        if has.all() and space.threshold is None:
             return {}
-        parts = {"answerable": np.flatnonzero(has), "unanswerable": np.flatnonzero(~has)}
-        return {
-            name: self.score([outputs[row] for row in rows], targets.part(rows), space, resamples, seed)
-            for name, rows in parts.items()
-            if len(rows)
-        }
+        says = np.array([bool(text) for text in _texts(outputs, space.threshold)])
+        actual, claimed = (np.stack([part, ~part], axis=1).astype(np.int64) for part in (has, says))
+        right, claimed, actual = targets.sums(actual * claimed, claimed, actual)
+        found = of_documents(("answerable", "unanswerable"), (right, claimed, actual), resamples, seed)
+        for name, rows in (("answerable", np.flatnonzero(has)), ("unanswerable", np.flatnonzero(~has))):
+            answered: LabelMetrics = dict.fromkeys(self.metrics)
+            if len(rows):
+                answered |= self.score([outputs[row] for row in rows], targets.part(rows), space, resamples, seed)
+            found[name] = replace(found[name], metrics=answered | found[name].metrics)
+        return found
 
     def right(self, outputs: list[Candidates], targets: InDocuments, space: LabelSpace) -> np.ndarray | None:
         return np.asarray(answer_scores(_texts(outputs, space.threshold), targets.values)[0] > 0)
