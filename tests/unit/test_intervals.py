@@ -173,6 +173,7 @@ def test_the_paired_test_of_shares_is_mcnemars(only_a: int, only_b: int) -> None
     expected = min(1.0, 2 * stats.binom.cdf(min(only_a, only_b), discordant, 0.5)) if discordant else 1.0
     found = paired(share, (right_a,), (right_b,), 4_000, 0)["share"]
     assert found.p == pytest.approx(expected, abs=0.03)
+    assert (found.low <= 0 <= found.high) == (found.p >= 0.05)
     assert (found.p == 1) == (only_a == only_b) and found.value == pytest.approx((only_a - only_b) / len(right_a))
 
 
@@ -212,6 +213,11 @@ ACCURACY, ERROR = CLASSIFICATION_METRICS["accuracy"], REGRESSION_METRICS["mae"]
         (Difference(0.01, -0.02, 0.04, 9, 0.3), ACCURACY, f"no better: 1.0 points more {CHANCE}"),
         (Difference(-0.01, -0.04, 0.02, 9, 0.3), ACCURACY, f"no better: 1.0 points less {CHANCE}"),
         (Difference(0, 0, 0, 9, 1), ACCURACY, "no better: both score the same"),
+        (
+            Difference(-1e-9, -0.09, 0.09, 9, 1),
+            ACCURACY,
+            "no better: both score the same on average (−9.0 – 9.0, p = 1)",
+        ),
         (Difference(-0.5, -0.7, -0.3, 9, 0.003), ERROR, "0.500 better (0.300 – 0.700, p = 0.003)"),
         (Difference(0.5, 0.3, 0.7, 9, 0.003), ERROR, "0.500 worse (0.300 – 0.700, p = 0.003)"),
     ],
@@ -227,6 +233,6 @@ def test_what_a_model_is_not_better_than_is_told_the_worse_news_first() -> None:
     found = {"a": level, "b": Difference(0.1, 0.06, 0.14, 9, 0.003), "c": worse, "d": level}
     assert shortfalls(ACCURACY, found) == [
         "worse than c by 10.0 points (6.0 – 14.0, p = 0.003)",
-        "no better than a and d: the difference may be chance",
+        "no better than a and d: the differences may be chance, and more test rows can tell",
     ]
     assert shortfalls(ACCURACY, {"b": found["b"]}) == [] == shortfalls(ACCURACY, {})

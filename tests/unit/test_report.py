@@ -341,11 +341,11 @@ def test_the_best_of_those_beside_it_is_told_with_the_paired_test() -> None:
         made.record.baselines = [weak, words.model_copy(update={"difference": beside})]
         reached = f"Beside it, {words.title} reaches {100 * words.metrics['accuracy'].value:.1f} %: the model is {said}"
         assert reached in made.page() and reached.split(":")[1] in made.card() and score
-        assert ("No better than TF-IDF" in made.page()) == (p > 0.05) == ("No better than TF-IDF" in made.card())
+        assert ("No better than words" in made.page()) == (p > 0.05) == ("No better than words" in made.card())
     worse = Difference(-0.08, -0.1, -0.06, 400, 0.003)
     made.record.baselines = [words.model_copy(update={"difference": worse})]
     for text in (made.page(), made.card()):
-        assert "Worse than TF-IDF + logistic regression by 8.0 points (6.0 – 10.0, p = 0.003)." in text
+        assert "Worse than words by 8.0 points (6.0 – 10.0, p = 0.003)." in text
 
 
 @pytest.mark.parametrize("points", [[(1, 0.5)], [(1, 0.0), (2, 0.0)], [(i, float(i)) for i in range(5000)]])

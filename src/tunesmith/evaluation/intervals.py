@@ -73,11 +73,12 @@ class Difference(Score):
         """``4.1 points better (3.0 – 5.2, p = 0.001)``, or what else is to be said of the first model."""
         if self.value == self.low == self.high == 0:
             return "no better: both score the same"
-        stands, size, how_sure = self.standing(metric), self.size(metric), self.how_sure
+        stands, size = self.standing(metric), self.size(metric)
         if stands == "no better":
-            direction = "more" if self.value > 0 else "less"
-            return f"no better: {size} {direction} may be chance ({how_sure(metric)})"
-        return f"{size} {stands} ({how_sure(metric)})"
+            if size == replace(self, value=0.0).size(metric):
+                return f"no better: both score the same on average ({self.how_sure(metric)})"
+            return f"no better: {size} {'more' if self.value > 0 else 'less'} may be chance ({self.how_sure(metric)})"
+        return f"{size} {stands} ({self.how_sure(metric)})"
 
     def size(self, metric: Metric) -> str:
         """How far both are apart: ``4.1 points``, or ``0.123``."""
@@ -103,7 +104,9 @@ def shortfalls(metric: Metric, differences: Mapping[str, Difference]) -> list[st
     level = [name for name in stands if stands[name] == "no better"]
     worse = {name: found for name, found in differences.items() if stands[name] == "worse"}
     said = [f"worse than {name} by {found.size(metric)} ({found.how_sure(metric)})" for name, found in worse.items()]
-    return [*said, f"no better than {' and '.join(level)}: the difference may be chance"] if level else said
+    differences_of = "the differences" if len(level) > 1 else "the difference"
+    advice = f"{differences_of} may be chance, and more test rows can tell"
+    return [*said, f"no better than {' and '.join(level)}: {advice}"] if level else said
 
 
 def bootstrap(statistics: Statistics, arrays: Arrays, metrics: Metrics, resamples: int, seed: int) -> dict[str, Score]:
@@ -147,7 +150,8 @@ def paired(
     Both are scored on the same resamples of the same rows, so what makes rows hard or easy cancels out. The test
     exchanges the answers of a and b at random, row by row (approximate randomisation: Noreen 1989, Yeh 2000): if they
     are equally good, a difference as large as the one found is as likely then. Of shares of right rows it is McNemar's
-    test (1947). Arguments as in `bootstrap`.
+    test (1947). Where it finds that the difference may be chance, the interval reaches 0: if a and b differ on few rows
+    only, resamples are too much alike. Arguments as in `bootstrap`.
     """
     n, split = num_rows((*arrays_a, *arrays_b)), len(arrays_a)
 
@@ -166,7 +170,9 @@ def paired(
     found = {}
     for name, one in _intervals(difference, (*arrays_a, *arrays_b), resamples, seed).items():
         as_large = np.abs(draws[name]) >= abs(one.value) * (1 - 1e-9) if name in draws else np.ones(resamples)
-        found[name] = Difference(**vars(one), p=float((1 + as_large.sum()) / (1 + resamples)))
+        p = float((1 + as_large.sum()) / (1 + resamples))
+        low, high = (min(one.low, 0.0), max(one.high, 0.0)) if p >= SIGNIFICANT else (one.low, one.high)
+        found[name] = Difference(one.value, low, high, one.n, p)
     return found
 
 

@@ -241,7 +241,7 @@ class RunRecord(Record):
     @property
     def shortfalls(self) -> list[str]:
         """Of a finished run: what it is not better than; see `tunesmith.evaluation.intervals.shortfalls`."""
-        found = {other.title: other.difference for other in self.baselines if other.difference}
+        found = {other.name: other.difference for other in self.baselines if other.difference}
         return shortfalls(self.described[self.main_metric], found)
 
 
