@@ -24,13 +24,15 @@ from tunesmith.evaluation.intervals import Score
 from tunesmith.methods.base import train_only
 from tunesmith.methods.full import Full
 from tunesmith.models.heads import head_parameter_names
-from tunesmith.models.loading import Source, find_source, load_tokenizer, token_limit, weights_sha256
+from tunesmith.models.loading import load_tokenizer, token_limit
 from tunesmith.models.masked import head_at_predicted, load_masked, save_masked
+from tunesmith.models.seen import remember, seen_keys
+from tunesmith.models.source import Source, find_source, weights_sha256
 from tunesmith.opening import TextsOpening
 from tunesmith.progress import Progress
 from tunesmith.run import entries
 from tunesmith.run.folder import Clock, kept
-from tunesmith.run.record import AdaptData, AdaptRecord, EnginePart, FilePart, ModelPart
+from tunesmith.run.record import AdaptData, AdaptRecord, EnginePart, FilePart
 from tunesmith.tasks.base import LabelSpace
 from tunesmith.tasks.encoding import Encoder, Truncation
 from tunesmith.tasks.masked_words import MaskedBlocks, MaskedWords, Stream, Vocabulary, choose_block_length
@@ -96,6 +98,7 @@ def adapt(opening: TextsOpening, config: AdaptConfig, progress: Progress) -> Ada
     settings = TrainingSettings(**config.training.model_dump(include=set(OptimisationSettings.model_fields)))
     with clock.stage("model"):
         source = find_source(config.model)
+        before = seen_keys(source.root)
         tokenizer = load_tokenizer(source)
         task = MaskedWords(Vocabulary.of(tokenizer, source.name), config.training.masked_share, settings.seed)
         model, fresh = load_masked(source, tokenizer, settings.seed)
@@ -126,6 +129,7 @@ def adapt(opening: TextsOpening, config: AdaptConfig, progress: Progress) -> Ada
         with clock.stage("train"):
             phases, report = _train(begun, train, held_out, config.training.head_steps if fresh else 0, record)
         save_masked(model, tokenizer, source, folder)
+        remember(folder, before)
         record.engine = {part: EnginePart(**found) for part, found in report.items()} | record.engine
         _finish(record, config, phases, held_out, clock)
         record.save(folder)
@@ -138,7 +142,7 @@ def _begin(config: AdaptConfig, source: Source, data: DomainTexts, precision: Pr
     sides, sha256 = {"train": len(data.train), "held_out": len(data.held_out)}, weights_sha256(source)
     hashes = [sides, [file.sha256 for file in files], sha256]
     return AdaptRecord(
-        model=ModelPart(name=source.name, revision=source.revision, sha256=sha256),
+        model=entries.model_part(source, sha256=sha256),
         data=AdaptData(files=files, texts=sides, notes=list(data.notes)),
         **entries.common(config, precision, data=hashes),
     )

@@ -18,12 +18,14 @@ import torch
 from tunesmith.augmentation.rows import Augmenter
 from tunesmith.config.schema import Config
 from tunesmith.data.checks import Finding
+from tunesmith.data.keys import text_keys
 from tunesmith.data.layout import Layout
 from tunesmith.data.records import Records
 from tunesmith.disk import read_json_lines, write_json_lines, write_text
 from tunesmith.engine import Engine
 from tunesmith.evaluation.intervals import Score
 from tunesmith.methods.base import methods_for
+from tunesmith.models.seen import remember, seen_keys
 from tunesmith.opening import Opening, tell
 from tunesmith.predictor import Predictor, Scored
 from tunesmith.progress import Progress
@@ -58,6 +60,7 @@ def train(opening: Opening, progress: Progress) -> Run:
         augmenter = Augmenter.of(config, task.shape, splits["train"])
         precision = entries.precision(RunRecord, folder, config)
         begun = Fitting.begin(config, task, splits["train"], precision, folder, progress)
+        before = seen_keys(begun.source.root)
         seen = entries.seen(config, begun.source.folder, opening.files)
         tell(seen, progress)
         findings = [*findings, *seen]
@@ -87,6 +90,7 @@ def train(opening: Opening, progress: Progress) -> Run:
                 baselines += judge.cheap_models(best, scored["test"])
 
         predictor.save(folder / "model")
+        remember(folder / "model", before, text_keys(splits["train"]))
         if best.adapter is not None:
             shutil.copytree(best.adapter, folder / "model" / "adapter", dirs_exist_ok=True)
         entries.finish(record, config, best, scored, baselines, clock)

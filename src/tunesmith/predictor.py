@@ -24,7 +24,8 @@ from tunesmith.errors import DataError, ModelError, wrong_values
 from tunesmith.evaluation.intervals import Score
 from tunesmith.evaluation.labels import ByLabel
 from tunesmith.models.heads import save_model
-from tunesmith.models.loading import Source, load_trained, token_limit
+from tunesmith.models.loading import load_trained, token_limit
+from tunesmith.models.source import TRAINED_FILE, Source
 from tunesmith.progress import Progress
 from tunesmith.registry import lookup, names
 from tunesmith.tasks import TASKS
@@ -40,7 +41,7 @@ class Facts(BaseModel):
     """The content of ``model/tunesmith.json``: what the files of the model itself do not say."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
-    FILE: ClassVar[str] = "tunesmith.json"
+    FILE: ClassVar[str] = TRAINED_FILE
     task: str
     labels: LabelSpace
     layout: Layout
@@ -77,9 +78,9 @@ class Facts(BaseModel):
         config, found = model.config, dict[str, str]()
         outputs = [str(config.id2label.get(number)) for number in range(config.num_labels)]
         if list(self.labels.names) != outputs:
-            found["labels.names"] = f"should be id2label of config.json: {name_list(outputs)}"
+            found["labels.names"] = f"should be those of the model's head: {name_list(outputs)}"
         if config.problem_type != task.problem_type:
-            found["task"] = f"{task.name!r} is not what config.json was trained for ({config.problem_type})"
+            found["task"] = f"{task.name!r} is not what the model's head was trained for ({config.problem_type})"
         if self.max_length > (limit := token_limit(config, tokenizer)):
             found["max_length"] = f"should be at most {limit}, which the model reads, found {self.max_length}"
         return found
@@ -132,7 +133,7 @@ class Predictor:
         facts, file = Facts.load(model_folder), model_folder / Facts.FILE
         task: Task = lookup(TASKS, "tasks", facts.task)()
         facts.require(file, facts.of_task(task))  # before a model is loaded for it
-        model, tokenizer = load_trained(Source(str(path), str(model_folder), None, True), task.head)
+        model, tokenizer = load_trained(Source.of_folder(str(path), model_folder), task.head)
         facts.require(file, facts.of_model(task, model, tokenizer))
         truncation = Truncation(facts.max_length, facts.long)
         model.to(choose_device())

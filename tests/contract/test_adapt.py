@@ -28,8 +28,9 @@ from tunesmith.config.loading import resolve
 from tunesmith.config.schema import AdaptConfig, SourceSettings
 from tunesmith.errors import DataError, Interrupted, ModelError, UsageError
 from tunesmith.models.heads import head_parameter_names
-from tunesmith.models.loading import find_source, load_tokenizer
+from tunesmith.models.loading import load_tokenizer
 from tunesmith.models.masked import head_at_predicted, load_masked
+from tunesmith.models.source import find_source
 from tunesmith.progress import Progress
 from tunesmith.tasks.batching import PREDICTED
 from tunesmith.tasks.losses import IGNORED, MaskedCrossEntropy

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from importlib.metadata import EntryPoint, EntryPoints
 from pathlib import Path
@@ -17,7 +18,14 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreT
 
 import tunesmith
 from tunesmith import registry
+from tunesmith.config.schema import SourceSettings
 from tunesmith.errors import DataError, ModelError, UsageError
+from tunesmith.models.heads import PooledClassifier
+from tunesmith.models.loading import load_classifier, load_tokenizer
+from tunesmith.models.masked import load_masked, save_masked
+from tunesmith.models.seen import seen_keys
+from tunesmith.models.sentence import sentence_pooling
+from tunesmith.models.source import find_source
 from tunesmith.progress import Progress
 from tunesmith.run.record import Run
 from tunesmith.tasks.classification import Classification
@@ -216,7 +224,7 @@ def test_a_model_with_weights_that_are_not_finite_is_refused(
 ) -> None:
     data = write(tmp_path / "a.csv", ["text", "label"], [(t, "xy"[i % 2]) for i, t in enumerate(texts(40))])
     run = train(data, tmp_path / "run", tiny_model_folder("bert"), method="features")
-    file = run.folder / "model" / "model.safetensors"
+    file = run.folder / "model" / "0_Transformer" / "model.safetensors"
     weights = load_file(file)
     next(iter(weights.values())).view(-1)[0] = float("nan")
     save_file(weights, file, metadata={"format": "pt"})
@@ -282,3 +290,32 @@ def test_a_package_adds_a_task_and_a_method(
     answers = tunesmith.load(run.folder).predict(["good", "bad"])
     assert {answer.label for answer in answers} <= set("xyz")
     assert tunesmith.evaluate(run, data).rows == 60
+
+
+def test_a_run_is_the_model_of_another_and_what_it_has_seen_is_handed_on(
+    tmp_path: Path, tiny_model_folder: Callable[[str], Path]
+) -> None:
+    files = {}
+    for name, seed in (("first", 1), ("second", 2)):
+        rows = [(t, "xyz"[i % 3]) for i, t in enumerate(texts(40, seed))]
+        files[name] = write(tmp_path / f"{name}.csv", ["text", "label"], rows)
+    options: dict[str, Any] = {"method": "features"}
+    first = train(files["first"], tmp_path / "first", tiny_model_folder("bert"), pooling="mean", **options)
+    assert first.content.model.run is None
+    shutil.copytree(first.folder / "model", tmp_path / "copied")
+    second = train(files["second"], tmp_path / "second", first.folder, **options)
+    assert (second.content.model.run, second.record["config"]["model"]["pooling"]) == (str(first.folder), "mean")
+    backbones = (load_file(run.folder / "model" / "0_Transformer" / "model.safetensors") for run in (first, second))
+    assert all(map(torch.equal, *(list(weights.values()) for weights in backbones)))
+    own, both = (set(seen_keys(run.folder / "model").tolist()) for run in (first, second))
+    assert (len(own), len(both - own)) == (32, 32) and own < both
+    source = find_source(SourceSettings(name=str(tmp_path / "copied")))
+    assert source.run is None and set(seen_keys(source.root).tolist()) == own
+    tokenizer = load_tokenizer(source)
+    adapted = find_source(SourceSettings(name=str(first.folder)))
+    save_masked(load_masked(adapted, tokenizer, 1)[0], tokenizer, adapted, tmp_path / "adapted")
+    assert sentence_pooling(tmp_path / "adapted") == "mean" and not (tmp_path / "adapted" / "2_Dense").exists()
+    assert '"x"' not in (tmp_path / "adapted" / "config.json").read_text()
+    again = find_source(SourceSettings(name=str(tmp_path / "adapted")))
+    assert (again.folder, again.trained) == (tmp_path / "adapted", False)
+    assert isinstance(load_classifier(again, tokenizer, ("a", "b"), None, "auto", 1), PooledClassifier)

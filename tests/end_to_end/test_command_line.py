@@ -197,7 +197,7 @@ def test_an_interrupted_run_is_saved_and_resumes_to_the_same_weights(
     assert changed.returncode == 2 and "--lr was None and is now 1e-05" in changed.stderr
     resumed = tunesmith(*arguments_of_a_long_run(news, broken), "--resume")
     assert resumed.returncode == 0, resumed.stderr
-    for name in ("model/model.safetensors", "model/2_Dense/model.safetensors", "predictions/test.jsonl"):
+    for name in ("model/0_Transformer/model.safetensors", "model/2_Dense/model.safetensors", "predictions/test.jsonl"):
         assert (straight / name).read_bytes() == (broken / name).read_bytes(), name
 
 

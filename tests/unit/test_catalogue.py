@@ -22,7 +22,7 @@ from tunesmith.catalogue.catalogue import DOMAINS, Entry, Suggestion, TokenizerF
 from tunesmith.catalogue.tokenizer_fit import SAMPLE_TEXTS, TEXT_CHARACTERS, rank_by_fit, sample_texts
 from tunesmith.cli import main
 from tunesmith.errors import DataError, ModelError, UsageError
-from tunesmith.models.loading import PACKAGED
+from tunesmith.models.source import PACKAGED
 
 TEXTS = ["the good film", "a bad book , not the card", "the money is late"]
 GOOD = {

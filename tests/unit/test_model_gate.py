@@ -18,7 +18,8 @@ from tunesmith.data.layout import Layout
 from tunesmith.data.shapes import SHAPES
 from tunesmith.errors import ModelError
 from tunesmith.models import gate
-from tunesmith.models.loading import find_source, load_classifier, load_config, load_tokenizer
+from tunesmith.models.loading import load_classifier, load_config, load_tokenizer
+from tunesmith.models.source import find_source
 from tunesmith.predictor import Predictor
 
 CODE = "from pathlib import Path\nPath({mark!r}).write_text('ran')\nclass Owned:\n    pass\n"

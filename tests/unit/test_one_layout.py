@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -256,14 +257,11 @@ EDITS: list[tuple[dict[str, Any], str]] = [
 def test_what_somebody_wrote_into_the_facts_of_a_model_is_refused_by_its_key(
     run: Path, tmp_path: Path, edit: dict[str, Any], named: str | None
 ) -> None:
-    (tmp_path / "model").mkdir()
-    for file in (run / "model").iterdir():
-        (tmp_path / "model" / file.name).symlink_to(file)
+    shutil.copytree(run / "model", tmp_path / "model")
     path = tmp_path / "model" / "tunesmith.json"
     facts = json.loads(path.read_text())
     for key, value in edit.items():
         facts[key] = facts[key] | value if isinstance(value, dict) else value
-    path.unlink()
     path.write_text(json.dumps(facts))
     with pytest.raises(ModelError) as refused:
         tunesmith.load(tmp_path / "model")

@@ -14,8 +14,9 @@ from tunesmith.augmentation.edits import Edit, Passage
 from tunesmith.augmentation.techniques import Materials, Technique, written_like
 from tunesmith.config.schema import Config, SourceSettings
 from tunesmith.errors import ModelError
-from tunesmith.models.loading import Source, find_source, load_config, load_tokenizer, token_limit
+from tunesmith.models.loading import load_config, load_tokenizer, token_limit
 from tunesmith.models.masked import head_at_predicted, load_masked
+from tunesmith.models.source import Source, find_source
 from tunesmith.tasks.batching import PREDICTED, PaddingCollator, batches_by_tokens
 from tunesmith.training.precision import choose_device
 

@@ -17,7 +17,8 @@ from tunesmith.config.schema import ModelSettings
 from tunesmith.data.records import Records
 from tunesmith.data.words import word_bounds
 from tunesmith.errors import DataError, ModelError
-from tunesmith.models.loading import PACKAGED, Source, find_source, load_config, load_tokenizer, token_limit
+from tunesmith.models.loading import load_config, load_tokenizer, token_limit
+from tunesmith.models.source import PACKAGED, Source, find_source
 
 SAMPLE_TEXTS = 2_000
 SAMPLE_CHARACTERS = 5_000_000

@@ -2,11 +2,12 @@
 
 A model is either the architecture's own ``…ForSequenceClassification`` or a `PooledClassifier`: the bare backbone, one
 vector per text by first-token or mean pooling, and a linear layer. The first is saved as an ordinary transformers
-folder, the second as a sentence-transformers folder (Transformer, Pooling, Dense), whose backbone `AutoModel` loads.
+folder, the second in the layout of sentence-transformers (see `tunesmith.models.sentence`).
 """
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,15 +15,18 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
+from safetensors.torch import load_file
 from torch import nn
-from transformers import AutoModel, PreTrainedModel
+from transformers import PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.utils import logging
 
 from tunesmith.errors import ModelError
+from tunesmith.models import sentence
 
-POOLING_KEYS = {"mean": "pooling_mode_mean_tokens", "first": "pooling_mode_cls_token"}
+LABELS, PROBLEM_TYPE = "labels", "problem_type"
+"""What the weights of a head say of it besides; see `save_model`."""
 
 
 class PooledClassifier(nn.Module):
@@ -113,17 +117,6 @@ def has_inner_head(model: nn.Module) -> bool:
     return any(id(parameter) not in final for name, parameter in model.named_parameters() if name in between)
 
 
-def sentence_pooling(folder: Path | None) -> str | None:
-    """``"mean"`` or ``"first"`` where the folder says that it is a sentence encoder with that pooling, else None."""
-    if folder is None or not (folder / "modules.json").is_file():
-        return None
-    try:
-        pooling = json.loads((folder / "1_Pooling" / "config.json").read_text(encoding="utf-8"))
-        return next((name for name, key in POOLING_KEYS.items() if pooling.get(key) is True), None)
-    except (OSError, ValueError, AttributeError):
-        return None
-
-
 @contextmanager
 def quiet_library() -> Iterator[None]:
     """No bars and no table of new weights of transformers on the user's screen; what is missing is checked by rule."""
@@ -143,53 +136,54 @@ def save_model(model: nn.Module, tokenizer: Any, folder: Path, max_length: int) 
     folder.mkdir(parents=True, exist_ok=True)
     with quiet_library():
         if isinstance(model, PooledClassifier):
-            model.backbone.save_pretrained(folder)
-            _save_sentence_modules(model, folder, max_length)
+            config: Any = model.config
+            about = {LABELS: json.dumps([config.id2label[number] for number in range(config.num_labels)])}
+            about |= {PROBLEM_TYPE: config.problem_type} if config.problem_type else {}
+            sentence.write_modules(folder, model.pooling, model.classifier.state_dict(), about, max_length)
+            folder = folder / sentence.BACKBONE
+            with without_labels(model.backbone):
+                model.backbone.save_pretrained(folder)
         else:
             cast(PreTrainedModel, model).save_pretrained(folder)
         tokenizer.save_pretrained(folder)
 
 
-def load_pooled(folder: Path, arguments: dict[str, Any]) -> PooledClassifier:
+@contextmanager
+def without_labels(model: Any) -> Iterator[None]:
+    """While it lasts, the model's configuration says nothing of labels, as it should be of a model without their head.
+
+    Tools that build a new head from it would give random answers with the names of these labels.
+    """
+    config = model.config
+    model.config = copy.deepcopy(config)
+    model.config.id2label, model.config.problem_type = {}, None
+    model.config.num_labels = 2  # and their names, as of a new configuration, which are not written into the file
+    try:
+        yield
+    finally:
+        model.config = config
+
+
+def load_pooled(folder: Path, backbone: PreTrainedModel) -> PooledClassifier:
     """Read back what `save_model` wrote for a `PooledClassifier`.
 
     Args:
-        arguments: of `AutoModel.from_pretrained` (dtype, attention, safety).
+        folder: with ``modules.json``.
+        backbone: from the folder that is named there.
     """
-    pooling = sentence_pooling(folder)
-    dense = folder / "2_Dense" / "model.safetensors"
+    pooling, dense = sentence.sentence_pooling(folder), folder / sentence.DENSE / "model.safetensors"
     if pooling is None or not dense.is_file():
         raise ModelError(f"{folder}: not a saved classifier with pooling; 1_Pooling and 2_Dense are expected in it")
     weights = load_file(dense)
     if set(weights) != {"linear.weight", "linear.bias"}:
         raise ModelError(f"{dense}: expected linear.weight and linear.bias, found {', '.join(sorted(weights))}")
-    model = PooledClassifier(AutoModel.from_pretrained(folder, **arguments), len(weights["linear.bias"]), pooling)
+    with safe_open(dense, "pt") as file:
+        said = file.metadata() or {}
+    if LABELS in said:  # else it is of the layout that has them in the configuration of the backbone
+        names, backbone.config.problem_type = json.loads(said[LABELS]), said.get(PROBLEM_TYPE)
+        if not isinstance(names, list) or len(names) != len(weights["linear.bias"]):
+            raise ModelError(f"{dense}: expected the names of {len(weights['linear.bias'])} labels; train again")
+        backbone.config.id2label = dict(enumerate(map(str, names)))
+    model = PooledClassifier(backbone, len(weights["linear.bias"]), pooling)
     model.classifier.load_state_dict({key.removeprefix("linear."): value for key, value in weights.items()})
     return model
-
-
-def _save_sentence_modules(model: PooledClassifier, folder: Path, max_length: int) -> None:
-    hidden, labels = model.classifier.in_features, model.classifier.out_features
-    kinds = ("Transformer", "Pooling", "Dense")
-    modules = [
-        {"idx": i, "name": str(i), "path": f"{i}_{kind}" if i else "", "type": f"sentence_transformers.models.{kind}"}
-        for i, kind in enumerate(kinds)
-    ]
-    pooling = {"word_embedding_dimension": hidden} | {key: name == model.pooling for name, key in POOLING_KEYS.items()}
-    dense = {
-        "in_features": hidden,
-        "out_features": labels,
-        "bias": True,
-        "activation_function": "torch.nn.modules.linear.Identity",
-    }
-    for name, content in (
-        ("modules.json", modules),
-        ("sentence_bert_config.json", {"max_seq_length": max_length, "do_lower_case": False}),
-        ("1_Pooling/config.json", pooling),
-        ("2_Dense/config.json", dense),
-    ):
-        path = folder / name
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    weights = {f"linear.{key}": value.contiguous() for key, value in model.classifier.state_dict().items()}
-    save_file(weights, folder / "2_Dense" / "model.safetensors", metadata={"format": "pt"})

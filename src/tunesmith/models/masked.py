@@ -13,9 +13,12 @@ import torch
 from torch import nn
 from transformers import AutoModel, AutoModelForMaskedLM, PreTrainedTokenizerBase
 
+from tunesmith.disk import write_text
 from tunesmith.errors import ModelError
-from tunesmith.models.heads import base_model, head_parameter_names, quiet_library
-from tunesmith.models.loading import Source, check_fit, from_pretrained, load_config, require_body
+from tunesmith.models.heads import base_model, head_parameter_names, quiet_library, without_labels
+from tunesmith.models.loading import check_fit, from_pretrained, load_config, require_body
+from tunesmith.models.sentence import MAX_TOKENS, MODULES
+from tunesmith.models.source import Source
 from tunesmith.tasks.batching import PREDICTED
 
 COPIED = {".json", ".txt", ".safetensors"}
@@ -109,29 +112,34 @@ def save_masked(model: Any, tokenizer: Any, source: Source, folder: Path) -> Non
     pooler = {name: value for name, value in bare.state_dict().items() if "pooler" in name}
     if not missing & set(pooler):
         weights |= {f"{model.base_model_prefix}.{name}": value for name, value in pooler.items()}
-    with quiet_library():
+    with quiet_library(), without_labels(model):
         model.save_pretrained(folder, state_dict=weights)
         tokenizer.save_pretrained(folder)
-    if source.folder is not None:
-        _copy_pooling(source.folder, folder)
+    _copy_pooling(source, folder)
 
 
-def _copy_pooling(source: Path, folder: Path) -> None:
-    """The files of a sentence-transformers folder beside its backbone: only plain ones, only inside the folder."""
-    modules = source / "modules.json"
-    if not modules.is_file():
+def _copy_pooling(source: Source, folder: Path) -> None:
+    """The files of a sentence-transformers folder beside its backbone: only plain ones, only inside the folder.
+
+    The backbone lies at the top of the copy. The head of a classifier with pooling stays behind.
+    """
+    root = source.root
+    if root is None or not (root / MODULES).is_file():
         return
-    names = [modules.name, "sentence_bert_config.json", "config_sentence_transformers.json"]
-    with suppress(ValueError, TypeError, KeyError, AttributeError):
-        paths = [str(module["path"]) for module in json.loads(modules.read_text(encoding="utf-8"))]
+    names = ["config_sentence_transformers.json", f"{source.inside}/{MAX_TOKENS}" if source.inside else MAX_TOKENS]
+    with suppress(OSError, ValueError, TypeError, LookupError, AttributeError):
+        modules = json.loads((root / MODULES).read_text(encoding="utf-8"))
+        modules = [{**modules[0], "path": ""}, *modules[1 : 2 if source.trained else None]]
+        write_text(folder / MODULES, json.dumps(modules, indent=2) + "\n")
         names += [
-            str(file.relative_to(source))
-            for path in paths
+            str(file.relative_to(root))
+            for path in (str(module["path"]) for module in modules[1:])
             if len(PurePosixPath(path).parts) == 1 and path not in (".", "..", "/")
-            for file in sorted((source / path).glob("*"))
+            for file in sorted((root / path).glob("*"))
         ]
     for name in names:
-        file = source / name
-        if file.is_file() and file.suffix in COPIED and file.resolve().is_relative_to(source.resolve()):
-            (folder / name).parent.mkdir(exist_ok=True)
-            shutil.copyfile(file, folder / name)
+        file = root / name
+        if file.is_file() and file.suffix in COPIED and file.resolve().is_relative_to(root.resolve()):
+            copy = folder / (file.name if file.name == MAX_TOKENS else name)
+            copy.parent.mkdir(exist_ok=True)
+            shutil.copyfile(file, copy)

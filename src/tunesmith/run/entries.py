@@ -19,7 +19,7 @@ from tunesmith.data.records import Records
 from tunesmith.data.splits import fingerprint
 from tunesmith.disk import path_sha256
 from tunesmith.errors import ModelError
-from tunesmith.models.loading import weights_sha256
+from tunesmith.models.source import Source, weights_sha256
 from tunesmith.predictor import Scored
 from tunesmith.run.folder import Clock, identity
 from tunesmith.run.record import (
@@ -69,6 +69,12 @@ def common(config: Config | AdaptConfig, precision: Precision, **facts: Any) -> 
     }
 
 
+def model_part(source: Source, **facts: Any) -> ModelPart:
+    """Where a model comes from, and more of it."""
+    run = None if source.run is None else str(source.run)
+    return ModelPart(name=source.name, revision=source.revision, run=run, **facts)
+
+
 def begin(
     config: Config,
     fitting: Fitting,
@@ -100,7 +106,7 @@ def begin(
         task=task.name,
         method=config.method.name,
         titles=Titles(task=task.title, method=config.method.name),
-        model=ModelPart(name=config.model.name, revision=config.model.revision),
+        model=model_part(fitting.source),
         data=DataPart(files=list(files), splits=parts, labels=list(task.kinds(fitting.space)), layout=layout),
         described=dict(task.metrics),
         warnings=[finding.message for finding in findings if finding.level == "warning"],
@@ -162,9 +168,8 @@ def finish(
 ) -> None:
     """Enter what a finished run knows."""
     record.method, record.titles.method = best.method.name, best.method.title
-    record.model = ModelPart(
-        name=best.source.name,
-        revision=best.source.revision,
+    record.model = model_part(
+        best.source,
         sha256=weights_sha256(best.source),
         parameters=best.parameters["parameters"],
         trainable=best.parameters["trainable"],

@@ -45,6 +45,8 @@ class RecordPart(BaseModel):
 class ModelPart(RecordPart):
     name: str
     revision: str | None
+    run: str | None = absent
+    """Folder of the run that it comes from, where it lay in one; that run's record tells what it began with itself."""
     sha256: str | None = absent
     """Of the weights the run began with."""
     parameters: int | None = absent

