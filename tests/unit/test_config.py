@@ -195,10 +195,10 @@ def test_assignments_are_validated_too() -> None:
 
 # The options of `tunesmith train` that the contract promises and the configuration defines.
 OPTIONS = (
-    "valid test text text_pair label group id format delimiter encoding task model revision method trainable_layers "
-    "lora_r lora_alpha lora_dropout lora_targets pooling epochs batch_size lr head_lr layer_decay warmup schedule "
-    "weight_decay label_smoothing class_weights max_length early_stopping metric seed precision out resume overwrite "
-    "tracker threads local"
+    "valid test text text_pair label group id format delimiter quoting sheet encoding task model revision method "
+    "trainable_layers lora_r lora_alpha lora_dropout lora_targets pooling epochs batch_size lr head_lr "
+    "layer_decay warmup schedule weight_decay label_smoothing class_weights max_length early_stopping metric seed "
+    "precision out resume overwrite tracker threads local"
 )
 
 

@@ -9,7 +9,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal, TypedDict
 
-from tunesmith.config.schema import ClassWeights, LongName, PoolingName, PrecisionName, ScheduleName, TrackerName
+from tunesmith.config.schema import (
+    ClassWeights,
+    LongName,
+    PoolingName,
+    PrecisionName,
+    Quoting,
+    ScheduleName,
+    TrackerName,
+)
 
 
 class ReadOptions(TypedDict, total=False):
@@ -21,6 +29,8 @@ class ReadOptions(TypedDict, total=False):
     id: str | None
     format: str | None
     delimiter: str | None
+    quoting: Quoting | None
+    sheet: str | int | None
     encoding: str
 
 

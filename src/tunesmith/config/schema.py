@@ -29,6 +29,7 @@ PoolingName = Literal["auto", "head", "first", "mean"]
 ScheduleName = Literal["linear", "cosine", "constant"]
 TrackerName = Literal["none", "tensorboard", "trackio", "mlflow", "wandb"]
 ClassWeights = Literal["none", "balanced"]
+Quoting = Literal["on", "off"]
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,10 @@ class DataSettings(Section):
     delimiter: str | None = option(
         None, "Column separator of CSV files (else , or tab by the file's name).", "--delimiter"
     )
+    quoting: Quoting | None = option(
+        None, "Whether quotes in CSV files enclose values, or are text (off); decided by the file.", "--quoting"
+    )
+    sheet: str | int | None = option(None, "Sheet of a workbook, by name or number (else the only one).", "--sheet")
     encoding: str = option("utf-8", "Character encoding of text files.", "--encoding")
 
 

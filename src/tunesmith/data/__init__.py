@@ -29,6 +29,7 @@ FORMATS: dict[str, str] = {
     "json": "tunesmith.data.readers.jsonlines:read_array",
     "parquet": "tunesmith.data.readers.columnar:read_parquet",
     "arrow": "tunesmith.data.readers.columnar:read_arrow",
+    "workbook": "tunesmith.data.readers.workbook:read",
     "datasets": "tunesmith.data.readers.columnar:read_saved",
     "folder": "tunesmith.data.readers.folder:read",
     "fasttext": "tunesmith.data.readers.fasttext:read",
@@ -43,11 +44,12 @@ FORMATS: dict[str, str] = {
 ENDINGS = {
     **{".csv": "csv", ".tsv": "tsv", ".tab": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json"},
     **{".parquet": "parquet", ".arrow": "arrow", ".feather": "arrow"},
+    **dict.fromkeys((".xlsx", ".xlsm", ".xlsb", ".xls", ".ods"), "workbook"),
     **dict.fromkeys((".conll", ".iob", ".iob2", ".bio", ".bioes"), "conll"),
 }
 _SQUAD = re.compile(r'^\s*\{.*"paragraphs"\s*:', re.DOTALL)
 HEAD_BYTES = 2**20
-BINARY = {"parquet", "arrow"}
+BINARY = {"parquet", "arrow", "workbook"}
 FOLDERS = {"folder", "datasets"}
 
 

@@ -25,9 +25,9 @@ CHUNK_BYTES = 2**20
 SIGNATURES = {
     b"PAR1": "a Parquet file (data.format=parquet)",
     b"ARROW1": "an Arrow file (data.format=arrow)",
-    b"PK\x03\x04": "a zip archive or an Office document; save the sheet as CSV (UTF-8)",
-    b"\xd0\xcf\x11\xe0": "an old Office document; save the sheet as CSV (UTF-8)",
-    b"%PDF": "a PDF document",
+    b"PK\x03\x04": "a workbook (data.format=workbook), another document, or a zip archive, which has to be unpacked",
+    b"\xd0\xcf\x11\xe0": "an old workbook (data.format=workbook) or another document of Office",
+    b"%PDF": "a PDF document; save its text in a file",
     b"SQLite format 3": "an SQLite database",
     b"BZh": "compressed with bzip2; unpack it first",
     b"\xfd7zXZ": "compressed with xz; unpack it first",
@@ -161,9 +161,8 @@ def _refuse_other_content(path: Path, head: bytes, encoding: str) -> None:
     """Stops early where the first bytes show that this is not text in the given encoding."""
     if head.startswith(b"\x1f\x8b"):
         raise DataError(f"{path}: compressed with gzip but not named so; rename it to {path.name}.gz")
-    for signature, kind in SIGNATURES.items():
-        if head.startswith(signature):
-            raise DataError(f"{path}: not a text file but {kind}")
+    if kind := contents_name(head):
+        raise DataError(f"{path}: not a text file but {kind}")
     if encoding.startswith(("utf-16", "utf-32")):
         return
     for mark, name in BYTE_ORDER_MARKS.items():
@@ -177,6 +176,11 @@ def _refuse_other_content(path: Path, head: bytes, encoding: str) -> None:
             raise DataError(f"{path}: line 1: not {_shown(encoding)}; likely {name} (give data.encoding={name})")
     if _controls(head) > 0.3 * len(head):
         raise DataError(f"{path}: not a text file (mostly control characters); see data.format for what can be read")
+
+
+def contents_name(head: bytes) -> str | None:
+    """What a file is by its first bytes, and what to do with it; None for what may be text."""
+    return next((kind for signature, kind in SIGNATURES.items() if head.startswith(signature)), None)
 
 
 def _controls(data: bytes) -> int:

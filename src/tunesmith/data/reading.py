@@ -132,7 +132,7 @@ def read_new(
         DataError, UsageError: as `load_records`; the labels are needed and in another column than in training, which
             `given` does not name.
     """
-    usual = {"encoding": trained.encoding, "delimiter": trained.delimiter}
+    usual = {"encoding": trained.encoding, "delimiter": trained.delimiter, "sheet": trained.sheet}
     if not tells_format(source):
         usual["format"] = trained.format
     said = given.model_dump(exclude_unset=True, exclude_none=True)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -187,6 +189,35 @@ class TableBuilder(BatchStore):
             notes = *notes, f"without the columns that cannot be read as text: {name_list(self._unread)}"
         numbers = np.concatenate(self._numbers)
         return RawTable(self.table(), numbers, self._path, format, tuple(notes), unread=self._unread)
+
+
+def column_names(path: str, place: str, found: Sequence[str], notes: list[str]) -> tuple[list[str], list[str]]:
+    """The names of the columns by the cells of a header, and those of columns that it leaves without one.
+
+    Args:
+        place: of the header in the file.
+        notes: where it is noted what was done to the names.
+
+    Raises:
+        DataError: a name stands there twice.
+    """
+    header = [name.strip() for name in found]
+    trimmed = [name for name, original in zip(header, found, strict=True) if name != original and name]
+    if trimmed:
+        notes.append(f"spaces around the column names {name_list(trimmed)} were removed")
+    unnamed = {at: f"column {at + 1}" for at, name in enumerate(header) if not name}
+    header = [unnamed.get(at, name) for at, name in enumerate(header)]
+    twice = [name for name, count in Counter(header).items() if count > 1]
+    if twice:
+        raise DataError(f"{path}: {place}: the header has {name_list(twice)} more than once; rename or remove one")
+    return header, list(unnamed.values())
+
+
+def without_unused(raw: RawTable, unnamed: Iterable[str]) -> RawTable:
+    """A table without those of some columns that the header gives no name and that hold nothing; others are noted."""
+    empty = [name for name in unnamed if pc.all(pc.equal(raw.table[name], "")).as_py()]
+    notes = [f"the header gives no name for {name}" for name in unnamed if name not in empty]
+    return replace(raw, table=raw.table.drop_columns(empty), notes=(*raw.notes, *notes))
 
 
 def is_empty(column: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import csv
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 from tunesmith.config.schema import DataSettings
 from tunesmith.data.files import Lines
 from tunesmith.data.records import RawTable
-from tunesmith.data.table import FIELD_LIMIT, TableBuilder
+from tunesmith.data.table import FIELD_LIMIT, TableBuilder, column_names, without_unused
 from tunesmith.errors import DataError, UsageError
 from tunesmith.text import counted, name_list
 
@@ -36,8 +36,8 @@ def _read(path: str, settings: DataSettings, format: str, delimiter: str) -> Raw
     csv.field_size_limit(FIELD_LIMIT)
     notes: list[str] = []
     with Lines(Path(path), settings.encoding) as lines:
-        rows = _rows(path, lines, delimiter, settings.encoding)
-        header = _header(path, next(rows, None), delimiter, notes)
+        rows = _rows(path, lines, delimiter, settings)
+        header, unnamed = _header(path, next(rows, None), delimiter, notes)
         with TableBuilder(path, "line", header) as builder:
             before = lines.characters
             for line, row in rows:
@@ -52,12 +52,13 @@ def _read(path: str, settings: DataSettings, format: str, delimiter: str) -> Raw
                 else:
                     advice = "put quotes around a value that contains the separator"
                     builder.fault(line, f"{found}, too many from {row[len(header)][:40]!r}; {advice}")
-            return builder.finish(format, notes)
+            return without_unused(builder.finish(format, notes), unnamed)
 
 
-def _rows(path: str, lines: Lines, delimiter: str, encoding: str) -> Iterator[tuple[int, list[str]]]:
+def _rows(path: str, lines: Lines, delimiter: str, settings: DataSettings) -> Iterator[tuple[int, list[str]]]:
     """Each row with the line on which it begins; lines without any character are no rows."""
-    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    quoting: Literal[0, 3] = csv.QUOTE_NONE if settings.quoting == "off" else csv.QUOTE_MINIMAL
+    reader = csv.reader(lines, delimiter=delimiter, quoting=quoting, strict=True)
     start = 1
     try:
         for row in reader:
@@ -65,7 +66,7 @@ def _rows(path: str, lines: Lines, delimiter: str, encoding: str) -> Iterator[tu
                 yield start, row
             start = reader.line_num + 1
     except csv.Error as error:
-        opened = _open_quote(path, encoding, delimiter, start)
+        opened = _open_quote(path, settings.encoding, delimiter, start)
         if opened is None:
             raise DataError(f"{path}: line {start}: not valid CSV ({error})") from None
         raise DataError(
@@ -98,7 +99,9 @@ def _open_quote(path: str, encoding: str, delimiter: str, start: int) -> int | N
     return opened
 
 
-def _header(path: str, first: tuple[int, list[str]] | None, delimiter: str, notes: list[str]) -> list[str]:
+def _header(
+    path: str, first: tuple[int, list[str]] | None, delimiter: str, notes: list[str]
+) -> tuple[list[str], list[str]]:
     if first is None:
         raise DataError(f"{path}: no rows; expected a header with column names and at least one example")
     line, found = first
@@ -110,14 +113,4 @@ def _header(path: str, first: tuple[int, list[str]] | None, delimiter: str, note
             f"{path}: line {line}: one column {header[0][:80]!r}; the separator looks like {likely!r}: "
             f"give data.delimiter='{shown}'"
         )
-    trimmed = [name for name, original in zip(header, found, strict=True) if name != original and name]
-    if trimmed:
-        notes.append(f"spaces around the column names {name_list(trimmed)} were removed")
-    for position, name in enumerate(header):
-        if not name:
-            header[position] = f"column {position + 1}"
-            notes.append(f"the header gives no name for column {position + 1}; it is called {header[position]!r}")
-    twice = [name for name, count in Counter(header).items() if count > 1]
-    if twice:
-        raise DataError(f"{path}: line {line}: the header has {name_list(twice)} more than once; rename or remove one")
-    return header
+    return column_names(path, f"line {line}", found, notes)
