@@ -9,6 +9,8 @@ from itertools import islice
 
 SHOWN_ROWS = 20
 SHOWN_NAMES = 20
+# Outer white space, and what is not seen but no joiner.
+TRIMMED = "".join(filter(str.isspace, map(chr, range(0x3001)))) + "\xad\u200b\u200e\u200f\u2060\ufeff"
 JOINERS = "\u200c\u200d"  # needed inside words of some scripts and inside emoji
 
 

@@ -11,12 +11,14 @@ from typing import Literal, TypedDict
 
 from tunesmith.config.schema import (
     ClassWeights,
+    Decimal,
     LongName,
     PoolingName,
     PrecisionName,
     Quoting,
     ScheduleName,
     TrackerName,
+    Unlabelled,
 )
 
 
@@ -26,6 +28,10 @@ class ReadOptions(TypedDict, total=False):
     text: str | None
     text_pair: str | None
     label: str | None
+    label_separator: str | None
+    decimal: Decimal | None
+    unlabelled: Unlabelled
+    strip: bool
     id: str | None
     format: str | None
     delimiter: str | None

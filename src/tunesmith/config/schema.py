@@ -28,6 +28,8 @@ LongName = Literal["keep-start", "keep-ends", "windows"]
 PoolingName = Literal["auto", "head", "first", "mean"]
 ScheduleName = Literal["linear", "cosine", "constant"]
 TrackerName = Literal["none", "tensorboard", "trackio", "mlflow", "wandb"]
+Decimal = Literal[".", ","]
+Unlabelled = Literal["refuse", "skip"]
 ClassWeights = Literal["none", "balanced"]
 Quoting = Literal["on", "off"]
 
@@ -76,6 +78,15 @@ class DataSettings(Section):
     label: str | None = option(
         None, "Column with the label; several 0/1 columns, comma-separated, for multi-label.", "--label"
     )
+    label_separator: str | None = option(
+        None,
+        "What stands between several labels in a cell (else found by the parts that recur).",
+        "--label-separator",
+        min_length=1,
+    )
+    decimal: Decimal | None = option(None, "Decimal mark of numbers that are labels (else found).", "--decimal")
+    unlabelled: Unlabelled = option("refuse", "Rows without a label: refuse the file, or skip them.", "--unlabelled")
+    strip: bool = option(False, "Trim white space and invisible characters around labels.", "--strip")
     group: str | None = option(None, "Column whose equal values never straddle splits.", "--group")
     id: str | None = option(None, "Column with a unique identifier of the row.", "--id")
     format: str | None = option(None, "Format of the files (else detected).", "--format")

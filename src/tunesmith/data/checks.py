@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -15,7 +16,7 @@ import pyarrow.compute as pc
 from tunesmith.data.keys import LabelCodes, column_keys, label_codes, label_keys, text_keys
 from tunesmith.data.records import Records, Span
 from tunesmith.data.shapes import RecordShape
-from tunesmith.text import SHOWN_ROWS, counted, name_list
+from tunesmith.text import SHOWN_ROWS, TRIMMED, counted, name_list
 
 MAX_EMPTY_SHARE = 0.01  # more empty texts than this are a failure
 MIN_TRAIN_EXAMPLES = 2  # of each class
@@ -265,11 +266,16 @@ def _similar_labels(data: _Data) -> Iterator[Finding]:
     spellings: dict[str, set[str]] = {}
     for split in data.counted:
         for name in split.counts:
-            spellings.setdefault(" ".join(name.split()).casefold(), set()).add(name)
+            seen = "".join(one for one in unicodedata.normalize("NFC", name) if unicodedata.category(one) != "Cf")
+            spellings.setdefault(" ".join(seen.split()).casefold(), set()).add(name)
     for names in spellings.values():
         if len(names) > 1:
-            message = f"labels that differ only in case or spaces: {name_list(sorted(names))}"
+            message = (
+                f"labels that differ only in case, spaces or what is not seen: {', '.join(map(ascii, sorted(names)))}"
+            )
             advice = "write them the same way if they are one"
+            if len({name.strip(TRIMMED) for name in names}) < len(names):
+                advice += "; data.strip=true trims what is around them"
             yield Finding("warning", "similar_labels", message, advice, count=len(names))
 
 

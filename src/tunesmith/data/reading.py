@@ -14,6 +14,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
@@ -44,7 +45,7 @@ def load_records(
     """
     raw = source if isinstance(source, RawTable) else read(source, settings)
     layout = find_layout(raw, settings, shape, need_label)
-    return to_records(raw, layout), layout
+    return to_records(raw, layout, settings), layout
 
 
 def load_splits(
@@ -76,7 +77,7 @@ def load_splits(
             if name in own and columns and all(pc.all(is_empty(column)).as_py() for column in columns):
                 notes.append(f"its own {name} split has no labels, so {name} rows are split off the train rows")
                 continue
-            splits[name] = to_records(raw, layout_of_other(raw, layout, settings))
+            splits[name] = to_records(raw, layout_of_other(raw, layout, settings), settings)
             refuse_mixture(splits[name], records.has("text_pair"))
     splits["train"] = replace(records, notes=(*notes, *records.notes))
     return splits, layout
@@ -132,7 +133,8 @@ def read_new(
         DataError, UsageError: as `load_records`; the labels are needed and in another column than in training, which
             `given` does not name.
     """
-    usual = {"encoding": trained.encoding, "delimiter": trained.delimiter, "sheet": trained.sheet}
+    names = "encoding", "delimiter", "sheet", "unlabelled", "strip"
+    usual: dict[str, Any] = {name: getattr(trained, name) for name in names}
     if not tells_format(source):
         usual["format"] = trained.format
     said = given.model_dump(exclude_unset=True, exclude_none=True)
@@ -143,7 +145,7 @@ def read_new(
         there, label = name_list(raw.table.column_names), ",".join(found.labels)
         what = f"no label column {name_list(layout.labels)}, as in training; columns there: {there}"
         raise DataError(f"{raw.path}: {what}; if the labels are in {label!r}, give data.label={label}")
-    return to_records(raw, found)
+    return to_records(raw, found, settings)
 
 
 def without_text(records: Records) -> list[int]:

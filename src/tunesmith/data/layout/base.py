@@ -31,10 +31,12 @@ class Layout:
         text: column of the text (of entities perhaps its tokens, of questions the question).
         text_pair: column of the second text (of questions the context), or None.
         labels: columns of the label: none, one, or several 0/1 columns.
-        form: of the label: ``"plain"`` for one value a cell; several names as ``"separated"`` text, a ``"json"`` list,
-            a 0/1 list (``"indicator"``) or 0/1 ``"columns"``; entities as ``"spans"``, as ``"tags"`` of tokens, or as
-            Label Studio has them (``"studio"``); ``"answers"``.
+        form: of the label: ``"plain"`` for one value a cell; several names as ``"separated"`` text, a list (``"json"``,
+            or as Python writes it), a 0/1 list (``"indicator"``) or 0/1 ``"columns"``; entities as ``"spans"``, as
+            ``"tags"`` of tokens, or as Label Studio has them (``"studio"``); ``"answers"``.
         separator: what stands between separated names.
+        decimal: what stands before the decimals of a number, where thousands may be apart; None for Python's numbers.
+        percent: numbers end in a per cent sign.
         key: of the text inside the tasks of Label Studio, or None.
         group: column whose equal values never straddle splits, or None.
         id: column of unique identifiers, or None.
@@ -47,6 +49,8 @@ class Layout:
     labels: tuple[str, ...] = ()
     form: Form = "plain"
     separator: str | None = None
+    decimal: Literal[".", ","] | None = None
+    percent: bool = False
     key: str | None = None
     group: str | None = None
     id: str | None = None
@@ -77,6 +81,8 @@ class Layout:
             or (not self.labels and self.shape.labels != "none" and "should name a column"),
             "separator": (not self.separator if self.form == "separated" else self.separator is not None)
             and f"{self.separator!r} does not fit form {self.form!r}",
+            "decimal": (self.decimal is not None and self.shape.labels != "number") and "is for numbers",
+            "percent": (self.percent and self.shape.labels != "number") and "is for numbers",
             "key": self.key is not None and self.form != "studio" and f"should be null with form {self.form!r}",
         }
         return {key: problem for key, problem in found.items() if problem}

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tunesmith.config.schema import DataSettings
 from tunesmith.data.layout.answers import ANSWER_LISTS, answer_column
 from tunesmith.data.layout.base import Layout
-from tunesmith.data.layout.labels import label_column, refuse_rows
+from tunesmith.data.layout.labels import label_column, refuse_rows, trimmed, without_label
 from tunesmith.data.layout.spans import SPAN_LISTS, not_annotated, span_column, studio_columns, tagged_columns
 from tunesmith.data.records import RawTable, Records
 from tunesmith.data.table import TEXT, is_empty
 from tunesmith.errors import DataError
-from tunesmith.text import counted, name_list
+from tunesmith.text import counted, name_list, row_list
 
 
-def to_records(raw: RawTable, layout: Layout) -> Records:
-    """The rows as records; the labels of a regression stay text, but each is a finite number.
+def to_records(raw: RawTable, layout: Layout, settings: DataSettings | None = None) -> Records:
+    """The rows as records; the labels of a regression stay text, but each is a finite number as Python writes it.
 
     Rows that an annotator rejected or skipped are left out (of labelled records), with a note.
+
+    Args:
+        settings: whether labels are trimmed, and rows without one left out, too.
 
     Raises:
         DataError: columns of the layout are missing; labels are empty, hold NUL, or do not fit the layout; identifiers
@@ -34,6 +39,11 @@ def to_records(raw: RawTable, layout: Layout) -> Records:
         raise DataError(f"{raw.path}: no column {name_list(missing)}; columns there: {there}")
     label = layout.labels[0] if layout.labels else None
     raw, notes = _judged(raw, layout, label)
+    if settings is not None and settings.strip and layout.form == "plain":
+        raw = trimmed(raw, layout)
+    if settings is not None and settings.unlabelled == "skip" and layout.labels:
+        raw, skipped = _left_out(raw, without_label(raw, layout), "without a label")
+        notes += skipped
     columns: dict[str, pa.Array | pa.ChunkedArray] = {}
     found: list[str] = []
     if layout.form == "tags":
@@ -51,7 +61,7 @@ def to_records(raw: RawTable, layout: Layout) -> Records:
         elif layout.form == "answers":
             columns["label"], found = answer_column(raw, str(layout.text_pair), str(label))
         else:
-            columns["label"] = label_column(raw, layout)
+            columns["label"], found = label_column(raw, layout)
     if layout.group:
         columns["group"] = pc.fill_null(raw.table[layout.group], "")
     if layout.group and layout.group != layout.text_pair:  # an empty context is for the checks to report
@@ -75,18 +85,24 @@ def _judged(raw: RawTable, layout: Layout, label: str | None) -> tuple[RawTable,
         DataError: no row is left.
     """
     if label is not None and layout.form == "studio":
-        mask, which = pa.array(not_annotated(raw, label)), "without an annotation, or skipped by the annotator,"
-    elif label is not None and layout.form == "spans" and {"answer", "spans"} <= set(raw.table.column_names):
+        return _left_out(raw, not_annotated(raw, label), "without an annotation, or skipped by the annotator,")
+    if label is not None and layout.form == "spans" and {"answer", "spans"} <= set(raw.table.column_names):
         verdicts = pa.array(["reject", "ignore"], TEXT)
         mask = pc.is_in(pc.fill_null(raw.table["answer"], "accept"), value_set=verdicts)
-        which = "rejected or ignored by the annotator"
-    else:
+        return _left_out(raw, mask, "rejected or ignored by the annotator")
+    return raw, []
+
+
+def _left_out(raw: RawTable, mask: Iterable[bool] | pa.ChunkedArray, which: str) -> tuple[RawTable, list[str]]:
+    """The rows where `mask` (n,) is not true, and a note of the others.
+
+    Raises:
+        DataError: no row is left.
+    """
+    out = np.asarray(mask, dtype=bool)
+    if not out.any():
         return raw, []
-    left_out = int(pc.sum(mask).as_py() or 0)
-    if not left_out:
-        return raw, []
-    note = f"{counted(left_out, 'row')} {which} left out"
-    if left_out == len(raw.rows):
+    note = f"{counted(int(out.sum()), 'row')} {which} left out ({row_list(raw.rows[out])})"
+    if out.all():
         raise DataError(f"{raw.path}: no rows: {note}; annotate some, or name another file")
-    kept = pc.invert(mask)
-    return replace(raw, table=raw.table.filter(kept), rows=raw.rows[np.asarray(kept)]), [note]
+    return replace(raw, table=raw.table.filter(pa.array(~out)), rows=raw.rows[~out]), [note]

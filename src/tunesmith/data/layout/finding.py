@@ -13,12 +13,13 @@ import pyarrow.compute as pc
 
 from tunesmith.config.schema import DataSettings
 from tunesmith.data.layout.base import Form, Layout
-from tunesmith.data.layout.labels import read_label_column
+from tunesmith.data.layout.candidates import label_hint
+from tunesmith.data.layout.labels import read_alike, read_label_column
 from tunesmith.data.layout.spans import is_object, is_span_list, is_token_list
 from tunesmith.data.records import RawTable
 from tunesmith.data.shapes import ANSWERS, SEVERAL_LABELS, SPANS, TEXTS, RecordShape
 from tunesmith.data.table import TEXT, is_empty
-from tunesmith.errors import DataError
+from tunesmith.errors import DataError, UsageError
 from tunesmith.text import name_list
 
 TEXT_NAMES = (
@@ -46,17 +47,33 @@ OWN_FORMS = ("spans", "tags", "studio", "answers")  # each file may be in one of
 
 
 def find_layout(
-    raw: RawTable, settings: DataSettings, shape: RecordShape | None = None, need_label: bool = True
+    raw: RawTable,
+    settings: DataSettings,
+    shape: RecordShape | None = None,
+    need_label: bool = True,
+    like: Layout | None = None,
 ) -> Layout:
     """The columns by the settings, else by their usual names, and the shape of the records read off the labels.
 
     Args:
         shape: what the rows are to hold; None reads it off them.
         need_label: whether a missing label is an error; without, labels are not read.
+        like: of the training file, in whose form one label column is.
 
     Raises:
         DataError: all columns that cannot be found, at once; or labels that can be read in two ways.
+        UsageError: a separator is given for labels that stand in no single cell.
     """
+    found = _found(raw, settings, shape, need_label, like)
+    if need_label and settings.label_separator is not None and found.form != "separated":
+        where = f"data.label_separator needs several labels in a cell, found {found.shape.task}"
+        raise UsageError(f"{where} in {name_list(found.labels)}; leave it out, or give task.name=multilabel")
+    return found
+
+
+def _found(
+    raw: RawTable, settings: DataSettings, shape: RecordShape | None, need_label: bool, like: Layout | None
+) -> Layout:
     need_label = need_label and (shape is None or shape.labels != "none")
     search = _Search(raw, settings, need_label)
     found = _questions(search, shape) or _entities(search, shape)
@@ -81,7 +98,11 @@ def find_layout(
             needs = f"task.name={shape.task} needs one label column"
             raise DataError(f"{raw.path}: {needs}, found {name_list(labels)} in data.label")
         return replace(found, shape=shape or SEVERAL_LABELS, form="columns")
-    return read_label_column(raw, found, shape) if found.labels else found
+    if not found.labels:
+        return found
+    if like is not None and like.form != "columns":
+        return read_alike(found, like, settings)
+    return read_label_column(raw, found, shape, settings)
 
 
 def layout_of_other(raw: RawTable, first: Layout, settings: DataSettings, need_label: bool = True) -> Layout:
@@ -102,7 +123,8 @@ def layout_of_other(raw: RawTable, first: Layout, settings: DataSettings, need_l
     agrees = all(name in (None, usual) for name, usual in zip(asked, own, strict=True))
     if agrees and wanted <= there and _holds_the_same(raw, first):
         search = _Search(raw, settings, need_label, first.notes)
-        return search.finished(first, there.intersection([first.group]), there.intersection([first.id]))
+        found = search.finished(first, there.intersection([first.group]), there.intersection([first.id]))
+        return read_alike(found, first, settings)
     unsaid = [key for key in ("text", "text_pair", "label") if getattr(settings, key) is None]
     if first.form in OWN_FORMS:
         found = find_layout(raw, settings, first.shape, need_label)
@@ -115,9 +137,7 @@ def layout_of_other(raw: RawTable, first: Layout, settings: DataSettings, need_l
             if missing := [name for name in first.labels if name not in columns]:
                 what = "as in training; every label needs its 0/1 column"
                 raise DataError(f"{raw.path}: no label column {name_list(missing)}, {what}")
-        found = find_layout(raw, settings.model_copy(update=known), first.shape, need_label)
-        if len(found.labels) == 1 and first.form != "columns":
-            found = replace(found, form=first.form, separator=first.separator)
+        found = find_layout(raw, settings.model_copy(update=known), first.shape, need_label, first)
     several_words = len(found.text.split()) > 1  # as a text has, and few names of columns
     if raw.format in DELIMITED and len(there) == 1 and several_words and found.text not in (first.text, settings.text):
         what = f"one column, {found.text[:80]!r}, not {first.text!r} as in training"
@@ -287,11 +307,14 @@ class _Search:
             return ()
         found = self.named(LABEL_NAMES)
         if found is None and self.need_label:
-            bits = pa.array(["0", "1"], TEXT)
-            flags = [name for name in self.columns if pc.all(pc.is_in(self.raw.table[name], value_set=bits)).as_py()]
-            hint = f" (several 0/1 columns: data.label={','.join(flags[:20])})" if len(flags) > 1 else ""
+            text = self.settings.text or self.named(TEXT_NAMES)
+            taken = {text, self.settings.text_pair, self.settings.group, *self.all_named(ID_NAMES)}
+            hint = label_hint(self.raw, [name for name in self.columns if name not in taken], text)
             self.no_label = f"{self.raw.path}: no label column; give data.label=COLUMN{hint}; {self._there}"
             self.problems.append(self.no_label)
+        others = [name for name in self.all_named(LABEL_NAMES) if name != found]
+        if found and others and self.need_label:
+            self.notes.append(f"the label is read from {found!r}, not from {name_list(others)} (data.label=COLUMN)")
         return (found,) if found else ()
 
     def text(self) -> str | None:

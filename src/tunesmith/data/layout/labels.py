@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
@@ -12,27 +12,55 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tunesmith.data.jsontext import as_text, parse
+from tunesmith.config.schema import DataSettings, Decimal
 from tunesmith.data.layout.base import Form, Layout
+from tunesmith.data.layout.listed import (
+    SEPARATOR_NAMES,
+    SEPARATORS,
+    find_separator,
+    is_empty_list,
+    list_form,
+    list_items,
+    made_of_parts,
+    split_cell,
+)
+from tunesmith.data.layout.numbers import as_numeral, number_style
 from tunesmith.data.records import RawTable
 from tunesmith.data.shapes import NUMBER, ONE_LABEL, SEVERAL_LABELS, RecordShape
 from tunesmith.data.table import TEXT, is_empty
 from tunesmith.errors import DataError
-from tunesmith.text import counted, row_list
+from tunesmith.text import TRIMMED, counted, name_list, row_list
 
 T = TypeVar("T")
-SEPARATORS = ("|", ";", ",")
-NUMERAL = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*")
 INTEGER = re.compile(r"\s*[+-]?\d+\s*")
 WHOLE_DECIMAL = re.compile(r"\s*[+-]?\d+\.0*\s*")
 FEW_VALUES = 20  # at most so many distinct whole numbers are read as classes
 MAX_CONTIGUOUS = 200  # 0..K-1 or 1..K up to this K is read as class numbers
-ZERO_ONE = {"0": False, "1": True, "false": False, "true": True}
+NO = ("0", "0.0", "false", "f", "no", "n", "nein", "non")
+YES = ("1", "1.0", "true", "t", "yes", "y", "ja", "oui", "x", "\u2713", "\u2714")
+BITS = dict.fromkeys(NO, False) | dict.fromkeys(YES, True) | {"": False}
+"""What says in a column of its own whether a row has a label."""
 CLASSES_OR = "give task.name=classification or task.name="
+SEVERAL_OR = f"{CLASSES_OR}multilabel (data.label_separator=S for another separator)"
+SKIP = "or give data.unlabelled=skip to leave these rows out"
 
 
-def read_label_column(raw: RawTable, layout: Layout, shape: RecordShape | None) -> Layout:
-    """The layout with the shape, form and separator that the cells of its one column of labels show.
+def read_alike(layout: Layout, first: Layout, settings: DataSettings) -> Layout:
+    """The layout of a label column that is read as that of the training file, but for what the settings name."""
+    if settings.label_separator is not None and layout.shape.labels == "several":
+        return replace(layout, form="separated", separator=_separator(settings.label_separator))
+    decimal = settings.decimal if layout.shape.labels == "number" else None
+    return replace(
+        layout, form=first.form, separator=first.separator, decimal=decimal or first.decimal, percent=first.percent
+    )
+
+
+def _separator(name: str) -> str:
+    return SEPARATOR_NAMES.get(name, name)
+
+
+def read_label_column(raw: RawTable, layout: Layout, shape: RecordShape | None, settings: DataSettings) -> Layout:
+    """The layout with the shape, form, separator and way of writing numbers that the cells of its label column show.
 
     Args:
         shape: what the user asked for, or None.
@@ -43,53 +71,79 @@ def read_label_column(raw: RawTable, layout: Layout, shape: RecordShape | None) 
     (column,) = layout.labels
     where = f"{raw.path}: column {column!r}"
     cells = [value for value in pc.unique(raw.table[column]).to_pylist() if value and not value.isspace()]
-    lists = _list_form(cells)
-    if shape is not None and shape.labels == "several":
-        separator = next((one for one in SEPARATORS if any(one in cell for cell in cells)), None)
-        return replace(layout, form=lists or "separated", separator=None if lists else separator)
-    if shape is not None:
+    asked = shape is not None and shape.labels == "several"
+    if settings.label_separator is not None and (shape is None or asked):
+        separator = _separator(settings.label_separator)
+        found = replace(layout, shape=shape or SEVERAL_LABELS, form="separated", separator=separator)
+        absent = not any(separator in cell for cell in cells)
+        return _noted(found, f"{where}: no cell has data.label_separator={separator!r}" if absent else None)
+    if shape is not None and shape.labels == "number":
+        numbers = [cell for cell in cells if number_style([cell], where, ".", "")]
+        decimal, percent = number_style(numbers, where, settings.decimal, "") or (settings.decimal, False)
+        return replace(layout, decimal=decimal, percent=percent)
+    if shape is not None and not asked:
         return layout
-    if lists:
-        note = f"{where}: JSON lists; read as several labels a row"
-        return replace(layout, shape=SEVERAL_LABELS, form=lists, notes=(*layout.notes, note))
-    if cells and all(NUMERAL.fullmatch(cell) for cell in cells):
-        if _are_classes(cells, where):
-            return replace(layout, shape=ONE_LABEL)
-        note = f"{where}: numbers with decimals, read as regression (task.name=classification for classes)"
-        return replace(layout, shape=NUMBER, notes=(*layout.notes, note))
-    for separator in SEPARATORS:
-        # Of the distinct pieces of cells with the separator, the share that also occurs in another distinct cell.
-        pieces = [set(split_cell(cell, "separated", separator) or ()) for cell in cells]
-        occurs = Counter(piece for found in pieces for piece in found)
-        parted = {piece for cell, found in zip(cells, pieces, strict=True) if separator in cell for piece in found}
-        share = sum(occurs[piece] > 1 for piece in parted) / len(parted) if parted else 0.0
-        if share >= 0.5 and separator != ",":
-            note = f"{where}: read as several labels a row, separated by {separator!r}"
-            notes = (*layout.notes, note)
-            return replace(layout, shape=SEVERAL_LABELS, form="separated", separator=separator, notes=notes)
-        if share > 0 and (separator != "," or share >= 0.5):
-            example = next(cell for cell in cells if separator in cell)
-            raise DataError(
-                f"{where}: {example[:80]!r} may be one label, or several separated by {separator!r}; "
-                f"{CLASSES_OR}multilabel"
-            )
-    return replace(layout, shape=ONE_LABEL)
+    if form := list_form(cells, where, asked):
+        note = f"{where}: {_about_lists(form, cells)}" if form == "indicator" or not asked else None
+        return _noted(replace(layout, shape=shape or SEVERAL_LABELS, form=form), note)
+    if not asked and (found_numbers := _numbers(layout, cells, settings.decimal, where)):
+        return found_numbers
+    filled = [cell for cell in cells if not is_empty_list(cell)]
+    found_separator = find_separator(filled, where, SEVERAL_OR, asked)
+    if found_separator or asked:
+        found = replace(layout, form="separated", separator=found_separator or SEPARATORS[0])
+        note = f"{where}: read as several labels a row, separated by {found.separator!r}" if found_separator else None
+        return _noted(replace(found, shape=shape or SEVERAL_LABELS), note)
+    return _noted(replace(layout, shape=ONE_LABEL), _about_parts(filled, where))
 
 
-def _list_form(cells: list[str]) -> Form | None:
-    """Whether every cell is a JSON list (of zeros and ones, all of one length: ``"indicator"``)."""
-    if not cells or not all(cell.lstrip().startswith("[") and cell.rstrip().endswith("]") for cell in cells):
+def _noted(layout: Layout, note: str | None) -> Layout:
+    return replace(layout, notes=(*layout.notes, note)) if note else layout
+
+
+def _about_lists(form: Form, cells: Sequence[str]) -> str:
+    if form != "indicator":
+        return "lists; read as several labels a row"
+    last = len(list_items(cells[0]) or ()) - 1
+    what = f"lists of zeros and ones without names; the labels are called by their place, 0 to {last}"
+    return f"{what} (for names, make a 0/1 column of each and give data.label=ONE,TWO)"
+
+
+def _about_parts(cells: Sequence[str], where: str) -> str | None:
+    if (between := made_of_parts(cells)) is None:
         return None
-    try:
-        lists = [parse(cell) for cell in cells]
-    except ValueError:
+    name = next((name for name, value in SEPARATOR_NAMES.items() if value == between), between)
+    what = f"{where}: {counted(len(cells), 'label')} of parts that recur, with {between!r} between them"
+    return f"{what}; if these are several labels a row, give data.label_separator={name}"
+
+
+def _numbers(layout: Layout, cells: Sequence[str], decimal: Decimal | None, where: str) -> Layout | None:
+    """The layout of classes that are numbers, or of quantities; None where a cell is no number.
+
+    Raises:
+        DataError: either is plausible.
+    """
+    style = number_style(cells, where, decimal, "; or give task.name=classification")
+    if style is None:
         return None
-    lengths = {len(items) for items in lists}
-    zeros_and_ones = all(str(item) in ("0", "1", "0.0", "1.0") for items in lists for item in items)
-    return "indicator" if len(lengths) == 1 and max(lengths) > 1 and zeros_and_ones else "json"
+    mark, percent = style
+    if mark == "," and decimal is None and (listed := next((cell for cell in cells if "," not in cell), None)):
+        pieces = Counter(piece for cell in cells for piece in set(cell.split(",")))
+        example = next(cell for cell in cells if "," in cell)
+        if 2 * sum(count > 1 for count in pieces.values()) >= len(pieces):
+            what = f"beside {listed!r}, {example!r} may be a number with a decimal comma, or several labels, or one"
+            raise DataError(f"{where}: {what}; give data.decimal=',' or {SEVERAL_OR.removeprefix('give ')}")
+    plain = style == (None, False)
+    numerals = [cell if plain else as_numeral(cell, mark, percent) or cell for cell in cells]
+    if _are_classes(numerals, where):
+        return replace(layout, shape=ONE_LABEL)
+    read = next(((cell, one) for cell, one in zip(cells, numerals, strict=True) if cell != one), (cells[0], cells[0]))
+    how = " with decimals" if plain else f", {read[0]!r} as {read[1]}"
+    note = f"{where}: numbers{how}, read as regression (task.name=classification for classes)"
+    return _noted(replace(layout, shape=NUMBER, decimal=mark, percent=percent), note)
 
 
-def _are_classes(cells: list[str], where: str) -> bool:
+def _are_classes(cells: Sequence[str], where: str) -> bool:
     """Whether numerals are numbers of classes; quantities otherwise."""
     if not all(INTEGER.fullmatch(cell) for cell in cells):
         if len(cells) <= FEW_VALUES and all(WHOLE_DECIMAL.fullmatch(cell) for cell in cells):
@@ -105,53 +159,79 @@ def _are_classes(cells: list[str], where: str) -> bool:
     raise DataError(f"{where}: {found} may be class numbers or quantities; {CLASSES_OR}regression")
 
 
-def split_cell(cell: str, form: Form, separator: str | None) -> tuple[str, ...] | None:
-    """The labels of one cell, each once, in their order; None where it should be a JSON list and is none."""
-    if form in ("json", "indicator"):
-        try:
-            items = parse(cell)
-        except ValueError:
-            return None
-        if not isinstance(items, list) or any(item is None or isinstance(item, list | dict) for item in items):
-            return None
-        if form == "indicator":
-            return tuple(str(i) for i, item in enumerate(items) if str(item) in ("1", "1.0"))
-        pieces = [as_text(item) or "" for item in items]
-    else:
-        pieces = cell.split(separator) if separator else [cell]
-    return tuple(dict.fromkeys(piece for piece in map(str.strip, pieces) if piece))
+def without_label(raw: RawTable, layout: Layout) -> np.ndarray:
+    """Bool (n,): rows whose label cells are all empty. An empty list says that a row has no label, so it is none."""
+    empty = [np.asarray(is_empty(raw.table[name])) for name in layout.labels]
+    return np.asarray(np.all(empty, axis=0))
 
 
-def label_column(raw: RawTable, layout: Layout) -> pa.Array | pa.ChunkedArray:
-    """The labels of a text task: text, or lists of text for several; null everywhere where the file has none.
+def trimmed(raw: RawTable, layout: Layout) -> RawTable:
+    """Without white space and invisible characters around the labels."""
+    table = raw.table
+    for name in layout.labels:
+        at = table.column_names.index(name)
+        table = table.set_column(at, name, pc.utf8_trim(table[name], TRIMMED))
+    return replace(raw, table=table)
+
+
+def label_column(raw: RawTable, layout: Layout) -> tuple[pa.Array | pa.ChunkedArray, list[str]]:
+    """The labels of a text task: text, numerals, or lists of text for several; null everywhere where the file has none.
+
+    Returns:
+        Them, and notes.
 
     Raises:
         DataError: labels are empty, hold NUL or do not fit the layout; the rows are listed.
     """
     several = pa.large_list(TEXT)
     if not layout.labels:
-        return pa.nulls(raw.table.num_rows, several if layout.shape.labels == "several" else TEXT)
+        return pa.nulls(raw.table.num_rows, several if layout.shape.labels == "several" else TEXT), []
     if layout.form == "columns":
-        chosen = np.zeros((raw.table.num_rows, len(layout.labels)), dtype=bool)
-        for at, name in enumerate(layout.labels):
-            bits, of_row = _by_value(raw, name, lambda cell: ZERO_ONE.get(cell.strip().lower()), "is neither 0 nor 1")
-            chosen[:, at] = np.array(bits, dtype=bool)[of_row]
-        offsets = np.concatenate([[0], np.cumsum(chosen.sum(axis=1))])
-        names = pa.array(list(layout.labels), TEXT).take(pa.array(np.nonzero(chosen)[1]))
-        return pa.LargeListArray.from_arrays(pa.array(offsets, pa.int64()), names)
+        return _from_columns(raw, layout)
     (name,), column = layout.labels, raw.table[layout.labels[0]]
-    refuse_rows(
-        raw, name, is_empty(column), "is empty; write a label or remove the row (no labels at all: a JSON list [])"
-    )
+    empty, notes = np.asarray(is_empty(column)), list[str]()
+    if layout.form == "separated" and empty.any():
+        what = "an empty cell is read as no label (data.unlabelled=skip leaves these rows out)"
+        notes.append(f"{row_list(raw.rows[empty].tolist())}: column {name!r}: {what}")
+    elif layout.form != "separated":
+        none = " (task.name=multilabel reads it as no label)" if layout.shape.labels == "one" else ""
+        write = "[] for no label" if layout.shape.labels == "several" else "a label"
+        refuse_rows(raw, name, empty, f"is empty; write {write}, {SKIP}{none}")
     refuse_rows(raw, name, pc.match_substring(column, "\0"), "holds a NUL character; remove it")
     if layout.shape.labels == "number":
-        wrong = "is not a finite number; write it as 1.5 or 2e-3"
-        _by_value(raw, name, lambda cell: (NUMERAL.fullmatch(cell) and np.isfinite(float(cell))) or None, wrong)
+        example = f"1{layout.decimal or '.'}5{' %' if layout.percent else ''}"
+        wrong = f"is not a finite number; write it as {example}{'' if layout.decimal else ' or 2e-3'}"
+        numerals, of_row = _by_value(raw, name, lambda cell: as_numeral(cell, layout.decimal, layout.percent), wrong)
+        as_it_stands = layout.decimal is None and not layout.percent
+        return (column if as_it_stands else pa.array(numerals, TEXT).take(pa.array(of_row))), notes
     if layout.shape.labels != "several":
-        return column
-    wrong = 'is not a list of labels; write it as ["one", "two"]'
+        return column, notes
+    wrong = 'is not a list of labels; write it as ["one", "two"], or [] for none'
     labels, of_row = _by_value(raw, name, lambda cell: split_cell(cell, layout.form, layout.separator), wrong)
-    return pa.array(labels, several).take(pa.array(of_row))
+    return pa.array(labels, several).take(pa.array(of_row)), notes
+
+
+def _from_columns(raw: RawTable, layout: Layout) -> tuple[pa.Array, list[str]]:
+    """Labels that have a column each.
+
+    Raises:
+        DataError: a cell says neither yes nor no, or all cells of a row are empty in a file that writes no.
+    """
+    chosen = np.zeros((raw.table.num_rows, len(layout.labels)), dtype=bool)
+    wrong = f"is neither 0 nor 1 (nor {', '.join(NO[2:])}, {', '.join(YES[2:])} or empty); write one of these"
+    for at, name in enumerate(layout.labels):
+        bits, of_row = _by_value(raw, name, lambda cell: BITS.get(cell.strip().lower()), wrong)
+        chosen[:, at] = np.array(bits, dtype=bool)[of_row]
+    empty = np.array([np.asarray(is_empty(raw.table[name])) for name in layout.labels])
+    notes = []
+    if not (chosen.T | empty).all():  # no is written somewhere
+        refuse_rows(raw, ",".join(layout.labels), empty.all(axis=0), f"is empty; write 0 or 1, {SKIP}")
+        if empty.any():
+            at_rows = row_list(raw.rows[empty.any(axis=0)].tolist())
+            notes.append(f"{at_rows}: an empty cell of {name_list(layout.labels)} is read as 0")
+    offsets = np.concatenate([[0], np.cumsum(chosen.sum(axis=1))])
+    names = pa.array(list(layout.labels), TEXT).take(pa.array(np.nonzero(chosen)[1]))
+    return pa.LargeListArray.from_arrays(pa.array(offsets, pa.int64()), names), notes
 
 
 def _by_value(
