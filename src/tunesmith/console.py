@@ -85,7 +85,7 @@ def _labels_text(by_label: ByLabel, means: Mapping[str, Metric], metric: str) ->
     titles = label_titles(by_label, means)
     rows = [
         {
-            "label": visible(label),
+            "label": visible(label, exact=True),
             **{name: one.text(titles[name]) if one else ABSENT for name, one in found.metrics.items()},
             "support": f"{found.support:,}",
             "predicted": f"{found.predicted:,}",

@@ -11,12 +11,20 @@ SHOWN_ROWS = 20
 SHOWN_NAMES = 20
 # Outer white space, and what is not seen but no joiner.
 TRIMMED = "".join(filter(str.isspace, map(chr, range(0x3001)))) + "\xad\u200b\u200e\u200f\u2060\ufeff"
-JOINERS = "\u200c\u200d"  # needed inside words of some scripts and inside emoji
+JOINERS = "\u200c\u200d"
+BLANK = "\u115f\u1160\u2800\u3164\uffa0"
+"""Letters and symbols without ink."""
 
 
 def counted(count: int, noun: str) -> str:
     """``"1 row"``, ``"2,000 rows"``."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def plural(count: int, nouns: str) -> str:
+    """``"1 row"``, ``"2,000 rows"`` of ``"rows"``; ``"1 entity"`` of ``"entities"``."""
+    one = nouns.removesuffix("ies") + "y" if nouns.endswith("ies") else nouns.removesuffix("s")
+    return f"{count:,} {one if count == 1 else nouns}"
 
 
 def row_list(rows: Sequence[int]) -> str:
@@ -43,25 +51,40 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def visible(value: object, limit: int | None = None) -> str:
-    """Text on one line in which nothing hides: control and direction characters are shown as symbols.
+def visible(value: object, limit: int | None = None, exact: bool = False) -> str:
+    """Text on one line in which nothing hides: characters that cannot be seen are shown as symbols, or by their code.
 
     Args:
         limit: number of characters after which it is cut with an ellipsis.
+        exact: for names, which may differ in no more than that: so are spaces that are not between words, and marks
+            apart from the letters that they stand on.
     """
-    text = " ".join(str(value).split())
+    text = str(value) if exact else " ".join(str(value).split())
     if limit is not None and len(text) > limit:
         text = text[: limit - 1].rstrip() + "…"
-    return "".join(_shown(character) for character in text)
+    hides, around = _hides_in_name if exact else _hides, zip(f" {text}", text, f"{text} "[1:], strict=False)
+    return "".join(_code(at) if hides(before, at, after) else at for before, at, after in around)
 
 
-def _shown(character: str) -> str:
-    if character in JOINERS or unicodedata.category(character) not in ("Cc", "Cf", "Cs"):
-        return character
+def _hides(before: str, character: str, after: str) -> bool:
+    if character in JOINERS:  # needed inside words of some scripts and inside emoji
+        return before.isascii() or after.isascii()
+    return character in BLANK or unicodedata.category(character) in ("Cc", "Cf", "Cs")
+
+
+def _hides_in_name(before: str, character: str, after: str) -> bool:
+    if character.isspace():
+        return character != " " or before.isspace() or after.isspace()
+    composed = unicodedata.combining(character) and len(unicodedata.normalize("NFC", before + character)) == 1
+    return bool(composed) or _hides(before, character, after)
+
+
+def _code(character: str) -> str:
+    """``␉``, or ``⟨U+200B⟩``."""
     code = ord(character)
-    return chr(0x2400 + code) if code < 0x20 else "␡" if code == 0x7F else "\N{REPLACEMENT CHARACTER}"
+    return chr(0x2400 + code) if code < 0x20 else {" ": "␣", "\x7f": "␡"}.get(character, f"⟨U+{code:04X}⟩")
 
 
-def markdown(value: object, limit: int | None = None) -> str:
+def markdown(value: object, limit: int | None = None, exact: bool = False) -> str:
     """`visible` text with everything escaped that Markdown or HTML would read as markup."""
-    return re.sub(r"([\\`*_{}\[\]<>|#&~$!])", r"\\\1", visible(value, limit))
+    return re.sub(r"([\\`*_{}\[\]<>|#&~$!])", r"\\\1", visible(value, limit, exact))

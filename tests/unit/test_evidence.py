@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from tunesmith.data.records import Records
-from tunesmith.evaluation.evidence import SHOWN_CHARACTERS, Evidence
+from tunesmith.evaluation.evidence import MISSED, SHOWN_CHARACTERS, WRONG, Evidence
 from tunesmith.tasks.base import LabelSpace, Task
 from tunesmith.tasks.classification import Classification, MultiLabel, Regression
 from tunesmith.tasks.entities import NamedEntities
@@ -33,7 +33,7 @@ def test_labels_are_confused_and_confident_mistakes_come_first() -> None:
     assert found.confusion is not None
     assert found.confusion.tolist() == [[2, 0], [2, 0]]
     assert [(one.gold, one.prediction, one.count, one.share) for one in found.most_confused()] == [("y", "x", 2, 1.0)]
-    assert [(one.id, one.text, one.gold, one.prediction) for one in found.mistakes] == [
+    assert [(one.id, one.excerpt.text, one.gold, one.prediction) for one in found.mistakes] == [
         ("r3", "c", "y", "x"),
         ("r2", "b", "y", "x"),
     ]
@@ -70,11 +70,11 @@ def test_an_entity_that_is_missed_is_shown_wherever_it_stands() -> None:
     found_spans = [(FoundSpan(0, 4, "ORG", "word", 0.9), FoundSpan(**person, text="Ada", score=0.8))]
     found = evidence_of(NamedEntities(), records, found_spans, space)
     (mistake,) = found.mistakes
-    assert (mistake.gold, mistake.prediction) == ("Berlin (LOC)", "word (ORG)")
+    assert (mistake.gold, mistake.prediction) == ("Berlin (LOC)", "word (ORG)") and "Berlin" in mistake.excerpt.text
     missed = evidence_of(NamedEntities(), records, [found_spans[0][1:]], space).mistakes[0]
     assert (missed.gold, missed.prediction) == ("Berlin (LOC)", "–")
-    assert "Berlin" in missed.text
-    assert len(missed.text) <= SHOWN_CHARACTERS + 2
+    assert missed.excerpt.pieces[1] == ("Berlin", MISSED)
+    assert len(missed.excerpt.text) <= SHOWN_CHARACTERS + 2
 
 
 def test_a_wrong_answer_is_shown_with_its_question_and_the_place_of_the_true_one() -> None:
@@ -85,5 +85,6 @@ def test_a_wrong_answer_is_shown_with_its_question_and_the_place_of_the_true_one
     found = evidence_of(QuestionAnswering(), records, outputs, LabelSpace(("start", "end")))
     first, second = sorted(found.mistakes, key=lambda one: one.id)
     assert (first.gold, first.prediction, second.gold, second.prediction) == ("42", "word", "–", "Nobody")
-    assert first.text.startswith("What is it? ‖ …")
-    assert "It is 42." in first.text
+    assert first.excerpt.text.startswith("What is it? ‖ …")
+    assert "It is 42." in first.excerpt.text and ("42", MISSED) in first.excerpt.pieces
+    assert second.excerpt.pieces == [("Who? ‖ ", ""), ("Nobody", WRONG), (" is here.", "")]

@@ -20,7 +20,7 @@ from tunesmith.data.checks import Finding
 from tunesmith.data.layout import Layout
 from tunesmith.data.records import Records
 from tunesmith.evaluation.calibration import reliability_bins
-from tunesmith.evaluation.evidence import Evidence
+from tunesmith.evaluation.evidence import MISSED, WRONG, Evidence, Excerpt, Mark
 from tunesmith.evaluation.intervals import Difference, Score, bootstrap
 from tunesmith.evaluation.labels import LABEL_METRICS, LabelScores, weakest_first
 from tunesmith.evaluation.metrics import (
@@ -50,7 +50,7 @@ from tunesmith.run.record import (
 )
 from tunesmith.tasks.base import LabelSpace, Task
 from tunesmith.tasks.classification import Classification, MultiLabel, Regression
-from tunesmith.text import duration, markdown, visible
+from tunesmith.text import duration, markdown, plural, visible
 
 ACCURACY = CLASSIFICATION_METRICS["accuracy"]
 LABELS = ["card arrival", "lost card", "top-up failed", "exchange rate", "refund", "cash withdrawal"]
@@ -221,14 +221,17 @@ def test_every_chart_is_well_formed_xml() -> None:
 def test_many_labels_are_told_by_their_most_confused_pairs() -> None:
     text = make_run([f"intent {i:02}" for i in range(40)], rows=600).page()
     assert "The labels confused most often." in text and "Confusion matrix" not in text
-    assert "10 rarer labels are not shown" in text
+    assert "10 labels with fewer are not shown" in text
 
 
 def test_untrusted_text_stays_text() -> None:
     made = make_run([EVIL, "b", "c"], warnings=[EVIL])
     made.record.model.name = EVIL
     made.record.data.files[0].path = f"data/{EVIL}.csv"
-    mistakes = [replace(one, id=EVIL, text=EVIL * 20, gold=EVIL) for one in made.evidence.mistakes]
+    mistakes = [
+        replace(one, id=EVIL, excerpt=Excerpt(EVIL * 20, (Mark(0, 30, MISSED),)), gold=EVIL)
+        for one in made.evidence.mistakes
+    ]
     finding = Finding("warning", EVIL, EVIL, EVIL, rows=(1,), count=1)
     made = replace(made, evidence=replace(made.evidence, mistakes=mistakes), findings=[finding])
     text = made.page()
@@ -256,10 +259,10 @@ def test_every_label_has_its_scores_weakest_first_and_those_without_rows_last() 
         assert "Precision" in text and "Predicted" in text
     scores = made.record.by_label["test"]
     order = [label for label, _ in weakest_first(scores, "accuracy")]
-    rows = re.findall(r'<tr><th scope="row">([^<]*)</th><td class="num">', made.page())
+    rows = re.findall(r'<tr><th scope="row">([^<]*)</th><td class="num" data-name="Precision">', made.page())
     assert [row for row in rows if row in LABELS] == order
     made.record.by_label["test"]["refund"] = LabelScores(0, 3, dict.fromkeys(LABEL_METRICS))
-    rows = re.findall(r'<tr><th scope="row">([^<]*)</th><td class="num">', made.page())
+    rows = re.findall(r'<tr><th scope="row">([^<]*)</th><td class="num" data-name="Precision">', made.page())
     assert [row for row in rows if row in LABELS][-1] == "refund"
     assert "| refund | – | – | – | 0 | 3 |" in made.card()
 
@@ -278,7 +281,7 @@ def test_multilabel() -> None:
     made = Made(task, make_record(task, names, metrics, metrics, 40, by_label=by_label), evidence, [], [])
     text = made.page()
     assert "Each label on its own" in text and "Confusion matrix" not in text
-    assert "of 10 wrong answers" in text
+    assert "All 10 wrong answers, the most confident first" in text
     assert 'function_to_apply="sigmoid"' in made.card()
 
 
@@ -292,7 +295,7 @@ def test_regression() -> None:
     made = Made(task, make_record(task, [], metrics, metrics, 30, best=best), evidence, [], [])
     text = made.page()
     assert "from the target on average" in text
-    assert re.search(r'<td>7.0</td><td>12</td><td class="num">5</td>', text)
+    assert re.search(r'"Target">7.0</td><td [^>]*>12</td><td [^>]*>5</td>', text)
     assert 'aria-label="Prediction by target"' in text and text.count('r="2.6"') == 30
     assert "by split; bars" not in text and "It knows" not in made.card()
 
@@ -368,10 +371,57 @@ def test_scatter_of_one_equal_or_many_values(values: list[float]) -> None:
 
 
 def test_visible_shows_what_would_hide() -> None:
-    assert visible("a\x00b\u202ec\x7f \ud800 \n\t d") == "a␀b\ufffdc␡ \ufffd d"
-    assert visible("👩\u200d🔬 می\u200cخواهم") == "👩\u200d🔬 می\u200cخواهم"
+    assert visible("a\x00b\u202ec\x7f \ud800 \u3164\n\t d") == "a␀b⟨U+202E⟩c␡ ⟨U+D800⟩ ⟨U+3164⟩ d"
+    assert visible("👩\u200d🔬 می\u200cخواهم a\u200db") == "👩\u200d🔬 می\u200cخواهم a⟨U+200D⟩b"
     assert visible("x" * 10, 5) == "xxxx…"
-    assert markdown("a|b <i> _c_") == "a\\|b \\<i\\> \\_c\\_"
+    assert markdown("a|b <i> _c_") == "a\\|b \\<i\\> \\_c\\_" and markdown("a ", exact=True) == "a␣"
+
+
+def test_names_that_look_alike_are_told_apart() -> None:
+    alike = [
+        "lost card",
+        "lost  card",
+        "lost card ",
+        " lost card",
+        "lost\u00a0card",
+        "lost\tcard",
+        "lost\u200b card",
+        "lost car\u200cd",
+    ]
+    shown = [visible(name, exact=True) for name in alike]
+    assert len(set(shown)) == len(alike) and shown[:3] == ["lost card", "lost␣␣card", "lost card␣"]
+    assert visible("caf\u00e9", exact=True) == "caf\u00e9" and visible("cafe\u0301", exact=True) == "cafe⟨U+0301⟩"
+    made = make_run(alike)
+    for text in (made.page(), made.card()):
+        assert all(markdown(name, exact=True) in text or visible(name, exact=True) in text for name in alike)
+
+
+def test_one_is_one() -> None:
+    assert (plural(1, "rows"), plural(1, "entities"), plural(2, "entities")) == ("1 row", "1 entity", "2 entities")
+    made = make_run(["a", "b"], rows=1)
+    made.record.data.labels = ["a"]
+    text = replace(made, findings=[Finding("warning", "duplicates", "x", "y", "train", (3,), 1)]).page()
+    assert "train row 3" in text and "text classification, 1 label<" in text and "(1 row of test)" in text
+    assert "Of the one test example the Accuracy is" in text and "knows 1 label:" in made.card()
+
+
+def test_what_was_missed_and_what_was_named_is_marked_in_the_text() -> None:
+    made = make_run()
+    excerpt = Excerpt("from  Ada\tLovelace to <b>", (Mark(6, 18, MISSED), Mark(6, 9, WRONG)))
+    made.evidence.mistakes[0] = replace(made.evidence.mistakes[0], excerpt=excerpt)
+    text = made.page()
+    assert 'from <mark class="missed wrong">Ada</mark><mark class="missed"> Lovelace</mark> to &lt;b&gt;' in text
+    assert "Marked in the texts" in text and "Marked in the texts" not in make_run().page()
+
+
+def test_every_cell_says_on_a_narrow_page_what_it_is() -> None:
+    """There tables have no heading: each row stands as a list of names and values."""
+    text = make_run().page()
+    for table in re.findall(r'<table class="stack.*?</table>', text, re.DOTALL):
+        cells = re.findall(r"<td[^>]*>", table)
+        unnamed = [cell for cell in cells if "data-name=" not in cell]
+        assert len(unnamed) <= len(re.findall("<tr>", table))  # but the one that leads the row
+    assert text.count("<table") == text.count('<table class="stack') + 1  # three short columns of numbers
 
 
 @pytest.mark.parametrize(

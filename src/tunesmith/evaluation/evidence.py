@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +15,35 @@ from tunesmith.evaluation.calibration import ReliabilityBin
 MAX_MISTAKES = 20
 MAX_PAIRS = 15
 SHOWN_CHARACTERS = 300
+BETWEEN = " ‖ "
+"""Stands between the texts of a pair."""
+
+
+MISSED, WRONG = "missed", "wrong"
+
+
+class Mark(NamedTuple):
+    """Characters of a text from `start` up to, not including, `end`: `MISSED`, or `WRONG` where they were named."""
+
+    start: int
+    end: int
+    kind: str
+
+
+class Excerpt(NamedTuple):
+    """The part of a text that shows a mistake, with the marks in it."""
+
+    text: str
+    marks: tuple[Mark, ...] = ()
+
+    @property
+    def pieces(self) -> list[tuple[str, str]]:
+        """The text in pieces, each with the kinds of its marks, separated by spaces."""
+        edges = sorted({0, len(self.text), *(edge for mark in self.marks for edge in mark[:2])})
+        return [
+            (self.text[a:b], " ".join(sorted({kind for start, end, kind in self.marks if start <= a and b <= end})))
+            for a, b in pairwise(edges)
+        ]
 
 
 @dataclass(frozen=True)
@@ -20,13 +52,13 @@ class Mistake:
 
     Attributes:
         id: of the record.
-        text: the part of it that shows the mistake, at most about 300 characters of each text.
+        excerpt: the part of it that shows the mistake, at most about 300 characters of each text.
         gold, prediction: what is true and what was said, where they differ; ``–`` for nothing.
         score: the model's confidence in its answer, or the distance from the target for numbers.
     """
 
     id: str
-    text: str
+    excerpt: Excerpt
     gold: str
     prediction: str
     score: float
@@ -86,12 +118,27 @@ def worst(wrong: NDArray[np.bool_], scores: NDArray[np.floating]) -> list[int]:
     return order
 
 
-def shown(text: str, second: str | None, at: int = 0, at_second: int = 0) -> str:
-    """Of a text, or of both of a pair, at most about 300 characters, with the one at `at` (`at_second`) among them."""
-    return _excerpt(text, at) + (f" ‖ {_excerpt(second, at_second)}" if second else "")
+def shown(
+    text: str, second: str | None, at: int = 0, at_second: int = 0, marks: Iterable[Mark] = (), in_second: bool = False
+) -> Excerpt:
+    """Of a text, or of both of a pair, at most about 300 characters, with the one at `at` (`at_second`) among them.
+
+    Args:
+        marks: in the text, or in the second one.
+    """
+    first, shift = _excerpt(text, at)
+    if second:
+        other, shift_second = _excerpt(second, at_second)
+        shift = len(first) + len(BETWEEN) + shift_second if in_second else shift
+        lowest, first = (len(first) + len(BETWEEN)) * in_second, f"{first}{BETWEEN}{other}"
+    else:
+        lowest = 0
+    moved = [(max(lowest, start + shift), min(len(first), end + shift), kind) for start, end, kind in marks]
+    return Excerpt(first, tuple(Mark(*mark) for mark in moved if mark[0] < mark[1]))
 
 
-def _excerpt(text: str, at: int) -> str:
+def _excerpt(text: str, at: int) -> tuple[str, int]:
+    """Part of a text, and what is to be added to places in the text for places in the part."""
     start = max(0, min(at - SHOWN_CHARACTERS // 3, len(text) - SHOWN_CHARACTERS))
     end = start + SHOWN_CHARACTERS
-    return ("…" if start else "") + text[start:end] + ("…" if end < len(text) else "")
+    return ("…" if start else "") + text[start:end] + ("…" if end < len(text) else ""), bool(start) - start

@@ -45,7 +45,9 @@ class Score:
         return f"{metric.value_text(self.value)} ({self.limits(metric)})"
 
     def limits(self, metric: Metric) -> str:
-        """The limits alone: ``92.9 – 94.6``."""
+        """The limits alone: ``92.9 – 94.6``; a single row tells none of what is no share."""
+        if self.n == 1 and self.low == self.high:
+            return "one row, no interval"
         return " – ".join(metric.value_text(limit).removesuffix(" %") for limit in (self.low, self.high))
 
     def __str__(self) -> str:

@@ -19,12 +19,13 @@ from tunesmith.evaluation.metrics import Metric
 
 Points = Sequence[tuple[float, float]]
 MAX_POINTS = 300
+WIDTH, HEIGHT = 380, 240  # about that of a phone, where type should stay as large as it is
 CHARACTER = 6.6  # mean width of a character at 12 units
 
 
 def line_chart(lines: Mapping[str, Points], heading: str, percent: bool = False) -> Markup:
     """Named curves by step, told apart by colour and dash; their points are (x, y) in order of x."""
-    x_at, y_at, parts = _frame([point for points in lines.values() for point in points], "step", percent)
+    x_at, y_at, parts = _frame([point for points in lines.values() for point in points], "step", percent=percent)
     cursor = 48.0
     for index, (name, points) in enumerate(lines.items(), start=1):
         drawn = [(x_at(x), y_at(y)) for x, y in _thinned(points)]
@@ -35,14 +36,14 @@ def line_chart(lines: Mapping[str, Points], heading: str, percent: bool = False)
         parts.append(_tag("path", class_=f"curve c{index}", d=f"M{cursor:.1f} 14 h20"))
         parts.append(_text(cursor + 26, 18, name, "legend"))
         cursor += 26 + CHARACTER * len(name) + 22
-    return _svg(480, 260, heading, parts)
+    return _svg(WIDTH, HEIGHT, heading, parts)
 
 
 def _frame(
-    points: Points, x_label: str, percent: bool = False
+    points: Points, x_label: str, y_label: str = "", percent: bool = False
 ) -> tuple[Callable[[float], float], Callable[[float], float], list[Markup]]:
-    """Where x and y lie in a picture of 480 × 260, and its grid, ticks and label."""
-    width, height, left, right, top, bottom = 480, 260, 48, 12, 34, 40
+    """Where x and y lie in a picture, and its grid, ticks and labels."""
+    width, height, left, right, top, bottom = WIDTH, HEIGHT, 48, 12, 34, 40
     xs, ys = [x for x, _ in points], [y for _, y in points]
     y_ticks, x_ticks = _ticks(min(ys), max(ys)), _ticks(min(xs), max(xs), 6)
     x_low, x_high = min(xs), max(max(xs), min(xs) + 1e-9)
@@ -61,32 +62,33 @@ def _frame(
     for tick in (tick for tick in x_ticks if x_low <= tick <= x_high):
         parts.append(_text(x_at(tick), height - bottom + 18, f"{tick:,g}", "tick", "middle"))
     parts.append(_text((left + width - right) / 2, height - 4, x_label, "axis", "middle"))
+    parts += [_text(left, 18, y_label, "axis")] if y_label else []
     return x_at, y_at, parts
 
 
 def interval_bars(scores: Mapping[str, Score], metric: Metric) -> Markup:
     """A dot for each score of one metric and a bar for its interval, on one scale; the first one stands out."""
-    names, percent = [_cut(name, 30) for name in scores], metric.is_proportion
-    left, right, step, top, bottom = 14 + CHARACTER * max(map(len, names)), 164, 34, 8, 30
-    width, height = left + right + 210, top + step * len(scores) + bottom
+    percent, step, top, bottom = metric.is_proportion, 44, 4, 30
+    height = top + step * len(scores) + bottom
     low, high = min(score.low for score in scores.values()), max(score.high for score in scores.values())
     ticks = _ticks(low, high)
     low, high = min(ticks[0], low), max(ticks[-1], high)
 
     def x_at(value: float) -> float:
-        return left + 10 + (value - low) / (high - low) * (width - left - right - 20)
+        return 20 + (value - low) / (high - low) * (WIDTH - 40)
 
     parts: list[Markup] = []
     for tick in ticks:
         parts.append(_line(x_at(tick), top, x_at(tick), height - bottom, "grid"))
         parts.append(_text(x_at(tick), height - bottom + 18, _number(tick, percent), "tick", "middle"))
-    for index, (name, score) in enumerate(zip(names, scores.values(), strict=True)):
-        y, style, label = top + step * (index + 0.5), "c0" if index else "c1", "label" if index else "label main"
-        parts.append(_text(left - 4, y + 4, name, label, "end"))
-        parts.append(_line(x_at(score.low), y, x_at(score.high), y, f"whisker {style}"))
-        parts.append(_tag("circle", class_=f"dot {style}", cx=x_at(score.value), cy=y, r=5.5))
-        parts.append(_text(width - right + 8, y + 4, score.text(metric), label))
-    return _svg(width, height, f"{metric.title} with 95 % intervals", parts)
+    for index, (name, score) in enumerate(scores.items()):
+        y, style, label = top + step * index, "c0" if index else "c1", "label" if index else "label main"
+        value = score.text(metric)
+        parts.append(_text(0, y + 14, _cut(name, int((WIDTH - 20) / CHARACTER) - len(value)), label))
+        parts.append(_text(WIDTH, y + 14, value, label, "end"))
+        parts.append(_line(x_at(score.low), y + 28, x_at(score.high), y + 28, f"whisker {style}"))
+        parts.append(_tag("circle", class_=f"dot {style}", cx=x_at(score.value), cy=y + 28, r=5.5))
+    return _svg(WIDTH, height, f"{metric.title} with 95 % intervals", parts)
 
 
 def confusion_matrix(counts: NDArray[np.integer], labels: Sequence[str]) -> Markup:
@@ -118,7 +120,7 @@ def confusion_matrix(counts: NDArray[np.integer], labels: Sequence[str]) -> Mark
 
 def reliability_diagram(bins: Sequence[ReliabilityBin]) -> Markup:
     """Accuracy by confidence (above; on the diagonal is ideal) and the number of rows in each bin (below)."""
-    width, left, top, side, strip = 400, 48, 12, 330, 50
+    width, left, top, side, strip = WIDTH, 48, 12, 316, 50
     base, foot = top + side, top + side + 14 + strip
     largest = max(b.count for b in bins)
     parts: list[Markup] = []
@@ -145,34 +147,32 @@ def scatter(true: NDArray[np.floating], predicted: NDArray[np.floating]) -> Mark
     """A dot for each pair of numbers, at most about 300 of them; on the line is ideal."""
     pairs = _thinned(sorted(zip(true.tolist(), predicted.tolist(), strict=True)))
     low, high = min(map(min, pairs)), max(map(max, pairs))
-    x_at, y_at, parts = _frame([*pairs, (low, low), (high, high)], "target")
+    x_at, y_at, parts = _frame([*pairs, (low, low), (high, high)], "target", "prediction")
     parts.append(_tag("path", class_="ideal", d=f"M{x_at(low):.1f} {y_at(low):.1f} L{x_at(high):.1f} {y_at(high):.1f}"))
     parts += [_tag("circle", class_="fill c1", cx=x_at(x), cy=y_at(y), r=2.6, fill_opacity=0.6) for x, y in pairs]
-    return _svg(480, 260, "Prediction by target", parts)
+    return _svg(WIDTH, HEIGHT, "Prediction by target", parts)
 
 
 def label_bars(labels: Sequence[str], counts: Mapping[str, Sequence[int]]) -> Markup:
     """Rows of each label in each split as horizontal bars, as shares of the split."""
-    shown = [_cut(label, 30) for label in labels]
-    left, thin, gap, right, top = 14 + CHARACTER * max(map(len, shown)), 11, 10, 60, 30
-    step = thin * len(counts) + gap
-    width, height = left + 440 + right, top + step * len(labels)
+    thin, top, longest = 11, 30, WIDTH - 60
+    step = 18 + thin * len(counts) + 8
     table = np.array(list(counts.values()))
     lengths = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
-    lengths *= 440 / lengths.max()
+    lengths *= longest / lengths.max()
     parts: list[Markup] = []
-    cursor = left
+    cursor = 0.0
     for index, name in enumerate(counts, start=1):
         parts.append(_box(cursor, 6, 12, 12, f"fill c{index}", 2))
         parts.append(_text(cursor + 18, 16, name, "legend"))
         cursor += 18 + CHARACTER * len(name) + 22
-    for i, label in enumerate(shown):
-        parts.append(_text(left - 8, top + step * i + thin * len(counts) / 2 + 4, label, "label", "end"))
+    for i, label in enumerate(labels):
+        parts.append(_text(0, top + step * i + 13, _cut(label, int(WIDTH / CHARACTER)), "label"))
         for s, (length, count) in enumerate(zip(lengths[:, i].tolist(), table[:, i].tolist(), strict=True)):
-            y = top + step * i + thin * s
-            parts.append(_box(left, y, max(length, 1), thin - 1, f"fill c{s + 1}", 1.5))
-            parts.append(_text(left + length + 6, y + 9, f"{count:,}", "small"))
-    return _svg(width, height, "Labels by split", parts)
+            y = top + step * i + 18 + thin * s
+            parts.append(_box(0, y, max(length, 1), thin - 1, f"fill c{s + 1}", 1.5))
+            parts.append(_text(length + 6, y + 9, f"{count:,}", "small"))
+    return _svg(WIDTH, top + step * len(labels), "Labels by split", parts)
 
 
 def _svg(width: float, height: float, heading: str, parts: Sequence[Markup]) -> Markup:

@@ -37,7 +37,7 @@ def page(
         evidence: of the test rows.
         log: the lines of ``metrics.jsonl``.
     """
-    labels = [visible(label) for label in evidence.labels]
+    labels = [visible(label, exact=True) for label in evidence.labels]
     matrix = evidence.confusion if 1 < len(labels) <= MAX_MATRIX else None
     content, name = summary.content(record, task), record.main_metric
     main = {visible(column.name): column.scores[name] for column in content["columns"] if name in column.scores}
@@ -91,7 +91,10 @@ def _distribution(record: RunRecord) -> dict[str, Any] | None:
         return None
     labels = [label for label, _ in total.most_common(MAX_BARS)]
     counts = {split.name: [split.label_counts.get(label, 0) for label in labels] for split in splits}
-    return {"chart": charts.label_bars([*map(visible, labels)], counts), "more": len(total) - len(labels)}
+    return {
+        "chart": charts.label_bars([visible(label, exact=True) for label in labels], counts),
+        "more": len(total) - len(labels),
+    }
 
 
 def _commands(folder: Path, record: RunRecord, task: Task) -> list[tuple[str, str]]:

@@ -11,10 +11,13 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from tunesmith.evaluation.labels import label_titles, weakest_first
 from tunesmith.run.record import RunRecord, Scores
-from tunesmith.text import counted, duration, markdown, visible
+from tunesmith.text import counted, duration, markdown, plural, visible
 
 if TYPE_CHECKING:
     from tunesmith.tasks.base import Task
+
+
+OF_ONE = "Of the one {split} example the {title} is {value}, which says nothing of others."
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,9 @@ def content(record: RunRecord, task: Task) -> dict[str, Any]:
         "metric": metric,
         "score": score,
         "metric_name": name,
-        "sentence": metric.sentence.format(n=f"{score.n:,}", split="test", title=metric.title, value=value),
+        "sentence": (metric.sentence if score.n > 1 else OF_ONE).format(
+            n=f"{score.n:,}", split="test", title=metric.title, value=value
+        ),
         "comparison": comparison(record),
         "columns": columns,
         "rows": [(described[n], [column.scores.get(n) for column in columns]) for n in shown],
@@ -83,7 +88,7 @@ def facts(record: RunRecord, task: Task) -> list[tuple[str, str]]:
     """What was trained, as (name, value) pairs."""
     model, data, timing = record.model, record.data, record.timing
     assert timing and model.parameters is not None and model.trainable is not None
-    known = f", {len(data.labels):,} {task.kinds_noun}" if data.labels else ""
+    known = f", {plural(len(data.labels), task.kinds_noun)}" if data.labels else ""
     found = [
         ("Task", record.titles.task + known),
         ("Method", record.titles.method),
@@ -117,6 +122,17 @@ def plain(value: Any) -> str:
     return visible(value)
 
 
+def piece(text: str) -> str:
+    """A part of a text, `visible`, with the spaces at its ends that part it from others."""
+    spaces = [" " if end.isspace() else "" for end in (text[:1], text[-1:])]
+    return spaces[0] + visible(text) + spaces[1] if text.strip() else " "
+
+
+def sentence(words: str) -> str:
+    """With a capital and a full stop."""
+    return f"{words[:1].upper()}{words[1:]}."
+
+
 def setting(value: Any) -> str:
     """A value of the configuration, integers (seeds, sizes) as they are typed."""
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else plain(value)
@@ -136,5 +152,5 @@ def template(name: str) -> Template:
         keep_trailing_newline=True,
     )
     found.filters |= {"visible": visible, "md": markdown, "plain": plain, "setting": setting, "duration": duration}
-    found.filters |= {"counted": counted, "capitalize_first": lambda text: text[:1].upper() + text[1:]}
+    found.filters |= {"counted": counted, "nouns": plural, "piece": piece, "sentence": sentence}
     return found.get_template(name)

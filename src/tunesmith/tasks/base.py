@@ -15,7 +15,7 @@ from tunesmith.data.records import Records, TextRecord
 from tunesmith.data.shapes import RecordShape
 from tunesmith.errors import DataError
 from tunesmith.evaluation.baselines import Baseline
-from tunesmith.evaluation.evidence import Evidence, Mistake, shown, worst
+from tunesmith.evaluation.evidence import Evidence, Excerpt, Mistake, shown, worst
 from tunesmith.evaluation.intervals import Difference, Score, bootstrap, paired
 from tunesmith.evaluation.labels import ByLabel
 from tunesmith.evaluation.metrics import Arrays, Metrics, Statistics, unweighted
@@ -258,7 +258,7 @@ class Task(ABC):
         ]
         return Evidence(len(predictions), mistakes, int(wrong.sum()))
 
-    def difference(self, record: TextRecord, prediction: Prediction) -> tuple[str, str, str]:
+    def difference(self, record: TextRecord, prediction: Prediction) -> tuple[Excerpt, str, str]:
         """What is shown of a wrong answer: the text, what is true, and what was said instead."""
         gold, said = (
             ", ".join(map(str, label)) or "∅" if isinstance(label, tuple) else str(label)

@@ -28,7 +28,7 @@ from tunesmith.data.words import whole_words, word_bounds
 from tunesmith.errors import DataError
 from tunesmith.evaluation.baselines import Baseline
 from tunesmith.evaluation.entity_scores import SPAN_METRICS, Counts, span_counts, span_statistics
-from tunesmith.evaluation.evidence import shown
+from tunesmith.evaluation.evidence import MISSED, WRONG, Excerpt, Mark, shown
 from tunesmith.evaluation.labels import ByLabel, of_documents
 from tunesmith.evaluation.metrics import Statistics
 from tunesmith.tasks.base import InDocuments, LabelSpace, Task, require_known
@@ -51,7 +51,7 @@ class NamedEntities(Task):
     primary_metric = "span_f1"
     pipeline_tag = "token-classification"
     resampled = "documents"
-    kinds_noun = "types of entities"
+    kinds_noun = "entity types"
     counted_noun = "entities"
     apart_noun = "type"
     example_files = ("new-texts.csv", "new-labelled.jsonl")
@@ -138,15 +138,18 @@ find(["a text"])
         right, claimed, actual = self.arrays(outputs, targets, space)
         return of_documents(self.kinds(space), (right, claimed, actual), resamples, seed)
 
-    def difference(self, record: TextRecord, prediction: Prediction) -> tuple[str, str, str]:
-        """The entities that are missed and those that are none, with the text around the first of them."""
+    def difference(self, record: TextRecord, prediction: Prediction) -> tuple[Excerpt, str, str]:
+        """The entities that are missed and those that are none, with the text around the first of those missed."""
         gold, found = (set(cast(tuple[Span, ...], label or ())) for label in (record.label, prediction.label))
         missed, wrong = sorted(gold - found), sorted(found - gold)
         gold_text, found_text = (
             ", ".join(f"{record.text[span.start : span.end]} ({span.label})" for span in spans) or "–"
             for spans in (missed, wrong)
         )
-        return shown(record.text, None, min(missed + wrong).start), gold_text, found_text
+        marks = [
+            Mark(span.start, span.end, kind) for kind, spans in ((MISSED, missed), (WRONG, wrong)) for span in spans
+        ]
+        return shown(record.text, None, (missed or wrong)[0].start, marks=marks), gold_text, found_text
 
     def baselines(self, train: Records, test: Records, space: LabelSpace, seed: int) -> list[Baseline]:
         """Names of the training texts found again, longest first, with their commonest type."""

@@ -28,7 +28,7 @@ from tunesmith.data.words import word_bounds
 from tunesmith.errors import DataError
 from tunesmith.evaluation.answer_scores import ANSWER_METRICS, answer_scores, answer_statistics, best_threshold
 from tunesmith.evaluation.baselines import Baseline
-from tunesmith.evaluation.evidence import shown
+from tunesmith.evaluation.evidence import MISSED, WRONG, Excerpt, Mark, shown
 from tunesmith.evaluation.labels import ByLabel, LabelMetrics, of_documents
 from tunesmith.evaluation.metrics import Statistics
 from tunesmith.tasks.base import InDocuments, LabelSpace, Task
@@ -185,12 +185,16 @@ class QuestionAnswering(Task):
     def right(self, outputs: list[Candidates], targets: InDocuments, space: LabelSpace) -> np.ndarray | None:
         return np.asarray(answer_scores(_texts(outputs, space.threshold), targets.values)[0] > 0)
 
-    def difference(self, record: TextRecord, prediction: Prediction) -> tuple[str, str, str]:
+    def difference(self, record: TextRecord, prediction: Prediction) -> tuple[Excerpt, str, str]:
         """The accepted answers and the one that was given, with the part of the context where the first stands."""
         accepted = cast(tuple[Answer, ...], record.label)
-        place = accepted[0].start if accepted else prediction.answer.start if prediction.answer else 0
+        said = prediction.answer
+        place = accepted[0].start if accepted else said.start if said else 0
+        marks = [Mark(accepted[0].start, accepted[0].end, MISSED)] if accepted else []
+        marks += [Mark(said.start, said.end, WRONG)] if said else []
         gold = " / ".join(dict.fromkeys(answer.text for answer in accepted))
-        return shown(record.text, record.text_pair, 0, place), gold or "–", str(prediction.label) or "–"
+        text = shown(record.text, record.text_pair, 0, place, marks, in_second=True)
+        return text, gold or "–", str(prediction.label) or "–"
 
     def baselines(self, train: Records, test: Records, space: LabelSpace, seed: int) -> list[Baseline]:
         """The sentence of the context that shares most with the question, by TF-IDF of the test contexts' words."""
