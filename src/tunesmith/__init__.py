@@ -25,12 +25,23 @@ from tunesmith.errors import (
 
 if TYPE_CHECKING:
     from tunesmith.adapting import AdaptedModel
-    from tunesmith.api import Evaluation, adapt, check, evaluate, find_models, load, predict, train
+    from tunesmith.api import (
+        Evaluation,
+        adapt,
+        check,
+        evaluate,
+        find_models,
+        load,
+        predict,
+        train,
+        write_predictions,
+    )  # fmt: skip
     from tunesmith.catalogue.catalogue import Suggestion
     from tunesmith.config.options import AdaptOptions, ReadOptions, TrainOptions
     from tunesmith.config.schema import AdaptConfig, Config
     from tunesmith.data.checks import Finding
     from tunesmith.evaluation.intervals import Score
+    from tunesmith.predicting import Written
     from tunesmith.predictor import Predictor
     from tunesmith.run.record import Run
     from tunesmith.tasks.predictions import Prediction
@@ -41,18 +52,19 @@ __version__ = "0.1.0"
 __all__ = [
     "AdaptConfig", "AdaptOptions", "AdaptedModel", "Config", "DataError", "DivergedError", "Evaluation", "Finding",
     "Interrupted", "ModelError", "Prediction", "Predictor", "ReadOptions", "ResourceError", "Run", "Score",
-    "Suggestion", "TrainOptions", "Trainer", "TrainingArguments", "TunesmithError", "UsageError", "adapt", "check",
-    "evaluate", "find_models", "load", "predict", "train",
+    "Suggestion", "TrainOptions", "Trainer", "TrainingArguments", "TunesmithError", "UsageError", "Written",
+    "adapt", "check", "evaluate", "find_models", "load", "predict", "train", "write_predictions",
 ]  # fmt: skip
 
 _MODULES = {
     "adapting": "AdaptedModel",
-    "api": "Evaluation adapt check evaluate find_models load predict train",
+    "api": "Evaluation adapt check evaluate find_models load predict train write_predictions",
     "catalogue.catalogue": "Suggestion",
     "config.options": "AdaptOptions ReadOptions TrainOptions",
     "config.schema": "AdaptConfig Config",
     "data.checks": "Finding",
     "evaluation.intervals": "Score",
+    "predicting": "Written",
     "predictor": "Predictor",
     "run.record": "Run",
     "tasks.predictions": "Prediction",

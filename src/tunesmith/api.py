@@ -14,19 +14,12 @@ from tunesmith.config.schema import AdaptConfig, Config, DataSettings
 from tunesmith.data import read
 from tunesmith.data.checks import Finding, run_checks
 from tunesmith.data.layout import find_layout, to_records
-from tunesmith.data.reading import (
-    STANDARD_INPUT,
-    about_missing_texts,
-    load_splits,
-    read_lines,
-    tells_format,
-    without_text,
-)
+from tunesmith.data.reading import load_splits
 from tunesmith.data.sources import Examples
 from tunesmith.errors import UsageError
 from tunesmith.opening import opened, opened_texts
 from tunesmith.progress import Progress
-from tunesmith.run.record import Run, RunRecord
+from tunesmith.run.record import Run
 from tunesmith.tasks import shape_of
 from tunesmith.text import counted, name_list
 
@@ -35,10 +28,8 @@ if TYPE_CHECKING:
     from tunesmith.evaluation.intervals import Score
     from tunesmith.evaluation.labels import ByLabel
     from tunesmith.evaluation.metrics import Metrics
+    from tunesmith.predicting import Written
     from tunesmith.predictor import Predictor
-
-PREDICT_ROWS = 2_000
-"""Texts answered at a time, which bounds memory for inputs of any size."""
 
 
 def check(
@@ -172,40 +163,76 @@ def predict(
     source: Examples,
     precision: str = "float32",
     progress: Progress | None = None,
+    *,
+    top_k: int | None = None,
+    threshold: float | None = None,
     **options: Unpack[ReadOptions],
 ) -> Iterator[dict[str, Any]]:
     """Predictions for a file or table of texts, or for standard input when `source` is ``-``.
 
     Args:
         run: a run or its folder, or its model folder.
-        source: as of `check`; standard input and files ``.txt`` have one text, or one JSON object, a line.
+        source: as of `check`; standard input and files ``.txt`` have one text, or one JSON object, a line. Every text
+            file in a folder, or below it, is a document.
         precision: of the matrix products; see `Predictor.load`.
         progress: where it is told what is read otherwise than in training, and which rows have no text; by default on
             standard error.
+        top_k, threshold: as of `Predictor.predict`.
         options: the names of the flags that say how it is read, where that is not as in training (``text="body"``).
 
     Yields:
-        ``{"id", "label", "score", "scores"}``, ``{"id", "spans"}`` for entities or ``{"id", "answer", …}`` for
-        questions, in the order of the input.
+        ``{"id", "label", "score", "scores"}``, ``{"id", "value"}`` for numbers, ``{"id", "spans"}`` for entities or
+        ``{"id", "answer", …}`` for questions, in the order of the input.
+
+    Raises:
+        TunesmithError: the run, the data or an option cannot be used.
     """
-    known = isinstance(run, Run) or Path(run, RunRecord.FILE).exists()
-    trained, given = _config(run).data if known else DataSettings(), resolve(options=options).data
-    predictor = load(run, precision)
-    path = str(source) if isinstance(source, str | Path) else ""
-    no_format = given.format is None and trained.format is None
-    lines = path == STANDARD_INPUT or (no_format and path.endswith(".txt") and not tells_format(path))
-    progress, blank = progress or Progress(), list[int]()
-    if lines:
-        chunks = read_lines(path, predictor.layout, PREDICT_ROWS)
-    else:
-        whole = predictor.read(source, progress, trained, given, need_label=False)
-        chunks = (whole[start : start + PREDICT_ROWS] for start in range(0, len(whole), PREDICT_ROWS))
-    for chunk in chunks:
-        blank += without_text(chunk) if lines else []  # of a table it was told as it was read
-        for identifier, prediction in zip(chunk.ids, predictor.predict_records(chunk), strict=True):
+    from tunesmith.predicting import Job
+
+    job = Job(run, source, precision, progress or Progress(), top_k, threshold, options)
+    for records, _, predictions in job.answers():
+        for identifier, prediction in zip(records.ids, predictions, strict=True):
             yield {"id": identifier, **prediction.to_dict()}
-    if blank:
-        progress.line(about_missing_texts("standard input" if path == STANDARD_INPUT else path, blank))
+
+
+def write_predictions(
+    run: Run | str | Path,
+    source: Examples,
+    out: str | Path,
+    precision: str = "float32",
+    progress: Progress | None = None,
+    *,
+    only: bool = False,
+    overwrite: bool = False,
+    top_k: int | None = None,
+    threshold: float | None = None,
+    **options: Unpack[ReadOptions],
+) -> Written:
+    """Predictions in a file: the columns of the input, as they stand there, and beside them those of `predict`.
+
+    Args:
+        run, source, precision, progress, top_k, threshold, options: as of `predict`.
+        out: the file; its ending tells the format: ``.csv``, ``.tsv``, ``.jsonl``, ``.parquet``, ``.xlsx``, or
+            ``.labelstudio.json`` for tasks with pre-annotations. It is there as a whole, or not at all.
+        only: identifiers and predictions alone.
+        overwrite: replace a file that is there.
+
+    Returns:
+        How many rows were written, and what the new columns are called.
+
+    Raises:
+        DataError: also where Excel cannot hold the rows.
+        ResourceError: the disk is full.
+        UsageError: also where the file is there already, or its ending tells no format.
+    """
+    from tunesmith.data.writing import Target
+    from tunesmith.tasks.predictions import require_narrowing
+
+    target = Target.of(out, overwrite)
+    require_narrowing(top_k, threshold)
+    from tunesmith.predicting import Job
+
+    return Job(run, source, precision, progress or Progress(), top_k, threshold, options).write(target, only)
 
 
 @dataclass(frozen=True, repr=False)

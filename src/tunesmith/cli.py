@@ -22,7 +22,7 @@ import tunesmith
 from tunesmith.config.loading import dump, fields, flag, flags, resolve
 from tunesmith.config.options import ReadOptions
 from tunesmith.config.schema import AdaptConfig, Config, Section
-from tunesmith.errors import DataError, TunesmithError, UsageError
+from tunesmith.errors import DataError, TunesmithError, UsageError, is_disk_full
 from tunesmith.progress import Progress
 from tunesmith.spelling import spell
 
@@ -50,7 +50,9 @@ def main() -> None:
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     keep_freed_memory()
     try:
-        sys.exit(app(standalone_mode=False) or 0)
+        code = app(standalone_mode=False) or 0
+        sys.stdout.flush()  # what cannot be written is noticed here
+        sys.exit(code)
     except typer.Exit as stop:
         sys.exit(stop.exit_code)
     except (KeyboardInterrupt, typer.Abort):
@@ -70,6 +72,9 @@ def main() -> None:
             trains = "--batch-size" in options_of(_command_name())
             advice = "lower training.batch_size or training.max_length" if trains else "give it less at a time"
             exit_code, messages = 5, [f"out of memory; {advice}"]
+        elif is_disk_full(error):
+            where = getattr(error, "filename", None) or "standard output or the folder for temporary files"
+            exit_code, messages = 5, [f"{where}: no space left on the disk; free some, or name another one"]
         else:
             what = f"{type(error).__name__}: {error}"
             exit_code, messages = 1, [f"internal error: {what}; run again with --debug and report it"]
@@ -235,17 +240,46 @@ def evaluate(
 def predict(
     run: RunFolder,
     json: bool,
+    quiet: bool,
     progress: Progress,
     file: Annotated[
-        str, typer.Argument(help="File of texts; - for one text (or JSON object) a line.", metavar="FILE")
+        str,
+        typer.Argument(
+            help="File of texts, or folder of text files; - for one text (or JSON object) a line.", metavar="FILE"
+        ),
     ] = "-",
+    out: Annotated[
+        str | None,
+        typer.Option(
+            help="File for the input's columns and the predictions: .csv, .tsv, .jsonl, .parquet, .xlsx or "
+            ".labelstudio.json.",
+            metavar="FILE",
+        ),
+    ] = None,
+    only: Annotated[bool, typer.Option("--only", help="With --out: identifiers and predictions alone.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="With --out: replace a file that is there.")] = False,
+    top_k: Annotated[int | None, typer.Option(help="So many of the best labels or answers, with scores.")] = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option(help="From 0 to 1: what scores less is left out; a model that is less sure gives no label."),
+    ] = None,
     precision: Annotated[
         str, typer.Option(help="auto, float32 (as plain transformers), bfloat16 or float16 (faster, rounded).")
     ] = "float32",
     **reading: Any,
 ) -> Shown | None:
-    """Predictions as JSON lines (with --json as one object), in the order of the input."""
-    predictions = tunesmith.predict(run, file, precision, progress, **reading)
+    """Predictions as JSON lines (with --json as one object, with --out as a file), in the order of the input."""
+    reading |= {"top_k": top_k, "threshold": threshold}
+    if out is not None:
+        written = tunesmith.write_predictions(
+            run, file, out, precision, progress, only=only, overwrite=overwrite, **reading
+        )
+        return written.to_dict(), "" if quiet else str(written)
+    if only or overwrite:
+        raise UsageError(f"`{'only' if only else 'overwrite'}`: needs `out`, the file to be written")
+    from tunesmith.tasks.predictions import rounded
+
+    predictions = map(rounded, tunesmith.predict(run, file, precision, progress, **reading))
     if json:
         return {"predictions": list(predictions)}, ""
     for prediction in predictions:

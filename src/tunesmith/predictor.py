@@ -9,18 +9,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import nn
 
 from tunesmith.config.loading import resolve
 from tunesmith.config.schema import DataSettings, LongName
 from tunesmith.data.layout import Layout
-from tunesmith.data.reading import about_missing_texts, read_new, refuse_mixture, without_text
+from tunesmith.data.reading import NewData, about_missing_texts, read_new_data, refuse_mixture, without_text
 from tunesmith.data.records import Answer, Label, Records, Span, text_records
 from tunesmith.data.sources import Examples
 from tunesmith.data.table import NoRows
 from tunesmith.engine import Engine
-from tunesmith.errors import DataError, ModelError, wrong_values
+from tunesmith.errors import DataError, ModelError, UsageError, wrong_values
 from tunesmith.evaluation.intervals import Score
 from tunesmith.evaluation.labels import ByLabel
 from tunesmith.models.heads import save_model
@@ -31,7 +32,7 @@ from tunesmith.registry import lookup, names
 from tunesmith.tasks import TASKS
 from tunesmith.tasks.base import Answered, LabelSpace, Task
 from tunesmith.tasks.encoding import EncodedTexts, Encoder, Truncation
-from tunesmith.tasks.predictions import Prediction
+from tunesmith.tasks.predictions import Prediction, require_narrowing
 from tunesmith.text import counted, name_list
 from tunesmith.training.inference import predict_logits
 from tunesmith.training.precision import choose_device, choose_precision
@@ -159,16 +160,40 @@ class Predictor:
             json.dumps(facts.model_dump(mode="json"), ensure_ascii=False, indent=1) + "\n", encoding="utf-8"
         )
 
-    def predict(self, texts: Examples | Sequence[str] | Sequence[tuple[str, str]]) -> list[Prediction]:
+    def predict(
+        self,
+        texts: Examples | Sequence[str] | Sequence[tuple[str, str]],
+        *,
+        top_k: int | None = None,
+        threshold: float | None = None,
+    ) -> list[Prediction]:
         """Predictions in the order of the input.
 
         Args:
             texts: strings; pairs of strings for a model trained on pairs; (question, context) for questions. Or a table
                 in memory or a `Path`, see `tunesmith.check`, of which the columns are used that training used.
+            top_k: so many of the best labels, or answers, are kept with their scores.
+            threshold: from 0 to 1: what scores less is left out of labels, entities and answers; of one label, or
+                answer, the model then abstains (``label`` is None, the answer's text empty).
 
         Raises:
             DataError: something else than text is among them, or the columns are not there.
+            UsageError: `top_k` or `threshold` does not fit the task, or is none.
         """
+        self.require_fit(top_k, threshold)
+        return [one.narrowed(top_k, threshold) for one in self._predict(texts)]
+
+    def require_fit(self, top_k: int | None, threshold: float | None) -> None:
+        """
+        Raises:
+            UsageError: `top_k` or `threshold` means nothing for the task, or is out of range.
+        """
+        require_narrowing(top_k, threshold)
+        given = {"top_k": top_k, "threshold": threshold}
+        if wrong := [name for name in given if given[name] is not None and name not in self.task.narrowed_by]:
+            raise UsageError(f"`{name}`: means nothing for {self.task.title}; leave it out" for name in wrong)
+
+    def _predict(self, texts: Any) -> list[Prediction]:
         listed = getattr(texts, "tolist", None) or getattr(texts, "to_list", None) or getattr(texts, "to_pylist", None)
         if listed and self.layout.text in getattr(texts, "keys", list)():
             raise DataError(
@@ -177,7 +202,7 @@ class Predictor:
         if listed and not hasattr(texts, "columns") and not hasattr(texts, "column_names"):  # a single column
             texts = listed()
         elif isinstance(texts, Sequence) and not isinstance(texts, str):  # as a column of `datasets`
-            texts = list(texts)  # type: ignore[assignment]
+            texts = list(texts)
         if isinstance(texts, str | list | tuple) and not (texts and isinstance(texts[0], Mapping)):
             return self.predict_records(text_records(texts, "predict")) if texts else []
         records = self.read(texts, Progress(), need_label=False)
@@ -196,18 +221,25 @@ class Predictor:
         Arguments and errors as of `tunesmith.data.reading.read_new`; but where no labels are needed, a table in memory
         may be without rows.
         """
+        return self.read_data(source, progress, trained or DataSettings(), given or DataSettings(), need_label).records
+
+    def read_data(
+        self, source: object, progress: Progress, trained: DataSettings, given: DataSettings, need_label: bool
+    ) -> NewData:
+        """As `read`, with all the columns that there are."""
         try:
-            records = read_new(source, self.layout, trained or DataSettings(), given or DataSettings(), need_label)
+            data = read_new_data(source, self.layout, trained, given, need_label)
         except NoRows:
             if need_label or isinstance(source, str | Path):
                 raise
-            return text_records([], "predict")
+            return NewData(text_records([], "predict"), pa.table({}), self.layout)
+        records = data.records
         for note in records.notes:
             if note not in self.layout.notes:
                 progress.line(f"note: {note if note.startswith(records.path) else f'{records.path}: {note}'}")
         if rows := without_text(records):
             progress.line(about_missing_texts(records.path, rows))
-        return records
+        return data
 
     def predict_records(self, records: Records) -> list[Prediction]:
         """Predictions for records, in their order."""

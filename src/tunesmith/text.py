@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from itertools import islice
+from typing import Any
 
 SHOWN_ROWS = 20
 SHOWN_NAMES = 20
@@ -39,6 +41,11 @@ def name_list(names: Iterable[str]) -> str:
     names = list(names)
     shown = ", ".join(repr(name[:80]) for name in islice(names, SHOWN_NAMES))
     return shown + (f", … ({len(names):,} in all)" if len(names) > SHOWN_NAMES else "")
+
+
+def cell_text(value: Any) -> str:
+    """What stands in the cell of a table: text as it is, a list or an object as JSON, nothing for None."""
+    return "" if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def duration(seconds: float) -> str:

@@ -161,7 +161,7 @@ def test_rows_without_a_text_are_told_once_and_answered(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("tunesmith.api.PREDICT_ROWS", 2)
+    monkeypatch.setattr("tunesmith.predicting.ROWS", 2)
     texts: list[str | None] = ["the good film", None, "a bad book", " ", "great"]
     source: Any = [{"id": i, "body": text} for i, text in enumerate(texts)]
     name, rows, written = "list of dicts in memory", "2, 4", ""

@@ -78,7 +78,7 @@ def test_predictions_are_in_input_order_with_label_names(run: Path, tmp_path: Pa
         json.loads(line) for line in tunesmith("predict", run, stdin="\n".join(texts) + "\n").stdout.splitlines()
     ]
     assert [answer["label"] for answer in answers] == ["sports", "business"]
-    assert all(abs(sum(answer["scores"].values()) - 1) < 1e-6 for answer in answers)
+    assert all(abs(sum(answer["scores"].values()) - 1) < 1e-3 for answer in answers)
     file = tmp_path / "new.csv"
     file.write_text("id,text\nb,{}\na,{}\n".format(*texts))
     from_file = [json.loads(line) for line in tunesmith("predict", run, file).stdout.splitlines()]

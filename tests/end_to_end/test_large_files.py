@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from tunesmith import api
+from tunesmith import api, predicting
 from tunesmith.data import table
 from tunesmith.progress import Progress
 from tunesmith.tasks import encoding
 
-ROWS = 2 * max(api.PREDICT_ROWS, encoding.CHUNK) + 1
+ROWS = 2 * max(predicting.ROWS, encoding.CHUNK) + 1
 READ_ROWS = 2 * table.BATCH_ROWS + 1
 QUIET = Progress(quiet=True)
 NAMES = ("good", "bad", "fine")

@@ -29,7 +29,7 @@ LAYERS = [
     {"run"},
     {"report"},
     {"opening"},
-    {"pipeline", "adapting"},
+    {"pipeline", "adapting", "predicting"},
     {"api"},
     {"console"},
     {"demo"},

@@ -14,9 +14,10 @@ from contextlib import nullcontext
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from tunesmith.config.schema import DataSettings
@@ -133,19 +134,39 @@ def read_new(
         DataError, UsageError: as `load_records`; the labels are needed and in another column than in training, which
             `given` does not name.
     """
+    return read_new_data(source, layout, trained, given, need_label).records
+
+
+class NewData(NamedTuple):
+    """New data: as records, every column as it stands there (row for row, where no labels are needed), which is what."""
+
+    records: Records
+    columns: pa.Table
+    layout: Layout
+
+
+def read_new_data(
+    source: object, layout: Layout, trained: DataSettings, given: DataSettings, need_label: bool = True
+) -> NewData:
+    """As `read_new`; where no labels are needed, every text file of a folder is a document."""
+    said = given.model_dump(exclude_unset=True, exclude_none=True)
     names = "encoding", "delimiter", "sheet", "unlabelled", "strip"
     usual: dict[str, Any] = {name: getattr(trained, name) for name in names}
-    if not tells_format(source):
+    if not need_label and given.format is None and is_folder_of_texts(source):
+        usual["format"] = "text"
+    elif not tells_format(source):
         usual["format"] = trained.format
-    said = given.model_dump(exclude_unset=True, exclude_none=True)
     settings = DataSettings().model_copy(update=usual | said)
     raw = read(source, settings, split="test" if need_label else None)
+    if raw.format == "text" and not need_label and given.text is None:
+        texts = Layout(layout.shape, "text", id="id")
+        return NewData(to_records(raw, texts, settings), raw.table, texts)
     found = layout_of_other(raw, layout, settings, need_label)
     if need_label and settings.label is None and layout.form not in OWN_FORMS and found.labels != layout.labels:
         there, label = name_list(raw.table.column_names), ",".join(found.labels)
         what = f"no label column {name_list(layout.labels)}, as in training; columns there: {there}"
         raise DataError(f"{raw.path}: {what}; if the labels are in {label!r}, give data.label={label}")
-    return to_records(raw, found, settings)
+    return NewData(to_records(raw, found, settings), raw.table, found)
 
 
 def without_text(records: Records) -> list[int]:
@@ -166,6 +187,14 @@ def tells_format(source: object) -> bool:
     if not isinstance(source, str | Path):
         return True
     return str(source).startswith("hub:") or detect(local_path(str(source))) is not None
+
+
+def is_folder_of_texts(source: object) -> bool:
+    """Whether it is a local folder, and no saved data set."""
+    if not isinstance(source, str | Path) or str(source).startswith("hub:"):
+        return False
+    path = local_path(str(source))
+    return path.is_dir() and detect(path, plain_text=True) in ("text", "folder")
 
 
 def read_lines(source: str, layout: Layout, block: int) -> Iterator[Records]:

@@ -122,6 +122,8 @@ class Task(ABC):
     """An input of `Predictor.predict`, as Python writes it."""
     example_files: ClassVar[tuple[str, str]] = ("new-texts.csv", "new-labelled.csv")
     """Names for a file of new texts, and for one with labels, as the task has them."""
+    narrowed_by: ClassVar[tuple[str, ...]] = ("top_k", "threshold")
+    """Arguments of `Prediction.narrowed` that mean something here."""
     limits: ClassVar[tuple[str, ...]] = ()
     """What everybody should know who uses a model of this task."""
     use: ClassVar[str] = ""

@@ -207,6 +207,7 @@ class Regression(TextTask):
 
     name = "regression"
     title = "text regression"
+    narrowed_by = ()
     shape = NUMBER
     use = PIPELINE.format(', function_to_apply="none"')
     problem_type = "regression"
@@ -228,7 +229,7 @@ class Regression(TextTask):
 
     def decode(self, outputs: np.ndarray, space: LabelSpace) -> list[Prediction]:
         values = self._values(outputs, space)
-        return [Prediction(f"{value:.6g}", float(value), {space.names[0]: float(value)}) for value in values]
+        return [Prediction(f"{value:.6g}", value, {space.names[0]: value}, value=value) for value in map(float, values)]
 
     def statistics(self, space: LabelSpace) -> Statistics:
         return regression_statistics

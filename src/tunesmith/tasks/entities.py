@@ -45,6 +45,7 @@ class NamedEntities(Task):
 
     name = "ner"
     title = "named-entity recognition"
+    narrowed_by = ("threshold",)
     shape = SPANS
     head = "token"
     metrics = SPAN_METRICS

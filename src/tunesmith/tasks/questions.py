@@ -39,8 +39,6 @@ from tunesmith.text import row_list
 
 CANDIDATES = 20
 """Beginnings and ends that are combined in each window, and answers that are kept of each question."""
-SHOWN = 5
-"""Answers that a prediction lists."""
 MAX_ANSWER_TOKENS = 30
 
 
@@ -145,7 +143,7 @@ class QuestionAnswering(Task):
             shares = softmax(scores + [candidates.nothing] * (threshold is not None)) if scores else np.array([1.0])
             answers = tuple(
                 FoundAnswer(start, start + len(text), text, float(share))
-                for (start, text, _), share in zip(candidates.answers[:SHOWN], shares, strict=False)
+                for (start, text, _), share in zip(candidates.answers, shares, strict=False)
             )
             text = candidates.text(threshold)
             nothing = float(shares[-1]) if threshold is not None or not scores else None

@@ -1,0 +1,210 @@
+"""Predictions for data of any size, some rows at a time: `answers` gives them, `write` makes a file of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from tunesmith.config.loading import resolve
+from tunesmith.config.schema import DataSettings
+from tunesmith.data.layout import Layout
+from tunesmith.data.reading import STANDARD_INPUT, about_missing_texts, read_lines, tells_format, without_text
+from tunesmith.data.records import Records
+from tunesmith.data.sources import Examples
+from tunesmith.data.writing import STUDIO, Target
+from tunesmith.errors import UsageError
+from tunesmith.predictor import Predictor
+from tunesmith.progress import Progress
+from tunesmith.run.record import Run, RunRecord
+from tunesmith.tasks.predictions import Prediction, require_narrowing, rounded, row_columns, studio_result
+from tunesmith.text import counted, name_list
+
+ROWS = 2_000
+"""Texts answered at a time, which bounds memory for inputs of any size."""
+BESIDE = {"one": ("scores",), "several": ("scores",), "answers": ("answers", "no_answer")}
+"""What is written of predictions beside the columns of a table where a cell may be a list or an object."""
+STUDIO_CONTROLS = {
+    "one": 'Choices name="label" toName="text"',
+    "several": 'Choices name="label" toName="text" choice="multiple"',
+    "spans": 'Labels name="label" toName="text"',
+}
+MAX_ANSWERS = 20
+"""So many candidates are known of each question."""
+
+
+@dataclass(frozen=True)
+class Written:
+    """A file of predictions.
+
+    Attributes:
+        out: the file.
+        rows: number of its rows.
+        columns: those of the predictions.
+    """
+
+    out: str
+    rows: int
+    columns: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.out}: {counted(self.rows, 'row')}, predictions in {name_list(self.columns)}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as plain values."""
+        return {"out": self.out, "rows": self.rows, "columns": list(self.columns)}
+
+
+class Job:
+    """What is to be predicted, and how; arguments as of `tunesmith.predict`.
+
+    Attributes:
+        whole: every column of the source, row for row; None where its lines are read one by one.
+        layout: which of them is what.
+    """
+
+    def __init__(
+        self,
+        run: Run | str | Path,
+        source: Examples,
+        precision: str,
+        progress: Progress,
+        top_k: int | None,
+        threshold: float | None,
+        options: Mapping[str, Any],
+    ) -> None:
+        require_narrowing(top_k, threshold)
+        folder = run.folder if isinstance(run, Run) else Path(run)
+        if not isinstance(run, Run) and (folder / RunRecord.FILE).exists():
+            run = Run.load(folder)
+        trained = run.content.config.data if isinstance(run, Run) else DataSettings()
+        given = resolve(options=options).data
+        self.predictor = Predictor.load(folder, precision)
+        self.predictor.require_fit(top_k, threshold)
+        self.name, self.progress, self.top_k, self.threshold = folder.resolve().name, progress, top_k, threshold
+        self.path = str(source) if isinstance(source, str | Path) else ""
+        unsaid = given.format is None and trained.format is None and not Path(self.path).is_dir()
+        self.lines = self.path == STANDARD_INPUT or (
+            unsaid and self.path.endswith(".txt") and not tells_format(self.path)
+        )
+        self.whole: pa.Table | None = None
+        self.layout: Layout = self.predictor.layout
+        if not self.lines:
+            self._records, self.whole, self.layout = self.predictor.read_data(
+                source, progress, trained, given, need_label=False
+            )
+
+    @property
+    def abstains(self) -> bool:
+        """The model gives no label, or answer, where it is less sure than the threshold."""
+        return self.threshold is not None and self.predictor.task.shape.labels in ("one", "answers")
+
+    def answers(self) -> Iterator[tuple[Records, pa.Table, list[Prediction]]]:
+        """Records, the columns that they come from, and predictions, `ROWS` rows at a time."""
+        blank = list[int]()
+        for records, columns in self._chunks():
+            blank += without_text(records) if self.lines else []  # of a table it was told as it was read
+            found = [one.narrowed(self.top_k, self.threshold) for one in self.predictor.predict_records(records)]
+            yield records, columns, found
+        if blank:
+            name = "standard input" if self.path == STANDARD_INPUT else self.path
+            self.progress.line(about_missing_texts(name, blank))
+
+    def _chunks(self) -> Iterator[tuple[Records, pa.Table]]:
+        if self.whole is None:
+            for records in read_lines(self.path, self.predictor.layout, ROWS):
+                yield records, records.table.select(self._text_columns()).rename_columns(self._line_names())
+        else:
+            for start in range(0, len(self._records), ROWS):
+                yield self._records[start : start + ROWS], self.whole.slice(start, ROWS)
+
+    def _text_columns(self) -> list[str]:
+        return ["text", "text_pair"] if self.predictor.layout.text_pair else ["text"]
+
+    def _line_names(self) -> list[str]:
+        """What the texts of lines are called in a file."""
+        answers = self.predictor.task.shape.labels == "answers"
+        return ["question", "context"] if answers else self._text_columns()
+
+    def write(self, target: Target, only: bool) -> Written:
+        """Make a file of the predictions; see `tunesmith.write_predictions`."""
+        if target.ending == STUDIO:
+            return self._write_tasks(target, only)
+        kept = {"id": pa.string()} if only else dict.fromkeys(self._names(), pa.string())
+        labels = self.predictor.task.shape.labels
+        new = row_columns(labels, 0 if target.nested else self._ranks())
+        beside = [] if not target.nested else [*BESIDE.get(labels, ()), *(["abstained"] if self.abstains else [])]
+        names = self._new_names([*new.names, *beside], kept)
+        columns = pa.schema([*kept.items(), *((names[field.name], field.type) for field in new)])
+        if self.whole is not None:
+            target.refuse_too_large(self.whole.select([]) if only else self.whole)
+        rows = 0
+        with target.opened(columns) as write, self._bar() as bar:
+            for records, table, predictions in self.answers():
+                before = [{"id": one} for one in records.ids] if only else table.to_pylist()
+                found = [rounded(one.to_row(target.nested)) for one in predictions]
+                named = [{names[name]: value for name, value in row.items() if name in names} for row in found]
+                write([one | other for one, other in zip(before, named, strict=True)])
+                rows += len(records)
+                bar.advance(len(records))
+        return Written(target.name, rows, tuple(names.values()))
+
+    def _bar(self) -> Any:
+        return self.progress.bar("predict", 0 if self.whole is None else len(self._records))
+
+    def _names(self) -> list[str]:
+        return self._line_names() if self.whole is None else list(self.whole.column_names)
+
+    def _ranks(self) -> int:
+        labels = self.predictor.task.shape.labels
+        return min(self.top_k or 0, MAX_ANSWERS if labels == "answers" else len(self.predictor.space.names))
+
+    def _new_names(self, wanted: list[str], taken: Mapping[str, Any]) -> dict[str, str]:
+        """What the columns of predictions are called beside those that are `taken`."""
+        names = dict[str, str]()
+        for name in wanted:
+            names[name] = name
+            while names[name] in taken or (names[name] != name and names[name] in wanted):
+                names[name] = f"new_{names[name]}"
+        if renamed := [name for name in wanted if name != names[name]]:
+            there, told = name_list(renamed), name_list(names[name] for name in renamed)
+            self.progress.line(
+                f"note: {self.path or 'the table'} has {there} already; predicted ones are called {told}"
+            )
+        return names
+
+    def _write_tasks(self, target: Target, only: bool) -> Written:
+        """Tasks of Label Studio with predictions, which it shows to who annotates them."""
+        control = STUDIO_CONTROLS.get(self.predictor.task.shape.labels)
+        if control is None:
+            what = f"tasks of Label Studio hold labels and entities, no answers of {self.predictor.task.title}"
+            raise UsageError(f"`out`: {target.name}: {what}; write .jsonl instead")
+        own = self.layout.form in ("tags", "studio") or self.whole is None
+        key, rows = "text" if own else self.layout.text, 0
+        with target.opened(pa.schema([])) as write, self._bar() as bar:
+            for records, table, predictions in self.answers():
+                before = [dict[str, Any]()] * len(records) if only else table.to_pylist()
+                if self.layout.form == "studio" and not only:
+                    before = [_data_of(row[self.layout.text]) for row in before]
+                    key = self.layout.key or "text"
+                zipped = zip(before, records.texts, predictions, strict=True)
+                write([{"data": row | {key: text}, **self._pre_annotation(one)} for row, text, one in zipped])
+                rows += len(records)
+                bar.advance(len(records))
+        needs = f'<{control}> and <Text name="text" value="${key}"/>'
+        self.progress.line(f"note: {target.name}: for a project whose labelling interface has {needs}")
+        return Written(target.name, rows, ("predictions",))
+
+    def _pre_annotation(self, prediction: Prediction) -> dict[str, Any]:
+        result = [rounded(one) for one in studio_result(prediction)]
+        score = rounded({"score": prediction.score})
+        return {"predictions": [{"model_version": self.name, **score, "result": result}]}
+
+
+def _data_of(cell: str | None) -> dict[str, Any]:
+    value = json.loads(cell or "{}")
+    return value if isinstance(value, dict) else {}
