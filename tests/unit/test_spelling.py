@@ -9,12 +9,51 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import typer
 
-from tunesmith.cli import main, options_of
+from tunesmith.cli import app, main, options_of
 from tunesmith.spelling import SETTINGS, spell
 
 SOURCE = Path(__file__).parents[2] / "src" / "tunesmith"
 TRAIN, CACHE = options_of("train"), options_of("cache")
+COMMANDS = tuple(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
+COMMON = frozenset.intersection(*map(options_of, COMMANDS))
+
+
+def strings_of(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """Every string but docstrings and the help of options, with its line; what an f-string fills in is a `_`."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            continue
+        if isinstance(node, ast.Call) and re.search(r"(option|Option|Argument)$", ast.unparse(node.func)):
+            continue
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.lineno, node.value
+        elif isinstance(node, ast.JoinedStr):
+            parts = [part.value if isinstance(part, ast.Constant) else "_" for part in node.values]
+            yield node.lineno, "".join(map(str, parts))
+            for part in node.values:
+                if isinstance(part, ast.FormattedValue):
+                    yield from strings_of(part)
+        else:
+            yield from strings_of(node)
+
+
+MESSAGES = [
+    (f"{file.relative_to(SOURCE)}:{line}", text)
+    for file in sorted(SOURCE.rglob("*.py"))
+    if file.name != "spelling.py"
+    for line, text in strings_of(ast.parse(file.read_text(encoding="utf-8")))
+    if " " in text
+]
+
+
+def lone_flags(message: str) -> Iterator[str]:
+    """The flags in a message; not those of a whole command in it that has them (`tunesmith adapt TEXTS --model M`)."""
+    for flag in re.finditer(r"--[a-z][a-z-]*", message):
+        command = re.search(r"(?:tunesmith|pip) (\w+)[^`;\n]*$", message[: flag.start()])
+        if command is None or (command[1] != "install" and flag[0] not in options_of(command[1])):
+            yield flag[0]
 
 
 @pytest.mark.parametrize(
@@ -68,15 +107,18 @@ def test_a_value_is_shown_as_it_was_typed(folder: str) -> None:
     assert spell(f"--set {typed}: not valid YAML", TRAIN, ["--set", typed]) == f"--set {typed}: not valid YAML"
 
 
-@pytest.mark.parametrize(
-    "command", ["check", "train", "adapt", "evaluate", "predict", "models", "init", "demo", "cache"]
-)
+@pytest.mark.parametrize("command", COMMANDS)
 def test_no_command_is_shown_a_flag_that_it_lacks(command: str) -> None:
+    """Of every message in the source, as this command shows it; a whole command may stand in one, with its flags."""
     options = options_of(command)
-    assert "--json" in options
+    assert {"--json", "--quiet", "--debug"} <= COMMON
     for key in SETTINGS:
         for message in (f"wrong: {key}", f"give {key}=VALUE, or"):
             assert set(re.findall(r"--[a-z-]+", spell(message, options))) <= options
+    for where, message in MESSAGES:
+        if "." in message or "`" in message:
+            shown = spell(message, options)
+            assert set(lone_flags(shown)) - set(lone_flags(message)) <= options, f"{where}: {shown}"
 
 
 def test_the_command_line_spells_errors_and_findings(
@@ -89,25 +131,21 @@ def test_the_command_line_spells_errors_and_findings(
     assert shown.err == "tunesmith: --lr: should be greater than 0, found -1.0\n" and '"--lr: should' in shown.out
 
 
-def test_messages_below_the_command_line_name_no_flags() -> None:
-    """But a whole command, `tunesmith adapt TEXTS --model M`, may stand in one, with flags that it has."""
-    wrong = []
-    for file in sorted(SOURCE.rglob("*.py")):
-        room = file.relative_to(SOURCE).parts[0]
-        if room in {"cli.py", "spelling.py", "config"}:
-            continue
-        for line, text in strings_of(ast.parse(file.read_text(encoding="utf-8"))):
-            for flag in re.finditer(r"--[a-z][a-z-]*", text):
-                command = re.search(r"(?:tunesmith|pip) (\w+)[^`;\n]*$", text[: flag.start()])
-                if command is None or (command[1] != "install" and flag[0] not in options_of(command[1])):
-                    wrong.append(f"{file.relative_to(SOURCE)}:{line}: {flag[0]}")
-    assert not wrong, "\n".join(wrong)
+def test_messages_name_no_flags() -> None:
+    """Only settings and options, which each command shows as it takes them; but for flags that every command has.
+
+    The command line itself names another where it has asked whether the command has it; what `--set` says is about it.
+    """
+    cli = (SOURCE / "cli.py").read_text(encoding="utf-8")
+    for where, message in MESSAGES:
+        for flag in set(lone_flags(message)) - COMMON:
+            asked = where.startswith("cli.py") and f'if "{flag}" in options_of(' in cli
+            assert asked or (flag == "--set" and where.startswith("config")), f"{where}: {flag} in {message!r}"
 
 
 def test_options_that_are_no_settings_are_named_in_backticks() -> None:
     """`data`, not data or --data: Python shows the name of the argument, the command line its option."""
-    commands = ("check", "train", "adapt", "evaluate", "predict", "models", "init", "demo", "cache")
-    names = {option[2:].replace("-", "_") for command in commands for option in options_of(command)}
+    names = {option[2:].replace("-", "_") for command in COMMANDS for option in options_of(command)}
     for file in SOURCE.rglob("*.py"):
         for line, text in strings_of(ast.parse(file.read_text(encoding="utf-8"))):
             if file.name in ("cli.py", "spelling.py", "console.py"):
@@ -144,20 +182,3 @@ def test_settings_that_messages_name_exist() -> None:
     for file in SOURCE.rglob("*.py"):
         for line, text in strings_of(ast.parse(file.read_text(encoding="utf-8"))):
             assert set(proposed.findall(text)) <= set(SETTINGS), f"{file.relative_to(SOURCE)}:{line}: {text}"
-
-
-def strings_of(tree: ast.AST) -> Iterator[tuple[int, str]]:
-    """Every string but docstrings, with its line; what an f-string fills in is an underscore."""
-    for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
-            continue
-        if isinstance(node, ast.Constant) and isinstance(node.value, str):
-            yield node.lineno, node.value
-        elif isinstance(node, ast.JoinedStr):
-            parts = [part.value if isinstance(part, ast.Constant) else "_" for part in node.values]
-            yield node.lineno, "".join(map(str, parts))
-            for part in node.values:
-                if isinstance(part, ast.FormattedValue):
-                    yield from strings_of(part)
-        else:
-            yield from strings_of(node)
