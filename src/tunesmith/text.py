@@ -29,11 +29,11 @@ def plural(count: int, nouns: str) -> str:
     return f"{count:,} {one if count == 1 else nouns}"
 
 
-def row_list(rows: Sequence[int]) -> str:
+def row_list(rows: Sequence[int], noun: str = "row") -> str:
     """``"row 3"``, or ``"rows 3, 7, 9"`` with the first 20 and the number of all."""
     shown = ", ".join(str(int(row)) for row in rows[:SHOWN_ROWS])
     more = f", … ({len(rows):,} in all)" if len(rows) > SHOWN_ROWS else ""
-    return f"row{'s' if len(rows) > 1 else ''} {shown}{more}"
+    return f"{noun}{'s' if len(rows) > 1 else ''} {shown}{more}"
 
 
 def name_list(names: Iterable[str]) -> str:

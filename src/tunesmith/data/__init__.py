@@ -13,6 +13,7 @@ from pathlib import Path
 
 from tunesmith.config.schema import DataSettings
 from tunesmith.data.files import codec_name, explained, local_path, open_bytes
+from tunesmith.data.layout.exports import plain_table
 from tunesmith.data.parts import SAVED, one_part
 from tunesmith.data.readers.conll import looks_like_columns
 from tunesmith.data.readers.folder import is_text_file
@@ -34,7 +35,7 @@ FORMATS: dict[str, str] = {
     "folder": "tunesmith.data.readers.folder:read",
     "fasttext": "tunesmith.data.readers.fasttext:read",
     "conll": "tunesmith.data.readers.conll:read",
-    "squad": "tunesmith.data.readers.squad:read",
+    "squad": "tunesmith.data.readers.jsonlines:read_squad",
     "labelstudio": "tunesmith.data.readers.jsonlines:read_array",
     "doccano": "tunesmith.data.readers.jsonlines:read",
     "prodigy": "tunesmith.data.readers.jsonlines:read",
@@ -47,7 +48,7 @@ ENDINGS = {
     **dict.fromkeys((".xlsx", ".xlsm", ".xlsb", ".xls", ".ods"), "workbook"),
     **dict.fromkeys((".conll", ".iob", ".iob2", ".bio", ".bioes"), "conll"),
 }
-_SQUAD = re.compile(r'^\s*\{.*"paragraphs"\s*:', re.DOTALL)
+_SQUAD = re.compile(r'^\s*[\[{].*"qas"\s*:', re.DOTALL)
 HEAD_BYTES = 2**20
 BINARY = {"parquet", "arrow", "workbook"}
 FOLDERS = {"folder", "datasets"}
@@ -75,7 +76,7 @@ def read(source: object, settings: DataSettings, plain_text: bool = False, split
         return replace(table, notes=(*chosen, *table.notes))
     if not isinstance(source, str | Path):
         table = read_memory(source)
-        return replace(table, sha256=content_sha256(table.table))
+        return plain_table(replace(table, sha256=content_sha256(table.table)), settings)
     path = str(source)
     if path.startswith("hub:"):
         format: str | None = "hub"
@@ -96,7 +97,9 @@ def read(source: object, settings: DataSettings, plain_text: bool = False, split
             )
     table = lookup(FORMATS, "formats", str(format))(path, settings)
     assert isinstance(table, RawTable)
-    return replace(table, sha256=content_sha256(table.table)) if format == "hub" else table
+    if format == "hub":
+        table = replace(table, sha256=content_sha256(table.table))
+    return plain_table(table, settings)
 
 
 def detect(path: Path, plain_text: bool = False) -> str | None:

@@ -120,13 +120,16 @@ def explained(path: Path, encoding: str) -> Iterator[None]:
 class Lines:
     """The lines of a text file, with their ends as they stand in it (``\\n``, ``\\r\\n`` or ``\\r``).
 
+    Args:
+        limit: number of characters of the longest line.
+
     Attributes:
         number: lines given so far.
         characters: characters given so far.
     """
 
-    def __init__(self, path: Path, encoding: str) -> None:
-        self.path, self.encoding = path, codec_name(encoding)
+    def __init__(self, path: Path, encoding: str, limit: int = LINE_LIMIT) -> None:
+        self.path, self.encoding, self.limit = path, codec_name(encoding), limit
         self.number = self.characters = 0
 
     def __enter__(self) -> Lines:
@@ -144,7 +147,7 @@ class Lines:
 
     def __next__(self) -> str:
         try:
-            line = self._text.readline(LINE_LIMIT)
+            line = self._text.readline(self.limit)
         except (UnicodeError, EOFError, zlib.error, OSError) as error:
             with explained(self.path, self.encoding):
                 raise error
@@ -152,8 +155,8 @@ class Lines:
             raise StopIteration
         self.number += 1
         self.characters += len(line)
-        if len(line) == LINE_LIMIT:
-            raise DataError(f"{self.path}: line {self.number}: more than {LINE_LIMIT:,} characters; is it a text file?")
+        if len(line) == self.limit:
+            raise DataError(f"{self.path}: line {self.number}: more than {self.limit:,} characters; is it a text file?")
         return line
 
 

@@ -51,7 +51,8 @@ def parse_at(text: str, start: int) -> tuple[Any, int]:
     try:
         return _decoder.raw_decode(text, start)
     except json.JSONDecodeError as error:
-        raise ValueError(f"column {error.colno}: {error.msg}") from None
+        line = f"line {error.lineno}, " if error.lineno > 1 else ""
+        raise ValueError(f"{line}column {error.colno}: {error.msg}") from None
     except RecursionError:
         raise ValueError("nested too deeply") from None
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, overload
 import numpy as np
 import pyarrow as pa
 
+from tunesmith.data.shapes import Labels
 from tunesmith.errors import DataError
 
 
@@ -67,6 +68,8 @@ class RawTable:
         notes: what the reader did that the user should know (header trimmed, ...).
         sha256: of the content, where it lies in no local file; see `tunesmith.data.sources`.
         unread: columns that have no text, whose cells are not to be used, and what is wrong with each.
+        annotated: columns that an annotation tool is known to have filled, and what each holds.
+        unjudged: rows that no annotator judged, by their number, and why; without labels they count all the same.
     """
 
     table: pa.Table
@@ -76,6 +79,8 @@ class RawTable:
     notes: tuple[str, ...] = ()
     sha256: str | None = None
     unread: Mapping[str, str] = field(default_factory=dict)
+    annotated: Mapping[str, Labels] = field(default_factory=dict)
+    unjudged: Mapping[int, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -40,5 +40,9 @@ NUMBER = RecordShape("regression", "number")
 SPANS = RecordShape("ner", "spans", "entity")
 ANSWERS = RecordShape("qa", "answers", "answer", "text_pair")
 TEXTS = RecordShape("masked_words", "none")
-SHAPES = {shape.task: shape for shape in (ONE_LABEL, SEVERAL_LABELS, NUMBER, SPANS, ANSWERS, TEXTS)}
+BY_LABELS: dict[Labels, RecordShape] = {
+    shape.labels: shape for shape in (ONE_LABEL, SEVERAL_LABELS, NUMBER, SPANS, ANSWERS, TEXTS)
+}
+"""The built-in one of each kind of label."""
+SHAPES = {shape.task: shape for shape in BY_LABELS.values()}
 """Of the built-in tasks, by name, so that reading a file needs no task to be imported."""

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from tunesmith.data.jsontext import as_text
 from tunesmith.data.records import SURROGATE, RawTable
 from tunesmith.errors import DataError, ResourceError
-from tunesmith.text import counted, name_list
+from tunesmith.text import counted, name_list, row_list
 
 MEMORY_BYTES = 256 * 2**20
 BATCH_ROWS = 16_384
@@ -91,7 +91,8 @@ class TableBuilder(BatchStore):
         self._rows: list[Any] = []
         self._row_numbers: list[int] = []
         self._characters = 0
-        self._faults: list[str] = []
+        self._faults: dict[str, list[int]] = {}
+        self._fault_count = 0
         self._unread: dict[str, str] = {}
 
     def __enter__(self) -> TableBuilder:
@@ -165,14 +166,18 @@ class TableBuilder(BatchStore):
         self._unread.setdefault(name, why)
 
     def fault(self, number: int, message: str) -> None:
-        """Keeps what is wrong with a row, so that all is told at once when the table is finished.
+        """Keeps what is wrong with a row, so that all is told at once when the table is finished, each kind once.
 
         Raises:
             DataError: so much is wrong that reading on would tell nothing new.
         """
-        self._faults.append(f"{self._path}: {self._unit} {number}: {message}")
-        if len(self._faults) == MAX_FAULTS:
-            raise DataError(self._faults)
+        self._faults.setdefault(message, []).append(number)
+        self._fault_count += 1
+        if self._fault_count == MAX_FAULTS:
+            raise self._faulty()
+
+    def _faulty(self) -> DataError:
+        return DataError(f"{self._path}: {row_list(rows, self._unit)}: {what}" for what, rows in self._faults.items())
 
     def finish(self, format: str, notes: Iterable[str] = ()) -> RawTable:
         """The table.
@@ -181,7 +186,7 @@ class TableBuilder(BatchStore):
             DataError: there are faults, or (`NoRows`) no rows were added.
         """
         if self._faults:
-            raise DataError(self._faults)
+            raise self._faulty()
         self._pass_on()
         if not any(map(len, self._numbers)):
             raise NoRows(f"{self._path}: no rows; expected a header or keys and at least one example")

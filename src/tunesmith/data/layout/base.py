@@ -10,12 +10,12 @@ from pydantic import TypeAdapter
 from tunesmith.data.shapes import Labels, RecordShape
 from tunesmith.text import name_list
 
-Form = Literal["plain", "separated", "json", "indicator", "columns", "spans", "tags", "studio", "answers"]
+Form = Literal["plain", "separated", "json", "indicator", "columns", "spans", "tags", "answers"]
 FORMS: dict[Labels, tuple[Form, ...]] = {
     "one": ("plain",),
     "several": ("separated", "json", "indicator", "columns"),
     "number": ("plain",),
-    "spans": ("spans", "tags", "studio"),
+    "spans": ("spans", "tags"),
     "answers": ("answers",),
     "none": ("plain",),
 }
@@ -32,12 +32,11 @@ class Layout:
         text_pair: column of the second text (of questions the context), or None.
         labels: columns of the label: none, one, or several 0/1 columns.
         form: of the label: ``"plain"`` for one value a cell; several names as ``"separated"`` text, a list (``"json"``,
-            or as Python writes it), a 0/1 list (``"indicator"``) or 0/1 ``"columns"``; entities as ``"spans"``, as
-            ``"tags"`` of tokens, or as Label Studio has them (``"studio"``); ``"answers"``.
+            or as Python writes it), a 0/1 list (``"indicator"``) or 0/1 ``"columns"``; entities as ``"spans"``, or as
+            ``"tags"`` of tokens; ``"answers"``.
         separator: what stands between separated names.
         decimal: what stands before the decimals of a number, where thousands may be apart; None for Python's numbers.
         percent: numbers end in a per cent sign.
-        key: of the text inside the tasks of Label Studio, or None.
         group: column whose equal values never straddle splits, or None.
         id: column of unique identifiers, or None.
         notes: what the user should know about the choice.
@@ -51,7 +50,6 @@ class Layout:
     separator: str | None = None
     decimal: Literal[".", ","] | None = None
     percent: bool = False
-    key: str | None = None
     group: str | None = None
     id: str | None = None
     notes: tuple[str, ...] = ()
@@ -68,7 +66,7 @@ class Layout:
             "form": self.form not in FORMS[self.shape.labels]
             and f"should be {' or '.join(map(repr, FORMS[self.shape.labels]))}, found {self.form!r}",
             "text_pair": pairs != (self.form == "answers")
-            and self.form in ("answers", "spans", "tags", "studio")
+            and self.form in ("answers", "spans", "tags")
             and f"should {'be no column' if pairs else 'name a column'} with form {self.form!r}",
             "labels": (
                 (unsaid or len(set(columns)) < len(columns))
@@ -83,7 +81,6 @@ class Layout:
             and f"{self.separator!r} does not fit form {self.form!r}",
             "decimal": (self.decimal is not None and self.shape.labels != "number") and "is for numbers",
             "percent": (self.percent and self.shape.labels != "number") and "is for numbers",
-            "key": self.key is not None and self.form != "studio" and f"should be null with form {self.form!r}",
         }
         return {key: problem for key, problem in found.items() if problem}
 

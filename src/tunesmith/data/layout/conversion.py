@@ -13,7 +13,7 @@ from tunesmith.config.schema import DataSettings
 from tunesmith.data.layout.answers import ANSWER_LISTS, answer_column
 from tunesmith.data.layout.base import Layout
 from tunesmith.data.layout.labels import label_column, refuse_rows, trimmed, without_label
-from tunesmith.data.layout.spans import SPAN_LISTS, not_annotated, span_column, studio_columns, tagged_columns
+from tunesmith.data.layout.spans import SPAN_LISTS, span_column, tagged_columns
 from tunesmith.data.records import RawTable, Records
 from tunesmith.data.table import TEXT, is_empty
 from tunesmith.errors import DataError
@@ -38,7 +38,7 @@ def to_records(raw: RawTable, layout: Layout, settings: DataSettings | None = No
         there = name_list(raw.table.column_names)
         raise DataError(f"{raw.path}: no column {name_list(missing)}; columns there: {there}")
     label = layout.labels[0] if layout.labels else None
-    raw, notes = _judged(raw, layout, label)
+    raw, notes = judged(raw) if layout.labels else (raw, [])
     if settings is not None and settings.strip and layout.form == "plain":
         raw = trimmed(raw, layout)
     if settings is not None and settings.unlabelled == "skip" and layout.labels:
@@ -48,8 +48,6 @@ def to_records(raw: RawTable, layout: Layout, settings: DataSettings | None = No
     found: list[str] = []
     if layout.form == "tags":
         columns["text"], columns["label"], found = tagged_columns(raw, layout.text, label)
-    elif layout.form == "studio":
-        columns["text"], columns["label"], found = studio_columns(raw, layout.text, label, layout.key)
     else:
         columns["text"] = pc.fill_null(raw.table[layout.text], "")
         if layout.text_pair:
@@ -78,19 +76,15 @@ def to_records(raw: RawTable, layout: Layout, settings: DataSettings | None = No
     return Records(pa.table(columns), raw.path, (*raw.notes, *layout.notes, *notes, *found), raw.sha256)
 
 
-def _judged(raw: RawTable, layout: Layout, label: str | None) -> tuple[RawTable, list[str]]:
+def judged(raw: RawTable) -> tuple[RawTable, list[str]]:
     """The rows that an annotator did not reject or skip, and a note.
 
     Raises:
         DataError: no row is left.
     """
-    if label is not None and layout.form == "studio":
-        return _left_out(raw, not_annotated(raw, label), "without an annotation, or skipped by the annotator,")
-    if label is not None and layout.form == "spans" and {"answer", "spans"} <= set(raw.table.column_names):
-        verdicts = pa.array(["reject", "ignore"], TEXT)
-        mask = pc.is_in(pc.fill_null(raw.table["answer"], "accept"), value_set=verdicts)
-        return _left_out(raw, mask, "rejected or ignored by the annotator")
-    return raw, []
+    if not raw.unjudged:
+        return raw, []
+    return _left_out(raw, np.isin(raw.rows, list(raw.unjudged)), next(iter(raw.unjudged.values())))
 
 
 def _left_out(raw: RawTable, mask: Iterable[bool] | pa.ChunkedArray, which: str) -> tuple[RawTable, list[str]]:

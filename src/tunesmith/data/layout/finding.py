@@ -14,10 +14,11 @@ import pyarrow.compute as pc
 from tunesmith.config.schema import DataSettings
 from tunesmith.data.layout.base import Form, Layout
 from tunesmith.data.layout.candidates import label_hint
+from tunesmith.data.layout.conversion import judged
 from tunesmith.data.layout.labels import read_alike, read_label_column
-from tunesmith.data.layout.spans import is_object, is_span_list, is_token_list
+from tunesmith.data.layout.spans import is_span_list, is_token_list
 from tunesmith.data.records import RawTable
-from tunesmith.data.shapes import ANSWERS, SEVERAL_LABELS, SPANS, TEXTS, RecordShape
+from tunesmith.data.shapes import ANSWERS, BY_LABELS, SEVERAL_LABELS, SPANS, TEXTS, Labels, RecordShape
 from tunesmith.data.table import TEXT, is_empty
 from tunesmith.errors import DataError, UsageError
 from tunesmith.text import name_list
@@ -38,12 +39,12 @@ ID_NAMES = ("id", "guid", "uid")
 QUESTION_NAMES, CONTEXT_NAMES, ANSWER_NAMES = (
     ("question", "query"), ("context", "passage", "paragraph"), ("answers", "answer"),
 )  # fmt: skip
-TOKEN_NAMES, TAG_NAMES = ("tokens", "words"), ("ner_tags", "tags", "labels", "label", "ner")
+TOKEN_NAMES, TAG_NAMES = ("tokens", "words", "token", "word"), ("ner_tags", "tags", "labels", "label", "ner", "tag", "ner_tag")
 SPAN_NAMES = ("spans", "entities", "label", "labels", "annotations")
 GROUP_NAMES = ("title", "document", "doc_id")
 SAMPLE = 100  # cells that show what a column holds
 DELIMITED = ("csv", "tsv")
-OWN_FORMS = ("spans", "tags", "studio", "answers")  # each file may be in one of its own
+OWN_FORMS = ("spans", "tags", "answers")  # each file may be in one of its own
 
 
 def find_layout(
@@ -76,7 +77,7 @@ def _found(
 ) -> Layout:
     need_label = need_label and (shape is None or shape.labels != "none")
     search = _Search(raw, settings, need_label)
-    found = _questions(search, shape) or _entities(search, shape)
+    found = _questions(search, shape) or _annotated(search, shape) or _entities(search, shape)
     if found is not None and (found.labels or not need_label):
         return search.finished(found, search.all_named(GROUP_NAMES))
     wanted = shape.labels if shape is not None else None
@@ -118,7 +119,7 @@ def layout_of_other(raw: RawTable, first: Layout, settings: DataSettings, need_l
     """
     there = set(raw.table.column_names)
     wanted = {name for name in (first.text, first.text_pair, *(first.labels if need_label else ())) if name}
-    own = first.key if first.form == "studio" else first.text, first.text_pair, ",".join(first.labels)
+    own = first.text, first.text_pair, ",".join(first.labels)
     asked = settings.text, settings.text_pair, settings.label if need_label else None
     agrees = all(name in (None, usual) for name, usual in zip(asked, own, strict=True))
     if agrees and wanted <= there and _holds_the_same(raw, first):
@@ -158,14 +159,12 @@ def layout_of_other(raw: RawTable, first: Layout, settings: DataSettings, need_l
 
 def _holds_the_same(raw: RawTable, first: Layout) -> bool:
     """Whether the columns of `first` look as if they were in its form."""
-    sample = _first_filled(raw, first.text)
     if first.form == "tags":
-        return all(map(is_token_list, sample))
-    objects = bool(sample) and all(map(is_object, sample))
+        return all(map(is_token_list, _first_filled(raw, first.text)))
     if first.form == "spans":
         cells = [cell for column in first.labels for cell in _first_filled(raw, column)]
-        return not objects and (not cells or any(map(is_span_list, cells)))
-    return objects or first.form != "studio"
+        return not cells or any(map(is_span_list, cells))
+    return True
 
 
 def _questions(search: _Search, shape: RecordShape | None) -> Layout | None:
@@ -187,6 +186,37 @@ def _questions(search: _Search, shape: RecordShape | None) -> Layout | None:
     return Layout(shape or ANSWERS, question, context, (answers,) if answers else (), "answers")
 
 
+READ_AS: dict[Labels, tuple[Labels, ...]] = {"one": ("one", "several"), "several": ("one", "several")}
+"""What an annotation tool may have filled a column with, for each kind of label; else that kind itself."""
+
+
+def _annotated(search: _Search, shape: RecordShape | None) -> Layout | None:
+    """The column that an annotation tool filled, and that the settings ask for; None where there is none.
+
+    Raises:
+        DataError: there are several, or no row is judged.
+    """
+    raw, label = search.raw, search.settings.label
+    if not search.need_label:
+        return None
+    if raw.unjudged and len(raw.unjudged) == len(raw.rows):
+        why = f"none but rows {next(iter(raw.unjudged.values()))}"
+        raise DataError(f"{raw.path}: no rows: {why}; annotate some, or name another file")
+    fits = READ_AS.get(shape.labels, (shape.labels,)) if shape is not None else None
+    found = {name: kind for name, kind in raw.annotated.items() if label in (None, name) and (not fits or kind in fits)}
+    if len(found) > 1:
+        tasks = {BY_LABELS[kind].task for kind in found.values()}
+        there = " and ".join(f"{name!r} ({BY_LABELS[kind].task})" for name, kind in found.items())
+        ways = [f"task.name={BY_LABELS[kind].task}" if len(tasks) > 1 else f"data.label={name}" for name, kind in found.items()]
+        raise DataError(f"{raw.path}: several annotations of each text: {there}; give {' or '.join(ways)}")
+    if not found:
+        return None
+    ((name, kind),) = found.items()
+    text, pair = search.texts({name})
+    form: Form = "spans" if kind == "spans" else "json" if kind == "several" else "plain"
+    return Layout(shape or BY_LABELS[kind], text or "", pair if kind != "spans" else None, (name,), form)
+
+
 def _entities(search: _Search, shape: RecordShape | None) -> Layout | None:
     """Entities; where no shape asks for them, only if the cells show them."""
     raw, settings, asked = search.raw, search.settings, shape is not None
@@ -197,9 +227,6 @@ def _entities(search: _Search, shape: RecordShape | None) -> Layout | None:
     if label is not None and label not in search.columns:
         return None
     column = label or search.named(SPAN_NAMES)
-    data, results = search.named(("data",)), search.named(("annotations", "completions"))
-    if data is not None and (results is not None or (asked and not column)):
-        return Layout(shape, data, labels=(results,) if results else (), form="studio", key=settings.text)
     tokens, tags = search.named(TOKEN_NAMES), label or search.named(TAG_NAMES)
     if _holds_tokens(raw, settings.text) and (asked or _holds_tokens(raw, tags)):
         return Layout(shape, str(settings.text), labels=(tags,) if tags else (), form="tags")
@@ -211,7 +238,7 @@ def _entities(search: _Search, shape: RecordShape | None) -> Layout | None:
     # One bad cell does not hide the spans: its fault is to be told.
     if not asked and not (column and any(map(is_span_list, _first_filled(raw, column)))):
         return None
-    text = search.text() or data  # as some versions of doccano call it
+    text = search.text() or search.named(("data",))  # as some versions of doccano call it
     return Layout(shape, text, labels=(column,) if column else (), form="spans") if text else None
 
 
@@ -332,7 +359,7 @@ class _Search:
                     return one, two
         found = self.named(TEXT_NAMES, {*taken, pair})
         if found is None:
-            known = {*taken, settings.group, settings.id, pair, *self.all_named(ID_NAMES)}
+            known = {*taken, *self.raw.annotated, settings.group, settings.id, pair, *self.all_named(ID_NAMES)}
             left = [name for name in self.columns if name not in known]
             taken_text = self.named(TEXT_NAMES)
             if taken_text in taken and settings.label is not None:

@@ -9,6 +9,7 @@ refused with their rows.
 from __future__ import annotations
 
 import itertools
+import re
 from collections import Counter
 from typing import Any
 
@@ -16,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from tunesmith.data.jsontext import parse
-from tunesmith.data.layout.cells import CellError, Mended, each_row, json_list, json_value, offset, relocated
+from tunesmith.data.layout.cells import CellError, Mended, each_row, json_list, offset, relocated
 from tunesmith.data.layout.tags import entities, scheme
 from tunesmith.data.records import RawTable
 from tunesmith.data.table import TEXT
@@ -26,26 +27,22 @@ from tunesmith.text import counted
 SPAN_LISTS = pa.large_list(pa.struct([("start", pa.int64()), ("end", pa.int64()), ("label", TEXT)]))
 OFFSET_NAMES = ("start", "start_offset", "begin"), ("end", "end_offset", "stop")
 TYPE_NAMES = ("label", "labels", "entity", "type", "entity_group", "tag")
-NOT_STUDIO = "is not a list of annotations with results; export from Label Studio as JSON"
-
-
-def is_object(cell: str) -> bool:
-    return isinstance(_parsed(cell, "{"), dict)
+_ESCAPED, _ESCAPES = re.compile(r"\\([nrt])"), {"n": "\n", "r": "\r", "t": "\t"}
 
 
 def is_token_list(cell: str) -> bool:
-    items = _parsed(cell, "[")
+    items = _parsed(cell)
     return isinstance(items, list) and all(isinstance(item, str) for item in items)
 
 
 def is_span_list(cell: str) -> bool:
-    items = _parsed(cell, "[")
+    items = _parsed(cell)
     return isinstance(items, list) and all(_span_parts(item) is not None for item in items)
 
 
-def _parsed(cell: str, opening: str) -> Any:
+def _parsed(cell: str) -> Any:
     try:
-        return parse(cell) if cell.lstrip().startswith(opening) else None
+        return parse(cell) if cell.lstrip().startswith("[") else None
     except ValueError:
         return None
 
@@ -98,55 +95,6 @@ def span_column(raw: RawTable, text: str, spans: str) -> tuple[pa.Array, list[st
     return pa.array(made, SPAN_LISTS), notes
 
 
-def studio_columns(
-    raw: RawTable, data: str, annotations: str | None, key: str | None
-) -> tuple[pa.Array, pa.Array, list[str]]:
-    """Texts, spans and notes from a Label Studio export: ``data`` with the text, ``annotations`` with results.
-
-    Of several annotations of a text that were not cancelled the one marked as ground truth counts, else the first.
-
-    Args:
-        key: name of the text inside `data`, or None for ``text``, or the only text there.
-    """
-
-    def make(cell: str | None, beside: str | None, mended: Mended) -> tuple[str, list[dict[str, Any]] | None]:
-        values = json_value(cell)
-        texts = {name: value for name, value in values.items() if type(value) is str} if type(values) is dict else {}
-        name = key or ("text" if "text" in texts else next(iter(texts)) if len(texts) == 1 else None)
-        if name not in texts:
-            raise CellError("its data have no text, or several; name one with data.text=NAME")
-        if annotations is None:
-            return texts[name], None
-        kept = sorted(_annotations(beside), key=lambda one: not one.get("ground_truth"))
-        if len(kept) > 1:
-            which = "one marked as ground truth" if kept[0].get("ground_truth") else "first"
-            mended(f"several annotations; the {which} was read")
-        try:
-            results = (kept[0].get("result") or []) if kept else []
-            if any(one.get("type") == "hypertextlabels" for one in results):
-                raise CellError("has labels of HTML, whose offsets count no characters; label plain text instead")
-            labelled = [one["value"] for one in results if one.get("type") == "labels"]
-        except (AttributeError, KeyError, TypeError):
-            raise CellError(NOT_STUDIO) from None
-        return texts[name], _spans(texts[name], labelled, mended)
-
-    made, notes = each_row(raw, (data, annotations), make)
-    return pa.array([text for text, _ in made], TEXT), pa.array([spans for _, spans in made], SPAN_LISTS), notes
-
-
-def not_annotated(raw: RawTable, annotations: str) -> list[bool]:
-    """Which tasks of Label Studio have no annotation but cancelled ones."""
-    return each_row(raw, (annotations,), lambda cell, mended: not _annotations(cell))[0]
-
-
-def _annotations(cell: str | None) -> list[dict[str, Any]]:
-    """Those of a Label Studio task that were not cancelled."""
-    found = json_list(cell)
-    if not all(isinstance(one, dict) for one in found):
-        raise CellError(NOT_STUDIO)
-    return [one for one in found if not one.get("was_cancelled")]
-
-
 def _spans(text: str, items: list[Any], mended: Mended) -> list[dict[str, Any]]:
     spans, bounds = [], word_bounds(text if items else "")
     for item in items:
@@ -154,7 +102,8 @@ def _spans(text: str, items: list[Any], mended: Mended) -> list[dict[str, Any]]:
         if parts is None:
             raise CellError('is not a list of spans of one label each; write {"start": 0, "end": 4, "label": "NAME"}')
         start, end, label, quoted = parts
-        if quoted is not None and text[start:end].split() != quoted.split():  # a browser joins spaces and line ends
+        if quoted is not None and _written(text[start:end]) != _written(quoted):
+            quoted = quoted if quoted in text else _ESCAPED.sub(lambda found: _ESCAPES[found[1]], quoted)
             start, what = relocated(text, start, quoted)
             end = start + len(quoted)
             mended(what)
@@ -178,6 +127,11 @@ def _spans(text: str, items: list[Any], mended: Mended) -> list[dict[str, Any]]:
     if any(one[1] > other[0] for one, other in itertools.pairwise(ordered)):
         raise CellError("has spans that overlap; keep one of them (nested entities cannot be learned)")
     return [{"start": start, "end": end, "label": label} for start, end, label in ordered]
+
+
+def _written(text: str) -> list[str]:
+    """The words of a text. A browser joins spaces and line ends, and Label Studio writes backslash and n for one."""
+    return _ESCAPED.sub(" ", text).split()
 
 
 def _span_parts(item: Any) -> tuple[int, int, str, str | None] | None:

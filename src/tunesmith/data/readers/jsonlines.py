@@ -12,9 +12,12 @@ import numpy as np
 from tunesmith.config.schema import DataSettings
 from tunesmith.data.files import Lines
 from tunesmith.data.jsontext import parse, parse_at
+from tunesmith.data.readers.nested import one_row, rows_inside
+from tunesmith.data.readers.squad import FORM, holds_questions, questions
 from tunesmith.data.records import RawTable
 from tunesmith.data.table import TableBuilder
 from tunesmith.errors import DataError
+from tunesmith.text import counted
 
 WHOLE_LIMIT = 2**30  # characters; what is no list of lines is parsed from one string
 SPACE = " \t\r\n"
@@ -22,32 +25,64 @@ SPACE = " \t\r\n"
 
 def read(path: str, settings: DataSettings, format: str = "jsonl", notes: tuple[str, ...] = ()) -> RawTable:
     """A file with one JSON object a line. See `tunesmith.data.read`."""
-    with Lines(Path(path), settings.encoding) as lines, TableBuilder(path, "line") as builder:
+    with Lines(Path(path), settings.encoding) as lines, _Rows(path) as rows:
         for line in lines:
             if line.strip(SPACE):
                 try:
-                    _add(builder, lines.number, parse(line), len(line))
+                    rows.take(lines.number, parse(line), len(line))
                 except ValueError as error:
-                    _add(builder, lines.number, error)
-        return builder.finish(format, notes)
+                    rows.take(lines.number, error)
+        return rows.finished(format, notes)
 
 
 def read_array(path: str, settings: DataSettings) -> RawTable:
-    """A JSON array of objects; a file that begins with an object is read as JSON lines, with a note.
+    """A JSON array of objects, or an object that has the rows under a key; JSON lines are read as such, with a note.
 
     Where several objects begin on one line, rows have the positions of the objects.
+
+    Raises:
+        DataError: the file is neither; several keys have rows; see also `tunesmith.data.read`.
     """
-    with Lines(Path(path), settings.encoding) as lines:
+    with Lines(Path(path), settings.encoding, WHOLE_LIMIT) as lines:
         first = next((line.strip(SPACE) for line in lines if line.strip(SPACE)), "")
-    if first.startswith("{"):
+        more = any(line.strip(SPACE) for line in lines)
+    if first.startswith("{") and more and _is_json(first):
         return read(path, settings, "json", ("the file is not an array; it was read as JSON lines",))
     text = whole_text(path, settings, "a JSON array; write JSON lines (one object a line, .jsonl)")
-    with TableBuilder(path, "line") as builder:
-        for line, value, characters in _elements(path, text):
-            _add(builder, line, value, characters)
-        raw = builder.finish("json")
-    on_one_line = len(np.unique(raw.rows)) < len(raw.rows)
-    return replace(raw, rows=np.arange(1, len(raw.rows) + 1)) if on_one_line else raw
+    with _Rows(path, "row" if first.startswith("{") else "line") as rows:
+        if not first.startswith("{"):
+            for line, value, characters in _elements(path, text):
+                rows.take(line, value, characters)
+            return rows.finished("json")
+        try:
+            whole = parse(text)
+        except ValueError as error:
+            raise DataError(f"{path}: not valid JSON: {error}; write the file again") from None
+        inside, notes = ([whole], ()) if one_row(whole) else rows_inside(path, whole)
+        for number, value in enumerate(inside, 1):
+            rows.take(number, value)
+        return rows.finished("json", notes)
+
+
+def read_squad(path: str, settings: DataSettings) -> RawTable:
+    """SQuAD: columns ``id``, ``title`` (where there are articles), ``context``, ``question`` and ``answers`` (JSON; null
+    where the file has none, as for questions that are still to be answered), one row a question in their order.
+
+    Raises:
+        DataError: the file is not JSON, or not of this form; with the place.
+    """
+    raw = read_array(path, settings)
+    if not {"question", "context"} <= set(raw.table.column_names):
+        raise DataError(f"{path}: not of SQuAD's form; {FORM}")
+    return raw
+
+
+def _is_json(text: str) -> bool:
+    try:
+        parse(text)
+    except ValueError:
+        return False
+    return True
 
 
 def whole_text(path: str, settings: DataSettings, what: str) -> str:
@@ -60,7 +95,7 @@ def whole_text(path: str, settings: DataSettings, what: str) -> str:
         DataError: it is too large; see also `tunesmith.data.read`.
     """
     pieces = []
-    with Lines(Path(path), settings.encoding) as lines:
+    with Lines(Path(path), settings.encoding, WHOLE_LIMIT) as lines:
         for line in lines:
             pieces.append(line)
             if lines.characters > WHOLE_LIMIT:
@@ -83,9 +118,9 @@ def _elements(path: str, text: str) -> Iterator[tuple[int, Any, int]]:
     if text[position : position + 1] != "[":
         found = ", found another value" if text.strip() else ""
         raise DataError(f"{path}: no rows; expected a JSON array of objects{found}")
-    position, line, counted = skip(position + 1), 1, 0
+    position, line, passed = skip(position + 1), 1, 0
     while text[position : position + 1] != "]":
-        line, counted = line + text.count("\n", counted, position), position
+        line, passed = line + text.count("\n", passed, position), position
         try:
             value, end = parse_at(text, position)
         except ValueError as error:
@@ -100,10 +135,50 @@ def _elements(path: str, text: str) -> Iterator[tuple[int, Any, int]]:
             return
 
 
-def _add(builder: TableBuilder, line: int, value: Any, characters: int = 0) -> None:
-    if isinstance(value, dict):
-        builder.append(line, value, characters)
-        return
-    if not isinstance(value, ValueError):
-        value = f'expected an object such as {{"text": …}}, found {type(value).__name__}'
-    builder.fault(line, f"not a valid row: {value}; write one complete object per example")
+class _Rows:
+    """A table in the making, of JSON values: objects, articles of SQuAD, and texts with annotations as spaCy has them."""
+
+    def __init__(self, path: str, unit: str = "line") -> None:
+        self._builder = TableBuilder(path, unit)
+        self._articles = self._pairs = self._empty = 0
+
+    def __enter__(self) -> _Rows:
+        self._builder.__enter__()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._builder.__exit__()
+
+    def take(self, line: int, value: Any, characters: int = 0) -> None:
+        """Adds the rows of a value that begins on a line, or keeps what is wrong with it."""
+        if isinstance(value, dict) and holds_questions(value):
+            try:
+                for row in questions(value, self._articles):
+                    self._builder.append(line, row, characters)
+            except ValueError as error:
+                value = error
+            else:
+                self._articles += 1
+                return
+        if isinstance(value, dict):
+            self._builder.append(line, value, characters)
+        elif isinstance(value, list) and len(value) == 2 and isinstance(value[0], str) and isinstance(value[1], dict):
+            self._pairs += 1
+            self._builder.append(line, {"text": value[0]} | value[1], characters)
+        elif value is None:
+            self._empty += 1
+        else:
+            if not isinstance(value, ValueError):
+                kind = {bool: "true or false", list: "a list", str: "a text"}.get(type(value), "a number")
+                value = f'expected an object such as {{"text": …}}, found {kind}'
+            self._builder.fault(line, f"not a valid row: {value}; write one complete object per example")
+
+    def finished(self, format: str, notes: tuple[str, ...] = ()) -> RawTable:
+        """The table; rows that begin on one line are numbered by their position instead."""
+        if self._pairs:
+            notes = *notes, "each row is a text and its annotations, as spaCy has them"
+        if self._empty:
+            notes = *notes, f"{counted(self._empty, 'element')} that are null left out"
+        raw = self._builder.finish(format, notes)
+        on_one_line = len(np.unique(raw.rows)) < len(raw.rows)
+        return replace(raw, rows=np.arange(1, len(raw.rows) + 1)) if on_one_line else raw
