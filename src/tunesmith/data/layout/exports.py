@@ -67,7 +67,9 @@ def _are_lists(column: pa.ChunkedArray) -> bool:
 def _accepted(raw: RawTable, judged: np.ndarray) -> tuple[RawTable, Labels]:
     """The options that were chosen: texts where only one may be."""
     cells = [json_value(cell) for cell in raw.table["accept"].to_pylist()]
-    several = any(isinstance(cell, list) and len(cell) > 1 for cell, counts in zip(cells, judged, strict=True) if counts)
+    several = any(
+        isinstance(cell, list) and len(cell) > 1 for cell, counts in zip(cells, judged, strict=True) if counts
+    )
     if several or ("config" in raw.table.column_names and _styles(raw.table["config"])["multiple"]):
         return raw, "several"
     chosen = [as_text(cell[0]) if isinstance(cell, list) and cell else None for cell in cells]
@@ -103,7 +105,9 @@ def _binary(raw: RawTable, given: np.ndarray) -> tuple[RawTable, np.ndarray, lis
         labels[other], name = f"not {only}", raw.table.column_names.index("label")
         table = raw.table.set_column(name, "label", pa.array(labels.tolist(), TEXT))
         found = counted(int(other.sum()), "row")
-        notes = [f"one label, {only!r}, was accepted or rejected: {found} where it was rejected read as {f'not {only}'!r}"]
+        notes = [
+            f"one label, {only!r}, was accepted or rejected: {found} where it was rejected read as {f'not {only}'!r}"
+        ]
         return replace(raw, table=table), np.where(other, "accept", given), notes
     if rejected.any():
         never = sorted(set(labels[rejected]) - accepted - {None})

@@ -39,7 +39,10 @@ ID_NAMES = ("id", "guid", "uid")
 QUESTION_NAMES, CONTEXT_NAMES, ANSWER_NAMES = (
     ("question", "query"), ("context", "passage", "paragraph"), ("answers", "answer"),
 )  # fmt: skip
-TOKEN_NAMES, TAG_NAMES = ("tokens", "words", "token", "word"), ("ner_tags", "tags", "labels", "label", "ner", "tag", "ner_tag")
+TOKEN_NAMES, TAG_NAMES = (
+    ("tokens", "words", "token", "word"),
+    ("ner_tags", "tags", "labels", "label", "ner", "tag", "ner_tag"),
+)
 SPAN_NAMES = ("spans", "entities", "label", "labels", "annotations")
 GROUP_NAMES = ("title", "document", "doc_id")
 SAMPLE = 100  # cells that show what a column holds
@@ -207,7 +210,10 @@ def _annotated(search: _Search, shape: RecordShape | None) -> Layout | None:
     if len(found) > 1:
         tasks = {BY_LABELS[kind].task for kind in found.values()}
         there = " and ".join(f"{name!r} ({BY_LABELS[kind].task})" for name, kind in found.items())
-        ways = [f"task.name={BY_LABELS[kind].task}" if len(tasks) > 1 else f"data.label={name}" for name, kind in found.items()]
+        ways = [
+            f"task.name={BY_LABELS[kind].task}" if len(tasks) > 1 else f"data.label={name}"
+            for name, kind in found.items()
+        ]
         raise DataError(f"{raw.path}: several annotations of each text: {there}; give {' or '.join(ways)}")
     if not found:
         return None

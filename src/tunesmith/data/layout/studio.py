@@ -115,7 +115,9 @@ def _as_table(raw: RawTable, tasks: list[_Task], seen: _Seen, notes: list[str]) 
         columns[name] = values = pa.array([as_text(task.data.get(key)) for task in tasks], TEXT)
         if address := next(_addresses(values), None):
             what = f"column {name!r} has addresses of files instead of texts, such as {address!r:.80}"
-            unread[name] = f"{raw.path}: {what}; import the texts themselves into Label Studio, or put them into the export"
+            unread[name] = (
+                f"{raw.path}: {what}; import the texts themselves into Label Studio, or put them into the export"
+            )
     annotated: dict[str, Labels] = {}
     for control, kind in seen.kinds.items():
         name = f"annotations.{control}" if control in columns else control

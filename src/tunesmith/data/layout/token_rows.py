@@ -70,7 +70,7 @@ def _filled(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 def _numbers(column: pa.ChunkedArray, name: str, tagged: bool) -> bool:
     """Whether the cells number sentences, and are no sentences themselves."""
-    pattern = _ID if tagged and "sentence" != name.strip().lower() else _NUMBERED
+    pattern = _ID if tagged and name.strip().lower() != "sentence" else _NUMBERED
     filled = pc.fill_null(column, "")
     return bool(pc.any(pc.not_equal(filled, "")).as_py()) and bool(
         pc.all(pc.or_(pc.match_substring_regex(filled, pattern), pc.match_substring_regex(filled, _NUMBERED))).as_py()
@@ -80,8 +80,8 @@ def _numbers(column: pa.ChunkedArray, name: str, tagged: bool) -> bool:
 def _starts(column: pa.ChunkedArray) -> np.ndarray:
     """Positions of the rows that begin a sentence: int64 (sentences,)."""
     codes = pc.fill_null(pc.utf8_trim_whitespace(column), "").combine_chunks().dictionary_encode()
-    values, empty = np.asarray(codes.indices, dtype=np.int64), np.asarray(pc.index_in(pa.array([""], TEXT), codes.dictionary))
-    blank = values == empty[0] if codes.dictionary.index("").as_py() >= 0 else np.zeros(len(values), dtype=bool)
+    values, empty = np.asarray(codes.indices, dtype=np.int64), codes.dictionary.index("").as_py()
+    blank = values == empty if empty >= 0 else np.zeros(len(values), dtype=bool)
     at = np.maximum.accumulate(np.where(blank, 0, np.arange(len(values))))
     values = values[at]
     return np.flatnonzero(np.r_[True, values[1:] != values[:-1]])
