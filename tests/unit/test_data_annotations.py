@@ -45,7 +45,7 @@ STUDIO = {
                 }
                 for s in SPANS
             ]
-            + [{"type": "choices", "value": {"choices": ["good"]}}]
+            + [{"type": "textarea", "value": {"text": ["no offset"]}}]
         },
     ],
 }
@@ -331,7 +331,7 @@ def test_which_annotation_and_which_text_of_label_studio(tmp_path: Path) -> None
 def test_a_broken_label_studio_file_names_the_row(tmp_path: Path, annotations: Any, message: str) -> None:
     with pytest.raises(DataError, match=f"row 1: .*{message}"):
         load(tmp_path / "a.json", json.dumps([STUDIO | {"annotations": annotations}]))
-    with pytest.raises(DataError, match=r"row 1: .*no text, or several"):
+    with pytest.raises(DataError, match=r"row 1: .*no object with a text"):
         load(tmp_path / "a.json", json.dumps([STUDIO | {"data": ["x"]}]))
 
 

@@ -331,5 +331,5 @@ def test_faults_are_told_together_up_to_a_limit(
         monkeypatch.setattr(table, "MAX_FAULTS", limit)
         with pytest.raises(DataError) as caught:
             read(str(path), PLAIN)
-        places = [problem.split(": ")[1] for problem in caught.value.problems]
-        assert places == [f"line {number}" for number in range(2, 2 + told)]
+        (place,) = [problem.split(": ")[1] for problem in caught.value.problems]
+        assert place == f"lines {', '.join(str(number) for number in range(2, 2 + told))}"

@@ -123,7 +123,7 @@ def test_a_layout_survives_json() -> None:
     for layout in (
         Layout(ONE_LABEL, "ticket", labels=("label",), group="who", notes=("read",)),
         Layout(RecordShape("foreign", "several", "topic"), "a", "b", ("x", "y"), "columns"),
-        Layout(SPANS, "data", labels=("annotations",), form="studio", key="body"),
+        Layout(SPANS, "body", labels=("entities",), form="spans"),
         Layout(ANSWERS, "question", "context", ("answers",), "answers", group="context", id="id"),
     ):
         assert TypeAdapter(Layout).validate_json(json.dumps(layout.to_dict())) == layout
@@ -229,9 +229,8 @@ EDITS: list[tuple[dict[str, Any], str]] = [
     ({"layout": {"labels": ["category", "other"]}}, "layout.labels"),
     ({"layout": {"labels": []}}, "layout.labels"),
     ({"layout": {"form": "odd"}}, "layout.form"),
-    *(({"layout": {"form": form}}, "layout.form") for form in ("answers", "spans", "tags", "studio", "json")),
+    *(({"layout": {"form": form}}, "layout.form") for form in ("answers", "spans", "tags", "json")),
     ({"layout": {"separator": ","}}, "layout.separator"),
-    ({"layout": {"key": "body"}}, "layout.key"),
     ({"layout": {"shape": {}}}, None),
     ({"layout": {"shape": {"task": "ner", "labels": "one", "noun": "label", "whole": "text"}}}, "layout.shape"),
     ({"layout": {"colour": 1}}, "layout.colour"),

@@ -177,7 +177,8 @@ class TableBuilder(BatchStore):
             raise self._faulty()
 
     def _faulty(self) -> DataError:
-        return DataError(f"{self._path}: {row_list(rows, self._unit)}: {what}" for what, rows in self._faults.items())
+        told = ((list(dict.fromkeys(rows)), what) for what, rows in self._faults.items())  # several may begin on a line
+        return DataError(f"{self._path}: {row_list(rows, self._unit)}: {what}" for rows, what in told)
 
     def finish(self, format: str, notes: Iterable[str] = ()) -> RawTable:
         """The table.

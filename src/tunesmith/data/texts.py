@@ -12,7 +12,7 @@ from tunesmith.config.schema import DataSettings
 from tunesmith.data import read
 from tunesmith.data.keys import column_keys
 from tunesmith.data.layout import find_layout, layout_of_other, to_records
-from tunesmith.data.layout.finding import NoLabelColumn
+from tunesmith.data.layout.search import NoLabelColumn
 from tunesmith.data.parts import with_own_parts
 from tunesmith.data.reading import load_splits, refuse_remote, with_missing
 from tunesmith.data.records import Records

@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 
 from tunesmith.data.jsontext import parse
-from tunesmith.data.layout.cells import CellError, Mended, each_row, offset, relocated
+from tunesmith.data.layout.cells import CellError, Mended, each_row, is_of_python, offset, relocated
 from tunesmith.data.records import RawTable
 from tunesmith.data.table import TEXT
 
@@ -77,7 +77,7 @@ def _quotes(cell: str) -> list[Quote]:
     try:
         value = parse(text) if text.startswith(("[", "{")) else [text] if text else []
     except ValueError:
-        if text.startswith(("{'", "[{'")):
+        if is_of_python(text):
             raise CellError('is written as Python shows it; write JSON: [{"text": "…", "answer_start": 17}]') from None
         value = [text]  # an answer that begins with a bracket
     if isinstance(value, dict) and isinstance(value.get("text"), list):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -53,7 +54,14 @@ def json_value(cell: str | None) -> Any:
     try:
         return parse(cell or "null")
     except ValueError as error:
+        if is_of_python(str(cell)):
+            raise CellError("is written as Python shows it; write JSON, as with json.dumps") from None
         raise CellError(f"is not JSON ({error}); write it again") from None
+
+
+def is_of_python(cell: str) -> bool:
+    """Whether a cell that is no JSON is a list or a dictionary as Python shows it."""
+    return re.match(r"\s*(\{\s*'|\[\s*(\(|\{\s*'|\[\s*(\d+\s*,\s*){0,2}'))", cell) is not None
 
 
 def json_list(cell: str | None) -> list[Any]:

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from tunesmith.config.schema import DataSettings
 from tunesmith.data.layout.answers import ANSWER_LISTS, answer_column
 from tunesmith.data.layout.base import Layout
+from tunesmith.data.layout.exports import as_asked
 from tunesmith.data.layout.labels import label_column, refuse_rows, trimmed, without_label
 from tunesmith.data.layout.spans import SPAN_LISTS, span_column, tagged_columns
 from tunesmith.data.records import RawTable, Records
@@ -39,6 +40,7 @@ def to_records(raw: RawTable, layout: Layout, settings: DataSettings | None = No
         raise DataError(f"{raw.path}: no column {name_list(missing)}; columns there: {there}")
     label = layout.labels[0] if layout.labels else None
     raw, notes = judged(raw) if layout.labels else (raw, [])
+    raw = as_asked(raw, layout)
     if settings is not None and settings.strip and layout.form == "plain":
         raw = trimmed(raw, layout)
     if settings is not None and settings.unlabelled == "skip" and layout.labels:

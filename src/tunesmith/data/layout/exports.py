@@ -13,12 +13,14 @@ import pyarrow.compute as pc
 
 from tunesmith.config.schema import DataSettings
 from tunesmith.data.jsontext import as_text, parse
+from tunesmith.data.layout.base import Layout
 from tunesmith.data.layout.cells import CellError, Mended, each_row, json_value
 from tunesmith.data.layout.studio import studio_table, with_controls
 from tunesmith.data.layout.token_rows import sentence_table
 from tunesmith.data.records import RawTable
 from tunesmith.data.shapes import Labels
 from tunesmith.data.table import TEXT, is_empty
+from tunesmith.errors import DataError
 from tunesmith.text import counted, name_list
 
 VERDICTS = ("accept", "reject", "ignore")  # of Prodigy
@@ -36,6 +38,23 @@ def plain_table(raw: RawTable, settings: DataSettings) -> RawTable:
     """
     table = studio_table(raw) or sentence_table(raw, settings)
     return table or _with_categories(_with_verdicts(with_controls(raw)))
+
+
+def as_asked(raw: RawTable, layout: Layout) -> RawTable:
+    """A table whose labels a tool wrote one a row, with lists of them where these are asked for.
+
+    Raises:
+        DataError: a tool wrote several, and one is asked for.
+    """
+    name = layout.labels[0] if len(layout.labels) == 1 else None
+    kind = raw.annotated.get(name) if name else None
+    if kind == "several" and layout.shape.labels == "one":
+        where = f"{raw.path}: column {name!r} has several labels in a row"
+        raise DataError(f"{where}, for one label a text; keep one of them, or read them as multilabel")
+    if kind != "one" or layout.shape.labels != "several":
+        return raw
+    cells = [None if cell is None else as_text([cell]) for cell in raw.table[name].to_pylist()]
+    return replace(raw, table=raw.table.set_column(raw.table.column_names.index(name), name, pa.array(cells, TEXT)))
 
 
 def _with_verdicts(raw: RawTable) -> RawTable:

@@ -17,7 +17,8 @@ import numpy as np
 import pyarrow as pa
 
 from tunesmith.data.jsontext import parse
-from tunesmith.data.layout.cells import CellError, Mended, each_row, json_list, offset, relocated
+from tunesmith.data.layout.cells import CellError, Mended, each_row, is_of_python, json_list, offset, relocated
+from tunesmith.data.layout.listed import Word, list_items
 from tunesmith.data.layout.tags import entities, scheme
 from tunesmith.data.records import RawTable
 from tunesmith.data.table import TEXT
@@ -31,20 +32,20 @@ _ESCAPED, _ESCAPES = re.compile(r"\\([nrt])"), {"n": "\n", "r": "\r", "t": "\t"}
 
 
 def is_token_list(cell: str) -> bool:
-    items = _parsed(cell)
-    return isinstance(items, list) and all(isinstance(item, str) for item in items)
+    items = list_items(cell)
+    return items is not None and all(_is_text(item) for item in items)
 
 
 def is_span_list(cell: str) -> bool:
-    items = _parsed(cell)
+    try:
+        items = parse(cell) if cell.lstrip().startswith("[") else None
+    except ValueError:
+        return is_of_python(cell)
     return isinstance(items, list) and all(_span_parts(item) is not None for item in items)
 
 
-def _parsed(cell: str) -> Any:
-    try:
-        return parse(cell) if cell.lstrip().startswith("[") else None
-    except ValueError:
-        return None
+def _is_text(item: Any) -> bool:
+    return isinstance(item, str) and not isinstance(item, Word)
 
 
 def tagged_columns(raw: RawTable, tokens: str, tags: str | None) -> tuple[pa.Array, pa.Array, list[str]]:
@@ -153,7 +154,9 @@ def _span_parts(item: Any) -> tuple[int, int, str, str | None] | None:
 
 
 def _text_list(cell: str | None, what: str) -> list[str]:
-    values = json_list(cell)
-    if not all(isinstance(value, str) for value in values):
+    values = list_items(cell or "[]")
+    if any(isinstance(value, Word) and value.startswith("...") for value in values or ()):
+        raise CellError("was cut by NumPy where ... stands; save whole lists, as with .tolist()")
+    if values is None or not all(map(_is_text, values)):
         raise CellError(f'the {what} are not a list of texts; write a JSON list such as ["one", "two"]')
     return [" ".join(str(value).split()) for value in values]

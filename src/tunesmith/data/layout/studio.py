@@ -6,8 +6,7 @@ Its JSON-MIN and CSV exports are such tables already, but for what a control hol
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -27,8 +26,6 @@ KINDS: dict[str, Labels] = {"labels": "spans", "choices": "several", "rating": "
 """What the results of a type are."""
 OTHER_OFFSETS = ("hypertextlabels", "paragraphlabels", "timeserieslabels")
 ADDRESS = re.compile(r"\s*(/data/(upload|local-files)/\S+|/data/local-files\S+|(https?|s3|gs|azure-blob)://\S+)\s*")
-_CHOICES = r'^\s*\[?\s*\{\s*"choices"\s*:'
-_NUMBER = r'^\s*\[\s*\{\s*"(rating|number)"\s*:'
 
 
 @dataclass
@@ -42,10 +39,10 @@ class _Task:
 
 @dataclass
 class _Seen:
-    """What was met in all tasks: the kind of each control, and results that are not read, by their type."""
+    """What was met in all tasks: the kind of each control, and results that are not read: their control by type."""
 
     kinds: dict[str, Labels] = field(default_factory=dict)
-    unread: Counter[str] = field(default_factory=Counter)
+    unread: dict[str, str] = field(default_factory=dict)
 
 
 def studio_table(raw: RawTable) -> RawTable | None:
@@ -94,8 +91,10 @@ def _answers(cell: str | None, seen: _Seen, mended: Mended) -> dict[str, list[An
                     f"has labels of HTML or dialogues ({type_}), whose offsets count no characters of a text; "
                     "label plain text instead"
                 )
+            if type_ in KINDS and not isinstance(value, dict):
+                raise CellError(NOT_STUDIO)
             if type_ not in KINDS or (type_ != "labels" and "start" in value):  # the latter is said of a region
-                seen.unread[str(type_)] += 1
+                seen.unread[str(type_)] = str(one.get("from_name") or type_)
                 continue
             name, kind = str(one.get("from_name") or type_), KINDS[type_]
             if seen.kinds.setdefault(name, kind) != kind:
@@ -118,7 +117,7 @@ def _as_table(raw: RawTable, tasks: list[_Task], seen: _Seen, notes: list[str]) 
             unread[name] = (
                 f"{raw.path}: {what}; import the texts themselves into Label Studio, or put them into the export"
             )
-    annotated: dict[str, Labels] = {}
+    annotated: dict[str, Labels] = dict.fromkeys(seen.unread.values(), "none")
     for control, kind in seen.kinds.items():
         name = f"annotations.{control}" if control in columns else control
         found = [None if task.answers is None else task.answers.get(control, []) for task in tasks]
@@ -150,14 +149,20 @@ def _control(found: list[list[Any] | None], kind: Labels) -> tuple[pa.Array, Lab
     return pa.array([None if one is None else as_text(one) for one in found], TEXT), kind
 
 
+IN_CELLS: tuple[tuple[str, Callable[..., str | None], Labels], ...] = (
+    (r'^\s*\[?\s*\{\s*"choices"\s*:', lambda cell, mended: _chosen(cell), "several"),
+    (r'^\s*\[\s*\{\s*"(rating|number)"\s*:', lambda cell, mended: _rated(cell), "number"),
+)
+
+
 def with_controls(raw: RawTable) -> RawTable:
-    """A table whose cells may be objects as Label Studio's JSON-MIN and CSV exports have them, these as lists and numbers.
+    """A table with the objects that Label Studio's JSON-MIN and CSV exports have in cells as lists and numbers.
 
     One choice is a text there, several are ``{"choices": […]}``; a rating is ``[{"rating": 4}]``.
     """
     for name in raw.table.column_names:
         column = raw.table[name]
-        for pattern, make, kind in ((_CHOICES, _chosen, "several"), (_NUMBER, _rated, "number")):
+        for pattern, make, kind in IN_CELLS:
             if pc.any(pc.match_substring_regex(column, pattern)).as_py():
                 cells, _ = each_row(raw, (name,), make)
                 table = raw.table.set_column(raw.table.column_names.index(name), name, pa.array(cells, TEXT))
@@ -165,7 +170,7 @@ def with_controls(raw: RawTable) -> RawTable:
     return raw
 
 
-def _chosen(cell: str | None, mended: Mended) -> str | None:
+def _chosen(cell: str | None) -> str | None:
     if not (cell or "").strip():
         return None
     try:
@@ -181,7 +186,7 @@ def _chosen(cell: str | None, mended: Mended) -> str | None:
     return as_text(found)
 
 
-def _rated(cell: str | None, mended: Mended) -> str | None:
+def _rated(cell: str | None) -> str | None:
     if not (cell or "").strip():
         return None
     value = json_value(cell)

@@ -65,8 +65,8 @@ def read_array(path: str, settings: DataSettings) -> RawTable:
 
 
 def read_squad(path: str, settings: DataSettings) -> RawTable:
-    """SQuAD: columns ``id``, ``title`` (where there are articles), ``context``, ``question`` and ``answers`` (JSON; null
-    where the file has none, as for questions that are still to be answered), one row a question in their order.
+    """SQuAD: one row a question in their order, with ``id``, ``title`` (of an article), ``context``, ``question`` and
+    ``answers`` (JSON; null where the file has none, as for questions that are still to be answered).
 
     Raises:
         DataError: the file is not JSON, or not of this form; with the place.
@@ -136,7 +136,7 @@ def _elements(path: str, text: str) -> Iterator[tuple[int, Any, int]]:
 
 
 class _Rows:
-    """A table in the making, of JSON values: objects, articles of SQuAD, and texts with annotations as spaCy has them."""
+    """A table in the making, of JSON values: objects, articles of SQuAD, and pairs of a text and its annotations."""
 
     def __init__(self, path: str, unit: str = "line") -> None:
         self._builder = TableBuilder(path, unit)
