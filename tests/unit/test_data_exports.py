@@ -114,7 +114,7 @@ def test_a_choice_of_a_region_and_other_results_are_told(tmp_path: Path) -> None
     assert records.labels == [(Span(0, 3, "PER"),)] and "'choices', 'relation'" in records.notes[0]
     taxonomy = result("tree", "taxonomy", {"taxonomy": [["a", "b"]]})
     message = refused(tmp_path / "a.json", [task(1, taxonomy)])
-    assert "no label column" in message and "that are not read" in message and "taxonomy" in message
+    assert "'tree'" in message and "types that are not read" in message and "Choices" in message
 
 
 @pytest.mark.parametrize("address", ["/data/upload/3/ab12-letter.txt", "s3://bucket/a.txt", ["https://host/a", "b"][0]])
@@ -260,10 +260,8 @@ def test_cells_that_python_wrote_otherwise_are_refused(row: dict[str, str], mess
         load_records([row], DataSettings())
 
 
-PARAGRAPH = {
-    "context": "Ada met Alan.",
-    "qas": [{"id": "1", "question": "Whom?", "answers": [{"text": "Alan", "answer_start": 8}]}],
-}
+QUESTION = {"id": "1", "question": "Whom?", "answers": [{"text": "Alan", "answer_start": 8}]}
+PARAGRAPH = {"context": "Ada met Alan.", "qas": [QUESTION]}
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,9 @@ def annotated(search: Search, shape: RecordShape | None) -> Layout | None:
         raise DataError(f"{raw.path}: several annotations of each text: {there}; give {' or '.join(ways)}")
     if not found and label is None and raw.annotated and set(raw.annotated.values()) == {"none"}:
         what = f"{name_list(raw.annotated)} of Label Studio have results of types that are not read"
-        raise DataError(f"{raw.path}: {what}; annotate with Labels, Choices, Rating or Number, or give data.label=COLUMN")
+        raise DataError(
+            f"{raw.path}: {what}; annotate with Labels, Choices, Rating or Number, or give data.label=COLUMN"
+        )
     if not found:
         return None
     ((name, kind),) = found.items()
