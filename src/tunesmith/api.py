@@ -15,6 +15,7 @@ from tunesmith.data import read
 from tunesmith.data.checks import Finding, run_checks
 from tunesmith.data.layout import find_layout, to_records
 from tunesmith.data.reading import load_splits
+from tunesmith.data.records import Records
 from tunesmith.data.sources import Examples
 from tunesmith.errors import UsageError
 from tunesmith.opening import opened, opened_texts
@@ -245,8 +246,10 @@ class Evaluation:
         by_label: label → scores of that label alone, for every label the model knows; empty for tasks without labels.
         described: what the names of the metrics stand for.
         main_metric: the one by which the model was chosen.
-        comparison: with a second run on the same rows: its ``metrics``, and of each the ``difference`` (this run minus
-            the second) with a 95 % interval and the ``p`` of a paired test; else None.
+        seen: how many of the examples the run has learned from (``train``), or was chosen by (``valid``); empty where
+            it knows none of them.
+        comparison: with a second run on the same rows: its ``metrics``, what it has ``seen``, and of each metric the
+            ``difference`` (this run minus the second) with a 95 % interval and the ``p`` of a paired test; else None.
     """
 
     metrics: dict[str, Score]
@@ -254,13 +257,14 @@ class Evaluation:
     by_label: ByLabel
     described: Metrics
     main_metric: str
+    seen: dict[str, int]
     comparison: dict[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The same as plain values."""
         by_label = {label: asdict(scores) for label, scores in self.by_label.items()}
-        found = {"rows": self.rows, "metrics": _plain(self.metrics), "by_label": by_label, "against": self.comparison}
-        return {name: value for name, value in found.items() if value}
+        found = {"rows": self.rows, "seen": self.seen, "metrics": _plain(self.metrics), "by_label": by_label}
+        return {name: value for name, value in {**found, "against": self.comparison}.items() if value}
 
     def __repr__(self) -> str:
         shown = ", ".join(f"{name} {score.text(self.described[name])}" for name, score in self.metrics.items())
@@ -284,7 +288,8 @@ def evaluate(
         run: a run or its folder.
         data: labelled examples.
         against: a second run on the same labels, for a paired test.
-        progress: where it is told what is read otherwise than in training; by default on standard error.
+        progress: where it is told what is read otherwise than in training, and which rows a run has seen; by default on
+            standard error.
         options: the names of the flags that say how it is read, where that is not as in training (``label="topic"``).
 
     Raises:
@@ -295,15 +300,29 @@ def evaluate(
     task, other = predictor.task, None if against is None else load(against)
     if other is not None and (other.task.name, other.space.names) != (task.name, predictor.space.names):
         raise UsageError("`against`: the two runs have different tasks or labels and cannot be compared")
-    records = predictor.read(data, progress or Progress(), config.data, resolve(options=options).data)
+    progress = progress or Progress()
+    records = predictor.read(data, progress, config.data, resolve(options=options).data)
     chance = (config.evaluation.resamples, config.training.seed)
     scored, comparison = predictor.score(records, *chance), None
     if other is not None:
         second = other.score(records, *chance)
         difference = task.compare(scored.answered, second.answered, scored.targets, *chance)
         comparison = {"metrics": _plain(second.metrics), "difference": _plain(difference)}
+        if known := _known(against, records, progress):
+            comparison["seen"] = known
     main = config.training.metric or task.primary_metric
-    return Evaluation(scored.metrics, len(records), scored.by_label, task.metrics, main, comparison)
+    known = _known(run, records, progress)
+    return Evaluation(scored.metrics, len(records), scored.by_label, task.metrics, main, known, comparison)
+
+
+def _known(run: Run | str | Path, records: Records, progress: Progress) -> dict[str, int]:
+    """What a run knows of the records already; it is told, too."""
+    from tunesmith.models.seen import about_known_rows, known_rows
+
+    found = known_rows(Path(str(run)), records)
+    if found:
+        progress.line(f"warning: {about_known_rows(str(run), found, len(records))}")
+    return found
 
 
 def _config(run: Run | str | Path) -> Config:

@@ -25,7 +25,7 @@ from tunesmith.disk import read_json_lines, write_json_lines, write_text
 from tunesmith.engine import Engine
 from tunesmith.evaluation.intervals import Score
 from tunesmith.methods.base import methods_for
-from tunesmith.models.seen import remember, seen_keys
+from tunesmith.models.seen import remember, seen_keys, warn_of_seen
 from tunesmith.opening import Opening, tell
 from tunesmith.predictor import Predictor, Scored
 from tunesmith.progress import Progress
@@ -61,7 +61,7 @@ def train(opening: Opening, progress: Progress) -> Run:
         precision = entries.precision(RunRecord, folder, config)
         begun = Fitting.begin(config, task, splits["train"], precision, folder, progress)
         before = seen_keys(begun.source.root)
-        seen = entries.seen(config, begun.source.folder, opening.files)
+        seen = warn_of_seen(begun.source.name, before, splits)
         tell(seen, progress)
         findings = [*findings, *seen]
     # Nothing was written so far: a bad file or model leaves an earlier run in the folder as it was.

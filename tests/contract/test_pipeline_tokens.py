@@ -77,7 +77,7 @@ def test_entities(tmp_path: Path, tiny_model_folder: Callable[[str], Path]) -> N
     assert set(line["gold"][0]) == {"start", "end", "label"}
     assert "praise" in (run.folder / "report.html").read_text(encoding="utf-8")
     card = (run.folder / "README.md").read_text(encoding="utf-8")
-    assert "It knows 2 types of entities: blame, praise." in card and "\n| praise | " in card and "B-praise" not in card
+    assert "It knows 2 entity types: blame, praise." in card and "\n| praise | " in card and "B-praise" not in card
     by_type = run.record["by_label"]["test"]
     assert set(by_type) == {"praise", "blame"}
     for scores in by_type.values():

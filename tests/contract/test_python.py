@@ -315,6 +315,6 @@ def test_a_model_that_saw_what_is_tested_on_is_told(
     run = tunesmith.train(
         train, model=start, text="body", label="topic", out=tmp_path / "run", **options, **others, **quick
     )
-    sign = f"model {start}: it was adapted on 48 texts of {file}, which is split otherwise now"
-    assert (f"warning: {sign}" in capsys.readouterr().err) is told
+    sign = f"model {start} has learned from "
+    assert (f"warning: test: {sign}" in capsys.readouterr().err) is told
     assert any(warning.startswith(sign) for warning in run.record["warnings"]) is told

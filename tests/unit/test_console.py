@@ -54,7 +54,7 @@ def test_a_finished_run_is_a_line_beside_its_baselines() -> None:
 def test_an_evaluation_says_of_what_it_is_and_beside_what() -> None:
     difference = Difference(0.1, 0.02, 0.18, 8, 0.03)
     beside = {"metrics": {"span_f1": vars(SCORE)}, "difference": {"span_f1": vars(difference)}}
-    result = Evaluation({"span_precision": SCORE, "span_f1": SCORE}, 8, {}, SPAN_METRICS, "span_f1", beside)
+    result = Evaluation({"span_precision": SCORE, "span_f1": SCORE}, 8, {}, SPAN_METRICS, "span_f1", {}, beside)
     assert console.evaluation_text(result, "runs/a", "new.csv", "runs/b").splitlines() == [
         "runs/a on new.csv, 8 rows",
         "span_precision  50.0 % (25.0 – 75.0)  n=8",
@@ -72,7 +72,7 @@ def test_the_weakest_labels_are_shown_and_hide_nothing() -> None:
         for i, name in enumerate(names)
     }
     scores["none"] = LabelScores(0, 0, dict.fromkeys(LABEL_METRICS))
-    result = Evaluation({"accuracy": SCORE}, 8, scores, CLASSIFICATION_METRICS, "accuracy")
+    result = Evaluation({"accuracy": SCORE}, 8, scores, CLASSIFICATION_METRICS, "accuracy", {})
     lines = console.evaluation_text(result, "runs/a", "new.csv", None).splitlines()
     assert lines[3].split() == ["label", "precision", "recall", "f1", "support", "predicted"]
     assert lines[4].startswith("[red]a␛[31mb" + "c" * 200 + "  0.0 % (25.0 – 75.0)")

@@ -1,18 +1,23 @@
 """Which texts a model has learned from, so that a later test on them is noticed wherever its folder was copied to.
 
-``seen.txt`` beside a trained model holds a key in each line, 16 hexadecimal digits (`tunesmith.data.keys.text_keys`),
-for each text of its train split, and for those that the model it began with had seen. Texts cannot be read from it; who
-has a text can tell whether it was among them.
+``seen.txt`` beside a trained or adapted model holds a key in each line, 16 hexadecimal digits
+(`tunesmith.data.keys.text_keys`), for each text (or pair of texts) that it has learned from, and for those that the
+model it began with had seen. Texts cannot be read from it; who has a text can tell whether it was among them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
-from tunesmith.disk import write_text
-from tunesmith.errors import ModelError
+from tunesmith.data.checks import Finding
+from tunesmith.data.keys import column_keys, text_keys
+from tunesmith.data.records import Records, text_records
+from tunesmith.disk import read_json_lines, write_text
+from tunesmith.errors import DataError, ModelError
+from tunesmith.text import SHOWN_ROWS, counted
 
 FILE = "seen.txt"
 
@@ -47,3 +52,57 @@ def remember(folder: Path, *keys: np.ndarray) -> None:
     seen = np.unique(np.concatenate(keys))
     if len(seen):
         write_text(folder / FILE, "".join(f"{key:016x}\n" for key in seen.tolist()))
+
+
+def are_seen(records: Records, keys: np.ndarray) -> np.ndarray:
+    """Whether each row's text, its pair of texts, or one of the two alone, is among `keys`: bool (n,)."""
+    columns = [records.table[name] for name in ("text", "text_pair") if records.has(name)]
+    return np.asarray(np.any([np.isin(own, keys) for own in (text_keys(records), *map(column_keys, columns))], axis=0))
+
+
+def warn_of_seen(model: str, keys: np.ndarray, splits: Mapping[str, Records]) -> list[Finding]:
+    """A warning for each split to be scored on that holds texts which the starting model has learned from.
+
+    Args:
+        model: its name.
+        keys: of the texts it has seen.
+    """
+    found = []
+    for name in ("valid", "test"):
+        seen = are_seen(splits[name], keys)
+        if seen.any():
+            count = int(seen.sum())
+            what = f"{counted(count, 'text')} of {name} ({seen.mean():.1%})"
+            message = f"model {model} has learned from {what}; scores on what a model has seen are too good"
+            advice = (
+                "split as the model's own training did (the same files, training.seed and fractions), or give "
+                f"data.{name}=FILE with texts that it has not seen"
+            )
+            rows = np.sort(np.asarray(splits[name].table["row"])[seen])[:SHOWN_ROWS]
+            found.append(Finding("warning", "seen", message, advice, name, tuple(rows.tolist()), count))
+    return found
+
+
+def known_rows(run: Path, records: Records) -> dict[str, int]:
+    """How many rows a run knows already: it has learned from them (``"train"``, also the model it began with), or its
+    best state was chosen by them (``"valid"``); no key where there are none."""
+    learned = are_seen(records, seen_keys(run / "model"))
+    chosen = are_seen(records, _validation_keys(run / "predictions" / "valid.jsonl")) & ~learned
+    return {name: int(rows.sum()) for name, rows in (("train", learned), ("valid", chosen)) if rows.any()}
+
+
+def about_known_rows(run: str, known: Mapping[str, int], rows: int) -> str:
+    """What is told of them."""
+    what = {"train": "it has learned from", "valid": "its best state was chosen by"}
+    shares = [f"{what[name]} {count:,} of {counted(rows, 'row')} ({count / rows:.1%})" for name, count in known.items()]
+    return f"{run}: {' and '.join(shares)}; scores on what a model has seen are too good"
+
+
+def _validation_keys(file: Path) -> np.ndarray:
+    """Keys of the texts that a run wrote its validation predictions for; none where they cannot be read."""
+    try:
+        rows = read_json_lines(file)
+        texts = [(row["text"], row["text_pair"]) if "text_pair" in row else row["text"] for row in rows]
+        return text_keys(text_records(texts, str(file)))
+    except (OSError, ValueError, KeyError, TypeError, DataError):
+        return np.empty(0, dtype=np.uint64)

@@ -18,12 +18,10 @@ from tunesmith.data.layout import Layout
 from tunesmith.data.records import Records
 from tunesmith.data.splits import fingerprint
 from tunesmith.disk import path_sha256
-from tunesmith.errors import ModelError
 from tunesmith.models.source import Source, weights_sha256
 from tunesmith.predictor import Scored
 from tunesmith.run.folder import Clock, identity
 from tunesmith.run.record import (
-    AdaptRecord,
     Baseline,
     Best,
     DataPart,
@@ -37,7 +35,6 @@ from tunesmith.run.record import (
     SplitPart,
     Titles,
 )
-from tunesmith.text import counted
 from tunesmith.training.fitting import Fitting
 from tunesmith.training.precision import Precision, choose_precision
 
@@ -112,39 +109,6 @@ def begin(
         warnings=[finding.message for finding in findings if finding.level == "warning"],
         **common(config, precision, data=data, **hashes),
     )
-
-
-def seen(config: Config, model: Path | None, files: Mapping[str, FilePart]) -> list[Finding]:
-    """A warning where the starting model was adapted on texts that are tested on now.
-
-    Args:
-        model: its folder.
-        files: of each split that is given.
-    """
-    try:
-        adapted = AdaptRecord.load(model) if model is not None else None
-    except ModelError:  # no adapted model
-        adapted = None
-    tested = files.get("test", files["train"])
-    if adapted is None or tested.sha256 is None or tested.sha256 != adapted.data.files[0].sha256:
-        return []
-    then, now = (
-        (one.training.seed, one.data.valid_fraction, one.data.test_fraction, one.data.group)
-        for one in (adapted.requested, config)
-    )
-    as_then = then == now and len(files) == len(adapted.data.files)
-    if as_then and "test" not in files and adapted.requested.data.test is None:
-        return []
-    texts = counted(adapted.data.texts["train"], "text")
-    message = (
-        f"model {config.model.name}: it was adapted on {texts} of {tested.path}, "
-        "which is split otherwise now; scores on texts that it has seen may be too good"
-    )
-    advice = (
-        f"split it as the adapted model's {AdaptRecord.FILE} says (training.seed={then[0]}), "
-        "or give data.test=FILE with texts that it has not seen"
-    )
-    return [Finding("warning", "seen", message, advice)]
 
 
 def ingredients(config: Config) -> dict[str, Ingredient]:
