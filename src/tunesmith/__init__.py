@@ -26,7 +26,6 @@ from tunesmith.errors import (
 if TYPE_CHECKING:
     from tunesmith.adapting import AdaptedModel
     from tunesmith.api import (
-        Evaluation,
         adapt,
         check,
         evaluate,
@@ -40,6 +39,7 @@ if TYPE_CHECKING:
     from tunesmith.config.options import AdaptOptions, ReadOptions, TrainOptions
     from tunesmith.config.schema import AdaptConfig, Config
     from tunesmith.data.checks import Finding
+    from tunesmith.evaluating import Evaluation
     from tunesmith.evaluation.intervals import Score
     from tunesmith.predicting import Written
     from tunesmith.predictor import Predictor
@@ -58,11 +58,12 @@ __all__ = [
 
 _MODULES = {
     "adapting": "AdaptedModel",
-    "api": "Evaluation adapt check evaluate find_models load predict train write_predictions",
+    "api": "adapt check evaluate find_models load predict train write_predictions",
     "catalogue.catalogue": "Suggestion",
     "config.options": "AdaptOptions ReadOptions TrainOptions",
     "config.schema": "AdaptConfig Config",
     "data.checks": "Finding",
+    "evaluating": "Evaluation",
     "evaluation.intervals": "Score",
     "predicting": "Written",
     "predictor": "Predictor",

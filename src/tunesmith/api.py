@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -15,20 +14,17 @@ from tunesmith.data import read
 from tunesmith.data.checks import Finding, run_checks
 from tunesmith.data.layout import find_layout, to_records
 from tunesmith.data.reading import load_splits
-from tunesmith.data.records import Records
 from tunesmith.data.sources import Examples
 from tunesmith.errors import UsageError
 from tunesmith.opening import opened, opened_texts
 from tunesmith.progress import Progress
 from tunesmith.run.record import Run
 from tunesmith.tasks import shape_of
-from tunesmith.text import counted, name_list
+from tunesmith.text import name_list
 
 if TYPE_CHECKING:
     from tunesmith.adapting import AdaptedModel
-    from tunesmith.evaluation.intervals import Score
-    from tunesmith.evaluation.labels import ByLabel
-    from tunesmith.evaluation.metrics import Metrics
+    from tunesmith.evaluating import Evaluation
     from tunesmith.predicting import Written
     from tunesmith.predictor import Predictor
 
@@ -236,45 +232,6 @@ def write_predictions(
     return Job(run, source, precision, progress or Progress(), top_k, threshold, options).write(target, only)
 
 
-@dataclass(frozen=True, repr=False)
-class Evaluation:
-    """Scores of a run on labelled data.
-
-    Attributes:
-        metrics: name → value with its 95 % interval.
-        rows: number of examples.
-        by_label: label → scores of that label alone, for every label the model knows; empty for tasks without labels.
-        described: what the names of the metrics stand for.
-        main_metric: the one by which the model was chosen.
-        seen: how many of the examples the run has learned from (``train``), or was chosen by (``valid``); empty where
-            it knows none of them.
-        comparison: with a second run on the same rows: its ``metrics``, what it has ``seen``, and of each metric the
-            ``difference`` (this run minus the second) with a 95 % interval and the ``p`` of a paired test; else None.
-    """
-
-    metrics: dict[str, Score]
-    rows: int
-    by_label: ByLabel
-    described: Metrics
-    main_metric: str
-    seen: dict[str, int]
-    comparison: dict[str, Any] | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """The same as plain values."""
-        by_label = {label: asdict(scores) for label, scores in self.by_label.items()}
-        found = {"rows": self.rows, "seen": self.seen, "metrics": _plain(self.metrics), "by_label": by_label}
-        return {name: value for name, value in {**found, "against": self.comparison}.items() if value}
-
-    def __repr__(self) -> str:
-        shown = ", ".join(f"{name} {score.text(self.described[name])}" for name, score in self.metrics.items())
-        return f"Evaluation({counted(self.rows, 'row')}: {shown})"
-
-
-def _plain(scores: Mapping[str, Score]) -> dict[str, Any]:
-    return {name: score.to_dict() for name, score in scores.items()}
-
-
 def evaluate(
     run: Run | str | Path,
     data: Examples,
@@ -296,37 +253,9 @@ def evaluate(
         DataError: the data cannot be read or has labels the model does not know.
         ModelError: a run has no usable model.
     """
-    config, predictor = _config(run), load(run)
-    task, other = predictor.task, None if against is None else load(against)
-    if other is not None and (other.task.name, other.space.names) != (task.name, predictor.space.names):
-        raise UsageError("`against`: the two runs have different tasks or labels and cannot be compared")
-    progress = progress or Progress()
-    records = predictor.read(data, progress, config.data, resolve(options=options).data)
-    chance = (config.evaluation.resamples, config.training.seed)
-    scored, comparison = predictor.score(records, *chance), None
-    if other is not None:
-        second = other.score(records, *chance)
-        difference = task.compare(scored.answered, second.answered, scored.targets, *chance)
-        comparison = {"metrics": _plain(second.metrics), "difference": _plain(difference)}
-        if known := _known(against, records, progress):
-            comparison["seen"] = known
-    main = config.training.metric or task.primary_metric
-    known = _known(run, records, progress)
-    return Evaluation(scored.metrics, len(records), scored.by_label, task.metrics, main, known, comparison)
+    from tunesmith import evaluating
 
-
-def _known(run: Run | str | Path, records: Records, progress: Progress) -> dict[str, int]:
-    """What a run knows of the records already; it is told, too."""
-    from tunesmith.models.seen import about_known_rows, known_rows
-
-    found = known_rows(Path(str(run)), records)
-    if found:
-        progress.line(f"warning: {about_known_rows(str(run), found, len(records))}")
-    return found
-
-
-def _config(run: Run | str | Path) -> Config:
-    return (run if isinstance(run, Run) else Run.load(run)).content.config
+    return evaluating.evaluate(run, data, against, progress or Progress(), **options)
 
 
 def find_models(

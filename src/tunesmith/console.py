@@ -20,7 +20,7 @@ from tunesmith.text import counted, duration, visible
 
 if TYPE_CHECKING:
     from tunesmith.adapting import AdaptedModel
-    from tunesmith.api import Evaluation
+    from tunesmith.evaluating import Evaluation
 
 SHOWN_ROWS = 5
 SHOWN_LABELS = 20

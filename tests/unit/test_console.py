@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from tunesmith import console
-from tunesmith.api import Evaluation
 from tunesmith.config.schema import Config
 from tunesmith.data.checks import Finding
 from tunesmith.data.layout import Layout
 from tunesmith.data.shapes import ONE_LABEL
+from tunesmith.evaluating import Evaluation
 from tunesmith.evaluation.entity_scores import SPAN_METRICS
 from tunesmith.evaluation.intervals import Difference, Score
 from tunesmith.evaluation.labels import LABEL_METRICS, LabelScores
@@ -77,9 +77,7 @@ def test_the_weakest_labels_are_shown_and_hide_nothing() -> None:
     assert lines[3].split() == ["label", "precision", "recall", "f1", "support", "predicted"]
     assert lines[4].startswith("[red]a␛[31mb" + "c" * 200 + "  0.0 % (25.0 – 75.0)")
     assert len(lines) == 25 and lines[-1] == "and 12 labels more with --json"
-    few = Evaluation(
-        result.metrics, 8, {name: scores[name] for name in (names[1], "none")}, CLASSIFICATION_METRICS, "accuracy"
-    )
+    few = replace(result, by_label={name: scores[name] for name in (names[1], "none")})
     last = console.evaluation_text(few, "runs/a", "new.csv", None).splitlines()[-1]
     assert last.split() == ["none", "–", "–", "–", "0", "0"]
 

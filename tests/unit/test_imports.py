@@ -29,7 +29,7 @@ LAYERS = [
     {"run"},
     {"report"},
     {"opening"},
-    {"pipeline", "adapting", "predicting"},
+    {"pipeline", "adapting", "evaluating", "predicting"},
     {"api"},
     {"console"},
     {"demo"},

@@ -138,7 +138,7 @@ def read_new(
 
 
 class NewData(NamedTuple):
-    """New data: as records, every column as it stands there (row for row, where no labels are needed), which is what."""
+    """New data: as records, every column as it stands there (row for row, where no labels are needed), which is what"""
 
     records: Records
     columns: pa.Table
