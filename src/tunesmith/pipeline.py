@@ -30,7 +30,7 @@ from tunesmith.opening import Opening, tell
 from tunesmith.predictor import Predictor, Scored
 from tunesmith.progress import Progress
 from tunesmith.registry import lookup
-from tunesmith.report.card import card
+from tunesmith.report.card import adapter_card, card
 from tunesmith.report.page import page
 from tunesmith.run import entries
 from tunesmith.run.folder import kept, save_config
@@ -94,7 +94,7 @@ def train(opening: Opening, progress: Progress) -> Run:
         if best.adapter is not None:
             shutil.copytree(best.adapter, folder / "model" / "adapter", dirs_exist_ok=True)
         entries.finish(record, config, best, scored, baselines, clock)
-        _write(folder, record, predictor, scored, findings)
+        _write(folder, record, predictor, scored, findings, best.source.hub)
     return Run(folder, record)
 
 
@@ -184,9 +184,18 @@ class _Judge:
 
 
 def _write(
-    folder: Path, record: RunRecord, predictor: Predictor, scored: Mapping[str, Scored], findings: Sequence[Finding]
+    folder: Path,
+    record: RunRecord,
+    predictor: Predictor,
+    scored: Mapping[str, Scored],
+    findings: Sequence[Finding],
+    base: str | None,
 ) -> None:
-    """Everything of a finished run but its model."""
+    """Everything of a finished run but its model.
+
+    Args:
+        base: name on the Hub of the model that it began with.
+    """
     for name, answers in scored.items():
         write_json_lines(folder / "predictions" / f"{name}.jsonl", answers.lines())
     save_config(folder, record.config)
@@ -194,4 +203,8 @@ def _write(
     task, test, log = predictor.task, scored["test"], read_json_lines(folder / "metrics.jsonl")
     evidence = task.evidence(test.records, test.outputs, test.targets, predictor.space)
     write_text(folder / "report.html", page(folder, record, task, evidence, findings, log))
-    write_text(folder / "README.md", card(record, task))
+    for place, model in ((folder, "model"), (folder / "model", ".")):
+        write_text(place / "README.md", card(record, task, predictor.saved(model, base), predictor.space))
+    adapter = folder / "model" / "adapter"
+    if adapter.is_dir():
+        write_text(adapter / "README.md", adapter_card(task, predictor.saved("..", base)))

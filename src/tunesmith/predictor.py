@@ -24,7 +24,7 @@ from tunesmith.engine import Engine
 from tunesmith.errors import DataError, ModelError, UsageError, wrong_values
 from tunesmith.evaluation.intervals import Score
 from tunesmith.evaluation.labels import ByLabel
-from tunesmith.models.heads import save_model
+from tunesmith.models.heads import PooledClassifier, save_model
 from tunesmith.models.loading import load_trained, token_limit
 from tunesmith.models.source import TRAINED_FILE, Source
 from tunesmith.progress import Progress
@@ -33,6 +33,7 @@ from tunesmith.tasks import TASKS
 from tunesmith.tasks.base import Answered, LabelSpace, Task
 from tunesmith.tasks.encoding import EncodedTexts, Encoder, Truncation
 from tunesmith.tasks.predictions import Prediction, require_narrowing
+from tunesmith.tasks.usage import Saved
 from tunesmith.text import counted, name_list
 from tunesmith.training.inference import predict_logits
 from tunesmith.training.precision import choose_device, choose_precision
@@ -159,6 +160,18 @@ class Predictor:
         (folder / Facts.FILE).write_text(
             json.dumps(facts.model_dump(mode="json"), ensure_ascii=False, indent=1) + "\n", encoding="utf-8"
         )
+
+    def saved(self, folder: str, base: str | None = None) -> Saved:
+        """What a model card says of it, once it is saved.
+
+        Args:
+            folder: where it is, seen from the card.
+            base: name on the Hub of the model that it began with.
+        """
+        pieces = self.tokenizer.is_fast and self.tokenizer.backend_tokenizer.model
+        marks = bool(getattr(pieces, "continuing_subword_prefix", None))
+        pairs, pooled = self.layout.text_pair is not None, isinstance(self.model, PooledClassifier)
+        return Saved(folder, self.truncation, pairs, pooled, marks, len(self.space.names), base)
 
     def predict(
         self,

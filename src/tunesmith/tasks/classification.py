@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -33,16 +33,7 @@ from tunesmith.tasks.base import LabelSpace, Task, require_known
 from tunesmith.tasks.encoding import EncodedTexts, Encoder
 from tunesmith.tasks.losses import BinaryCrossEntropy, CrossEntropy, Loss, SquaredError
 from tunesmith.tasks.predictions import Prediction
-
-PIPELINE = """With transformers:
-
-```python
-from transformers import pipeline
-
-classify = pipeline("text-classification", model="model"{})
-classify(["a text"])
-```
-"""
+from tunesmith.tasks.usage import Saved, classifier
 
 
 class TextTask(Task):
@@ -56,6 +47,14 @@ class TextTask(Task):
             return encoder.texts(records, targets)
         encoded = encoder.windows(records, None, targets)
         return encoded if targets is None else replace(encoded, targets=targets[encoded.record_of])
+
+    pipeline_options: ClassVar[str] = ""
+    """More arguments of a pipeline of transformers that answers as this task does."""
+    answer_code: ClassVar[str]
+    """Python that makes answers of ``labels`` (list) and ``logits`` (texts, labels), a tensor."""
+
+    def use(self, saved: Saved, space: LabelSpace) -> str:
+        return classifier(saved, self.pipeline_options, self.answer_code)
 
     @abstractmethod
     def logits_of(self, answers: np.ndarray) -> np.ndarray:
@@ -94,8 +93,8 @@ class Classification(TextTask):
     title = "text classification"
     shape = ONE_LABEL
     limits = ("It answers every text with one of its labels, also texts that fit none of them.",)
-    use = PIPELINE.format("")
     problem_type = "single_label_classification"
+    answer_code = "[(labels[row.argmax()], float(row.max())) for row in logits.softmax(dim=1)]"
     metrics = CLASSIFICATION_METRICS
     primary_metric = "accuracy"
 
@@ -155,8 +154,9 @@ class MultiLabel(TextTask):
     name = "multilabel"
     title = "multi-label text classification"
     shape = SEVERAL_LABELS
-    use = PIPELINE.format(', function_to_apply="sigmoid", top_k=None')
     problem_type = "multi_label_classification"
+    pipeline_options = ', function_to_apply="sigmoid", top_k=None'
+    answer_code = "[dict(zip(labels, row)) for row in logits.sigmoid().tolist()]  # a label holds from 0.5 on"
     metrics = MULTILABEL_METRICS
     primary_metric = "micro_f1"
 
@@ -209,8 +209,9 @@ class Regression(TextTask):
     title = "text regression"
     narrowed_by = ()
     shape = NUMBER
-    use = PIPELINE.format(', function_to_apply="none"')
     problem_type = "regression"
+    pipeline_options = ', function_to_apply="none"'
+    answer_code = "logits[:, 0].tolist()"
     metrics = REGRESSION_METRICS
     primary_metric = "pearson"
 

@@ -35,6 +35,7 @@ from tunesmith.tasks.base import InDocuments, LabelSpace, Task, require_known
 from tunesmith.tasks.encoding import NOTHING, EncodedTexts, Encoder, Window
 from tunesmith.tasks.losses import IGNORED, CrossEntropy, Loss
 from tunesmith.tasks.predictions import FoundSpan, Prediction
+from tunesmith.tasks.usage import Saved, tagger
 from tunesmith.tasks.viterbi import best_paths
 
 FoundSpans = list[tuple[FoundSpan, ...]]
@@ -56,15 +57,9 @@ class NamedEntities(Task):
     counted_noun = "entities"
     apart_noun = "type"
     example_files = ("new-texts.csv", "new-labelled.jsonl")
-    use = """With transformers, whose pipeline reads no more of a text than the model takes at once:
 
-```python
-from transformers import pipeline
-
-find = pipeline("token-classification", model="model", aggregation_strategy="first")
-find(["a text"])
-```
-"""
+    def use(self, saved: Saved, space: LabelSpace) -> str:
+        return tagger(saved, space.coarse_words)
 
     def labels(self, train: Records) -> LabelSpace:
         types = sorted({span.label for spans in _spans(train) for span in spans})

@@ -35,6 +35,7 @@ from tunesmith.tasks.base import InDocuments, LabelSpace, Task
 from tunesmith.tasks.encoding import NOTHING, EncodedTexts, Encoder, Window
 from tunesmith.tasks.losses import Loss, SpanCrossEntropy
 from tunesmith.tasks.predictions import FoundAnswer, Prediction
+from tunesmith.tasks.usage import Saved
 from tunesmith.text import row_list
 
 CANDIDATES = 20
@@ -78,12 +79,16 @@ class QuestionAnswering(Task):
     pipeline_tag = "question-answering"
     resampled = "documents"
     apart_noun = "kind of question"
-    example = '("a question", "the text that answers it")'
     example_files = ("new-questions.jsonl", "new-labelled.jsonl")
-    use = (
-        'With transformers `AutoModelForQuestionAnswering.from_pretrained("model")` loads the model; windows, '
-        'candidates and the\nthreshold of "no answer" are Tunesmith\'s.\n'
-    )
+
+    def example(self, saved: Saved) -> str:
+        return '("a question", "the text that answers it")'
+
+    def use(self, saved: Saved, space: LabelSpace) -> str:
+        return (
+            f'transformers loads it with `AutoModelForQuestionAnswering.from_pretrained("{saved.folder}")`; windows, '
+            'candidates\nand the threshold of "no answer" are Tunesmith\'s.\n'
+        )
 
     def labels(self, train: Records) -> LabelSpace:
         some_unanswered = not all(self.targets(train, LabelSpace(())).values)

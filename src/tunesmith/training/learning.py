@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 import time
 from pathlib import Path
 from typing import Any, cast
@@ -18,7 +19,8 @@ from tunesmith.engine import Engine, attached
 from tunesmith.engine.cache import Budget
 from tunesmith.engine.vectors import Vectors
 from tunesmith.errors import ModelError, UsageError
-from tunesmith.models.heads import final_linear, quiet_library
+from tunesmith.methods.lora import save_adapter
+from tunesmith.models.heads import final_linear
 from tunesmith.tasks.base import LabelSpace
 from tunesmith.tasks.batching import PaddingCollator
 from tunesmith.tasks.encoding import EncodedTexts
@@ -60,8 +62,8 @@ def fit(fitting: Fitting) -> Fitting:
         _restore_scale(model, space)
     if isinstance(model, PeftModel):
         fitting.adapter = fitting.folder / ".work" / "adapter"
-        with quiet_library():
-            model.save_pretrained(str(fitting.adapter))
+        shutil.rmtree(fitting.adapter, ignore_errors=True)
+        save_adapter(model, fitting.adapter, fitting.source.public, task.head)
     fitting.model = fitting.method.finish(model).requires_grad_(True).eval()
     fitting.report = engine.report()
     fitting.seconds = time.perf_counter() - start
