@@ -209,7 +209,7 @@ def _of_run(run: tunesmith.Run) -> Shown:
     from tunesmith import console
 
     where = f"run: {run}   report: {run.folder / 'report.html'}"
-    return {"run": str(run), **run.record}, f"{console.summary(run.content)}\n{where}"
+    return {"run": str(run), **run.record}, f"{_spelled(console.summary(run.content))}\n{where}"
 
 
 @command(AdaptConfig, whole=True)

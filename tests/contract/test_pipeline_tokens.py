@@ -131,6 +131,10 @@ def test_methods_are_compared_on_entities(tmp_path: Path, tiny_model_folder: Cal
     model = str(tiny_model_folder("bert"))
     run = tunesmith.train(data, model=model, method="auto", out=str(tmp_path / "run"), epochs=1, **QUICK)
     assert {row["name"] for row in run.record["baselines"]} >= {"names of the training texts"}
+    worse = "model is worse than names of the training texts by "
+    assert (
+        any(worse in warning for warning in run.record["warnings"]) and worse in (run.folder / "README.md").read_text()
+    )
     beside = tunesmith.evaluate(run, data, against=run).comparison
     assert beside is not None and beside["difference"]["span_f1"]["value"] == 0.0
 

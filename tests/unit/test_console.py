@@ -11,7 +11,7 @@ from tunesmith.data.layout import Layout
 from tunesmith.data.shapes import ONE_LABEL
 from tunesmith.evaluating import Evaluation
 from tunesmith.evaluation.entity_scores import SPAN_METRICS
-from tunesmith.evaluation.intervals import Difference, Score
+from tunesmith.evaluation.intervals import AGAINST_WORSE, Difference, Score
 from tunesmith.evaluation.labels import LABEL_METRICS, LabelScores
 from tunesmith.evaluation.metrics import CLASSIFICATION_METRICS
 from tunesmith.run.record import Baseline, Best, DataPart, Machine, ModelPart, RunRecord, Timing, Titles
@@ -45,7 +45,7 @@ def test_a_finished_run_is_a_line_beside_its_baselines() -> None:
     )
     assert console.summary(record).splitlines() == [
         "test accuracy 50.0 % (25.0 – 75.0)  n=8  full, 4 min 12 s",
-        "  worse than words by 20.0 points (10.0 – 30.0, p = 0.001)",
+        f"  worse than words by 20.0 points (10.0 – 30.0, p = 0.001); {AGAINST_WORSE}",
         "  beside it: majority 50.0 % (25.0 – 75.0), 2 ms; the model is 20.0 points better (10.0 – 30.0, p = 0.001)",
         "  beside it: words 50.0 % (25.0 – 75.0), 2 ms; the model is 20.0 points worse (10.0 – 30.0, p = 0.001)",
     ]

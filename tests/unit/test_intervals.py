@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from tunesmith.evaluation import intervals
-from tunesmith.evaluation.intervals import Difference, Score, bootstrap, paired, shortfalls
+from tunesmith.evaluation.intervals import AGAINST_WORSE, Difference, Score, bootstrap, paired, shortfalls
 from tunesmith.evaluation.metrics import (
     CLASSIFICATION_METRICS,
     MULTILABEL_METRICS,
@@ -232,7 +232,7 @@ def test_what_a_model_is_not_better_than_is_told_the_worse_news_first() -> None:
     level, worse = Difference(0.01, -0.02, 0.04, 9, 0.3), Difference(-0.1, -0.14, -0.06, 9, 0.003)
     found = {"a": level, "b": Difference(0.1, 0.06, 0.14, 9, 0.003), "c": worse, "d": level}
     assert shortfalls(ACCURACY, found) == [
-        "worse than c by 10.0 points (6.0 – 14.0, p = 0.003)",
+        f"worse than c by 10.0 points (6.0 – 14.0, p = 0.003); {AGAINST_WORSE}",
         "no better than a and d: the differences may be chance, and more test rows can tell",
     ]
     assert shortfalls(ACCURACY, {"b": found["b"]}) == [] == shortfalls(ACCURACY, {})

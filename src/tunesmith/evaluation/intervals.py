@@ -17,6 +17,7 @@ from tunesmith.evaluation.metrics import Arrays, Floats, Metric, Metrics, Scores
 # resamples, as each block sorts the scores anew.
 BLOCK_VALUES = 2**16
 MIN_BLOCK = 16
+AGAINST_WORSE = "train longer (training.epochs), or with more examples, another method or another model"
 SIGNIFICANT = 0.05
 """A difference whose p-value is not below may be chance."""
 
@@ -104,8 +105,12 @@ def shortfalls(metric: Metric, differences: Mapping[str, Difference]) -> list[st
     """
     stands = {name: found.standing(metric) for name, found in differences.items()}
     level = [name for name in stands if stands[name] == "no better"]
-    worse = {name: found for name, found in differences.items() if stands[name] == "worse"}
-    said = [f"worse than {name} by {found.size(metric)} ({found.how_sure(metric)})" for name, found in worse.items()]
+    worse = [
+        f"{name} by {found.size(metric)} ({found.how_sure(metric)})"
+        for name, found in differences.items()
+        if stands[name] == "worse"
+    ]
+    said = [f"worse than {' and '.join(worse)}; {AGAINST_WORSE}"] if worse else []
     differences_of = "the differences" if len(level) > 1 else "the difference"
     advice = f"{differences_of} may be chance, and more test rows can tell"
     return [*said, f"no better than {' and '.join(level)}: {advice}"] if level else said

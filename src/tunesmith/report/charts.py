@@ -115,7 +115,7 @@ def confusion_matrix(counts: NDArray[np.integer], labels: Sequence[str]) -> Mark
         shade = _box(*place, f"fill {'c1' if i == j else 'c2'}", 3, 0.1 + 0.9 * share if count else 0)
         number = _text(x + cell / 2, y + cell / 2 + 4, str(count), f"count{' on' if share > 0.45 else ''}", "middle")
         parts.append(_group(hover, _box(*place, "cell", 3), shade, *([number] if count else [])))
-    return _svg(width, height, "Confusion matrix: true label by predicted label", parts)
+    return _svg(width, height, "Confusion matrix: true label by predicted label", parts, shrinks=False)
 
 
 def reliability_diagram(bins: Sequence[ReliabilityBin]) -> Markup:
@@ -175,10 +175,10 @@ def label_bars(labels: Sequence[str], counts: Mapping[str, Sequence[int]]) -> Ma
     return _svg(WIDTH, top + step * len(labels), "Labels by split", parts)
 
 
-def _svg(width: float, height: float, heading: str, parts: Sequence[Markup]) -> Markup:
+def _svg(width: float, height: float, heading: str, parts: Sequence[Markup], shrinks: bool = True) -> Markup:
     content = Markup("").join([_tag("title", heading), *parts])
     # The page may shrink a chart, but type should never be blown up: the width is also the largest one.
-    style = f"max-width:{width:.0f}px"
+    style = f"{'max-width' if shrinks else 'width'}:{width:.0f}px"
     return _tag("svg", content, viewBox=f"0 0 {width:.0f} {height:.0f}", role="img", aria_label=heading, style=style)
 
 

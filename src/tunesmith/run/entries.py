@@ -38,10 +38,6 @@ from tunesmith.run.record import (
 from tunesmith.training.fitting import Fitting
 from tunesmith.training.precision import Precision, choose_precision
 
-AGAINST_WORSE = (
-    "train longer (training.epochs), or with more examples, another method or another model; do not use this one before"
-)
-
 
 def precision(kind: type[Record], folder: Path, config: Config | AdaptConfig) -> Precision:
     """Of the matrix products; a resumed run goes on with what was measured when it began."""
@@ -153,5 +149,5 @@ def finish(
     record.baselines = baselines
     record.best = Best(**best.best, **best.details)
     worse = [said for said in record.shortfalls if said.startswith("worse")]
-    record.warnings += [f"the model is {said}; {AGAINST_WORSE}" for said in worse]
+    record.warnings += [f"the model is {said}" for said in worse]
     record.status = "done"
