@@ -22,7 +22,7 @@ from tunesmith.config.schema import DataSettings
 from tunesmith.data.checks import run_checks
 from tunesmith.data.layout import Layout, find_layout, layout_of_other, to_records
 from tunesmith.data.reading import load_splits, read_lines, read_new
-from tunesmith.data.records import RawTable
+from tunesmith.data.records import Dialect, RawTable
 from tunesmith.data.shapes import ANSWERS, ONE_LABEL, SHAPES, SPANS, RecordShape
 from tunesmith.data.texts import read_texts
 from tunesmith.errors import DataError, ModelError
@@ -341,6 +341,29 @@ def test_a_file_without_header_is_not_read_from_its_second_text_on(tmp_path: Pat
         assert len(read_new(str(path), spans, DataSettings(), DataSettings(), need_label=False)) == 1
     found = read_new(str(path), first, DataSettings(), DataSettings(), need_label=False)
     assert found.texts == ["good one"] and any("is read from 'remark'" in note for note in found.notes)
+
+
+def written(path: Path, text: str) -> str:
+    path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
+def test_files_of_its_format_are_written_as_the_training_file_and_others_as_usual(tmp_path: Path) -> None:
+    quotes = written(tmp_path / "train.tsv", 'text\tlabel\n"Good" film\tx\nbad\ty\n')
+    enclosed = written(tmp_path / "test.tsv", 'text\tlabel\n"a"\tx\n')
+    commas = written(tmp_path / "test.csv", 'text,label\n"a, b",x\n')
+    for source, texts in ((enclosed, ['"a"']), (commas, ["a, b"])):
+        splits, layout = load_splits({"train": quotes, "test": source}, DataSettings())
+        assert layout.dialect == Dialect("tsv", None, "off") and splits["test"].texts == texts
+        assert read_new(source, layout, DataSettings(), DataSettings()).texts == texts
+    assert read_new(enclosed, layout, DataSettings(), DataSettings(quoting="on")).texts == ["a"]
+    assert any("quotes are read as text" in note for note in splits["train"].notes)
+    hats = written(tmp_path / "train.csv", "text^label\na^x\nb^y\n")
+    splits, layout = load_splits({"train": hats, "test": enclosed}, DataSettings(delimiter="^"))
+    assert layout.dialect == Dialect("csv", "^") and splits["test"].texts == ["a"]
+    assert read_new(hats, layout, DataSettings(), DataSettings()).texts == ["a", "b"]
+    semicolons = written(tmp_path / "more.csv", "text;label\na;x\nb;y\n")
+    assert load_splits({"train": semicolons, "test": commas}, DataSettings())[1].dialect is None
 
 
 @pytest.mark.parametrize("label", [None, "good,bad"])

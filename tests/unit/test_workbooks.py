@@ -147,7 +147,7 @@ def test_what_is_no_workbook_is_refused(path: Path, tmp_path: Path) -> None:
         assert len(caught.value.problems) == 1 and "\n" not in str(caught.value)
     for name in ("b.csv", "b.txt"):
         (tmp_path / name).write_bytes(whole)
-        with pytest.raises(DataError, match=r"a workbook \(data.format=workbook\)"):
+        with pytest.raises(DataError, match=r"a document: give data.format=workbook"):
             read(str(tmp_path / name), DataSettings(format="csv"))
     assert read(str(tmp_path / "b.txt"), DataSettings(format="workbook")).table.num_rows == 2
 

@@ -25,8 +25,8 @@ CHUNK_BYTES = 2**20
 SIGNATURES = {
     b"PAR1": "a Parquet file (data.format=parquet)",
     b"ARROW1": "an Arrow file (data.format=arrow)",
-    b"PK\x03\x04": "a workbook (data.format=workbook), another document, or a zip archive, which has to be unpacked",
-    b"\xd0\xcf\x11\xe0": "an old workbook (data.format=workbook) or another document of Office",
+    b"PK\x03\x04": "a zip archive, to be unpacked, or a document: give data.format=workbook, or save its table as CSV",
+    b"\xd0\xcf\x11\xe0": "an old document of Office: give data.format=workbook, or save its table as CSV",
     b"%PDF": "a PDF document; save its text in a file",
     b"SQLite format 3": "an SQLite database",
     b"BZh": "compressed with bzip2; unpack it first",
@@ -151,6 +151,8 @@ class Lines:
         except (UnicodeError, EOFError, zlib.error, OSError) as error:
             with explained(self.path, self.encoding):
                 raise error
+        if not self.number:
+            line = line.removeprefix("\ufeff")  # codecs that name the order of bytes leave the mark
         if not line:
             raise StopIteration
         self.number += 1

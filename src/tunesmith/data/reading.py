@@ -34,6 +34,8 @@ from tunesmith.errors import DataError, UsageError
 from tunesmith.text import counted, name_list, row_list
 
 STANDARD_INPUT = "-"
+NO_DIALECT = {"delimiter": None, "quoting": None}
+"""Settings of the training file, which others take over where they are of its format; see `written_alike`."""
 
 
 def load_records(
@@ -73,7 +75,8 @@ def load_splits(
     splits = {"train": records}
     for name, source in sources.items():
         if name != "train":
-            raw = read(source, settings)
+            other = written_alike(source, settings.model_copy(update=NO_DIALECT), layout)
+            raw = read(source, other)
             columns = [raw.table[label] for label in layout.labels if label in raw.table.column_names]
             if name in own and columns and all(pc.all(is_empty(column)).as_py() for column in columns):
                 notes.append(f"its own {name} split has no labels, so {name} rows are split off the train rows")
@@ -82,6 +85,17 @@ def load_splits(
             refuse_mixture(splits[name], records.has("text_pair"))
     splits["train"] = replace(records, notes=(*notes, *records.notes))
     return splits, layout
+
+
+def written_alike(source: object, settings: DataSettings, first: Layout) -> DataSettings:
+    """The settings, with delimiter and quoting of the training file where they say none and the format is the same."""
+    dialect = first.dialect
+    if dialect is None or not isinstance(source, str | Path) or str(source).startswith("hub:"):
+        return settings
+    if (settings.format or detect(local_path(str(source)))) != dialect.format:
+        return settings
+    unsaid = [name for name in NO_DIALECT if getattr(settings, name) is None]
+    return settings.model_copy(update={name: getattr(dialect, name) for name in unsaid})
 
 
 def refuse_mixture(records: Records, pairs: bool) -> None:
@@ -126,7 +140,7 @@ def read_new(
 
     Args:
         layout: of the training file; extra columns never matter.
-        trained: the settings of the run, for encoding, delimiter and a format that the source itself does not tell.
+        trained: the settings of the run, for encoding, sheet and a format that the source itself does not tell.
         given: what is said now; what is set in it wins.
         need_label: whether the rows must have labels; else they are not read.
 
@@ -150,14 +164,14 @@ def read_new_data(
 ) -> NewData:
     """As `read_new`; where no labels are needed, every text file of a folder is a document."""
     said = given.model_dump(exclude_unset=True, exclude_none=True)
-    names = "encoding", "delimiter", "sheet", "unlabelled", "strip"
+    names = "encoding", "sheet", "unlabelled", "strip"
     usual: dict[str, Any] = {name: getattr(trained, name) for name in names}
     if not need_label and given.format is None and is_folder_of_texts(source):
         usual["format"] = "text"
     elif not tells_format(source):
         usual["format"] = trained.format
     settings = DataSettings().model_copy(update=usual | said)
-    raw = read(source, settings, split="test" if need_label else None)
+    raw = read(source, written_alike(source, settings, layout), split="test" if need_label else None)
     if raw.format == "text" and not need_label and given.text is None:
         texts = Layout(layout.shape, "text", id="id")
         return NewData(to_records(raw, texts, settings), raw.table, texts)

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, overload
 import numpy as np
 import pyarrow as pa
 
+from tunesmith.config.schema import Quoting
 from tunesmith.data.shapes import Labels
 from tunesmith.errors import DataError
 
@@ -57,6 +58,21 @@ class TextRecord:
 
 
 @dataclass(frozen=True)
+class Dialect:
+    """How a CSV or TSV file is written, as far as its format does not say.
+
+    Attributes:
+        format: of the file; files of another one are written in another way.
+        delimiter: what a setting named, or None.
+        quoting: whether quotes enclose values (``"on"``) or are text, where a setting said so or the file showed it.
+    """
+
+    format: str
+    delimiter: str | None = None
+    quoting: Quoting | None = None
+
+
+@dataclass(frozen=True)
 class RawTable:
     """A file as it was read: every value is text (or null where the format has nulls).
 
@@ -67,6 +83,7 @@ class RawTable:
         format: name of the reader in `FORMATS`.
         notes: what the reader did that the user should know (header trimmed, ...).
         sha256: of the content, where it lies in no local file; see `tunesmith.data.sources`.
+        dialect: of CSV and TSV, where it is not the usual one.
         unread: columns that have no text, whose cells are not to be used, and what is wrong with each.
         annotated: columns that an annotation tool is known to have filled, and what each holds.
         unjudged: rows that no annotator judged, by their number, and why; without labels they count all the same.
@@ -78,6 +95,7 @@ class RawTable:
     format: str
     notes: tuple[str, ...] = ()
     sha256: str | None = None
+    dialect: Dialect | None = None
     unread: Mapping[str, str] = field(default_factory=dict)
     annotated: Mapping[str, Labels] = field(default_factory=dict)
     unjudged: Mapping[int, str] = field(default_factory=dict)

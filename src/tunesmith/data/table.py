@@ -133,9 +133,12 @@ class TableBuilder(BatchStore):
             numbers: the line or position at which each row begins.
 
         Raises:
-            DataError: a value is too long or is not valid Unicode; too many columns.
+            DataError: too many columns, or the name of one is not valid Unicode.
         """
         self._columns.update(dict.fromkeys(columns))
+        if bad := [name for name in columns if SURROGATE.search(name)]:
+            what = "half of a surrogate pair (\\ud800 to \\udfff alone) in the name of a column"
+            raise DataError(f"{self._path}: {self._unit} {numbers[0]}: {what}: {bad[0]!a}; write it anew")
         if len(self._columns) > MAX_COLUMNS:
             raise DataError(f"{self._path}: more than {MAX_COLUMNS:,} columns; is it a table with one example a row?")
         missing = pa.nulls(len(numbers), TEXT)
@@ -144,22 +147,23 @@ class TableBuilder(BatchStore):
         self.add(pa.table(arrays, names=list(self._columns)))
 
     def _array(self, name: str, values: Iterable[str | None] | pa.Array, numbers: Sequence[int]) -> pa.Array:
+        """The texts of a column; without any where one is none or too long, which is told where they are needed."""
         try:
-            name.encode()
             array = values if isinstance(values, pa.Array) else pa.array(values, TEXT)
         except UnicodeEncodeError:
             bad = [number for number, value in zip(numbers, values, strict=True) if value and SURROGATE.search(value)]
             what = "half of a surrogate pair (\\ud800 to \\udfff alone); remove it or write the whole character"
-            place = f"{self._path}: {self._unit}"
-            raise DataError(f"{place} {number}, column {name!a}: {what}" for number in bad or numbers[:1]) from None
+            return self._unreadable(name, bad[0], what, numbers)
         lengths = pc.binary_length(array)
         if (pc.max(lengths).as_py() or 0) > FIELD_LIMIT:
             at = int(np.argmax(lengths.fill_null(0).to_numpy(zero_copy_only=False)))
-            raise DataError(
-                f"{self._path}: {self._unit} {numbers[at]}, column {name!r}: {counted(lengths[at].as_py(), 'byte')}, "
-                f"more than the limit of {FIELD_LIMIT:,} for one value; cut it into several examples"
-            )
+            size, limit = counted(lengths[at].as_py(), "byte"), f"more than the limit of {FIELD_LIMIT:,} for one value"
+            return self._unreadable(name, numbers[at], f"{size}, {limit}; cut it into several examples", numbers)
         return array
+
+    def _unreadable(self, name: str, number: int, what: str, numbers: Sequence[int]) -> pa.Array:
+        self.leave_out(name, f"{self._path}: {self._unit} {number}, column {name!r}: {what}")
+        return pa.nulls(len(numbers), TEXT)
 
     def leave_out(self, name: str, why: str) -> None:
         """A column cannot be read as text: an error where it is needed, else a note."""

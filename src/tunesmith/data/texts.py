@@ -14,7 +14,7 @@ from tunesmith.data.keys import column_keys
 from tunesmith.data.layout import find_layout, layout_of_other, to_records
 from tunesmith.data.layout.search import NoLabelColumn
 from tunesmith.data.parts import with_own_parts
-from tunesmith.data.reading import load_splits, refuse_remote, with_missing
+from tunesmith.data.reading import NO_DIALECT, load_splits, refuse_remote, with_missing, written_alike
 from tunesmith.data.records import Records
 from tunesmith.data.shapes import RecordShape
 from tunesmith.data.table import TEXT, is_empty, take
@@ -76,7 +76,8 @@ def read_texts(
         parts["train"] = to_records(replace(raw, notes=(*given.notes, *raw.notes)), layout)
         for name, source in sources.items():
             if name != "train":
-                other = read(source, settings, plain_text=True)
+                alike = written_alike(source, settings.model_copy(update=NO_DIALECT), layout)
+                other = read(source, alike, plain_text=True)
                 parts[name] = to_records(other, layout_of_other(other, layout, settings, need_label=False))
     read_from, notes = tuple(parts.values()), [*parts["train"].notes, *notes]
     names = dict.fromkeys(("valid", *(["test"] if labelled else []), *parts))

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import TypeAdapter
 
+from tunesmith.data.records import Dialect
 from tunesmith.data.shapes import Labels, RecordShape
 from tunesmith.text import name_list
 
@@ -39,6 +40,7 @@ class Layout:
         percent: numbers end in a per cent sign.
         group: column whose equal values never straddle splits, or None.
         id: column of unique identifiers, or None.
+        dialect: of a CSV or TSV file, where it is not the usual one.
         notes: what the user should know about the choice.
     """
 
@@ -52,6 +54,7 @@ class Layout:
     percent: bool = False
     group: str | None = None
     id: str | None = None
+    dialect: Dialect | None = None
     notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:

@@ -94,7 +94,8 @@ class Search:
         self.problems = list(dict.fromkeys(self.problems))  # a column may be looked for twice
         if self.problems:
             raise (NoLabelColumn if self.problems == [self.no_label] else DataError)(self.problems)
-        return replace(found, labels=labels, group=group, id=identifier, notes=tuple(dict.fromkeys(self.notes)))
+        notes, dialect = tuple(dict.fromkeys(self.notes)), self.raw.dialect
+        return replace(found, labels=labels, group=group, id=identifier, dialect=dialect, notes=notes)
 
     def given(self, name: str | None, key: str) -> str | None:
         """The column that a setting names; a problem where it is not there."""
