@@ -106,7 +106,7 @@ def test_their_models_answer_and_are_scored_again(command: Command, run: Path, r
     assert scored.returncode == 0, scored.stderr
     assert json.loads(scored.stdout)["metrics"]["within_one"]["n"] == 200
     shown = command("evaluate", run, ratings, "--against", run)
-    assert "within_one" in shown.stdout and "p = 1" in shown.stdout, shown.stderr
+    assert "within_one" in shown.stdout and "both score the same" in shown.stdout, shown.stderr
     texts = tmp_path / "new.txt"
     texts.write_text("film car road song 7 awful awful awful\nbank card team music 9 great great great\n")
     answers = command("predict", run, texts)

@@ -218,6 +218,11 @@ ACCURACY, ERROR = CLASSIFICATION_METRICS["accuracy"], REGRESSION_METRICS["mae"]
             ACCURACY,
             "no better: both score the same on average (−9.0 – 9.0, p = 1)",
         ),
+        (
+            Difference(-0.1, -0.2, 0.0, 9, 0.06),
+            ACCURACY,
+            "no better: 10.0 points less may be chance (0.0 – 20.0, p = 0.06)",
+        ),
         (Difference(-0.5, -0.7, -0.3, 9, 0.003), ERROR, "0.500 better (0.300 – 0.700, p = 0.003)"),
         (Difference(0.5, 0.3, 0.7, 9, 0.003), ERROR, "0.500 worse (0.300 – 0.700, p = 0.003)"),
     ],

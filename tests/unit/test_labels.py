@@ -42,6 +42,13 @@ def test_what_no_row_has_is_not_scored_and_comes_last() -> None:
     assert [values(one) for one in of_spans.values()] == [[None, 0.0, 0.0], [None] * 3, [None] * 3]
 
 
+def test_a_perfect_label_is_as_sure_as_the_documents_that_were_given_it() -> None:
+    counts = span_counts([[(0, 1, "x")]] * 20, [[(0, 1, "x")]] * 5 + [[]] * 15, ["x"])
+    scores = of_documents(["x"], counts, 100, 0)["x"].metrics
+    assert {name: score and score.n for name, score in scores.items()} == {"precision": 5, "recall": 20, "f1": 20}
+    assert scores["precision"] and scores["precision"].low == pytest.approx(0.025 ** (1 / 5))
+
+
 def test_intervals_are_exact() -> None:
     one = of_rows(["a"], np.array([6]), np.array([9]), np.array([8]))["a"].metrics
     for name, hits, total in (("precision", 6, 9), ("recall", 6, 8)):

@@ -94,7 +94,8 @@ class Difference(Score):
 
 
 def _points(value: float, metric: Metric) -> str:
-    return (f"{100 * value:.1f}" if metric.is_proportion else f"{value:.3f}").replace("-", "−")
+    text = f"{100 * value:z.1f}" if metric.is_proportion else f"{value:z.3f}"  # z: no zero with a sign
+    return text.replace("-", "−")
 
 
 def shortfalls(metric: Metric, differences: Mapping[str, Difference]) -> list[str]:

@@ -70,14 +70,14 @@ def of_documents(names: Sequence[str], counts: Counts, resamples: int, seed: int
     """
     found = {}
     for at, label in enumerate(names):
-        right, claimed, actual = (part[:, at] for part in counts)
-        rows = (claimed > 0) | (actual > 0)  # documents without the label say nothing about it
-        metrics: LabelMetrics = dict.fromkeys(LABEL_METRICS)
-        if actual.any():
-            arrays = (right[rows], claimed[rows], actual[rows])
-            scores = bootstrap(span_statistics, arrays, SPAN_METRICS, resamples, seed)
-            metrics = {name: scores[f"span_{name}"] for name in LABEL_METRICS}
-            metrics["precision"] = metrics["precision"] if claimed.any() else None
+        own = _, claimed, actual = [part[:, at] for part in counts]
+        metrics: LabelMetrics = {}
+        for name, total in {"precision": claimed, "recall": actual, "f1": claimed + actual}.items():
+            rows = total > 0  # other documents say nothing about it
+            arrays = tuple(part[rows] for part in own)
+            defined = actual.any() and rows.any()
+            found_there = bootstrap(span_statistics, arrays, SPAN_METRICS, resamples, seed) if defined else {}
+            metrics[name] = found_there.get(f"span_{name}")
         found[label] = LabelScores(int(actual.sum()), int(claimed.sum()), metrics)
     return found
 
