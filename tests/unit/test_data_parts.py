@@ -10,6 +10,7 @@ import pytest
 
 from tunesmith.config.schema import DataSettings
 from tunesmith.data.layout import Layout
+from tunesmith.data.parts import set_name
 from tunesmith.data.reading import load_splits, read_new
 from tunesmith.data.shapes import ONE_LABEL
 from tunesmith.data.texts import read_texts
@@ -131,3 +132,58 @@ def test_the_only_split_is_it(given: Any) -> None:
     source = given(parts(dev=8))
     assert len(read_new(source, LAYOUT, PLAIN, PLAIN, need_label=False)) == 8
     assert len(read_new(source, LAYOUT, PLAIN, PLAIN)) == len(load_splits({"train": source}, PLAIN)[0]["train"]) == 8
+
+
+def write(folder: Path, **files: str) -> str:
+    """A folder with these files; ``__`` in their names stands for a slash, and a file without ending is ``.txt``."""
+    for name, content in files.items():
+        path = folder / name.replace("__", "/").replace("_csv", ".csv")
+        path = path if path.suffix else path.with_suffix(".txt")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content, encoding="utf-8")
+    return str(folder)
+
+
+def classes(split: str, *more: str) -> dict[str, str]:
+    return {f"{split}__{label}__{i}": f"{split} {label} {i}" for label in ("neg", "pos", *more) for i in range(2)}
+
+
+def test_a_folder_of_splits_with_class_folders_is_read_as_them(tmp_path: Path) -> None:
+    files = {**classes("train", "unsup"), **classes("test"), "train__urls": "http", "test__urls": "http", "README": "x"}
+    path = write(tmp_path / "aclImdb", **files)
+    splits, _ = load_splits({"train": path}, PLAIN)
+    assert {name: sorted(set(records.labels)) for name, records in splits.items()} == {
+        "train": ["neg", "pos"],
+        "test": ["neg", "pos"],
+    }
+    notes = "\n".join(splits["train"].notes)
+    assert "'test' is read as data.test" in notes and "no split: 'README.txt'" in notes
+    assert "skipped, not text files of the folder: 'urls.txt'" in notes
+    assert "left out, since the texts there have no class: 'unsup'" in notes
+    assert read_new(path, LAYOUT, PLAIN, PLAIN).texts[0] == "test neg 0" and set_name(f"{path}/train") == "aclImdb"
+    assert len(read_texts({"train": path}, PLAIN, None, 1, True).train) > 4  # texts without a class as well
+
+
+def test_files_of_a_folder_that_are_called_as_splits_are_them(tmp_path: Path) -> None:
+    rows = {f"{name}_csv": f"text,label\n{name} 1,x\n{name} 2,y\n" for name in ("train", "test", "val")}
+    path = write(tmp_path / "set", **rows, notes="about it")
+    splits, _ = load_splits({"train": path}, PLAIN)
+    assert {name: records.texts[0] for name, records in splits.items()} == {
+        "train": "train 1",
+        "valid": "val 1",
+        "test": "test 1",
+    }
+    assert "'notes.txt'" in splits["train"].notes[1]
+    (tmp_path / "set" / "train.jsonl").write_text("{}")
+    with pytest.raises(DataError, match=r"more than one file for a split: 'test\.csv', 'train\.csv', 'train\.jsonl'"):
+        load_splits({"train": path}, PLAIN)
+
+
+def test_folders_of_class_folders_that_are_no_splits_are_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "set", **classes("one"), **classes("two"))
+    with pytest.raises(DataError, match=rf"subfolders of 'one', 'two'; name one, as in {path}/one with data.test="):
+        load_splits({"train": path}, PLAIN)
+    means = write(tmp_path / "means", train__1="the night train", plane__1="the jet", train__2="late", plane__2="sky")
+    assert sorted(set(load_splits({"train": means}, PLAIN)[0]["train"].labels)) == ["plane", "train"]
+    with pytest.raises(DataError, match=r"found none; name one of its files: 'tickets\.csv'"):
+        load_splits({"train": write(tmp_path / "flat", tickets_csv="text,label\na,x\n")}, PLAIN)

@@ -87,6 +87,13 @@ STRUCTURE: list[tuple[str, str, bytes, dict[str, Any], Verdict]] = [
     ("quoted comma and quote", "a.csv", b'text,label\n"a, ""b""",pos\n', {}, [('a, "b"', "pos")]),
     ("quote inside a value", "a.csv", b'text,label\n5" screen,pos\n', {}, [('5" screen', "pos")]),
     ("blank lines", "a.csv", b"text,label\n\ngood film,pos\n\n\nbad film,neg\n\n", {}, READ),
+    ("the header again", "a.csv", GOOD + b"text,label\nmore,neg\n", {}, [*READ, ("more", "neg")]),
+    ("no header", "a.csv", b"I did not like it,neg\ngood film,pos\nbad,neg\n", {},
+     {"no label column", "the first line looks like an example", "such as text,label"}),
+    ("no header, labels said", "a.csv", b"so so,neg\nThis is good.,pos\nbad,neg\n", {"label": "neg"}, [
+        ("This is good.", "pos"), ("bad", "neg")]),
+    ("no header, a sentence is the only text left", "a.csv", b"A very good film.,label\nbad film,neg\n", {},
+     {"no text column but 'A very good film.'", "looks like an example"}),
     ("short row", "a.csv", GOOD + b"only text\n", {}, {"line 4", "1 value for 2 columns", "'label' missing"}),
     ("long row", "a.csv", GOOD + b"one, two,pos\n", {}, {"line 4", "3 values for 2 columns", "quotes", "'pos'"}),
     ("several ragged rows", "a.csv", b"text,label\na\nb,pos\nc,d,e\n", {}, {"line 2", "line 4"}),

@@ -12,7 +12,17 @@ from dataclasses import replace
 from pathlib import Path
 
 from tunesmith.config.schema import DataSettings
-from tunesmith.data.files import codec_name, explained, local_path, open_bytes
+from tunesmith.data.files import (
+    ENDINGS,
+    SAMPLE_BYTES,
+    codec_name,
+    contents_name,
+    ending_of,
+    explained,
+    has_known_ending,
+    local_path,
+    open_bytes,
+)
 from tunesmith.data.layout.exports import plain_table
 from tunesmith.data.parts import SAVED, one_part
 from tunesmith.data.readers.conll import looks_like_columns
@@ -22,6 +32,7 @@ from tunesmith.data.records import RawTable
 from tunesmith.data.sources import content_sha256
 from tunesmith.errors import DataError
 from tunesmith.registry import lookup, names
+from tunesmith.text import name_list
 
 FORMATS: dict[str, str] = {
     "csv": "tunesmith.data.readers.delimited:read",
@@ -41,12 +52,6 @@ FORMATS: dict[str, str] = {
     "prodigy": "tunesmith.data.readers.jsonlines:read",
     "text": "tunesmith.data.readers.plain:read",
     "hub": "tunesmith.data.readers.hub:read",
-}
-ENDINGS = {
-    **{".csv": "csv", ".tsv": "tsv", ".tab": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json"},
-    **{".parquet": "parquet", ".arrow": "arrow", ".feather": "arrow"},
-    **dict.fromkeys((".xlsx", ".xlsm", ".xlsb", ".xls", ".ods"), "workbook"),
-    **dict.fromkeys((".conll", ".iob", ".iob2", ".bio", ".bioes"), "conll"),
 }
 _SQUAD = re.compile(r'^\s*[\[{].*"qas"\s*:', re.DOTALL)
 HEAD_BYTES = 2**20
@@ -85,11 +90,14 @@ def read(source: object, settings: DataSettings, plain_text: bool = False, split
         format = settings.format or detect(found, plain_text)
         if format is None:
             known = ", ".join(names(FORMATS, "formats"))
-            ending = ([e.lower() for e in found.suffixes if e.lower() != ".gz"] or [""])[-1]
-            raise DataError(
-                f"{path}: the ending {ending!r} does not tell the format; rename it, as in data.csv, or give "
-                f"data.format=FORMAT ({known})"
-            )
+            with found.open("rb") as stream:
+                content = contents_name(stream.read(SAMPLE_BYTES))
+            if content is not None:
+                raise DataError(f"{path}: {content}")
+            what = f"the ending {ending_of(found)!r} does not tell the format"
+            if found.suffix.lower() == ".txt":
+                what = "lines of text alone have no labels"
+            raise DataError(f"{path}: {what}; rename it, as in data.csv, or give data.format=FORMAT ({known})")
         if format in FORMATS and format != "text" and found.is_dir() != (format in FOLDERS):
             wanted, other = ("folder", "file") if format in FOLDERS else ("file", "folder")
             raise DataError(
@@ -120,11 +128,10 @@ def detect(path: Path, plain_text: bool = False) -> str | None:
             return "folder" if sum(any(map(is_text_file, entry.iterdir())) for entry in classes) > 1 else "text"
         if classes:
             return "folder"
-        raise DataError(f"{path}: expected a folder with one subfolder per class, found none; name a file in it")
-    endings = [ending.lower() for ending in path.suffixes]
-    compressed = endings[-1:] == [".gz"]
-    ending = (endings[-2:-1] if compressed else endings[-1:]) or [""]
-    format = ENDINGS.get(ending[0])
+        files = sorted(entry.name for entry in path.iterdir() if entry.is_file() and has_known_ending(entry))
+        advice = f"name one of its files: {name_list(files)}" if files else "name a file"
+        raise DataError(f"{path}: expected a folder with one subfolder per class, found none; {advice}")
+    compressed, format = path.suffix.lower() == ".gz", ENDINGS.get(ending_of(path))
     if format is None or format == "json":
         with explained(path, "utf-8"), open_bytes(path) as stream:
             head = stream.read(HEAD_BYTES).decode("utf-8", errors="replace")

@@ -33,6 +33,13 @@ SIGNATURES = {
     b"\xfd7zXZ": "compressed with xz; unpack it first",
     b"\x28\xb5\x2f\xfd": "compressed with zstd; unpack it first",
 }
+ENDINGS = {
+    **{".csv": "csv", ".tsv": "tsv", ".tab": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json"},
+    **{".parquet": "parquet", ".arrow": "arrow", ".feather": "arrow"},
+    **dict.fromkeys((".xlsx", ".xlsm", ".xlsb", ".xls", ".ods"), "workbook"),
+    **dict.fromkeys((".conll", ".iob", ".iob2", ".bio", ".bioes"), "conll"),
+}
+"""Format by the ending of a file's name, compressed or not."""
 BYTE_ORDER_MARKS = {
     codecs.BOM_UTF32_LE: "utf-32",
     codecs.BOM_UTF32_BE: "utf-32",
@@ -62,6 +69,16 @@ def local_path(path: str) -> Path:
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         raise DataError(f"{path}: expected a regular file, found a pipe, device or socket; save its content to a file")
     return found
+
+
+def ending_of(path: Path) -> str:
+    """``".csv"`` of ``tickets.CSV`` and of ``tickets.csv.gz``; empty where there is none."""
+    endings = [ending.lower() for ending in path.suffixes]
+    return ([ending for ending in endings if ending != ".gz"] or [""])[-1]
+
+
+def has_known_ending(path: Path) -> bool:
+    return ending_of(path) in ENDINGS
 
 
 def codec_name(encoding: str) -> str:

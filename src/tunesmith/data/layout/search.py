@@ -33,7 +33,8 @@ PAIR_NAMES = (
 )  # fmt: skip
 ID_NAMES = ("id", "guid", "uid")
 SAMPLE = 100  # cells that show what a column holds
-DELIMITED = ("csv", "tsv")
+DELIMITED = ("csv", "tsv", "workbook")  # their first line is a header
+SENTENCE = re.compile(r"\S+(\s+\S+){4,}|\S+(\s+\S+){2,}[.!?]|-?\d+([.,]\d+)?")  # or a number: no name of a column
 
 
 def first_filled(raw: RawTable, column: str | None) -> list[str]:
@@ -59,7 +60,17 @@ class Search:
         for column in self.columns:
             self._by_name.setdefault(re.sub(r"[\s-]+", "_", column.strip().lower()), column)
         header = " (the first line of a CSV file is its header)" if raw.format in DELIMITED else ""
+        if any(map(self._is_like_a_value, self.columns)):
+            header = "; the first line looks like an example: add one with names above it, such as text,label"
         self._there = f"columns there: {name_list(self.columns)}{header}"
+
+    def _is_like_a_value(self, column: str) -> bool:
+        """Whether the name of a column of a file with a header may be a value of it: a sentence, or one that recurs."""
+        if self.raw.format not in DELIMITED:
+            return False
+        name = column.strip()
+        several = len(name.split()) > 2 and len(self.columns) == 1
+        return several or bool(SENTENCE.fullmatch(name)) or name in first_filled(self.raw, column)
 
     def finished(self, found: Layout, groups: Iterable[str] = (), ids: Iterable[str] = ()) -> Layout:
         """The layout with its groups, identifiers and notes, and without labels where they are not needed.
@@ -156,6 +167,8 @@ class Search:
             if taken_text in taken and settings.label is not None:
                 what = f"no text column but {taken_text!r}, which data.label names"
                 self.problems.append(f"{self.raw.path}: {what}; give data.text=COLUMN; {self._there}")
+            elif len(left) == 1 and self._is_like_a_value(left[0]):
+                self.problems.append(f"{self.raw.path}: no text column but {left[0][:80]!r}; {self._there}")
             elif len(left) == 1:
                 found = left[0]
                 self.notes.append(f"the text is read from {found!r}, the only column left")

@@ -110,7 +110,7 @@ class _Source:
     merged: list[int] = field(default_factory=list)
 
     def table(self) -> RawTable:
-        notes, cut, blank = list(self.notes), list[int](), list[int]()
+        notes, cut, blank, again = list(self.notes), list[int](), list[int](), list[int]()
         with Lines(Path(self.path), self.encoding) as lines:
             rows = self._rows(lines)
             header, unnamed = self._header(next(((line, row) for line, row in rows if row), None), notes)
@@ -125,11 +125,15 @@ class _Source:
                     if len(row) > len(header) and not any(row[len(header) :]):
                         cut.append(line)
                         row = row[: len(header)]
-                    if len(row) == len(header):
+                    if row == header and len(row) > 1:
+                        again.append(line)
+                    elif len(row) == len(header):
                         builder.append(line, row, lines.characters - before)
                         before = lines.characters
                     else:
                         builder.fault(line, self._what_is_wrong(row, header))
+                if again:
+                    notes.append(f"{row_list(again)}: the header stands there again and was left out")
                 if cut:
                     notes.append(f"{row_list(cut)}: separators after the last value were left out")
                 if blank and len(header) == 1:

@@ -13,12 +13,29 @@ from tunesmith.text import counted, name_list
 
 TEXT_ENDINGS = {"", ".txt", ".text", ".md"}
 FALLBACK = "cp1252"
+NO_CLASSES = {"unsup", "unsupervised", "unlabelled", "unlabeled"}  # subfolders of texts that have no class
 MAX_FALLBACK_SHARE = 0.01  # more undecodable files than this means that the encoding is wrong
 
 
 def read(path: str, settings: DataSettings) -> RawTable:
-    """Columns ``id`` (``class/file``), ``text`` and ``label`` (the subfolder's name). See `read_files`."""
+    """Columns ``id`` (``class/file``), ``text`` and ``label`` (the subfolder's name). See `read_files`.
+
+    Raises:
+        DataError: the subfolders of the subfolders are the classes; as `read_files`.
+    """
+    folders = [entry for entry in sorted(Path(path).iterdir()) if entry.is_dir() and not entry.name.startswith(".")]
+    if deeper := [entry for entry in folders if has_classes(entry)]:
+        first, *others = deeper
+        advice = f"name one, as in {first}" + (f" with data.test={others[0]}" if others else "")
+        raise DataError(f"{path}: the classes are subfolders of {name_list(e.name for e in deeper)}; {advice}")
     return read_files(path, settings, deep=False)
+
+
+def has_classes(folder: Path) -> bool:
+    """Whether it has more than one subfolder with text files, and not more text files itself than these have."""
+    inside = [entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")]
+    counts = [sum(map(is_text_file, entry.iterdir())) for entry in inside]
+    return sum(map(bool, counts)) > 1 and sum(counts) >= sum(map(is_text_file, folder.iterdir()))
 
 
 def read_files(path: str, settings: DataSettings, deep: bool) -> RawTable:
@@ -34,7 +51,7 @@ def read_files(path: str, settings: DataSettings, deep: bool) -> RawTable:
         DataError: no text file, a link out of the folder, a text that is too large, more than 1 % undecodable.
     """
     root, codec, number = Path(path), codec_name(settings.encoding), 0
-    inside, odd, skipped = root.resolve(), list[str](), list[str]()
+    inside, odd, skipped, unlabelled = root.resolve(), list[str](), list[str](), dict[str, None]()
     with TableBuilder(path, "file") as builder:
         for file in sorted(root.rglob("*") if deep else [*root.glob("*"), *root.glob("*/*")]):
             name, wanted = file.relative_to(root), deep or file.parent != root
@@ -42,6 +59,9 @@ def read_files(path: str, settings: DataSettings, deep: bool) -> RawTable:
                 continue
             if wanted and not file.resolve().is_relative_to(inside):
                 raise DataError(f"{path}: {name} is a link out of the folder; put a copy of the file there")
+            if not deep and name.parts[0].lower() in NO_CLASSES:
+                unlabelled[name.parts[0]] = None
+                continue
             if not (wanted and is_text_file(file)):
                 skipped.append(str(name))
                 continue
@@ -65,6 +85,7 @@ def read_files(path: str, settings: DataSettings, deep: bool) -> RawTable:
             raise DataError(f"{path}: {found} ({name_list(odd)}); give data.encoding={FALLBACK}, or what it is")
         notes = [f"{found}, read as Windows-1252: {name_list(odd)}"] if odd else []
         notes += [f"skipped, not text files of the folder: {name_list(skipped)}"] if skipped else []
+        notes += [f"left out, since the texts there have no class: {name_list(unlabelled)}"] if unlabelled else []
         return builder.finish("text" if deep else "folder", notes)
 
 
