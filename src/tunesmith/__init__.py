@@ -25,20 +25,12 @@ from tunesmith.errors import (
 
 if TYPE_CHECKING:
     from tunesmith.adapting import AdaptedModel
-    from tunesmith.api import (
-        adapt,
-        check,
-        evaluate,
-        find_models,
-        load,
-        predict,
-        train,
-        write_predictions,
-    )  # fmt: skip
+    from tunesmith.api import Findings, adapt, check, evaluate, find_models, load, predict, train, write_predictions
     from tunesmith.catalogue.catalogue import Suggestion
     from tunesmith.config.options import AdaptOptions, ReadOptions, TrainOptions
     from tunesmith.config.schema import AdaptConfig, Config
     from tunesmith.data.checks import Finding
+    from tunesmith.data.summary import Summary
     from tunesmith.evaluating import Evaluation
     from tunesmith.evaluation.intervals import Score
     from tunesmith.predicting import Written
@@ -51,18 +43,19 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "AdaptConfig", "AdaptOptions", "AdaptedModel", "Config", "DataError", "DivergedError", "Evaluation", "Finding",
-    "Interrupted", "ModelError", "Prediction", "Predictor", "ReadOptions", "ResourceError", "Run", "Score",
-    "Suggestion", "TrainOptions", "Trainer", "TrainingArguments", "TunesmithError", "UsageError", "Written",
+    "Findings", "Interrupted", "ModelError", "Prediction", "Predictor", "ReadOptions", "ResourceError", "Run", "Score",
+    "Suggestion", "Summary", "TrainOptions", "Trainer", "TrainingArguments", "TunesmithError", "UsageError", "Written",
     "adapt", "check", "evaluate", "find_models", "load", "predict", "train", "write_predictions",
 ]  # fmt: skip
 
 _MODULES = {
     "adapting": "AdaptedModel",
-    "api": "adapt check evaluate find_models load predict train write_predictions",
+    "api": "Findings adapt check evaluate find_models load predict train write_predictions",
     "catalogue.catalogue": "Suggestion",
     "config.options": "AdaptOptions ReadOptions TrainOptions",
     "config.schema": "AdaptConfig Config",
     "data.checks": "Finding",
+    "data.summary": "Summary",
     "evaluating": "Evaluation",
     "evaluation.intervals": "Score",
     "predicting": "Written",

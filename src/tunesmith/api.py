@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -15,6 +15,7 @@ from tunesmith.data.checks import Finding, run_checks
 from tunesmith.data.layout import find_layout, to_records
 from tunesmith.data.reading import load_splits
 from tunesmith.data.sources import Examples
+from tunesmith.data.summary import Summary, summarise
 from tunesmith.errors import UsageError
 from tunesmith.opening import opened, opened_texts
 from tunesmith.progress import Progress
@@ -29,6 +30,18 @@ if TYPE_CHECKING:
     from tunesmith.predictor import Predictor
 
 
+class Findings(list[Finding]):
+    """What the checks found.
+
+    Attributes:
+        read: rows, columns, task, labels and lengths.
+    """
+
+    def __init__(self, findings: Iterable[Finding], read: Summary) -> None:
+        super().__init__(findings)
+        self.read = read
+
+
 def check(
     data: Examples,
     config: Config | str | Path | None = None,
@@ -36,7 +49,7 @@ def check(
     valid: Examples | None = None,
     test: Examples | None = None,
     **options: Unpack[TrainOptions],
-) -> list[Finding]:
+) -> Findings:
     """Read examples and run every data check.
 
     Args:
@@ -46,12 +59,15 @@ def check(
         valid, test: more of them, in any of these forms.
         options: the names of the flags (``text="body"``, ``method="lora"``, ``lr=1e-4``); they win over the file.
 
+    Returns:
+        A list of what was found; its ``read`` says what was read.
+
     Raises:
         DataError: they cannot be read.
     """
     config, sources = _prepared(Config, config, options, data, valid, test)
     splits, layout = load_splits(sources, config.data, shape_of(config.task.name), config.model.local)
-    return run_checks(splits, layout.shape)
+    return Findings(run_checks(splits, layout.shape), summarise(splits, layout, config.task.name != "auto"))
 
 
 def train(

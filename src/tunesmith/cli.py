@@ -190,13 +190,14 @@ def check(data: Data, config: Config, quiet: bool) -> Shown:
     from tunesmith import console
 
     findings = tunesmith.check(data, config)
-    text = "" if quiet else "\n".join(_spelled(console.finding_text(finding)) for finding in findings)
+    lines = [console.read_text(findings.read), *(_spelled(console.finding_text(finding)) for finding in findings)]
     failed = any(finding.level == "failure" for finding in findings)
     shown = [
         {key: _spelled(value) if key in ("message", "advice") else value for key, value in finding.to_dict().items()}
         for finding in findings
     ]
-    return {"findings": shown, "failed": failed}, text
+    value = {"read": findings.read.to_dict(), "findings": shown, "failed": failed}
+    return value, "" if quiet else "\n".join(lines)
 
 
 @command(whole=True)

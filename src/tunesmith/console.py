@@ -12,11 +12,12 @@ from rich.text import Text
 
 from tunesmith.catalogue.catalogue import Entry, Suggestion
 from tunesmith.data.checks import Finding
+from tunesmith.data.summary import Summary
 from tunesmith.evaluation.intervals import Difference, Score
 from tunesmith.evaluation.labels import ByLabel, label_titles, weakest_first
 from tunesmith.evaluation.metrics import PERPLEXITY, Metric
 from tunesmith.run.record import RunRecord
-from tunesmith.text import counted, duration, visible
+from tunesmith.text import SHOWN_NAMES, counted, duration, name_list, visible
 
 if TYPE_CHECKING:
     from tunesmith.adapting import AdaptedModel
@@ -30,6 +31,35 @@ WIDTH = 10_000
 NOT_STATED = "?"
 NUMERIC = ("pieces/word", "unknown", "cut", "99 %", "million", "context")
 """Headings of the columns of `models_text` that are set flush right."""
+
+
+def read_text(read: Summary) -> str:
+    """What was read, a line for each split, column, the task and the labels."""
+    lines = []
+    for name, part in read.splits.items():
+        numbered = f"rows are numbered by {part.numbered}"
+        if part.lines_differ:
+            numbered += " of the file (some have several, so a spreadsheet numbers them otherwise)"
+        split = f"{name}: " if len(read.splits) > 1 else ""
+        lines.append(f"{split}{visible(part.path)}: {part.format}, {counted(part.rows, 'row')}; {numbered}")
+    for role, names in (*read.columns.items(), ("ignored", read.ignored)):
+        units = read.lengths.get(role, {})
+        size = "; ".join(
+            f"{unit}: {one.median:,} (median), {one.percentile_95:,} (95 %), {one.longest:,} (longest)"
+            for unit, one in units.items()
+        )
+        if names:
+            lines.append(f"  {role.replace('_', ' '):<9} {name_list(names)}{f'   {size}' if size else ''}")
+    lines.append(f"task: {read.task} ({read.why})")
+    if read.values:
+        lines.append(", ".join(f"{name} {value:,g}" for name, value in read.values.items()))
+    if read.labels:
+        counts = {name: sum(splits.values()) for name, splits in read.labels.items()}
+        most = sorted(counts.items(), key=lambda item: -item[1])
+        shown = ", ".join(f"{visible(name, 80)} {count:,}" for name, count in most[:SHOWN_NAMES])
+        more = f", and {len(most) - SHOWN_NAMES:,} more" if len(most) > SHOWN_NAMES else ""
+        lines.append(f"{counted(len(most), 'label')}: {shown}{more}")
+    return "\n".join(lines)
 
 
 def finding_text(finding: Finding) -> str:

@@ -20,6 +20,7 @@ from tunesmith.data.readers.memory import source_name
 from tunesmith.data.reading import load_splits, with_missing
 from tunesmith.data.records import Records
 from tunesmith.data.sources import Examples, source_facts
+from tunesmith.data.summary import summary_line
 from tunesmith.data.texts import DomainTexts, read_texts
 from tunesmith.errors import DataError, UsageError
 from tunesmith.progress import Progress
@@ -69,6 +70,7 @@ def opened(sources: Mapping[str, Examples], config: Config, progress: Progress) 
         chosen_techniques(config, shape_of(config.task.name))  # need not wait for the data
         with clock.stage("data"):
             splits, layout, files = read_splits(sources, config)
+            progress.line(summary_line(splits, layout))
             findings = run_checks(splits, layout.shape)
             tell(findings, progress)
         yield Opening(folder, _with_own_parts(config, sources, files), clock, splits, layout, files, findings)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -183,14 +182,11 @@ class Job:
         if control is None:
             what = f"tasks of Label Studio hold labels and entities, no answers of {self.predictor.task.title}"
             raise UsageError(f"`out`: {target.name}: {what}; write .jsonl instead")
-        own = self.layout.form in ("tags", "studio") or self.whole is None
+        own = self.layout.form == "tags" or self.whole is None
         key, rows = "text" if own else self.layout.text, 0
         with target.opened(pa.schema([])) as write, self._bar() as bar:
             for records, table, predictions in self.answers():
                 before = [dict[str, Any]()] * len(records) if only else table.to_pylist()
-                if self.layout.form == "studio" and not only:
-                    before = [_data_of(row[self.layout.text]) for row in before]
-                    key = self.layout.key or "text"
                 zipped = zip(before, records.texts, predictions, strict=True)
                 write([{"data": row | {key: text}, **self._pre_annotation(one)} for row, text, one in zipped])
                 rows += len(records)
@@ -203,8 +199,3 @@ class Job:
         result = [rounded(one) for one in studio_result(prediction)]
         score = rounded({"score": prediction.score})
         return {"predictions": [{"model_version": self.name, **score, "result": result}]}
-
-
-def _data_of(cell: str | None) -> dict[str, Any]:
-    value = json.loads(cell or "{}")
-    return value if isinstance(value, dict) else {}

@@ -155,12 +155,12 @@ def test_tasks_for_label_studio_have_choices_or_labels_where_they_stand(models: 
             said = expected["label"]
             wanted = KINDS if name == "multilabel" else (said,)
             assert [part["value"]["choices"] for part in prediction["result"]] == [list(wanted)]
-    # the tasks of an export keep their data, and take the predictions beside it
+    # the tasks of an export have their data again, every value as text
     data = {"body": "Anna paid", "source": "mail", "n": 3}
     (tmp_path / "in.json").write_text(json.dumps([{"id": 1, "data": data, "annotations": []}]))
     out = tmp_path / "again.labelstudio.json"
     tunesmith.write_predictions(models("ner"), tmp_path / "in.json", out, progress=QUIET, text="body")
-    assert json.loads(out.read_text())[0]["data"] == data
+    assert json.loads(out.read_text())[0]["data"] == {"id": "1", **data, "n": "3"}
 
 
 def test_a_folder_is_one_of_documents_whose_offsets_are_those_of_the_files(

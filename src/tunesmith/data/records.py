@@ -57,6 +57,14 @@ class TextRecord:
     row: int
 
 
+class Origin(NamedTuple):
+    """What records were read from: the format, what the numbers of its rows count, and all of its columns."""
+
+    format: str
+    unit: str
+    columns: tuple[str, ...]
+
+
 @dataclass(frozen=True)
 class Dialect:
     """How a CSV or TSV file is written, as far as its format does not say.
@@ -87,6 +95,7 @@ class RawTable:
         unread: columns that have no text, whose cells are not to be used, and what is wrong with each.
         annotated: columns that an annotation tool is known to have filled, and what each holds.
         unjudged: rows that no annotator judged, by their number, and why; without labels they count all the same.
+        unit: what the numbers of rows count.
     """
 
     table: pa.Table
@@ -99,6 +108,11 @@ class RawTable:
     unread: Mapping[str, str] = field(default_factory=dict)
     annotated: Mapping[str, Labels] = field(default_factory=dict)
     unjudged: Mapping[int, str] = field(default_factory=dict)
+    unit: str = "row"
+
+    @property
+    def origin(self) -> Origin:
+        return Origin(self.format, self.unit, tuple(self.table.column_names))
 
 
 @dataclass(frozen=True)
@@ -112,12 +126,14 @@ class Records(Sequence[TextRecord]):
         path: the file the rows came from, as the user named it, or what a table in memory is called.
         notes: what the user should know of how they were read.
         sha256: of the content of what was read, where it lies in no local file.
+        origin: what was read, where it is a table.
     """
 
     table: pa.Table
     path: str
     notes: tuple[str, ...] = ()
     sha256: str | None = None
+    origin: Origin | None = None
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
@@ -131,7 +147,7 @@ class Records(Sequence[TextRecord]):
             start, stop, step = index.indices(len(self))
             if step != 1:
                 return self.select(np.arange(len(self))[index])
-            return Records(self.table.slice(start, max(0, stop - start)), self.path, self.notes)  # copies nothing
+            return self.with_rows(self.table.slice(start, max(0, stop - start)))  # copies nothing
         if not -len(self) <= index < len(self):
             raise IndexError(f"record {index} of {len(self)}")
         return next(self._rows(self.table.slice(index % len(self), 1)))
@@ -151,7 +167,11 @@ class Records(Sequence[TextRecord]):
 
     def select(self, indices: np.ndarray | Sequence[int]) -> Records:
         """The rows at `indices` (int array), in that order, without copying the text where Arrow can avoid it."""
-        return Records(self.table.take(pa.array(np.asarray(indices, dtype=np.int64))), self.path, self.notes)
+        return self.with_rows(self.table.take(pa.array(np.asarray(indices, dtype=np.int64))))
+
+    def with_rows(self, table: pa.Table) -> Records:
+        """Some of the rows, in a table of their own."""
+        return Records(table, self.path, self.notes, origin=self.origin)
 
     @property
     def texts(self) -> list[str]:

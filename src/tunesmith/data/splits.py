@@ -68,7 +68,7 @@ def split(
     tables = {
         name: take(records.table, np.nonzero(of_row == number)[0]) for number, name in enumerate(["train", *which])
     }
-    return {name: Records(table, records.path, records.notes) for name, table in tables.items()}
+    return {name: records.with_rows(table) for name, table in tables.items()}
 
 
 def fingerprint(records: Records) -> str:

@@ -198,7 +198,7 @@ class TableBuilder(BatchStore):
         if self._unread:
             notes = *notes, f"without the columns that cannot be read as text: {name_list(self._unread)}"
         numbers = np.concatenate(self._numbers)
-        return RawTable(self.table(), numbers, self._path, format, tuple(notes), unread=self._unread)
+        return RawTable(self.table(), numbers, self._path, format, tuple(notes), unread=self._unread, unit=self._unit)
 
 
 def column_names(path: str, place: str, found: Sequence[str], notes: list[str]) -> tuple[list[str], list[str]]:

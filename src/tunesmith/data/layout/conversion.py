@@ -75,7 +75,7 @@ def to_records(raw: RawTable, layout: Layout, settings: DataSettings | None = No
         codes = np.asarray(ids.combine_chunks().dictionary_encode().indices)
         refuse_rows(raw, layout.id, np.bincount(codes)[codes] > 1, f"repeats an identifier; {without}")
     columns["row"] = rows
-    return Records(pa.table(columns), raw.path, (*raw.notes, *layout.notes, *notes, *found), raw.sha256)
+    return Records(pa.table(columns), raw.path, (*raw.notes, *layout.notes, *notes, *found), raw.sha256, raw.origin)
 
 
 def judged(raw: RawTable) -> tuple[RawTable, list[str]]:
