@@ -159,7 +159,8 @@ def read_splits(
 
 def _with_own_parts(config: Config, sources: Mapping[str, Examples], files: Mapping[str, FilePart]) -> Config:
     """The settings, which name the splits that came with a set of them on disk, so that they repeat the run."""
-    own = {name: file.path for name, file in files.items() if name not in sources}
+    first = files["train"].path  # whose rows a column may divide
+    own = {name: file.path for name, file in files.items() if name not in sources and file.path != first}
     on_disk = own if isinstance(sources["train"], str | Path) else {}
     return config.model_copy(update={"data": config.data.model_copy(update=on_disk)})
 

@@ -32,6 +32,7 @@ class ReadOptions(TypedDict, total=False):
     decimal: Decimal | None
     unlabelled: Unlabelled
     strip: bool
+    split: str | None
     id: str | None
     format: str | None
     delimiter: str | None

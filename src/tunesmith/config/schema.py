@@ -87,6 +87,9 @@ class DataSettings(Section):
     decimal: Decimal | None = option(None, "Decimal mark of numbers that are labels (else found).", "--decimal")
     unlabelled: Unlabelled = option("refuse", "Rows without a label: refuse the file, or skip them.", "--unlabelled")
     strip: bool = option(False, "Trim white space and invisible characters around labels.", "--strip")
+    split: str | None = option(
+        None, "Column with train, valid or test for each row (else found by its name; none: no such column).", "--split"
+    )
     group: str | None = option(None, "Column whose equal values never straddle splits.", "--group")
     id: str | None = option(None, "Column with a unique identifier of the row.", "--id")
     format: str | None = option(None, "Format of the files (else detected).", "--format")

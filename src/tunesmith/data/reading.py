@@ -28,6 +28,7 @@ from tunesmith.data.layout import OWN_FORMS, Layout, find_layout, layout_of_othe
 from tunesmith.data.parts import Sources, with_own_parts
 from tunesmith.data.records import RawTable, Records, text_records
 from tunesmith.data.shapes import RecordShape
+from tunesmith.data.split_column import NO_COLUMN, rows_for_test, with_split_column
 from tunesmith.data.splits import split
 from tunesmith.data.table import is_empty
 from tunesmith.errors import DataError, UsageError
@@ -61,7 +62,7 @@ def load_splits(
 
     Args:
         given: ``"train"``, and perhaps ``"valid"`` and ``"test"``; where ``"train"`` is a set of splits, its own are
-            read for those that are not given, unless they have no labels at all.
+            read for those that are not given, unless they have no labels at all. So are rows that a column divides.
         shape: of the rows, or None to read it off the labels.
         local: refuse names that need the network.
 
@@ -69,14 +70,17 @@ def load_splits(
         DataError, UsageError: as `load_records`.
     """
     refuse_remote((given.splits if isinstance(given, Sources) else given).values() if local else [])
-    sources, own, told = given if isinstance(given, Sources) else with_own_parts(given)
+    found = given if isinstance(given, Sources) else with_own_parts(given)
+    sources, own, told = with_split_column(found._replace(splits=_first_read(found.splits, settings)), settings)
     notes = list(told)
     records, layout = load_records(sources["train"], settings, shape)
     splits = {"train": records}
     for name, source in sources.items():
         if name != "train":
-            other = written_alike(source, settings.model_copy(update=NO_DIALECT), layout)
-            raw = read(source, other)
+            if isinstance(source, RawTable):
+                raw = source
+            else:
+                raw = read(source, written_alike(source, settings.model_copy(update=NO_DIALECT), layout))
             columns = [raw.table[label] for label in layout.labels if label in raw.table.column_names]
             if name in own and columns and all(pc.all(is_empty(column)).as_py() for column in columns):
                 notes.append(f"its own {name} split has no labels, so {name} rows are split off the train rows")
@@ -96,6 +100,11 @@ def written_alike(source: object, settings: DataSettings, first: Layout) -> Data
         return settings
     unsaid = [name for name in NO_DIALECT if getattr(settings, name) is None]
     return settings.model_copy(update={name: getattr(dialect, name) for name in unsaid})
+
+
+def _first_read(sources: Mapping[str, object], settings: DataSettings) -> dict[str, object]:
+    first = sources["train"]
+    return {**sources, "train": first if isinstance(first, RawTable) else read(first, settings)}
 
 
 def refuse_mixture(records: Records, pairs: bool) -> None:
@@ -175,6 +184,10 @@ def read_new_data(
     if raw.format == "text" and not need_label and given.text is None:
         texts = Layout(layout.shape, "text", id="id")
         return NewData(to_records(raw, texts, settings), raw.table, texts)
+    if need_label:
+        if given.split is None and (trained.split in raw.table.column_names or trained.split == NO_COLUMN):
+            settings = settings.model_copy(update={"split": trained.split})
+        raw = rows_for_test(raw, settings)
     found = layout_of_other(raw, layout, settings, need_label)
     if need_label and settings.label is None and layout.form not in OWN_FORMS and found.labels != layout.labels:
         there, label = name_list(raw.table.column_names), ",".join(found.labels)

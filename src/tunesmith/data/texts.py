@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import cast
 
 import numpy as np
 import pyarrow as pa
@@ -15,8 +16,9 @@ from tunesmith.data.layout import find_layout, layout_of_other, to_records
 from tunesmith.data.layout.search import NoLabelColumn
 from tunesmith.data.parts import with_own_parts
 from tunesmith.data.reading import NO_DIALECT, load_splits, refuse_remote, with_missing, written_alike
-from tunesmith.data.records import Records
+from tunesmith.data.records import RawTable, Records
 from tunesmith.data.shapes import RecordShape
+from tunesmith.data.split_column import with_split_column
 from tunesmith.data.table import TEXT, is_empty, take
 from tunesmith.errors import DataError, UsageError
 from tunesmith.text import counted
@@ -55,14 +57,16 @@ def read_texts(
     """
     refuse_remote(sources.values() if local else [])
     given = with_own_parts(sources)
-    sources, notes = given.splits, list[str]()
-    raw = read(sources["train"], settings, plain_text=True)
+    first, notes = given.splits["train"], list[str]()
+    raw = read(first, settings, plain_text=True)
     if raw.format == "text" and settings.label is not None:
         raise UsageError(f"data.label={settings.label}: {raw.path} is read as unlabelled text; give data.format=FORMAT")
+    given = with_split_column(given._replace(splits={**given.splits, "train": raw}), settings)
+    sources, raw = given.splits, cast(RawTable, given.splits["train"])
     parts: dict[str, Records] = {}
     if raw.format != "text":
         try:
-            parts, layout = load_splits(given._replace(splits={**sources, "train": raw}), settings, shape)
+            parts, layout = load_splits(given, settings, shape)
         except DataError as error:
             if settings.label is not None or shape is not None:
                 raise
@@ -77,7 +81,7 @@ def read_texts(
         for name, source in sources.items():
             if name != "train":
                 alike = written_alike(source, settings.model_copy(update=NO_DIALECT), layout)
-                other = read(source, alike, plain_text=True)
+                other = source if isinstance(source, RawTable) else read(source, alike, plain_text=True)
                 parts[name] = to_records(other, layout_of_other(other, layout, settings, need_label=False))
     read_from, notes = tuple(parts.values()), [*parts["train"].notes, *notes]
     names = dict.fromkeys(("valid", *(["test"] if labelled else []), *parts))
@@ -89,7 +93,7 @@ def read_texts(
         )
     whole_folder = labelled and raw.format == "folder"
     if whole_folder:  # train leaves out what is no class's file; its texts are as good as others
-        everything = read(sources["train"], settings.model_copy(update={"format": "text"}))
+        everything = read(first, settings.model_copy(update={"format": "text"}))
         parts["train"] = to_records(everything, find_layout(everything, DataSettings(), None, need_label=False))
 
     (train, keys), (held_out, held_out_keys) = _different(parts["train"]), _different(parts["valid"])

@@ -219,6 +219,7 @@ def _from_columns(raw: RawTable, layout: Layout) -> tuple[pa.Array, list[str]]:
     """
     chosen = np.zeros((raw.table.num_rows, len(layout.labels)), dtype=bool)
     wrong = f"is neither 0 nor 1 (nor {', '.join(NO[2:])}, {', '.join(YES[2:])} or empty); write one of these"
+    wrong += " (names of labels in several columns: join them in one, as in one|two)"
     for at, name in enumerate(layout.labels):
         bits, of_row = _by_value(raw, name, lambda cell: BITS.get(cell.strip().lower()), wrong)
         chosen[:, at] = np.array(bits, dtype=bool)[of_row]
