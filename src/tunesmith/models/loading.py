@@ -29,7 +29,7 @@ from transformers.utils.hub import cached_file
 
 from tunesmith.errors import ModelError
 from tunesmith.models import gate
-from tunesmith.models.heads import PooledClassifier, head_parameter_names, load_pooled, quiet_library
+from tunesmith.models.heads import PooledClassifier, final_linear, head_parameter_names, load_pooled, quiet_library
 from tunesmith.models.sentence import MODULES, sentence_pooling
 from tunesmith.models.source import Source
 
@@ -108,7 +108,7 @@ def load_classifier(
     seed: int,
     head: str = "sequence",
 ) -> nn.Module:
-    """A model with a new (or matching) head, in float32.
+    """A model with a new head, or with that of the checkpoint where it is for the same labels, in float32.
 
     Args:
         label_names: names in the order of the logits, written into the configuration.
@@ -121,6 +121,7 @@ def load_classifier(
         ModelError: the architecture has no such head, weights are missing, not finite, or not safetensors.
     """
     config = load_config(source)
+    keep = keeps_head(config, label_names, problem_type, head)
     config.num_labels = len(label_names)
     config.id2label = dict(enumerate(label_names))
     config.label2id = {name: index for index, name in enumerate(label_names)}
@@ -133,10 +134,33 @@ def load_classifier(
     torch.manual_seed(seed)
     model, missing = from_pretrained(auto, source, config)
     require_body(source, missing, head_parameter_names(model) if pooling == "head" else set())
+    if pooling == "head" and not keep:
+        renew_head(model, missing)
     if pooling != "head":
         model = PooledClassifier(model, len(label_names), pooling)
     check_fit(model, tokenizer, source)
     return model  # type: ignore[no-any-return]
+
+
+def keeps_head(config: Any, label_names: Sequence[str], problem_type: str | None, head: str) -> bool:
+    """Whether a checkpoint's head says what the new one shall say: the same labels in the same order, or an answer.
+
+    Args:
+        config: of the checkpoint; the others as of `load_classifier`.
+    """
+    names = [config.id2label.get(number) for number in range(config.num_labels)]
+    same = names == list(label_names) and config.problem_type in (None, problem_type)
+    return head == "question" or (same and problem_type != "regression")  # whose head is in the units of other data
+
+
+def renew_head(model: nn.Module, missing: set[str]) -> None:
+    """Draw the weights of the last layer anew where the checkpoint had some, which were for other labels."""
+    final = final_linear(model)
+    names = {name for name, weight in model.named_parameters() if any(weight is own for own in final.parameters())}
+    if names - missing:
+        nn.init.normal_(final.weight, std=getattr(model.config, "initializer_range", 0.02))
+        if final.bias is not None:
+            nn.init.zeros_(final.bias)
 
 
 def require_body(source: Source, missing: set[str], head: set[str]) -> None:

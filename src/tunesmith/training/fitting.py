@@ -18,7 +18,7 @@ from tunesmith.data.records import Records
 from tunesmith.errors import UsageError
 from tunesmith.methods.base import Method
 from tunesmith.models.heads import PooledClassifier, base_model, final_linear, has_inner_head
-from tunesmith.models.loading import load_classifier, load_config, load_tokenizer, token_limit
+from tunesmith.models.loading import keeps_head, load_classifier, load_config, load_tokenizer, token_limit
 from tunesmith.models.source import Source, find_source
 from tunesmith.progress import Progress
 from tunesmith.registry import did_you_mean
@@ -109,12 +109,19 @@ class Fitting:
         _refuse_unsuitable(settings, pooling, task, train)
         source = find_source(config.model)
         tokenizer = load_tokenizer(source)
-        limit = token_limit(load_config(source), tokenizer)
+        there = load_config(source)
+        limit = token_limit(there, tokenizer)
         truncation = Truncation(choose_max_length(train, tokenizer, limit, settings.max_length), settings.long)
         space = task.labels(train)
         if task.on_tokens:
             pooling = "head"
         model = load_classifier(source, tokenizer, space.names, task.problem_type, pooling, settings.seed, task.head)
+        if source.trained:
+            kept = not isinstance(model, PooledClassifier) and keeps_head(
+                there, space.names, task.problem_type, task.head
+            )
+            head = "its head, which is for the same labels" if kept else "a new head"
+            progress.line(f"note: model {source.name}: trained before; training goes on from its backbone with {head}")
         if final_linear(model).bias is None:  # an offset could not be written back into the layer
             space = replace(space, mean=0.0)
         settings = settings.model_copy(update={"max_length": truncation.max_tokens, "precision": precision.state})
