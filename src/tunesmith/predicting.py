@@ -104,13 +104,16 @@ class Job:
 
     def answers(self) -> Iterator[tuple[Records, pa.Table, list[Prediction]]]:
         """Records, the columns that they come from, and predictions, `ROWS` rows at a time."""
-        blank = list[int]()
+        blank, none = list[int](), True
         for records, columns in self._chunks():
+            none = False
             blank += without_text(records) if self.lines else []  # of a table it was told as it was read
             found = [one.narrowed(self.top_k, self.threshold) for one in self.predictor.predict_records(records)]
             yield records, columns, found
+        name = "standard input" if self.path == STANDARD_INPUT else self.path
+        if none and self.lines:
+            self.progress.line(f"warning: {name}: no rows; expected a text a line")
         if blank:
-            name = "standard input" if self.path == STANDARD_INPUT else self.path
             self.progress.line(about_missing_texts(name, blank))
 
     def _chunks(self) -> Iterator[tuple[Records, pa.Table]]:

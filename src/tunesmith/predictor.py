@@ -242,9 +242,10 @@ class Predictor:
         """As `read`, with all the columns that there are."""
         try:
             data = read_new_data(source, self.layout, trained, given, need_label)
-        except NoRows:
-            if need_label or isinstance(source, str | Path):
+        except NoRows as error:
+            if need_label:
                 raise
+            progress.line(f"warning: {error}")
             return NewData(text_records([], "predict"), pa.table({}), self.layout)
         records = data.records
         for note in records.notes:

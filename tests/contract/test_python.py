@@ -218,7 +218,9 @@ def test_what_is_no_table_is_refused_by_its_type(wrong: Any, model: str, tmp_pat
         assert type(wrong).__name__ in problem and len(problem) < 300
 
 
-def test_predict_takes_texts_and_tables_and_refuses_the_rest(run: tunesmith.Run, file: Path) -> None:
+def test_predict_takes_texts_and_tables_and_refuses_the_rest(
+    run: tunesmith.Run, file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     predictor = tunesmith.load(run)
     usual = predictor.predict(NEW)
     of_datasets = datasets.Dataset.from_dict({"body": NEW})["body"]
@@ -226,6 +228,10 @@ def test_predict_takes_texts_and_tables_and_refuses_the_rest(run: tunesmith.Run,
         assert predictor.predict(column) == usual
     for empty in ([], {}, {"body": []}, pandas.DataFrame({"body": []}), pandas.DataFrame()):
         assert predictor.predict(empty) == list(tunesmith.predict(run, empty)) == []
+    for name, content in {"empty.csv": "", "header.csv": "body\n", "empty.txt": ""}.items():
+        (file.parent / name).write_text(content)
+        assert list(tunesmith.predict(run, str(file.parent / name))) == []
+        assert f"warning: {file.parent / name}: no rows" in capsys.readouterr().err
     with pytest.raises(tunesmith.DataError, match="expected a column of texts, found a row"):
         predictor.predict(pandas.DataFrame(ROWS).iloc[0])
     assert predictor.predict([]) == [] and len(predictor.predict(file)) == 60

@@ -6,6 +6,7 @@ import difflib
 import re
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import cached_property
 from itertools import combinations
 
 import pyarrow as pa
@@ -59,10 +60,14 @@ class Search:
         self._by_name: dict[str, str] = {}
         for column in self.columns:
             self._by_name.setdefault(re.sub(r"[\s-]+", "_", column.strip().lower()), column)
-        header = " (the first line of a CSV file is its header)" if raw.format in DELIMITED else ""
+
+    @cached_property
+    def _there(self) -> str:
+        """The columns, for a message; of a file with a header also where its names come from."""
+        header = " (the first line of a CSV file is its header)" if self.raw.format in DELIMITED else ""
         if any(map(self._is_like_a_value, self.columns)):
             header = "; the first line looks like an example: add one with names above it, such as text,label"
-        self._there = f"columns there: {name_list(self.columns)}{header}"
+        return f"columns there: {name_list(self.columns)}{header}"
 
     def _is_like_a_value(self, column: str) -> bool:
         """Whether the name of a column of a file with a header may be a value of it: a sentence, or one that recurs."""

@@ -75,7 +75,7 @@ def _decided(source: _Source) -> tuple[RawTable, Quoting | None]:
         return table, None
     if problem is None:
         two = f"{counted(len(table.rows), 'row')} where quotes enclose values, {unquoted.rows:,} where they are text"
-        what = f"line {source.merged[0]}: a value in quotes holds line ends and separators; there are {two}"
+        what = f"line {source.merged[0]}: a value in quotes holds line ends and separators; the file has {two}"
         raise DataError(f"{source.path}: {what}: give data.quoting=on or data.quoting=off")
     if source.format != "tsv" or unquoted.doubled:
         fits = "where quotes are text, each line has a value for each column"
