@@ -314,3 +314,46 @@ def test_a_layout_of_an_export_is_used_again() -> None:
     raw_rows = [task(1, chosen("a")), task(2, chosen("b"))]
     _, first = load_records(raw_rows, DataSettings())
     assert (first.text, first.labels, first.id, first.form) == ("text", ("topic",), "id", "plain")
+
+
+SENTENCE = "Ada met Alan."
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.tsv", "#FORMAT=WebAnno TSV 3.3\n\n1-1\t0-3\tAda\tPER\n", "annotations of WebAnno"),
+        ("a.ann", "T1\tPER 0 3\tAda\n", "annotations of brat"),
+        ("a.xmi", "<?xml version='1.0'?>", "annotations of UIMA"),
+        ("a.json", {"intents": [{"intent": "greet", "examples": [{"text": "hello"}]}]}, "no text column"),
+        ("a.json", [{"text": "hi", "mood": [{"user_id": None, "value": "glad"}]}], "no label column"),
+    ],
+)
+def test_what_is_not_read_is_refused(tmp_path: Path, name: str, content: Any, message: str) -> None:
+    assert message in refused(tmp_path / name, content)
+
+
+def test_a_folder_of_brat_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text(SENTENCE)
+    (tmp_path / "a.ann").write_text("T1\tPER 0 3\tAda\n")
+    with pytest.raises(DataError, match="annotations of brat"):
+        load_records(str(tmp_path), DataSettings())
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"content": SENTENCE, "annotations": [{"tag": "PER", "value": "Ada", "start": 0, "end": 3}]},
+        {"document": SENTENCE, "annotation": [{"start": 0, "end": 3, "label": "PER", "text": "Ada"}]},
+        {"text": SENTENCE, "ner": [{"start": 0, "end": 3, "text": "Ada", "labels": ["PER"]}]},
+        {"text": SENTENCE, "entities": [{"label": "PER", "start_offset": 0, "end_offset": 3}], "relations": []},
+        {"sentence": ["Ada", "met", "Alan."], "tags": ["B-PER", "O", "O"]},
+    ],
+)
+def test_spans_of_other_tools(row: dict[str, Any]) -> None:
+    assert load_records([row], DataSettings())[0].labels == [(Span(0, 3, "PER"),)]
+
+
+def test_numbers_for_labels_are_told() -> None:
+    row = {"text": SENTENCE, "annotations": [{"label": 7, "start_offset": 0, "end_offset": 3}]}
+    assert "are numbers" in load_records([row], DataSettings())[0].notes[0]

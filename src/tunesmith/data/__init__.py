@@ -13,7 +13,9 @@ from pathlib import Path
 
 from tunesmith.config.schema import DataSettings
 from tunesmith.data.files import (
+    AS_TEXT,
     ENDINGS,
+    OTHER_TOOLS,
     SAMPLE_BYTES,
     codec_name,
     contents_name,
@@ -94,6 +96,8 @@ def read(source: object, settings: DataSettings, plain_text: bool = False, split
                 content = contents_name(stream.read(SAMPLE_BYTES))
             if content is not None:
                 raise DataError(f"{path}: {content}")
+            if tool := OTHER_TOOLS.get(ending_of(found)):
+                raise DataError(f"{path}: {tool}, cannot be read; {AS_TEXT}")
             what = f"the ending {ending_of(found)!r} does not tell the format"
             if found.suffix.lower() == ".txt":
                 what = "lines of text alone have no labels"
@@ -128,6 +132,8 @@ def detect(path: Path, plain_text: bool = False) -> str | None:
             return "folder" if sum(any(map(is_text_file, entry.iterdir())) for entry in classes) > 1 else "text"
         if classes:
             return "folder"
+        if any(name.endswith(".ann") for name in entries):
+            raise DataError(f"{path}: {OTHER_TOOLS['.ann']}, cannot be read; {AS_TEXT}")
         files = sorted(entry.name for entry in path.iterdir() if entry.is_file() and has_known_ending(entry))
         advice = f"name one of its files: {name_list(files)}" if files else "name a file"
         raise DataError(f"{path}: expected a folder with one subfolder per class, found none; {advice}")

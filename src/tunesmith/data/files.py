@@ -40,6 +40,16 @@ ENDINGS = {
     **dict.fromkeys((".conll", ".iob", ".iob2", ".bio", ".bioes"), "conll"),
 }
 """Format by the ending of a file's name, compressed or not."""
+OTHER_TOOLS = {
+    ".ann": "annotations of brat, which stand apart from their texts",
+    ".xmi": "annotations of UIMA, as INCEpTION exports them",
+    ".xml": "XML",
+    ".spacy": "a binary file of spaCy",
+    ".manifest": "a manifest of SageMaker",
+}
+"""Endings of what is not read, and what it is."""
+AS_TEXT = 'export CoNLL columns, or write JSON lines: {"text": …, "spans": [{"start": 0, "end": 3, "label": …}]}'
+WEBANNO = b"#FORMAT=WebAnno"
 BYTE_ORDER_MARKS = {
     codecs.BOM_UTF32_LE: "utf-32",
     codecs.BOM_UTF32_BE: "utf-32",
@@ -183,6 +193,8 @@ def _refuse_other_content(path: Path, head: bytes, encoding: str) -> None:
     """Stops early where the first bytes show that this is not text in the given encoding."""
     if head.startswith(b"\x1f\x8b"):
         raise DataError(f"{path}: compressed with gzip but not named so; rename it to {path.name}.gz")
+    if head.startswith(WEBANNO):
+        raise DataError(f"{path}: annotations of WebAnno or INCEpTION in their own TSV are not read; {AS_TEXT}")
     if kind := contents_name(head):
         raise DataError(f"{path}: not a text file but {kind}")
     if encoding.startswith(("utf-16", "utf-32")):

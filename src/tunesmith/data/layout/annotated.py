@@ -7,7 +7,7 @@ from dataclasses import replace
 from tunesmith.data.layout.base import Form, Layout
 from tunesmith.data.layout.conversion import judged
 from tunesmith.data.layout.listed import list_items
-from tunesmith.data.layout.search import LABEL_NAMES, Search, first_filled
+from tunesmith.data.layout.search import LABEL_NAMES, TEXT_NAMES, Search, first_filled
 from tunesmith.data.layout.spans import is_span_list, is_token_list
 from tunesmith.data.records import RawTable
 from tunesmith.data.shapes import ANSWERS, BY_LABELS, SPANS, Labels, RecordShape
@@ -22,7 +22,7 @@ TOKEN_NAMES, TAG_NAMES = (
     ("ner_tags", "tags", "labels", "label", "ner", "tag", "ner_tag"),
 )
 OF_ENTITIES = ("score", "rating", "y")  # what may be said of entities
-SPAN_NAMES = ("spans", "entities", "label", "labels", "annotations")
+SPAN_NAMES = ("spans", "entities", "label", "labels", "annotations", "annotation", "ner")
 
 
 def questions(search: Search, shape: RecordShape | None) -> Layout | None:
@@ -116,10 +116,12 @@ def _entities(search: Search, shape: RecordShape | None) -> Layout | None:
     label = search.given(settings.label, "label") if asked else settings.label
     if label is not None and label not in search.columns:
         return None
-    column = label or search.named(SPAN_NAMES)
+    column = label or next(filter(lambda name: _holds_spans(raw, name), search.all_named(SPAN_NAMES)), None)
+    column = column or search.named(SPAN_NAMES)
     tokens, tags = search.named(TOKEN_NAMES), label or search.named(TAG_NAMES)
-    if _holds_tokens(raw, settings.text) and (asked or _holds_tokens(raw, tags)):
-        return Layout(shape, str(settings.text), labels=(tags,) if tags else (), form="tags")
+    text = settings.text or search.named(TEXT_NAMES)
+    if text and _holds_tokens(raw, text) and ((settings.text and asked) or _holds_tokens(raw, tags)):
+        return Layout(shape, text, labels=(tags,) if tags else (), form="tags")
     beside = search.text() if label is None else None
     if search.named(("spans",)) and beside:  # Prodigy's tokens are not those of tags
         tokens = None
@@ -128,10 +130,14 @@ def _entities(search: Search, shape: RecordShape | None) -> Layout | None:
     if tokens is not None and settings.text in (None, tokens) and (tagged or (asked and not beside)):
         return Layout(shape, tokens, labels=(tags,) if tags else (), form="tags")
     # One bad cell does not hide the spans: its fault is to be told.
-    if not asked and not (column and any(map(is_span_list, first_filled(raw, column)))):
+    if not asked and not _holds_spans(raw, column):
         return None
     text = search.text() or search.named(("data",))  # as some versions of doccano call it
     return Layout(shape, text, labels=(column,) if column else (), form="spans") if text else None
+
+
+def _holds_spans(raw: RawTable, column: str | None) -> bool:
+    return any(map(is_span_list, first_filled(raw, column)))
 
 
 def _holds_tokens(raw: RawTable, column: str | None) -> bool:

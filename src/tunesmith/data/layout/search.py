@@ -26,7 +26,7 @@ TEXT_NAMES = (
 )  # fmt: skip
 LABEL_NAMES = (
     "label", "labels", "category", "categories", "class", "intent", "target", "tag", "tags", "topic", "topics",
-    "sentiment", "score", "rating", "y", "accept", "cats",
+    "sentiment", "score", "rating", "y", "accept", "cats", "annotation",
 )  # fmt: skip
 PAIR_NAMES = (
     ("text", "text_pair"), ("sentence1", "sentence2"), ("premise", "hypothesis"), ("question1", "question2"),
@@ -132,6 +132,11 @@ class Search:
         values = self.raw.table[column]
         return not pc.any(is_empty(values)).as_py() and pc.count_distinct(values).as_py() > 1
 
+    def _nested(self, column: str) -> bool:
+        """Whether a column holds lists of objects, which are no texts."""
+        filled = first_filled(self.raw, column)
+        return bool(filled) and all(re.match(r"\s*\[\s*\{", cell) for cell in filled)
+
     def labels(self) -> tuple[str, ...]:
         if (given := self.settings.label) is not None:
             several = given not in self.columns and "," in given
@@ -167,7 +172,7 @@ class Search:
         found = self.named(TEXT_NAMES, {*taken, pair})
         if found is None:
             known = {*taken, *self.raw.annotated, settings.group, settings.id, pair, *self.all_named(ID_NAMES)}
-            left = [name for name in self.columns if name not in known]
+            left = [name for name in self.columns if name not in known and not self._nested(name)]
             taken_text = self.named(TEXT_NAMES)
             if taken_text in taken and settings.label is not None:
                 what = f"no text column but {taken_text!r}, which data.label names"

@@ -27,7 +27,7 @@ from tunesmith.text import counted
 
 SPAN_LISTS = pa.large_list(pa.struct([("start", pa.int64()), ("end", pa.int64()), ("label", TEXT)]))
 OFFSET_NAMES = ("start", "start_offset", "begin"), ("end", "end_offset", "stop")
-TYPE_NAMES = ("label", "labels", "entity", "type", "entity_group", "tag")
+TYPE_NAMES = ("label", "labels", "entity", "type", "entity_group", "tag", "entityLabel")
 _ESCAPED, _ESCAPES = re.compile(r"\\([nrt])"), {"n": "\n", "r": "\r", "t": "\t"}
 
 
@@ -93,6 +93,9 @@ def span_column(raw: RawTable, text: str, spans: str) -> tuple[pa.Array, list[st
         DataError: spans that cannot be used, with their rows.
     """
     made, notes = each_row(raw, (text, spans), lambda text, cell, mended: _spans(text or "", json_list(cell), mended))
+    labels = {span["label"] for row in made for span in row}
+    if labels and all(label.isdecimal() for label in labels):
+        notes.append(f"the labels in {spans!r} are numbers; for names, export them with the names of the labels")
     return pa.array(made, SPAN_LISTS), notes
 
 
