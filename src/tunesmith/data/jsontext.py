@@ -28,6 +28,8 @@ _decoder = json.JSONDecoder(
     object_pairs_hook=_unique, parse_int=Number, parse_float=Number, parse_constant=_refuse, strict=True
 )
 
+_encode = json.JSONEncoder(ensure_ascii=False).encode
+
 
 def parse(text: str) -> Any:
     """The value of a JSON text: dict, list, str, `Number`, bool or None.
@@ -71,4 +73,4 @@ def _dump(value: Any) -> str:
         return f"[{', '.join(map(_dump, value))}]"
     if isinstance(value, dict):
         return f"{{{', '.join(f'{_dump(key)}: {_dump(item)}' for key, item in value.items())}}}"
-    return json.dumps(value, ensure_ascii=False)
+    return _encode(value)
