@@ -58,7 +58,9 @@ def main() -> None:
     except (KeyboardInterrupt, typer.Abort):
         advice = "; the same command with --resume goes on" if "--resume" in options_of(_command_name()) else ""
         exit_code, messages = 130, [f"interrupted{advice}"]
-    except BrokenPipeError:  # the reader of our output went away, as `head` does
+    except (BrokenPipeError, SystemExit) as stop:  # the reader of our output went away, as `head` does
+        if not isinstance(stop.__context__ or stop, BrokenPipeError):
+            raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except Exception as error:

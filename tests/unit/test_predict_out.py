@@ -358,3 +358,21 @@ def test_a_full_disk_behind_the_output_has_its_exit_code(
         patch.setattr("sys.stdout", Full())
         assert run_command(patch, "models", "--domain", "legal") == 5
     assert "no space left on the disk" in capsys.readouterr().err
+
+
+class Closed(io.StringIO):
+    """An output that nobody reads any more, as after `head -1`."""
+
+    def write(self, text: str) -> int:
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    def fileno(self) -> int:
+        return self.spare
+
+
+def test_who_stops_reading_ends_the_command_in_order(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with (tmp_path / "spare").open("w") as spare, monkeypatch.context() as patch:
+        closed = Closed()
+        closed.spare = spare.fileno()  # type: ignore[attr-defined]
+        patch.setattr("sys.stdout", closed)
+        assert run_command(patch, "models", "--domain", "legal") == 0
