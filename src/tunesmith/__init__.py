@@ -25,7 +25,18 @@ from tunesmith.errors import (
 
 if TYPE_CHECKING:
     from tunesmith.adapting import AdaptedModel
-    from tunesmith.api import Findings, adapt, check, evaluate, find_models, load, predict, train, write_predictions
+    from tunesmith.api import (
+        Findings,
+        adapt,
+        check,
+        evaluate,
+        find_models,
+        load,
+        predict,
+        runs,
+        train,
+        write_predictions,
+    )
     from tunesmith.catalogue.catalogue import Suggestion
     from tunesmith.config.options import AdaptOptions, ReadOptions, TrainOptions
     from tunesmith.config.schema import AdaptConfig, Config
@@ -36,6 +47,7 @@ if TYPE_CHECKING:
     from tunesmith.predicting import Written
     from tunesmith.predictor import Predictor
     from tunesmith.run.record import Run
+    from tunesmith.run.runs import RunFacts
     from tunesmith.tasks.predictions import Prediction
     from tunesmith.training.arguments import TrainingArguments
     from tunesmith.training.trainer import Trainer
@@ -43,14 +55,14 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "AdaptConfig", "AdaptOptions", "AdaptedModel", "Config", "DataError", "DivergedError", "Evaluation", "Finding",
-    "Findings", "Interrupted", "ModelError", "Prediction", "Predictor", "ReadOptions", "ResourceError", "Run", "Score",
-    "Suggestion", "Summary", "TrainOptions", "Trainer", "TrainingArguments", "TunesmithError", "UsageError", "Written",
-    "adapt", "check", "evaluate", "find_models", "load", "predict", "train", "write_predictions",
+    "Findings", "Interrupted", "ModelError", "Prediction", "Predictor", "ReadOptions", "ResourceError", "Run", "RunFacts",
+    "Score", "Suggestion", "Summary", "TrainOptions", "Trainer", "TrainingArguments", "TunesmithError", "UsageError",
+    "Written", "adapt", "check", "evaluate", "find_models", "load", "predict", "runs", "train", "write_predictions",
 ]  # fmt: skip
 
 _MODULES = {
     "adapting": "AdaptedModel",
-    "api": "Findings adapt check evaluate find_models load predict train write_predictions",
+    "api": "Findings adapt check evaluate find_models load predict runs train write_predictions",
     "catalogue.catalogue": "Suggestion",
     "config.options": "AdaptOptions ReadOptions TrainOptions",
     "config.schema": "AdaptConfig Config",
@@ -61,6 +73,7 @@ _MODULES = {
     "predicting": "Written",
     "predictor": "Predictor",
     "run.record": "Run",
+    "run.runs": "RunFacts",
     "tasks.predictions": "Prediction",
     "training.arguments": "TrainingArguments",
     "training.trainer": "Trainer",

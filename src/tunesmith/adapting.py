@@ -134,7 +134,8 @@ def adapt(opening: TextsOpening, config: AdaptConfig, progress: Progress) -> Ada
         record.engine = {part: EnginePart(**found) for part, found in report.items()} | record.engine
         _finish(record, config, phases, held_out, clock)
         record.save(folder)
-        shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # a run that is killed before needs them
+        if not config.output.keep_checkpoints:  # a run that is killed before needs them
+            shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     return AdaptedModel(folder, record)
 
 

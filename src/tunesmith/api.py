@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from tunesmith.catalogue.catalogue import Suggestion, select
-from tunesmith.config.loading import Tree, flags, resolve
+from tunesmith.config.loading import flags, resolve
 from tunesmith.config.options import AdaptOptions, ReadOptions, TrainOptions
 from tunesmith.config.schema import AdaptConfig, Config, DataSettings
 from tunesmith.data import read
@@ -17,9 +17,10 @@ from tunesmith.data.reading import load_splits
 from tunesmith.data.sources import Examples
 from tunesmith.data.summary import Summary, summarise
 from tunesmith.errors import UsageError
-from tunesmith.opening import opened, opened_texts
+from tunesmith.opening import default_folder, opened, opened_texts
 from tunesmith.progress import Progress
 from tunesmith.run.record import Run
+from tunesmith.run.runs import RUNS, RunFacts, Tree, continued, runs_in
 from tunesmith.tasks import shape_of
 from tunesmith.text import name_list
 
@@ -71,7 +72,7 @@ def check(
 
 
 def train(
-    data: Examples,
+    data: Examples | None = None,
     config: Config | str | Path | None = None,
     progress: Progress | None = None,
     *,
@@ -82,7 +83,7 @@ def train(
     """Train and test a model; see the command of the same name.
 
     Args:
-        data, config, options: as of `check`.
+        data, config, options: as of `check`; with ``resume=True`` those of the run that is continued need not be given.
         progress: where it is shown; by default on standard error.
         valid, test: validation and test examples; split off `data` if they are not given.
 
@@ -101,7 +102,7 @@ def train(
 
 
 def adapt(
-    texts: Examples,
+    texts: Examples | None = None,
     config: AdaptConfig | str | Path | None = None,
     progress: Progress | None = None,
     *,
@@ -112,7 +113,8 @@ def adapt(
     """Continue masked-language-model training on the texts of a domain; see the command of the same name.
 
     Args:
-        texts: folder or file of texts, or labelled examples, of which the training rows are used.
+        texts: folder or file of texts, or labelled examples, of which the training rows are used; see `train` for
+            ``resume=True``.
         config, progress, options: as of `train`.
         valid, test: what takes the place of the texts that are held out, or left out.
 
@@ -134,7 +136,7 @@ def _prepared(
     kind: type[Tree],
     config: Tree | str | Path | None,
     options: Mapping[str, Any],
-    data: Examples,
+    data: Examples | None,
     valid: Examples | None,
     test: Examples | None,
 ) -> tuple[Tree, dict[str, Examples]]:
@@ -146,7 +148,12 @@ def _prepared(
         raise UsageError(f"`config`: expected {wanted} or a file, found {type(config).__name__}")
     elif others := [name for name, value in options.items() if value is not None]:
         raise UsageError(f"give a {kind.__name__}, or options ({name_list(others)}), not both")
-    settings: DataSettings = config.data  # type: ignore[attr-defined]
+    if config.output.resume:
+        own = default_folder(data, config) if isinstance(config, Config) else None
+        config, data = continued(config, data, own)
+    if data is None:
+        raise UsageError("the examples are missing: name a file or folder, or the run to continue with output.resume")
+    settings: DataSettings = config.data
     sources, files = {"train": data}, dict[str, str | None]()
     for name, given in (("valid", valid), ("test", test)):
         source = getattr(settings, name) if given is None else given
@@ -154,6 +161,15 @@ def _prepared(
             sources[name] = source
         files[name] = str(source) if isinstance(source, str | Path) else None
     return config.model_copy(update={"data": settings.model_copy(update=files)}), sources
+
+
+def runs(folder: str | Path = RUNS) -> list[RunFacts]:
+    """The runs in a folder, the latest first.
+
+    Raises:
+        UsageError: there is no such folder.
+    """
+    return runs_in(folder)
 
 
 def load(run: Run | str | Path, precision: str = "float32") -> Predictor:

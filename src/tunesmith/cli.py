@@ -19,18 +19,19 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import typer
 
 import tunesmith
-from tunesmith.config.loading import dump, fields, flag, flags, resolve
+from tunesmith.config.loading import choices, dump, fields, flag, flags, resolve
 from tunesmith.config.options import ReadOptions
 from tunesmith.config.schema import AdaptConfig, Config, Section
 from tunesmith.errors import DataError, TunesmithError, UsageError, is_disk_full
 from tunesmith.progress import Progress
+from tunesmith.registry import did_you_mean
 from tunesmith.spelling import spell
 
 app = typer.Typer(
     name="tunesmith",
     help="Fine-tune pretrained text models on your own data.",
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
 
@@ -38,7 +39,10 @@ OUT_OF_MEMORY = ("out of memory", "can't allocate memory")  # torch raises plain
 READING = tuple(ReadOptions.__annotations__)
 
 Data = Annotated[str, typer.Argument(help="File or folder of examples.", metavar="DATA")]
-Texts = Annotated[str, typer.Argument(help="File or folder of texts.", metavar="TEXTS")]
+Again = Annotated[str | None, typer.Argument(help="The same; --resume needs none.", metavar="DATA")]
+TextsAgain = Annotated[
+    str | None, typer.Argument(help="File or folder of texts; --resume needs none.", metavar="TEXTS")
+]
 Shown = tuple[Mapping[str, Any], str]
 RunFolder = Annotated[str, typer.Argument(help="Run folder, or (predict) the model folder of one.", metavar="RUN")]
 
@@ -70,6 +74,10 @@ def main() -> None:
             exit_code, messages = error.exit_code, str(error).splitlines()
         elif hasattr(error, "format_message"):  # click's own errors: unknown flag, missing argument
             exit_code, messages = 2, [error.format_message()]
+            if not messages[0]:  # no argument at all: its help was shown
+                sys.exit(exit_code)
+            if "No such command" in messages[0]:
+                messages = [f"no command {_command_name()!r}; {did_you_mean(_command_name(), list(commands()))}"]
         elif isinstance(error, MemoryError) or any(sign in str(error) for sign in OUT_OF_MEMORY):
             trains = "--batch-size" in options_of(_command_name())
             advice = "lower training.batch_size or training.max_length" if trains else "give it less at a time"
@@ -113,10 +121,32 @@ def _spelled(message: str) -> str:
 
 
 @lru_cache
+def commands() -> Mapping[str, Any]:
+    """The commands by name."""
+    found: Mapping[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    return found
+
+
+@lru_cache
 def options_of(command: str) -> frozenset[str]:
     """The options of a command; none if there is no such command."""
-    found = typer.main.get_command(app).commands.get(command)  # type: ignore[attr-defined]
+    found = commands().get(command)
     return frozenset(option for parameter in found.params for option in parameter.opts) if found else frozenset()
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        print(f"tunesmith {tunesmith.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def program(
+    version: Annotated[
+        bool, typer.Option("--version", "-V", is_eager=True, callback=_show_version, help="Show the version.")
+    ] = False,
+) -> None:
+    """What stands before the name of a command."""
 
 
 def command(kind: type[Section] = Config, names: Iterable[str] = (), whole: bool = False) -> Callable[..., Any]:
@@ -142,7 +172,10 @@ def command(kind: type[Section] = Config, names: Iterable[str] = (), whole: bool
     for name in keys if whole else names:
         field, panel = settings[keys[name]], keys[name].split(".")[0] if whole else None
         kinds = _flag_type(field.annotation)
-        added.append(_option(name, kinds, str(flag(field)), help=field.description, rich_help_panel=panel))
+        words = {"metavar": "|".join(known)} if (known := choices(field)) else {}
+        shown = "" if field.default is None or kinds == bool | None else f" Default: {field.default}."
+        about = {"help": f"{field.description}{shown}", "rich_help_panel": panel, **words}
+        added.append(_option(name, kinds, str(flag(field)), **about))
 
     def register(function: Callable[..., Shown | None]) -> Callable[..., Shown | None]:
         asked = inspect.signature(function, eval_str=True).parameters
@@ -203,7 +236,7 @@ def check(data: Data, config: Config, quiet: bool) -> Shown:
 
 
 @command(whole=True)
-def train(data: Data, config: Config, progress: Progress) -> Shown:
+def train(config: Config, progress: Progress, data: Again = None) -> Shown:
     """Check, split, train, evaluate, report; print the score and the run folder."""
     return _of_run(tunesmith.train(data, config, progress))
 
@@ -216,7 +249,7 @@ def _of_run(run: tunesmith.Run) -> Shown:
 
 
 @command(AdaptConfig, whole=True)
-def adapt(data: Texts, config: AdaptConfig, progress: Progress) -> Shown:
+def adapt(config: AdaptConfig, progress: Progress, data: TextsAgain = None) -> Shown:
     """Continue masked-language-model training on unlabelled texts; the result is a starting point for train."""
     from tunesmith import console
 
@@ -303,6 +336,18 @@ def models(
 
     found = tunesmith.find_models(domain, language, data, model or (), **reading)
     return {"models": [one.to_dict() for one in found]}, console.models_text(found)
+
+
+@command()
+def runs(
+    quiet: bool,
+    folder: Annotated[str, typer.Argument(help="Folder that holds runs, or one of them.", metavar="FOLDER")] = "runs",
+) -> Shown:
+    """The runs in a folder, the latest first: score, method, data, size, state."""
+    from tunesmith import console
+
+    found = tunesmith.runs(folder)
+    return {"runs": [run.to_dict() for run in found]}, "" if quiet else console.runs_text(found)
 
 
 @command(names=["task", "method"])

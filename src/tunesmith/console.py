@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -16,7 +17,8 @@ from tunesmith.data.summary import Summary
 from tunesmith.evaluation.intervals import Difference, Score
 from tunesmith.evaluation.labels import ByLabel, label_titles, weakest_first
 from tunesmith.evaluation.metrics import PERPLEXITY, Metric
-from tunesmith.run.record import RunRecord
+from tunesmith.run.record import AdaptRecord, RunRecord
+from tunesmith.run.runs import RunFacts
 from tunesmith.text import SHOWN_NAMES, counted, duration, name_list, visible
 
 if TYPE_CHECKING:
@@ -136,6 +138,37 @@ def stores_text(stores: Sequence[Mapping[str, Any]]) -> str:
         sizes = {"rows": counted(store["rows"], "row"), "size": decimal(store["bytes"])}
         rows.append({"id": store["id"][:12], **sizes, "used": used, "of": of})
     return _table(rows, right=("rows", "size"), heading=False)
+
+
+def runs_text(runs: Sequence[RunFacts]) -> str:
+    """One line a run, with a heading."""
+    if not runs:
+        return "no runs there"
+    rows = []
+    for run in runs:
+        facts = run.to_dict()
+        score = data = ""
+        if run.record is not None:
+            files = run.record.data.files
+            data = visible(PurePath(files[0].path).name, 40) + (f" +{len(files) - 1}" if len(files) > 1 else "")
+            data += f", {counted(sum(facts['rows'].values()), 'row')}"
+            if found := facts["score"]:
+                metric = PERPLEXITY if isinstance(run.record, AdaptRecord) else run.record.described[found["metric"]]
+                measured = Score(**{name: found[name] for name in ("value", "low", "high", "n")})
+                score = f"{found['metric']} {measured.text(metric)}"
+        rows.append(
+            {
+                "run": visible(run.folder),
+                "state": facts["status"],
+                "score": score,
+                "method": facts.get("method", ""),
+                "model": visible(PurePath(facts.get("model", "")).name, 40),
+                "data": data or visible(facts.get("problem", ""), 80),
+                "size": decimal(run.bytes),
+                "changed": f"{run.changed:%Y-%m-%d %H:%M}",
+            }
+        )
+    return _table(rows, right=("size",))
 
 
 def adapted_text(model: AdaptedModel) -> str:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import shlex
+import shutil
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -28,11 +31,22 @@ def demo(out: str, progress: Progress) -> tuple[Run, str]:
     # The first 128 tokens of an article say what it is about; all of it would take four times as long.
     options: TrainOptions = {"model": MODEL, "method": "freeze", "max_length": 128, "epochs": 2}
     run = api.train(corpus(), None, progress, **options | {"out": out, "overwrite": _is_demo(Path(out))})
+    command = as_typed(sys.argv[0])
     advice = (
-        f'try next:  echo "the striker scored twice" | tunesmith predict {run}\n'
-        "           tunesmith train YOUR_FILE.csv        (a column of texts, a column of labels)"
+        f'try next:  echo "the striker scored twice" | {command} predict {run}\n'
+        f"           {command} runs\n"
+        f"           {command} train YOUR_FILE.csv        (a column of texts, a column of labels)"
     )
     return run, advice
+
+
+def as_typed(program: str) -> str:
+    """How this program is called again: its name alone where the shell finds it by that."""
+    name = Path(program).name
+    if name == "__main__.py":
+        return f"{shlex.quote(sys.executable)} -m tunesmith"
+    found = shutil.which(name)
+    return shlex.quote(name) if found and Path(found).resolve() == Path(program).resolve() else shlex.quote(program)
 
 
 def _is_demo(folder: Path) -> bool:

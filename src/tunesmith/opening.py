@@ -5,10 +5,12 @@ Knows no torch, which takes seconds to import: what is wrong with a folder, a fi
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
+from itertools import zip_longest
 from pathlib import Path
 
 from tunesmith.augmentation.rows import chosen_techniques
@@ -26,7 +28,11 @@ from tunesmith.errors import DataError, UsageError
 from tunesmith.progress import Progress
 from tunesmith.run.folder import Clock, check_folder, locked
 from tunesmith.run.record import AdaptRecord, FilePart, Record, RunRecord
+from tunesmith.run.runs import RUNS
 from tunesmith.tasks import shape_of
+
+_COUNT = re.compile(r"^\d[\d,]*|(?<=\()\d[\d.]*%(?=\))")
+"""How many rows a message is about, and their share: ``60 rows … (3.4%)``."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +70,7 @@ def opened(sources: Mapping[str, Examples], config: Config, progress: Progress) 
         DataError: the examples cannot be read, or a check failed.
         UsageError: the folder or a setting cannot be used.
     """
-    folder = Path(config.output.out or default_folder(sources["train"], config))
+    folder = Path(config.output.out) if config.output.out else default_folder(sources["train"], config)
     with _folder(RunRecord, folder, config, sources, config.augmentation.lexicon, config.augmentation.masked_model):
         clock = Clock()
         chosen_techniques(config, shape_of(config.task.name))  # need not wait for the data
@@ -172,22 +178,34 @@ def tell(findings: Sequence[Finding], progress: Progress) -> None:
         DataError: a finding is a failure.
     """
 
-    def told(level: str) -> list[str]:
-        return [f"{f.split + ': ' if f.split else ''}{f.message}; {f.advice}" for f in findings if f.level == level]
-
-    if failures := told("failure"):
+    if failures := _grouped(findings, "failure"):
         raise DataError(failures)
     for finding in findings:
         if (finding.level, finding.code) == ("note", "reading"):
             progress.line(f"note: {finding.message}")
-    for warning in told("warning"):
+    for warning in _grouped(findings, "warning"):
         progress.line(f"warning: {warning}")
 
 
-def default_folder(source: Examples, config: Config) -> str:
+def _grouped(findings: Sequence[Finding], level: str) -> list[str]:
+    """One line for each thing that was found; what differs between splits in nothing but numbers is one thing."""
+    groups: dict[tuple[str, ...], list[Finding]] = {}
+    for finding in findings:
+        if finding.level == level:
+            groups.setdefault((finding.advice, *_COUNT.split(finding.message)), []).append(finding)
+    lines = []
+    for (advice, *between), group in groups.items():
+        counts = map(" / ".join, zip(*(_COUNT.findall(finding.message) for finding in group), strict=True))
+        message = "".join(part for pair in zip_longest(between, counts, fillvalue="") for part in pair)
+        splits = ", ".join(finding.split for finding in group if finding.split)
+        lines.append(f"{splits}{': ' if splits else ''}{message}; {advice}")
+    return lines
+
+
+def default_folder(source: Examples | None, config: Config) -> Path:
     """``runs/<name of the data>-<method>``."""
     name = Path(source).name.partition(".")[0] if isinstance(source, str | Path) else ""
-    return str(Path("runs") / f"{name or 'data'}-{config.method.name}")
+    return Path(RUNS) / f"{name or 'data'}-{config.method.name}"
 
 
 def _check_paths(folder: Path, source: Examples, texts: str) -> None:

@@ -95,6 +95,8 @@ def train(opening: Opening, progress: Progress) -> Run:
             shutil.copytree(best.adapter, folder / "model" / "adapter", dirs_exist_ok=True)
         entries.finish(record, config, best, scored, baselines, clock)
         _write(folder, record, predictor, scored, findings, best.source.hub)
+        if not config.output.keep_checkpoints:  # a run that is killed before needs them
+            shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     return Run(folder, record)
 
 

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from tunesmith import demo
-from tunesmith.config.schema import Config
+from tunesmith.config.schema import AdaptConfig, Config
+from tunesmith.console import runs_text
 from tunesmith.data.layout import Layout
 from tunesmith.data.shapes import ONE_LABEL
 from tunesmith.disk import path_sha256
@@ -34,6 +35,7 @@ from tunesmith.run.record import (
     SplitPart,
     Titles,
 )
+from tunesmith.run.runs import continued, runs_in
 from tunesmith.run.schema import schema_text
 
 ROOT = Path(__file__).parents[2]
@@ -205,8 +207,6 @@ def test_what_a_run_reads_is_not_replaced(tmp_path: Path) -> None:
         check_folder(tmp_path, overwrite=True, resume=False, inputs=[str(tmp_path / "data.csv"), None])
     with pytest.raises(UsageError, match="a run is there already"):
         check_folder(tmp_path, overwrite=False, resume=False, inputs=[])
-    with pytest.raises(UsageError, match="holds no run"):
-        check_folder(tmp_path / "other", overwrite=False, resume=True, inputs=[])
     check_folder(tmp_path, overwrite=True, resume=False, inputs=["elsewhere.csv"])
 
 
@@ -219,3 +219,66 @@ def test_the_hash_of_a_folder_is_over_names_and_contents(tmp_path: Path) -> None
     (second / "x").rename(second / "y")
     assert path_sha256(str(first)) != path_sha256(str(second))
     assert path_sha256(str(tmp_path / "missing")) is None
+
+
+def test_the_runs_of_a_folder_are_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, status in (("one", "done"), ("two", "stopped")):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+        facts = {"timing": {"seconds": 1.0, "stages": {}, "tokens_per_second": 1.0}} if status == "done" else {}
+        make_record(status=status, **facts).save(tmp_path / "runs" / name)
+    (tmp_path / "runs" / "bad").mkdir()
+    (tmp_path / "runs" / "bad" / "run.json").write_text("{")
+    monkeypatch.chdir(tmp_path)
+    listed = {run["run"]: run for run in (found.to_dict() for found in runs_in("runs"))}
+    assert listed.keys() == {"runs/one", "runs/two", "runs/bad"}
+    assert [listed[f"runs/{name}"]["status"] for name in ("one", "two", "bad")] == ["done", "stopped", "unreadable"]
+    assert listed["runs/one"]["score"] == {"metric": "accuracy", "value": 0.9, "low": 0.8, "high": 1.0, "n": 30}
+    assert listed["runs/one"]["method"] == "full" and listed["runs/one"]["data"] == ["a.csv"]
+    assert listed["runs/one"]["bytes"] == (tmp_path / "runs" / "one" / "run.json").stat().st_size
+    table = runs_text(runs_in("runs"))
+    assert "accuracy 90.0 % (80.0 – 100.0)" in table and "a.csv, 9 rows" in table and "stopped" in table
+    assert [run.folder.name for run in runs_in(tmp_path / "runs" / "one")] == ["one"]
+    with pytest.raises(UsageError, match="nowhere: no such folder"):
+        runs_in("nowhere")
+
+
+def stopped_run(folder: Path, path: str = "a.csv", **requested: Any) -> None:
+    folder.mkdir(parents=True)
+    config = Config.model_validate(requested)
+    record = make_record(status="stopped", requested=config)
+    record.data.files = [FilePart(path=path, sha256=None, rows=9)]
+    record.save(folder)
+
+
+def resuming(**given: Any) -> Config:
+    return Config.model_validate({"output": {"resume": True}} | given)
+
+
+def test_an_unfinished_run_goes_on_with_its_own_settings_and_data(tmp_path: Path) -> None:
+    run = tmp_path / "r"
+    stopped_run(run, training={"lr": 0.5, "epochs": 7}, method={"name": "full"})
+    config, source = continued(resuming(output={"resume": True, "out": str(run)}), None, None)
+    assert (config.training.lr, config.training.epochs, config.method.name, source) == (0.5, 7, "full", "a.csv")
+    assert config.output.resume and config.output.out == str(run)
+    asked = resuming(output={"resume": True, "out": str(run)}, training={"epochs": 8})
+    config, source = continued(asked, "b.csv", None)
+    assert (config.training.lr, config.training.epochs, source) == (0.5, 8, "b.csv")  # and is refused as changed
+
+
+def test_the_only_unfinished_run_need_not_be_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match="runs holds no unfinished run;"):
+        continued(resuming(), None, None)
+    stopped_run(Path("runs", "one"))
+    config, source = continued(resuming(), None, Path("runs", "data-auto"))
+    assert (config.output.out, source) == (str(Path("runs", "one")), "a.csv")
+    stopped_run(Path("runs", "two"), path="b.csv")
+    assert continued(resuming(), "b.csv", None)[0].output.out == str(Path("runs", "two"))
+    with pytest.raises(UsageError, match=r"2 unfinished runs .*one.*output\.out=FOLDER"):
+        continued(resuming(), None, None)
+    with pytest.raises(UsageError, match=r"no unfinished run of c\.csv"):
+        continued(resuming(), "c.csv", None)
+    with pytest.raises(UsageError, match="nowhere holds no run"):
+        continued(resuming(output={"resume": True, "out": "nowhere"}), "a.csv", None)
+    with pytest.raises(UsageError, match="holds no unfinished run"):
+        continued(AdaptConfig.model_validate({"output": {"resume": True}}), None, None)

@@ -118,12 +118,17 @@ def dump(config: Section) -> str:
     for section, settings in config:
         lines.append(f"{section}:")
         for name, field in type(settings).model_fields.items():
-            choices = [name for mark in field.metadata if isinstance(mark, Registered) for name in mark.choices()]
-            for part in (field.annotation, *get_args(field.annotation)):
-                choices += [value for value in get_args(part) if isinstance(value, str)]
-            shown = f" [{' | '.join(dict.fromkeys(choices))}]" if choices else ""
+            shown = f" [{' | '.join(names)}]" if (names := choices(field)) else ""
             lines.append(f"  {name}: {_to_yaml(getattr(settings, name))}  # {field.description}{shown}")
     return "\n".join(lines) + "\n"
+
+
+def choices(field: FieldInfo) -> list[str]:
+    """The words that a setting may be, where they are few."""
+    found = [name for mark in field.metadata if isinstance(mark, Registered) for name in mark.choices()]
+    for part in (field.annotation, *get_args(field.annotation)):
+        found += [value for value in get_args(part) if isinstance(value, str)]
+    return list(dict.fromkeys(found))
 
 
 def _nearest(key: str, keys: Iterable[str], known: Iterable[str]) -> str:

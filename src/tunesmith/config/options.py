@@ -65,6 +65,7 @@ class AdaptOptions(ReadOptions, total=False):
     out: str | Path | None
     overwrite: bool
     resume: bool
+    keep_checkpoints: bool
 
 
 class TrainOptions(AdaptOptions, total=False):

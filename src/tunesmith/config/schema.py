@@ -145,11 +145,11 @@ class MethodSettings(Section):
 class OptimisationSettings(Section):
     """The steps that are taken. Learning rates and batches default to values for the method and the model's size."""
 
-    epochs: int | None = option(None, "Passes over the training data.", "--epochs", ge=1)
-    batch_size: int | None = option(None, "Examples (adapt: blocks) per optimizer step.", "--batch-size", ge=1)
+    epochs: int | None = option(None, "Passes over the training data (else chosen).", "--epochs", ge=1)
+    batch_size: int | None = option(None, "Examples (adapt: blocks) a step (else chosen).", "--batch-size", ge=1)
     accumulation: int = option(1, "Micro-batches that make one optimizer step.", ge=1)
-    lr: float | None = option(None, "Peak learning rate of the pretrained layers.", "--lr", gt=0)
-    head_lr: float | None = option(None, "Peak learning rate of the new head.", "--head-lr", gt=0)
+    lr: float | None = option(None, "Peak learning rate of the pretrained layers (else chosen).", "--lr", gt=0)
+    head_lr: float | None = option(None, "Peak learning rate of the new head (else chosen).", "--head-lr", gt=0)
     warmup: float = option(0.06, "Warm-up, as a fraction of all steps.", "--warmup", ge=0, le=1)
     schedule: ScheduleName = option("linear", "Shape after the warm-up.", "--schedule")
     weight_decay: float = option(0.01, "Decoupled weight decay (never on norms and biases).", "--weight-decay", ge=0)
@@ -176,7 +176,11 @@ class TrainingSettings(OptimisationSettings):
     """The optimisation. Learning rates and epochs default to values for the method and the model's size."""
 
     layer_decay: float | None = option(
-        None, "Factor by which the learning rate falls from each layer to the one below.", "--layer-decay", gt=0, le=1
+        None,
+        "Factor of the learning rate from each layer to the one below (else chosen).",
+        "--layer-decay",
+        gt=0,
+        le=1,
     )
     label_smoothing: float = option(0.0, "Share of the target spread over all labels.", "--label-smoothing", ge=0, lt=1)
     class_weights: ClassWeights = option(
@@ -188,9 +192,9 @@ class TrainingSettings(OptimisationSettings):
         "--long",
     )
     early_stopping: int | None = option(
-        None, "Stop after this many evaluations without improvement.", "--early-stopping", ge=1
+        None, "Stop after so many evaluations without improvement (else never).", "--early-stopping", ge=1
     )
-    metric: str | None = option(None, "Metric that chooses the best checkpoint.", "--metric")
+    metric: str | None = option(None, "Metric that chooses the best checkpoint (else the task's).", "--metric")
 
 
 class AugmentationSettings(Section):
@@ -238,7 +242,8 @@ class OutputSettings(Section):
 
     out: str | None = option(None, "Run folder (else runs/<data>-<method>).", "--out")
     overwrite: bool = option(False, "Replace a run that is already in the folder.", "--overwrite")
-    resume: bool = option(False, "Continue the run that is in the folder.", "--resume")
+    resume: bool = option(False, "Continue an unfinished run; its data and settings need not be repeated.", "--resume")
+    keep_checkpoints: bool = option(False, "Keep the checkpoints of a finished run.", "--keep-checkpoints")
 
 
 class Config(Section):

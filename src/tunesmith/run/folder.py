@@ -76,11 +76,9 @@ def check_folder(
         record: name of the run's record.
 
     Raises:
-        UsageError: it holds something that may not be touched, or not the run that is to be resumed.
+        UsageError: it holds something that may not be touched.
     """
     others, has_run = _content(folder), (folder / record).exists()
-    if resume and not has_run:
-        raise UsageError(f"output.resume: {folder} holds no run; start it without output.resume")
     if resume or not others:
         return
     if not has_run:

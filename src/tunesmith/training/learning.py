@@ -129,7 +129,7 @@ def _take_steps(fitting: Fitting) -> None:
         watched = {"eval_dataset": Subset(valid, by_length.tolist()), "compute_metrics": metrics}
     arguments = _arguments(fitting)
     with fitting.progress.bar(name, fitting.steps_per_epoch * (settings.epochs or 1)) as bar:
-        progress = ProgressCallback(bar, fitting.folder / "metrics.jsonl", metric, name)
+        progress = ProgressCallback(bar, fitting.progress, fitting.folder / "metrics.jsonl", metric, name)
         collate = PaddingCollator.of(fitting.tokenizer, task.head)
         trainer = Trainer(
             fitting.model, arguments, collate, train_dataset=train, fitting=fitting, callbacks=[progress], **watched
