@@ -56,8 +56,8 @@ __version__ = "0.1.0"
 __all__ = [
     "AdaptConfig", "AdaptOptions", "AdaptedModel", "Config", "DataError", "DivergedError", "Evaluation", "Finding",
     "Findings", "Interrupted", "ModelError", "Prediction", "Predictor", "ReadOptions", "ResourceError", "Run",
-    "RunFacts", "Score", "Suggestion", "Summary", "TrainOptions", "Trainer", "TrainingArguments", "TunesmithError", "UsageError",
-    "Written", "adapt", "check", "evaluate", "find_models", "load", "predict", "runs", "train", "write_predictions",
+    "RunFacts", "Score", "Suggestion", "Summary", "TrainOptions", "Trainer", "TrainingArguments", "TunesmithError",
+    "UsageError", "Written", "adapt", "check", "evaluate", "find_models", "load", "predict", "runs", "train", "write_predictions",
 ]  # fmt: skip
 
 _MODULES = {
