@@ -17,7 +17,7 @@ from _labelled import Texts, given_texts
 from _results import write_result
 from engine import Case, make_model, random_batches, stepper, tokens_of
 
-from tunesmith.cli import keep_freed_memory
+from tunesmith.commandline import keep_freed_memory
 from tunesmith.engine import Engine
 
 PROCESSES, STEPS, ROWS, WARM_UP = 6, 40, 32, 5

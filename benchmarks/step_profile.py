@@ -23,7 +23,7 @@ from _results import write_result
 from engine import Case, long_texts, make_model, matrix_rate, random_batches, stepper, tokens_of
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from tunesmith.cli import keep_freed_memory
+from tunesmith.commandline import keep_freed_memory
 from tunesmith.engine import Engine
 
 CASES = (Case("short", 8), Case("short", 32), Case("long", 32))

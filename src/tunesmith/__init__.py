@@ -57,7 +57,8 @@ __all__ = [
     "AdaptConfig", "AdaptOptions", "AdaptedModel", "Config", "DataError", "DivergedError", "Evaluation", "Finding",
     "Findings", "Interrupted", "ModelError", "Prediction", "Predictor", "ReadOptions", "ResourceError", "Run",
     "RunFacts", "Score", "Suggestion", "Summary", "TrainOptions", "Trainer", "TrainingArguments", "TunesmithError",
-    "UsageError", "Written", "adapt", "check", "evaluate", "find_models", "load", "predict", "runs", "train", "write_predictions",
+    "UsageError", "Written", "adapt", "check", "evaluate", "find_models", "load", "predict", "runs", "train",
+    "write_predictions",
 ]  # fmt: skip
 
 _MODULES = {

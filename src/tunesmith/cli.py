@@ -1,41 +1,23 @@
-"""The command line: one short function per command, which calls the function of the same name and prints.
-
-Results go to standard output (one JSON object with ``--json``), progress and messages to standard error.
-"""
+"""The commands: one short function each, which calls the function of the same name and gives what is printed."""
 
 from __future__ import annotations
 
-import ctypes
-import inspect
 import json as jsons
-import os
-import platform
 import sys
-import traceback
-from collections.abc import Callable, Iterable, Mapping
-from functools import lru_cache
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any
 
 import typer
 
 import tunesmith
-from tunesmith.config.loading import choices, dump, fields, flag, flags, resolve
+from tunesmith.commandline import Shown, app, command, main, spelled
+from tunesmith.config.loading import dump, resolve
 from tunesmith.config.options import ReadOptions
-from tunesmith.config.schema import AdaptConfig, Config, Section
-from tunesmith.errors import DataError, TunesmithError, UsageError, is_disk_full
+from tunesmith.config.schema import AdaptConfig, Config
+from tunesmith.errors import UsageError
 from tunesmith.progress import Progress
-from tunesmith.registry import did_you_mean
-from tunesmith.spelling import spell
 
-app = typer.Typer(
-    name="tunesmith",
-    help="Fine-tune pretrained text models on your own data.",
-    no_args_is_help=True,
-    context_settings={"help_option_names": ["-h", "--help"]},
-    pretty_exceptions_enable=False,
-)
+__all__ = ["app", "main"]
 
-OUT_OF_MEMORY = ("out of memory", "can't allocate memory")  # torch raises plain RuntimeErrors on the CPU
 READING = tuple(ReadOptions.__annotations__)
 
 Data = Annotated[str, typer.Argument(help="File or folder of examples.", metavar="DATA")]
@@ -43,180 +25,7 @@ Again = Annotated[str | None, typer.Argument(help="The same; --resume needs none
 TextsAgain = Annotated[
     str | None, typer.Argument(help="File or folder of texts; --resume needs none.", metavar="TEXTS")
 ]
-Shown = tuple[Mapping[str, Any], str]
 RunFolder = Annotated[str, typer.Argument(help="Run folder, or (predict) the model folder of one.", metavar="RUN")]
-
-
-def main() -> None:
-    """Run a command; errors become one line each on standard error and an exit code."""
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # before it is imported: no advice
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    keep_freed_memory()
-    try:
-        code = app(standalone_mode=False) or 0
-        sys.stdout.flush()  # what cannot be written is noticed here
-        sys.exit(code)
-    except typer.Exit as stop:
-        sys.exit(stop.exit_code)
-    except (KeyboardInterrupt, typer.Abort):
-        advice = "; the same command with --resume goes on" if "--resume" in options_of(_command_name()) else ""
-        exit_code, messages = 130, [f"interrupted{advice}"]
-    except (BrokenPipeError, SystemExit) as stop:  # the reader of our output went away, as `head` does
-        if not isinstance(stop.__context__ or stop, BrokenPipeError):
-            raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
-    except Exception as error:
-        if "--debug" in sys.argv:
-            traceback.print_exc()
-        if isinstance(error, TunesmithError):
-            exit_code, messages = error.exit_code, str(error).splitlines()
-        elif hasattr(error, "format_message"):  # click's own errors: unknown flag, missing argument
-            exit_code, messages = 2, [error.format_message()]
-            if not messages[0]:  # no argument at all: its help was shown
-                sys.exit(exit_code)
-            if "No such command" in messages[0]:
-                messages = [f"no command {_command_name()!r}; {did_you_mean(_command_name(), list(commands()))}"]
-        elif isinstance(error, MemoryError) or any(sign in str(error) for sign in OUT_OF_MEMORY):
-            trains = "--batch-size" in options_of(_command_name())
-            advice = "lower training.batch_size or training.max_length" if trains else "give it less at a time"
-            exit_code, messages = 5, [f"out of memory; {advice}"]
-        elif is_disk_full(error):
-            where = getattr(error, "filename", None) or "standard output or the folder for temporary files"
-            exit_code, messages = 5, [f"{where}: no space left on the disk; free some, or name another one"]
-        else:
-            what = f"{type(error).__name__}: {error}"
-            exit_code, messages = 1, [f"internal error: {what}; run again with --debug and report it"]
-    messages = [_spelled(message) for message in messages]
-    for message in messages:
-        print(f"tunesmith: {message}", file=sys.stderr)
-    if "--json" in sys.argv:
-        print(jsons.dumps({"error": messages, "exit_code": exit_code}, ensure_ascii=False))
-    sys.exit(exit_code)
-
-
-def keep_freed_memory() -> bool:
-    """Let glibc keep what is freed, instead of giving it back to the system and asking again at the next step.
-
-    A training step frees and allocates the same activations and gradients each time; pages that come back from the
-    system are cleared on first touch. For a process of our own, not for a host's.
-
-    Returns:
-        Whether the C library took it; other libraries than glibc are left alone.
-    """
-    if platform.libc_ver()[0] != "glibc":
-        return False
-    library, trim_threshold, mmap_threshold = ctypes.CDLL(None), -1, -3  # of malloc.h
-    return all(library.mallopt(setting, 1 << 30) == 1 for setting in (trim_threshold, mmap_threshold))
-
-
-def _command_name() -> str:
-    return sys.argv[1] if len(sys.argv) > 1 else ""
-
-
-def _spelled(message: str) -> str:
-    """A message with its settings as the running command takes them."""
-    return spell(message, options_of(_command_name()), sys.argv[2:])
-
-
-@lru_cache
-def commands() -> Mapping[str, Any]:
-    """The commands by name."""
-    found: Mapping[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
-    return found
-
-
-@lru_cache
-def options_of(command: str) -> frozenset[str]:
-    """The options of a command; none if there is no such command."""
-    found = commands().get(command)
-    return frozenset(option for parameter in found.params for option in parameter.opts) if found else frozenset()
-
-
-def _show_version(asked: bool) -> None:
-    if asked:
-        print(f"tunesmith {tunesmith.__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def program(
-    version: Annotated[
-        bool, typer.Option("--version", "-V", is_eager=True, callback=_show_version, help="Show the version.")
-    ] = False,
-) -> None:
-    """What stands before the name of a command."""
-
-
-def command(kind: type[Section] = Config, names: Iterable[str] = (), whole: bool = False) -> Callable[..., Any]:
-    """Make a function a command: its parameters, ``--json``, ``--quiet``, ``--debug``, and an option for each setting.
-
-    What it returns, the value for ``--json`` and the text, is printed; None where it did so itself. It may ask for
-    ``json``, ``quiet`` and ``progress``.
-
-    Args:
-        kind: where the settings are defined.
-        names: of settings that have a flag; they are given to the function as keywords.
-        whole: all of them instead, with ``--config`` and ``--set``; the function is given the ``config``, resolved.
-    """
-    settings, keys = dict(fields(kind)), flags(kind)
-    added = [
-        _option("json", bool, "--json", help="Print one JSON object on standard output and nothing else there."),
-        _option("quiet", bool, "--quiet", help="No progress and no messages."),
-        _option("debug", bool, "--debug", help="Show the traceback of an error."),
-    ]
-    if whole:
-        added.append(_option("config", str | None, help="Configuration file; see `tunesmith init`."))
-        added.append(_option("set", list[str] | None, help="Any setting: key=value.", metavar="KEY=VALUE"))
-    for name in keys if whole else names:
-        field, panel = settings[keys[name]], keys[name].split(".")[0] if whole else None
-        kinds = _flag_type(field.annotation)
-        words = {"metavar": "|".join(known)} if (known := choices(field)) else {}
-        shown = "" if field.default is None or kinds == bool | None else f" Default: {field.default}."
-        about = {"help": f"{field.description}{shown}", "rich_help_panel": panel, **words}
-        added.append(_option(name, kinds, str(flag(field)), **about))
-
-    def register(function: Callable[..., Shown | None]) -> Callable[..., Shown | None]:
-        asked = inspect.signature(function, eval_str=True).parameters
-
-        def run(json: bool, quiet: bool, debug: bool, **given: Any) -> None:
-            if whole:
-                file, sets = given.pop("config"), given.pop("set") or ()
-                given["config"] = resolve(file, {name: given.pop(name) for name in keys}, sets, kind)
-            offered = {"json": json, "quiet": quiet, "progress": Progress(quiet, _spelled)}
-            given |= {name: value for name, value in offered.items() if name in asked}
-            value, text = function(**given) or (None, "")
-            if shown := jsons.dumps(value, ensure_ascii=False) if json and value is not None else text:
-                print(shown)
-            if value is not None and value.get("failed"):
-                raise typer.Exit(DataError.exit_code)
-
-        later = {"progress", *(parameter.name for parameter in added)}
-        own = [one for one in asked.values() if one.kind is not one.VAR_KEYWORD and one.name not in later]
-        parameters = [*own, *added]
-        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-        run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-        run.__doc__ = function.__doc__
-        app.command(function.__name__)(run)
-        return function
-
-    return register
-
-
-def _option(name: str, kind: Any, *flags: str, **facts: Any) -> inspect.Parameter:
-    annotation, default = Annotated[kind, typer.Option(*flags, **facts)], False if kind is bool else None
-    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
-
-
-def _flag_type(annotation: Any) -> Any:
-    """What the command line parses; ranges and choices are checked by the settings themselves, all at once."""
-    if annotation is bool:
-        return bool | None
-    parts = [annotation, *get_args(annotation)]
-    if any(get_origin(part) is Literal for part in parts) or str in parts:
-        return str | None
-    return (float if float in parts else int) | None
 
 
 @command(whole=True)
@@ -225,10 +34,10 @@ def check(data: Data, config: Config, quiet: bool) -> Shown:
     from tunesmith import console
 
     findings = tunesmith.check(data, config)
-    lines = [console.read_text(findings.read), *(_spelled(console.finding_text(finding)) for finding in findings)]
+    lines = [console.read_text(findings.read), *(spelled(console.finding_text(finding)) for finding in findings)]
     failed = any(finding.level == "failure" for finding in findings)
     shown = [
-        {key: _spelled(value) if key in ("message", "advice") else value for key, value in finding.to_dict().items()}
+        {key: spelled(value) if key in ("message", "advice") else value for key, value in finding.to_dict().items()}
         for finding in findings
     ]
     value = {"read": findings.read.to_dict(), "findings": shown, "failed": failed}
@@ -245,7 +54,7 @@ def _of_run(run: tunesmith.Run) -> Shown:
     from tunesmith import console
 
     where = f"run: {run}   report: {run.folder / 'report.html'}"
-    return {"run": str(run), **run.record}, f"{_spelled(console.summary(run.content))}\n{where}"
+    return {"run": str(run), **run.record}, f"{spelled(console.summary(run.content))}\n{where}"
 
 
 @command(AdaptConfig, whole=True)

@@ -17,7 +17,7 @@ import pyarrow
 import pytest
 
 import tunesmith
-from tunesmith.cli import options_of
+from tunesmith.commandline import options_of
 from tunesmith.config.loading import resolve
 from tunesmith.config.options import ReadOptions
 from tunesmith.config.schema import AdaptConfig, Config

@@ -33,7 +33,7 @@ LAYERS = [
     {"api"},
     {"console"},
     {"demo"},
-    {"cli", "__init__", "__main__"},
+    {"commandline", "cli", "__init__", "__main__"},
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 BASE = LAYERS[0]

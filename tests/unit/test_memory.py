@@ -12,7 +12,7 @@ MEGABYTES = 200
 PROGRAM = """
 import sys
 import numpy as np
-from tunesmith.cli import keep_freed_memory
+from tunesmith.commandline import keep_freed_memory
 
 def resident():
     lines = open("/proc/self/status", encoding="utf-8").read().splitlines()

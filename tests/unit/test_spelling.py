@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 import typer
 
-from tunesmith.cli import app, main, options_of
+from tunesmith.cli import app, main
+from tunesmith.commandline import options_of
 from tunesmith.spelling import SETTINGS, spell
 
 SOURCE = Path(__file__).parents[2] / "src" / "tunesmith"
@@ -136,10 +137,10 @@ def test_messages_name_no_flags() -> None:
 
     The command line itself names another where it has asked whether the command has it; what `--set` says is about it.
     """
-    cli = (SOURCE / "cli.py").read_text(encoding="utf-8")
+    cli = (SOURCE / "commandline.py").read_text(encoding="utf-8")
     for where, message in MESSAGES:
         for flag in set(lone_flags(message)) - COMMON:
-            asked = where.startswith("cli.py") and f'if "{flag}" in options_of(' in cli
+            asked = where.startswith("commandline.py") and f'if "{flag}" in options_of(' in cli
             assert asked or (flag == "--set" and where.startswith("config")), f"{where}: {flag} in {message!r}"
 
 
@@ -148,7 +149,7 @@ def test_options_that_are_no_settings_are_named_in_backticks() -> None:
     names = {option[2:].replace("-", "_") for command in COMMANDS for option in options_of(command)}
     for file in SOURCE.rglob("*.py"):
         for line, text in strings_of(ast.parse(file.read_text(encoding="utf-8"))):
-            if file.name in ("cli.py", "spelling.py", "console.py"):
+            if file.name in ("commandline.py", "spelling.py", "console.py"):
                 continue
             where = f"{file.relative_to(SOURCE)}:{line}: {text}"
             assert not ((told := re.match(r"(\w+): \w", text)) and told[1] in names), where
