@@ -146,7 +146,9 @@ class OptimisationSettings(Section):
     """The steps that are taken. Learning rates and batches default to values for the method and the model's size."""
 
     epochs: int | None = option(None, "Passes over the training data (else chosen).", "--epochs", ge=1)
-    batch_size: int | None = option(None, "Examples (adapt: blocks) a step (else chosen).", "--batch-size", ge=1)
+    batch_size: int | None = option(
+        None, "Examples (adapt: blocks) per optimizer step (else chosen).", "--batch-size", ge=1
+    )
     accumulation: int = option(1, "Micro-batches that make one optimizer step.", ge=1)
     lr: float | None = option(None, "Peak learning rate of the pretrained layers (else chosen).", "--lr", gt=0)
     head_lr: float | None = option(None, "Peak learning rate of the new head (else chosen).", "--head-lr", gt=0)
