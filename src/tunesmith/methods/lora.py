@@ -36,8 +36,8 @@ TARGETS = {
 DECODER_TARGETS = ("q_proj", "v_proj")
 
 
-TASK_TYPES = {"sequence": "SEQ_CLS", "token": "TOKEN_CLS", "question": "QUESTION_ANS"}
-"""What PEFT calls the heads of transformers."""
+TASK_TYPES = {"sequence": "SEQ_CLS", "token": "TOKEN_CLS"}
+"""What PEFT calls the heads of transformers; its class for questions would drop ``token_type_ids`` without a word."""
 
 
 def save_adapter(model: PeftModel, folder: Path, base: str | None, head: str) -> None:
