@@ -77,7 +77,7 @@ def test_padding_is_put_on_and_taken_off(side: str) -> None:
         key: torch.cat([value, extra] if side == "right" else [extra, value], 1) if value.ndim == 2 else value
         for key, value in batch.items()
     }
-    trimmed = trim_padding(wide)
+    trimmed = trim_padding(wide, ["input_ids", "attention_mask"], left=side == "left")
     assert all(torch.equal(trimmed[key], batch[key]) for key in batch)
 
 

@@ -39,6 +39,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from transformers import PreTrainedModel
 
 from tunesmith.engine.cache import Budget
 from tunesmith.engine.dropout import Noise
@@ -49,13 +50,16 @@ from tunesmith.engine.prefix import Prefix
 from tunesmith.engine.vocabulary import Vocabulary
 
 STATE_FILE = "engine.json"
+KNOWN_CODE = ("peft", "torch", "transformers", "tunesmith")
+"""Packages whose heads are known to read nothing that is left out."""
 
 
 class Engine:
     """Makes a transformers model leave out work that cannot change its outputs or its training, until `detach`.
 
     Args:
-        model: with or without a head, with or without adapters.
+        model: with or without a head, with or without adapters. One with code of its own above the backbone is left
+            alone: that code may read what is left out.
         packing: work on real tokens only.
         token_ids: ids of every token that training may meet, any shape; the other rows of the embedding table are not
             trained (see `Vocabulary`). None trains all. Give the optimizer to `follow`.
@@ -81,13 +85,18 @@ class Engine:
         budget_name: str = "prefix_bytes",
     ) -> None:
         self.model, self.backbone = model, find_backbone(model)
+        self.parts: dict[str, Part] = {}
+        self._resting = False
+        self._unknown = foreign_part(model)
+        if self._unknown is not None:
+            return
         self._noise = Noise()
         self.packing = Packing(model, self.backbone, self._noise, packing)
         self.vocabulary = Vocabulary(model, token_ids)
         budget = Budget(prefix_bytes, budget_name, expected)
         self.prefix = Prefix(plain_model(model), self.backbone, lambda: self.packed, budget)
         # The prefix comes last and goes first: what it keeps is true as long as the others are in their places.
-        self.parts: dict[str, Part] = {part.name: part for part in (self.packing, self.vocabulary, self.prefix)}
+        self.parts |= {part.name: part for part in (self.packing, self.vocabulary, self.prefix)}
         for part in self.parts.values():
             part.attach()
         self._rerun: list[Any] = [m for m in self.backbone.modules() if hasattr(m, "gradient_checkpointing")]
@@ -96,9 +105,28 @@ class Engine:
         self.backbone.forward = _Packed(self.backbone, self)
 
     @property
+    def known(self) -> bool:
+        """Whether the model is made of known code, and may be touched."""
+        return self._unknown is None
+
+    @property
+    def trains_some_rows(self) -> bool:
+        """Whether the vocabulary is compact."""
+        return self.known and self.vocabulary.why_not() is None
+
+    @property
     def packed(self) -> bool:
         """Whether the model runs on packed batches."""
-        return self.packing.why_not() is None
+        return self.known and self.packing.why_not() is None
+
+    @contextmanager
+    def resting(self) -> Iterator[None]:
+        """Meanwhile the model runs on padded batches, for what reads the states of padding."""
+        self._resting = True
+        try:
+            yield
+        finally:
+            self._resting = False
 
     def add(self, part: Part) -> None:
         """Attach one more part, in place of the one of the same name."""
@@ -108,7 +136,7 @@ class Engine:
 
     def detach(self) -> None:
         """Leave the model as it was found; its weights stay as they are now. May be called twice."""
-        if "forward" in vars(self.backbone):
+        if self.parts and "forward" in vars(self.backbone):
             del self.backbone.forward
             for part in reversed(self.parts.values()):
                 part.detach()
@@ -119,7 +147,8 @@ class Engine:
         Raises:
             ModelError: it would move embedding rows that the engine leaves out.
         """
-        self.vocabulary.follow(optimizer)
+        if self.known:
+            self.vocabulary.follow(optimizer)
 
     def save(self, folder: Path) -> None:
         """Keep, beside the weights of a checkpoint, what a run needs to go on from it bit for bit."""
@@ -136,6 +165,9 @@ class Engine:
 
     def report(self) -> dict[str, Any]:
         """State and figures of each part, for the record of a run."""
+        if self._unknown is not None:
+            idle = {"state": "off", "reason": self._unknown}
+            return {part.name: dict(idle) for part in (Packing, Prefix, Vocabulary)}
         return {name: self.parts[name].report() for name in sorted(self.parts)}
 
     def _run(self, *positional: Any, **named: Any) -> Any:
@@ -144,7 +176,7 @@ class Engine:
         works = (self.packed or self.prefix.budget.bytes) and not is_recorded()
         mask = self._mask(arguments) if works else None
         layout = None if mask is None else PackedLayout(mask, self.packed and compiles_shapes(mask.device))
-        if layout is None or not layout.tokens or not layout.contiguous:
+        if self._resting or layout is None or not layout.tokens or not layout.contiguous:
             with self.packing.suspended():
                 return self._forward(*positional, **named)
         if self.model.training:  # not the backbone: it may be frozen below a head with dropout
@@ -203,16 +235,35 @@ def is_recorded() -> bool:
     return torch.compiler.is_exporting() or bool(torch._C._get_tracing_state())
 
 
+def _is_of_class(forward: Any, module: nn.Module) -> bool:
+    return getattr(forward, "__func__", None) is type(module).forward
+
+
 def compiles_shapes(device: torch.device) -> bool:
     """Whether the products are compiled anew for every shape of their factors: on a processor in lower precision."""
     return device.type == "cpu" and torch.is_autocast_enabled("cpu")
 
 
 def find_backbone(model: nn.Module) -> nn.Module:
-    """The part of a model below its head, whatever adapters it carries; the model itself where it has no head."""
-    plain: Any = plain_model(model)
-    found: nn.Module = getattr(plain, str(plain.base_model_prefix), plain)
-    return found
+    """The part of a model below its head, whatever adapters it carries; the model itself where it has no such part."""
+    plain = plain_model(model)
+    found = getattr(plain, str(getattr(plain, "base_model_prefix", "") or "forward"), plain)
+    return found if isinstance(found, nn.Module) else plain
+
+
+def foreign_part(model: nn.Module) -> str | None:
+    """What is not known of the code between a model's backbone and its outputs, or None where all of it is known."""
+    plain, backbone = plain_model(model), find_backbone(model)
+    whole = backbone is plain and not type(plain).__name__.endswith("Model")
+    if whole or not isinstance(backbone, PreTrainedModel):
+        return f"{type(plain).__name__} has no backbone of transformers where one is looked for"
+    below = set(backbone.modules()) - {plain}
+    for module in plain.modules():
+        own = vars(module).get("_original_forward", vars(module).get("forward"))  # accelerate puts autocast around it
+        changed = own is not None and not isinstance(own, Replacement) and not _is_of_class(own, module)
+        if module not in below and (changed or type(module).__module__.partition(".")[0] not in KNOWN_CODE):
+            return f"{type(module).__name__} is not code of transformers, and may read what would be left out"
+    return None
 
 
 def plain_model(model: nn.Module) -> nn.Module:

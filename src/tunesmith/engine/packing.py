@@ -141,14 +141,18 @@ class Packing(Part):
 
     def _try(self) -> None:
         """Run two short texts, the second padded on the left, and one token both ways."""
-        embeddings = self.backbone.get_input_embeddings()  # type: ignore[operator]
-        device, size = embeddings.weight.device, embeddings.weight.shape[0]
+        try:
+            table = self.backbone.get_input_embeddings().weight  # type: ignore[operator]
+        except (AttributeError, NotImplementedError):
+            raise CannotPack("it has no table of token embeddings") from None
+        device, size = table.device, table.shape[0]
         ids = (torch.arange(len(TRIAL_LENGTHS) * max(TRIAL_LENGTHS), device=device) * 7919 + 5) % size
         ids = ids.view(len(TRIAL_LENGTHS), -1)
         mask = torch.arange(ids.shape[1], device=device) < torch.tensor(TRIAL_LENGTHS, device=device)[:, None]
         mask[1] = mask[1].flip(0)
         padding = getattr(self.config, "pad_token_id", None)
-        ids = ids.masked_fill(ids == padding, (padding or 0) + 1).masked_fill(~mask, padding or 0)
+        padding = padding if isinstance(padding, int) else 0  # None, or several
+        ids = ids.masked_fill(ids == padding, padding + 1).masked_fill(~mask, padding)
         inputs = {"input_ids": ids, "attention_mask": mask.long()}
         layout = PackedLayout(mask, filled=True)
         try:

@@ -23,6 +23,8 @@ from tunesmith.errors import ModelError, ResourceError, is_disk_full
 
 MANIFEST = "manifest.json"
 OPTIMIZER_TENSORS, OPTIMIZER_VALUES = "optimizer.safetensors", "optimizer.json"
+MOMENTS = ("exp_avg", "exp_avg_sq", "momentum_buffer")
+"""State of an optimizer that has the shape of its parameter."""
 
 
 @contextmanager
@@ -63,9 +65,13 @@ def commit(folder: Path, identity: dict[str, Any], resuming: str) -> Iterator[Pa
 def verify(folder: Path, identity: dict[str, Any] | None = None) -> str | None:
     """Why a checkpoint cannot be used, or None when every file is what the manifest says.
 
+    A checkpoint of `transformers.Trainer` has no manifest: nothing can be said against it.
+
     Args:
         identity: if given, its values must be those of the manifest.
     """
+    if not identity and is_stock(folder):
+        return None
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         files = manifest["files"].items()
@@ -74,13 +80,35 @@ def verify(folder: Path, identity: dict[str, Any] | None = None) -> str | None:
     for key, value in (identity or {}).items():
         if manifest["identity"].get(key) != value:
             return f"it belongs to another run ({key} is {manifest['identity'].get(key)!r}, expected {value!r})"
-    for name, facts in files:
-        path = folder / name
-        if not path.is_file() or path.stat().st_size != facts["bytes"]:
-            return f"{name} is missing or has the wrong size"
-        if file_sha256(path) != facts["sha256"]:
-            return f"{name} is damaged (its hash differs from the manifest)"
-    return None
+    return next((problem for name, facts in files if (problem := _damage(folder, name, facts))), None)
+
+
+def verify_weights(folder: Path) -> str | None:
+    """What is wrong with the weights in a checkpoint, or None; others than this Trainer may have written into it."""
+    if not (folder / MANIFEST).is_file():
+        return None
+    files = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
+    weights = {name: facts for name, facts in files.items() if name.endswith(".safetensors")}
+    weights.pop(OPTIMIZER_TENSORS, None)
+    return next((problem for name, facts in weights.items() if (problem := _damage(folder, name, facts))), None)
+
+
+def _damage(folder: Path, name: str, facts: dict[str, Any]) -> str | None:
+    path = folder / name
+    if not path.is_file() or path.stat().st_size != facts["bytes"]:
+        return f"{name} is missing or has the wrong size"
+    return f"{name} is damaged (its hash differs from the manifest)" if file_sha256(path) != facts["sha256"] else None
+
+
+def is_stock(folder: Path) -> bool:
+    """Whether `transformers.Trainer` wrote a checkpoint."""
+    ours = any((folder / name).exists() for name in (MANIFEST, OPTIMIZER_VALUES, OPTIMIZER_TENSORS))
+    return (folder / "trainer_state.json").is_file() and not ours
+
+
+def has_optimizer(folder: Path) -> bool:
+    """Whether a checkpoint lists the state of an optimizer; with `save_only_model` it has none."""
+    return OPTIMIZER_VALUES in json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
 
 
 def checkpoints(folder: Path, prefix: str) -> list[Path]:
@@ -139,6 +167,13 @@ def load_optimizer(folder: Path, optimizer: torch.optim.Optimizer, scheduler: An
         optimizer.load_state_dict({"state": state, "param_groups": content["param_groups"]})
     except ValueError as error:
         raise ModelError(f"{folder}: the optimizer's state is of another model or method ({error})") from None
+    for parameter, entry in optimizer.state.items():
+        if any(entry[key].shape != parameter.shape for key in MOMENTS if isinstance(entry.get(key), torch.Tensor)):
+            raise ModelError(
+                f"{folder}: the optimizer's state is of another model, method or set of tokens (it has the shape "
+                f"{tuple(next(entry[key] for key in MOMENTS if key in entry).shape)}, {tuple(parameter.shape)} was "
+                "expected); resume with the data, callbacks and engine that it was written with"
+            )
     # The shape of the schedule is a function, which is made anew; only its position is state.
     lambdas = {"lr_lambdas": [None] * len(scheduler.lr_lambdas)} if hasattr(scheduler, "lr_lambdas") else {}
     scheduler.load_state_dict(content["schedule"] | lambdas)

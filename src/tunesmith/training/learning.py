@@ -30,7 +30,7 @@ from tunesmith.training.checkpoint import last_valid
 from tunesmith.training.fitting import Fitting
 from tunesmith.training.inference import pooled_vectors, predict_logits, tokens_in_order
 from tunesmith.training.precision import choose_device
-from tunesmith.training.trainer import Trainer
+from tunesmith.training.task_trainer import TaskTrainer
 
 LOGS_PER_EPOCH = 20
 
@@ -131,9 +131,7 @@ def _take_steps(fitting: Fitting) -> None:
     with fitting.progress.bar(name, fitting.steps_per_epoch * (settings.epochs or 1)) as bar:
         progress = ProgressCallback(bar, fitting.progress, fitting.folder / "metrics.jsonl", metric, name)
         collate = PaddingCollator.of(fitting.tokenizer, task.head)
-        trainer = Trainer(
-            fitting.model, arguments, collate, train_dataset=train, fitting=fitting, callbacks=[progress], **watched
-        )
+        trainer = TaskTrainer(fitting, arguments, collate, train_dataset=train, callbacks=[progress], **watched)
         trainer.remove_callback(PrinterCallback)
         if settings.early_stopping:
             trainer.add_callback(EarlyStoppingCallback(settings.early_stopping))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sized
+from collections.abc import Collection, Iterator, Sized
 from typing import Any
 
 import numpy as np
@@ -37,25 +37,24 @@ class EpochSampler(Sampler[int]):
         yield from np.random.default_rng((self.seed, self.epoch)).permutation(self.size).tolist()
 
 
-def trim_padding(batch: dict[str, Any]) -> dict[str, Any]:
-    """Cut the columns of a batch that hold padding only, on either side; a batch without a mask is returned as it is.
+def trim_padding(batch: dict[str, Any], keys: Collection[str], left: bool = False) -> dict[str, Any]:
+    """Cut the columns of a batch that hold padding only; a batch without a mask is returned as it is.
 
     Args:
-        batch: tensors of which those shaped (n, length) like ``attention_mask`` are cut.
+        batch: tensors, among them ``attention_mask`` (n, length).
+        keys: of the tensors (n, length) that are cut, the mask among them; none leaves the batch as it is.
+        left: cut padding on the left, too. Positions that are counted from there change.
     """
     mask = batch.get("attention_mask")
-    if mask is None or mask.ndim != 2:
+    if not keys or not isinstance(mask, torch.Tensor) or mask.ndim != 2:
         return batch
     used = mask.any(dim=0).nonzero()
     if len(used) == 0:
         return batch
-    first, last = int(used[0]), int(used[-1]) + 1
+    first, last = int(used[0]) if left else 0, int(used[-1]) + 1
     if (first, last) == (0, mask.shape[1]):
         return batch
-    return {
-        key: value[:, first:last] if isinstance(value, torch.Tensor) and value.shape[:2] == mask.shape else value
-        for key, value in batch.items()
-    }
+    return {key: value[:, first:last].contiguous() if key in keys else value for key, value in batch.items()}
 
 
 def split_by_length(batch: dict[str, Any]) -> list[dict[str, Any]]:

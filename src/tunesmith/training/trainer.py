@@ -1,9 +1,10 @@
 """The Trainer: transformers' own, with five things taken over that stock code gets wrong or cannot know.
 
-Loss: a sum, divided once by the weight of the targets in the whole optimizer step. Sampling and randomness: functions
-of (seed, epoch, step). Checkpoints: committed, verified and chosen here. Best model: evaluated again before it is
-called best. Signals: end a run in order. Everything else (callbacks, trackers, launchers, precision, schedules) is the
-library's.
+Loss: a sum, divided once by the weight of the targets in the whole optimizer step (`step_loss`). Order and dropout:
+functions of (seed, epoch, step). Checkpoints: committed, verified and chosen here. Best model: evaluated again. Work
+that cannot change the result: left out by the engine. Everything else (callbacks, trackers, launchers, precision,
+schedules) is the library's. What is not known (a model, a loss, a collator, a method of a subclass) is left alone, as
+in stock code; docs/trainer.md lists what differs, why, and how to switch it off.
 """
 
 from __future__ import annotations
@@ -11,33 +12,32 @@ from __future__ import annotations
 import functools
 import math
 import shutil
-import time
+import warnings
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 import transformers
 from torch import nn
-from torch.utils.data import SequentialSampler
+from torch.utils.data import IterableDataset, SequentialSampler
 from transformers import EarlyStoppingCallback
 from transformers.trainer_callback import ExportableState
+from transformers.trainer_utils import has_length
 
 from tunesmith.engine import Engine, attached
-from tunesmith.errors import DivergedError, Interrupted, ModelError, UsageError
-from tunesmith.tasks.losses import BinaryCrossEntropy, CrossEntropy
+from tunesmith.errors import DivergedError, ModelError, UsageError
 from tunesmith.training import checkpoint, stock_defaults
 from tunesmith.training.arguments import TrainingArguments
 from tunesmith.training.sampling import EpochSampler, split_by_length, trim_padding
-from tunesmith.training.signals import StopRequest
+from tunesmith.training.step_loss import StepLoss
 
-if TYPE_CHECKING:
-    from tunesmith.training.fitting import Fitting
+logger = transformers.logging.get_logger(__name__)
 
 
-class Trainer(transformers.Trainer):
+class Trainer(StepLoss):
     """`transformers.Trainer` with the corrections above; takes everything that it takes.
 
     A sequence classifier gets ``eval_accuracy`` and ``eval_macro_f1`` (regression: its own metrics) without a
@@ -46,23 +46,25 @@ class Trainer(transformers.Trainer):
     known beforehand, only their embeddings are trained; the optimizer is then gone when `train` returns.
 
     Args:
-        fitting: the run that it takes the steps of: its loss, parameter groups, checkpoints and requests to stop.
         tokenizer: older name of `processing_class`.
         engine: ``"off"`` computes everything, padding inside the longest text of a batch and all embedding rows, too.
         engine_cache_gigabytes: disk space for the states of frozen layers in the cache of this user (`docs/engine.md`),
             where later epochs and runs find them. 0 writes nothing; frozen layers then run at every step.
+
+    Attributes:
+        engine_report: state and figures of each part of the engine in the last `train` or evaluation.
     """
 
     args: TrainingArguments
-    model: Any
     optimizer: Any
+    _tunesmith_prefix = "checkpoint"
+    _tunesmith_resuming, _tunesmith_rate = "train(resume_from_checkpoint=True)", "learning_rate"
 
     def __init__(
         self,
         model: Any = None,
         args: Any = None,
         *positional: Any,
-        fitting: Fitting | None = None,
         tokenizer: Any = None,
         engine: Literal["auto", "off"] = "auto",
         engine_cache_gigabytes: float = 0.0,
@@ -75,105 +77,98 @@ class Trainer(transformers.Trainer):
                 'expected engine="auto" or "off" and engine_cache_gigabytes of 0 or more, '
                 f"found {engine!r} and {engine_cache_gigabytes!r}"
             )
+        self._tunesmith_identity: dict[str, Any] = {}
+        self._tunesmith_use_engine = engine == "auto"
+        self._tunesmith_cache_bytes = round(engine_cache_gigabytes * 2**30)
+        self._tunesmith_engine: Engine | None = None
+        self._tunesmith_evaluating: tuple[tuple[bool, ...], list[nn.Module]] = ((), [])
+        self._tunesmith_from_stock = False
+        self.engine_report: dict[str, Any] = {}
         args = TrainingArguments("trainer_output") if args is None else args
         super().__init__(model, args, *positional, **options)
-        self.fitting = fitting
-        self.stop, self.save_minutes = StopRequest(), math.inf
-        self.prefix, self.identity = "checkpoint", dict[str, Any]()
-        self.task_loss = None
-        if fitting is not None:
-            self.stop, self.save_minutes = fitting.stop, fitting.settings.save_minutes
-            self.prefix, self.identity = fitting.phase, fitting.identity
-            self.task_loss = fitting.loss()
-        self._resuming = "output.resume=true" if fitting else "train(resume_from_checkpoint=True)"
-        self._use_engine, self._cache_bytes = engine == "auto", round(engine_cache_gigabytes * 2**30)
-        own_loss = self.compute_loss_func is not None or type(self).compute_loss is not Trainer.compute_loss
-        if self.task_loss is None and not own_loss:
-            self.task_loss = stock_defaults.head_loss(self.model, self.args)
-        if self.compute_loss_func is None:
-            # A mean per micro-batch (the model's own loss) is divided by their number, our sum is complete already.
-            self.model_accepts_loss_kwargs = False
-            self.loss_is_scaled_for_ga = self.task_loss is not None
-        if self.compute_metrics is None and stock_defaults.is_sequence_classifier(self.model):
-            self.compute_metrics = lambda evaluation: stock_defaults.head_metrics(self.task_loss, evaluation)
+        if self.compute_loss_func is None and not stock_defaults.is_replaced(self, "compute_loss"):
+            self._tunesmith_head = stock_defaults.head_loss(self)
+        if stock_defaults.wants_metrics(self):
+            self.compute_metrics = functools.partial(stock_defaults.head_metrics, self.model.config)
         stock_defaults.warn_of_frozen_new_head(self.model)
-        self._engine: Engine | None = None
-        self.engine_report: dict[str, Any] = {}
-        self._step_before: int | None = None
-        self._last_save = time.monotonic()
-        self._evaluating_modules: tuple[tuple[bool, ...], list[nn.Module]] = ((), [])
 
-    # ---- loss -------------------------------------------------------------------------------------------------------
+    __init__.__signature__ = stock_defaults.signature_with_stock(__init__)  # type: ignore[attr-defined]
 
-    def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Any:
-        if self.task_loss is None or not batch_samples or "labels" not in batch_samples[0]:
-            return super()._get_num_items_in_batch(batch_samples, device)
-        if isinstance(self.task_loss, CrossEntropy) and batch_samples[0]["labels"].is_floating_point():
-            # One 0/1 target a label: transformers' heads read the kind of problem off the labels, too.
-            self.task_loss = BinaryCrossEntropy(self.task_loss.label_smoothing)
-        return torch.stack([self.task_loss.weight(batch["labels"]) for batch in batch_samples]).sum().to(device)
+    # ---- a step -----------------------------------------------------------------------------------------------------
 
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        if model.training:
-            self._keep_frozen_in_eval(model)
-        if self.task_loss is None or "labels" not in inputs:
+        """See `StepLoss.compute_loss`; frozen modules of a known model are in eval mode."""
+        engine = self._tunesmith_engine
+        known = engine is not None and engine.known
+        if model.training and known:
+            self._tunesmith_keep_frozen_in_eval(model)
+        learned = known and stock_defaults.learns_padding(self.model, inputs)
+        with engine.resting() if engine is not None and learned else nullcontext():
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        inputs = dict(inputs)
-        labels = inputs.pop("labels")
-        outputs = model(**inputs)
-        weight = self.task_loss.weight(labels) if num_items_in_batch is None else num_items_in_batch
-        if self.fitting is not None:
-            outputs = {"logits": self.fitting.task.model_logits(outputs, inputs["attention_mask"])}
-        loss = self.task_loss.total(outputs["logits"], labels) / weight
-        if model.training:
-            loss = loss * self.args.world_size  # gradients are averaged over processes; the weight counts all of them
-        return (loss, outputs) if return_outputs else loss
 
     def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
-        return trim_padding(super()._prepare_inputs(inputs))
+        return self._tunesmith_trimmed(super()._prepare_inputs(inputs))
 
-    def _keep_frozen_in_eval(self, model: nn.Module) -> None:
+    def _tunesmith_trimmed(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        known = self._tunesmith_engine is not None and self._tunesmith_engine.known
+        return trim_padding(inputs, stock_defaults.padded_inputs(self.model, inputs)) if known else inputs
+
+    def _tunesmith_keep_frozen_in_eval(self, model: nn.Module) -> None:
         trained = tuple(parameter.requires_grad for parameter in model.parameters())
-        if self._evaluating_modules[0] != trained:
+        if self._tunesmith_evaluating[0] != trained:
             frozen = [m for m in model.modules() if (p := list(m.parameters())) and not any(q.requires_grad for q in p)]
-            self._evaluating_modules = (trained, frozen)
-        for module in self._evaluating_modules[1]:
+            self._tunesmith_evaluating = (trained, frozen)
+        for module in self._tunesmith_evaluating[1]:
             module.eval()
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
+        """See `StepLoss.training_step`.
+
+        Raises:
+            DivergedError: the loss is not finite, unless `logging_nan_inf_filter` is on.
+        """
+        engine = self._tunesmith_engine
         # Under a distributed wrapper every backward pass would synchronise, so there the batch stays whole.
-        packed = self._engine is not None and self._engine.packed
-        whole = packed or not self._use_engine or model is not self.model
-        whole |= self.task_loss is None or num_items_in_batch is None
+        whole = engine is None or engine.packed or not self._tunesmith_use_engine or model is not self.model
+        whole |= self._tunesmith_head is None or not self._tunesmith_agreed or num_items_in_batch is None
         losses = []
         for part in [inputs] if whole else split_by_length(inputs):
             losses.append(super().training_step(model, part, num_items_in_batch))
-            if not torch.isfinite(losses[-1]):
-                raise self._diverged(f"the loss is {losses[-1].item()}")
-        return torch.stack(losses).sum()
+            if not self.args.logging_nan_inf_filter and not torch.isfinite(losses[-1]).all():
+                raise self._tunesmith_diverged(f"the loss is {losses[-1].item()}")
+        return losses[0] if len(losses) == 1 else torch.stack(losses).sum()
 
     def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
         norm = super()._get_grad_norm(model, grad_norm=grad_norm)  # type: ignore[no-untyped-call]
         # Under float16 loss scaling an infinite gradient is part of the search for the scale: that step is skipped.
-        if self.accelerator.scaler is None and not math.isfinite(float(norm)):
-            raise self._diverged(f"the gradient norm is {float(norm)}")
+        watched = self.accelerator.scaler is None and not self.args.logging_nan_inf_filter and norm is not None
+        if watched and not math.isfinite(float(norm)):
+            raise self._tunesmith_diverged(f"the gradient norm is {float(norm)}")
         return norm
 
-    def _diverged(self, what: str) -> DivergedError:
-        saved = checkpoint.checkpoints(self._folder, self.prefix)
+    def _tunesmith_diverged(self, what: str) -> DivergedError:
+        saved = checkpoint.checkpoints(self._tunesmith_folder(), self._tunesmith_prefix)
         state = f"the last good state is {saved[0]}" if saved else "no checkpoint was written yet"
         return DivergedError(
             f"training diverged at step {self.state.global_step + 1}: {what}, so the step was not taken; {state}. "
-            f"Lower {'training.lr' if self.fitting else 'learning_rate'}, or look for damaged texts"
+            f"Lower {self._tunesmith_rate}, or look for damaged texts"
         )
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        """See `transformers.Trainer.create_optimizer`."""
+        optimizer = super().create_optimizer(model)
+        if self._tunesmith_engine is not None:
+            self._tunesmith_engine.follow(optimizer)
+        return optimizer
 
     # ---- randomness and order ---------------------------------------------------------------------------------------
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> Any:
+        """The micro-batches of a step, and the weight of their targets in all processes."""
         batches, weight = super().get_batch_samples(epoch_iterator, num_batches, device)
-        if self.task_loss is not None and weight is not None and self.args.world_size > 1:
+        if self._tunesmith_head is not None and weight is not None and self.args.world_size > 1:
             weight = self.accelerator.gather(weight).sum()  # of the step in all processes; evaluation counts its own
         seed = np.random.SeedSequence((self.args.seed, self.state.global_step)).generate_state(1)
         torch.manual_seed(int(seed[0]))  # dropout depends on the step alone, so a resumed step equals the first try
@@ -181,7 +176,7 @@ class Trainer(transformers.Trainer):
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         data: Any = self.train_dataset if train_dataset is None else train_dataset
-        if self.args.train_sampling_strategy != "random" or not hasattr(data, "__len__"):
+        if self.args.train_sampling_strategy != "random" or not has_length(data):
             return super()._get_train_sampler(train_dataset)
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
         return EpochSampler(data, seed)
@@ -189,27 +184,56 @@ class Trainer(transformers.Trainer):
     def _get_eval_sampler(self, eval_dataset: Any) -> Any:
         # Stock code sorts evaluation rows by length with the training rows, and returns predictions in that order.
         one_process = self.args.world_size <= 1
-        return SequentialSampler(eval_dataset) if one_process and hasattr(eval_dataset, "__len__") else None
+        return SequentialSampler(eval_dataset) if one_process and has_length(eval_dataset) else None
 
-    # ---- optimizer --------------------------------------------------------------------------------------------------
+    def _run_epoch(self, *positional: Any, **options: Any) -> None:
+        stopping = (c for c in self.callback_handler.callbacks if isinstance(c, EarlyStoppingCallback))
+        resumed = options.get("resume_from_checkpoint") and self.args.restore_callback_states_from_checkpoint
+        if resumed and any(c.early_stopping_patience_counter >= c.early_stopping_patience for c in stopping):
+            self.control.should_training_stop = True  # the run that is resumed had stopped already
+        else:
+            super()._run_epoch(*positional, **options)  # type: ignore[no-untyped-call]
 
-    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
-        if self.optimizer is None and self.fitting is not None:
-            target = self.model if model is None else model
-            kind, options = self.get_optimizer_cls_and_kwargs(self.args, target)
-            self.optimizer = kind(self.fitting.method.parameter_groups(target, self.fitting.settings), **options)
-        optimizer = super().create_optimizer(model)
-        if self._engine is not None:
-            self._engine.follow(optimizer)
-        return optimizer
+    # ---- the engine -------------------------------------------------------------------------------------------------
+
+    def _hp_search_setup(self, trial: Any) -> None:
+        super()._hp_search_setup(trial)
+        # Not before: `train` may have made the model anew (`model_init`). Not later: a checkpoint is loaded next.
+        self._tunesmith_training.enter_context(self._tunesmith_with_engine(training=True))
+
+    def evaluation_loop(self, *positional: Any, **options: Any) -> Any:
+        """See `transformers.Trainer.evaluation_loop`."""
+        with self._tunesmith_with_engine():
+            return super().evaluation_loop(*positional, **options)
+
+    @contextmanager
+    def _tunesmith_with_engine(self, training: bool = False) -> Iterator[None]:
+        """The engine on the model; `engine_report` tells afterwards what it did."""
+        outer = self._tunesmith_engine
+        with attached(self.model, functools.partial(self._tunesmith_make_engine, training)) as engine:
+            self._tunesmith_engine = engine
+            try:
+                yield
+                self.engine_report = engine.report()
+            finally:
+                self._tunesmith_engine = outer
+                if training and engine.trains_some_rows:
+                    self.optimizer = None  # it knows rows that the model is about to lose
+
+    def _tunesmith_make_engine(self, training: bool, model: nn.Module) -> Engine:
+        if not self._tunesmith_use_engine or self.neftune_noise_alpha is not None:
+            return Engine(model, packing=False)  # NEFTune's noise depends on how long the padded batch is
+        whole = not training or self._tunesmith_from_stock  # whose optimizer trained all rows
+        token_ids = None if whole else stock_defaults.training_tokens(self)
+        packing, space = not stock_defaults.reads_padding(model), self._tunesmith_cache_bytes
+        return Engine(model, packing, token_ids, prefix_bytes=space, budget_name="engine_cache_gigabytes")
 
     # ---- checkpoints ------------------------------------------------------------------------------------------------
 
-    @property
-    def _folder(self) -> Path:
-        return Path(str(self.args.output_dir))
+    def _tunesmith_folder(self, trial: Any = None) -> Path:
+        return Path(str(self._get_output_dir(trial)))
 
-    def train(self, resume_from_checkpoint: str | bool | None = None, *positional: Any, **options: Any) -> Any:
+    def train(self, resume_from_checkpoint: Any = None, *positional: Any, **options: Any) -> Any:
         """Train; see `transformers.Trainer.train`.
 
         Args:
@@ -217,85 +241,82 @@ class Trainer(transformers.Trainer):
 
         Raises:
             ModelError: the checkpoint is damaged, or belongs to another run.
+            ValueError: there is none.
             Interrupted: a signal came; the state was saved.
             DivergedError: a loss or gradient was not finite.
         """
         if resume_from_checkpoint is True:
-            found, problems = checkpoint.last_valid(self._folder, self.prefix, self.identity)
-            if found is None:
-                problems.append(f"{self._folder}: no checkpoint that can be resumed; train from the start")
+            found, problems = checkpoint.last_valid(
+                self._tunesmith_folder(), self._tunesmith_prefix, self._tunesmith_identity
+            )
+            if found is None and problems:
+                problems.append(f"{self._tunesmith_folder()}: no checkpoint that can be resumed; train from the start")
                 raise ModelError(problems)
             for problem in problems:
-                transformers.logging.get_logger(__name__).warning(problem)
-            resume_from_checkpoint = str(found)
-        elif resume_from_checkpoint and (refusal := checkpoint.verify(Path(resume_from_checkpoint), self.identity)):
-            raise ModelError(f"{resume_from_checkpoint}: {refusal}; it cannot be resumed")
-        with ExitStack() as self._while_training:
+                logger.warning(problem)
+            resume_from_checkpoint = True if found is None else str(found)  # where there is none, stock code says so
+        elif resume_from_checkpoint:
+            resume_from_checkpoint = str(resume_from_checkpoint)
+            if refusal := checkpoint.verify(Path(resume_from_checkpoint), self._tunesmith_identity):
+                raise ModelError(f"{resume_from_checkpoint}: {refusal}; it cannot be resumed")
+        folder = resume_from_checkpoint
+        self._tunesmith_from_stock = isinstance(folder, str) and checkpoint.is_stock(Path(folder))
+        with ExitStack() as self._tunesmith_training:
             return super().train(resume_from_checkpoint or None, *positional, **options)
 
-    def _hp_search_setup(self, trial: Any) -> None:
-        super()._hp_search_setup(trial)
-        # Not before: `train` may have made the model anew (`model_init`). Not later: a checkpoint is loaded next.
-        self._while_training.enter_context(self._with_engine(training=True))
-
-    def evaluation_loop(self, *positional: Any, **options: Any) -> Any:
-        with self._with_engine():
-            return super().evaluation_loop(*positional, **options)
-
-    @contextmanager
-    def _with_engine(self, training: bool = False) -> Iterator[None]:
-        """The engine on the model; `engine_report` tells afterwards what it did."""
-        with attached(self.model, functools.partial(self._make_engine, training)) as self._engine:
-            try:
-                yield
-                self.engine_report = self._engine.report()
-            finally:
-                if training and self._engine.vocabulary.why_not() is None:
-                    self.optimizer = None  # it knows rows that the model is about to lose
-
-    def _make_engine(self, training: bool, model: nn.Module) -> Engine:
-        if not self._use_engine or self.neftune_noise_alpha is not None:
-            return Engine(model, packing=False)  # NEFTune's noise depends on how long the padded batch is
-        replaced = any(getattr(type(self), name) is not getattr(Trainer, name) for name in stock_defaults.BRING_TOKENS)
-        token_ids = stock_defaults.training_tokens(self) if training and not replaced else None
-        return Engine(model, token_ids=token_ids, prefix_bytes=self._cache_bytes, budget_name="engine_cache_gigabytes")
-
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        folder = self._folder / f"{self.prefix}-{self.state.global_step}"
-        self.store_flos()
-        best = self._folder / f"{self.prefix}-{self.state.best_global_step}"
+        run = self._tunesmith_folder(trial)
+        folder, best = (
+            run / f"{self._tunesmith_prefix}-{step}" for step in (self.state.global_step, self.state.best_global_step)
+        )
+        if self.hp_search_backend is None and trial is None:
+            self.store_flos()
         if self.state.best_global_step and (best == folder or best.is_dir()):
             self.state.best_model_checkpoint = str(best)
-        callbacks = [c for c in [*self.callback_handler.callbacks, self.control] if isinstance(c, ExportableState)]
-        self.state.stateful_callbacks = {type(c).__name__: c.state() for c in callbacks}  # type: ignore[assignment]
+        states: dict[str, Any] = {}
+        for callback in [*self.callback_handler.callbacks, self.control]:
+            if isinstance(callback, ExportableState):
+                states.setdefault(type(callback).__name__, []).append(callback.state())
+        self.state.stateful_callbacks = {  # type: ignore[assignment]
+            name: found[0] if len(found) == 1 else found for name, found in states.items()
+        }
         if self.args.should_save:
-            identity = {**self.identity, "step": self.state.global_step}
-            with checkpoint.commit(folder, identity, self._resuming) as aside:
+            identity = {**self._tunesmith_identity, "step": self.state.global_step}
+            with checkpoint.commit(folder, identity, self._tunesmith_resuming) as aside:
                 self.save_model(str(aside), _internal_call=True)
-                checkpoint.save_optimizer(aside, self.optimizer, self.lr_scheduler, self.accelerator.scaler)
+                if not self.args.save_only_model:
+                    checkpoint.save_optimizer(aside, self.optimizer, self.lr_scheduler, self.accelerator.scaler)
                 self.state.save_to_json(str(aside / "trainer_state.json"))
-                if self._engine is not None:
-                    self._engine.save(aside)
-            if self.args.save_total_limit:
-                for older in checkpoint.checkpoints(self._folder, self.prefix)[self.args.save_total_limit :]:
-                    if older not in (folder, best):
-                        shutil.rmtree(older)
-        self._last_save = time.monotonic()
+                if self._tunesmith_engine is not None:
+                    self._tunesmith_engine.save(aside)
+            newest_first = checkpoint.checkpoints(run, self._tunesmith_prefix)
+            needed = [older for older in newest_first if older in (folder, best)]
+            kept = [*needed, *(older for older in newest_first if older not in needed)]
+            for older in kept[max(self.args.save_total_limit or len(kept), len(needed)) :]:
+                shutil.rmtree(older)
         if self.args.push_to_hub:
             self._push_from_checkpoint(str(folder))
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        if self._engine is not None:
-            self._engine.load(Path(resume_from_checkpoint))
+        if self._tunesmith_engine is not None:
+            self._tunesmith_engine.load(Path(resume_from_checkpoint))
         super()._load_from_checkpoint(resume_from_checkpoint, model)
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         super()._save(output_dir, state_dict)
-        Path(output_dir or self._folder, "training_args.bin").unlink(missing_ok=True)  # a pickle
+        Path(output_dir or str(self.args.output_dir), "training_args.bin").unlink(missing_ok=True)  # a pickle
 
     def _load_optimizer_and_scheduler(self, folder: str | None) -> None:
-        if folder is not None:
+        if folder is None:
+            return
+        if self._tunesmith_from_stock:
+            logger.warning(f"{folder} is of transformers.Trainer: not verified, and its order of rows was another")
+            super()._load_optimizer_and_scheduler(folder)
+            super()._load_scaler(folder)
+        elif checkpoint.has_optimizer(Path(folder)):
             checkpoint.load_optimizer(Path(folder), self.optimizer, self.lr_scheduler, self.accelerator.scaler)
+        else:
+            logger.warning(f"{folder} was saved with save_only_model: the optimizer and the schedule start anew")
 
     def _load_scaler(self, checkpoint: str | None) -> None:
         """Restored with the optimizer."""
@@ -305,45 +326,23 @@ class Trainer(transformers.Trainer):
 
     def _load_best_model(self) -> None:
         best = Path(str(self.state.best_model_checkpoint))
-        if problem := checkpoint.verify(best, self.identity):
-            raise ModelError(f"{best}: {problem}; the best model cannot be returned")
-        if self._engine is not None:
-            self._engine.load(best)
+        if problem := checkpoint.verify_weights(best):
+            raise ModelError(
+                f"{best}: {problem}; the best model cannot be returned. If you changed it on purpose, "
+                f"delete {checkpoint.MANIFEST} there"
+            )
+        if self._tunesmith_engine is not None:
+            self._tunesmith_engine.load(best)
         super()._load_best_model()
-        if self.eval_dataset is None or isinstance(self.eval_dataset, dict):
-            return
+        known = not stock_defaults.is_subclass(self) and has_length(self.eval_dataset)
+        if not known or isinstance(self.eval_dataset, dict | IterableDataset):
+            return  # what measured it may draw other rows the next time, or do more than measure
         name = "eval_" + str(self.args.metric_for_best_model).removeprefix("eval_")
-        found = float((self.evaluation_loop(self.get_eval_dataloader(), "Best checkpoint").metrics or {})[name])
-        recorded = float(self.state.best_metric or 0.0)
+        metrics = self.evaluation_loop(self.get_eval_dataloader(), "Best checkpoint").metrics or {}
+        found, recorded = float(metrics.get(name, math.nan)), float(self.state.best_metric or 0.0)
         # On a CPU the same batches give the same bits; other devices may sum in another order.
         if not math.isclose(found, recorded, abs_tol=1e-6 if self.args.device.type == "cpu" else 1e-3):
-            raise ModelError(f"{best}: {name} is {found:.6f} when evaluated again, {recorded:.6f} was recorded")
+            self._tunesmith_differs(f"{best}: {name} is {found:.6f} when evaluated again, {recorded:.6f} was recorded")
 
-    # ---- the end of an epoch, and of a step --------------------------------------------------------------------------
-
-    def _run_epoch(self, *positional: Any, **options: Any) -> None:
-        self._step_before = None
-        if self.fitting is not None:
-            self.fitting.begin_epoch(int(self.state.epoch or 0), int(self.state.num_train_epochs))
-        stopping = (c for c in self.callback_handler.callbacks if isinstance(c, EarlyStoppingCallback))
-        if any(c.early_stopping_patience_counter >= c.early_stopping_patience for c in stopping):
-            self.control.should_training_stop = True  # the run that is resumed had stopped already
-        else:
-            super()._run_epoch(*positional, **options)  # type: ignore[no-untyped-call]
-
-    def _maybe_log_save_evaluate(self, *positional: Any, **options: Any) -> None:
-        # The last step of an epoch is followed by the epoch's own evaluation and save, which must not be lost: this is
-        # called for the step, and then again for the epoch.
-        step, epoch = self.state.global_step, self.state.epoch or 0.0
-        epoch_ends_next = epoch == math.floor(epoch) and step != self._step_before
-        self._step_before = step
-        stopping = self.stop.signum is not None and not epoch_ends_next
-        overdue = time.monotonic() - self._last_save > 60 * self.save_minutes
-        self.control.should_save |= (stopping or overdue) and not epoch_ends_next
-        super()._maybe_log_save_evaluate(*positional, **options)
-        if stopping:
-            raise Interrupted(
-                f"stopped at step {step} of {self.state.max_steps}, everything is saved; "
-                f"continue with {self._resuming}",
-                self.stop.exit_code,
-            )
+    def _tunesmith_differs(self, problem: str) -> None:
+        warnings.warn(f"{problem}; the metric draws random numbers, or the rows changed", UserWarning, stacklevel=2)
