@@ -1,4 +1,4 @@
-"""`TrainingArguments`: those of transformers, with the older names that guides still use and three safer defaults."""
+"""`TrainingArguments`: those of transformers, with the older names that guides still use and two safer defaults."""
 
 from __future__ import annotations
 
@@ -22,11 +22,6 @@ class _SaferDefaults(transformers.TrainingArguments):
         default=True, metadata={"help": "Restore the state of the callbacks when a run is resumed."}
     )
 
-    def __post_init__(self) -> None:
-        if self.data_seed is None:
-            self.data_seed = self.seed
-        super().__post_init__()  # type: ignore[no-untyped-call]
-
 
 class TrainingArguments(_SaferDefaults):
     """The arguments of `transformers.TrainingArguments` (which documents them), under their older names too.
@@ -34,10 +29,8 @@ class TrainingArguments(_SaferDefaults):
     An older name is translated with a `FutureWarning` that gives the present spelling, or ignored with one that says
     why it is no longer needed. Differences in the defaults:
 
-    - ``logging_nan_inf_filter=False``: a loss that is not finite stays visible in the log.
+    - ``logging_nan_inf_filter=False``: a loss that is not finite ends the run before it spoils the weights.
     - ``restore_callback_states_from_checkpoint=True``: a resumed run stops early where the uninterrupted one would.
-    - ``data_seed`` becomes ``seed`` when it is None, so that the order of the data does not depend on how many random
-      numbers were drawn before. A copy with another ``seed`` keeps the order unless it gets ``data_seed=None`` too.
 
     Raises:
         UsageError: unknown names (with the nearest known ones), an older and a present name for the same thing, or an

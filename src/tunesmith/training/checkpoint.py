@@ -65,12 +65,12 @@ def commit(folder: Path, identity: dict[str, Any], resuming: str) -> Iterator[Pa
 def verify(folder: Path, identity: dict[str, Any] | None = None) -> str | None:
     """Why a checkpoint cannot be used, or None when every file is what the manifest says.
 
-    A checkpoint of `transformers.Trainer` has no manifest: nothing can be said against it.
+    Where there is no such folder, or `transformers.Trainer` wrote it, nothing is known against it.
 
     Args:
         identity: if given, its values must be those of the manifest.
     """
-    if not identity and is_stock(folder):
+    if not identity and (is_stock(folder) or not folder.exists()):
         return None
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))

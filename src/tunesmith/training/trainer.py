@@ -258,7 +258,10 @@ class Trainer(StepLoss):
         elif resume_from_checkpoint:
             resume_from_checkpoint = str(resume_from_checkpoint)
             if refusal := checkpoint.verify(Path(resume_from_checkpoint), self._tunesmith_identity):
-                raise ModelError(f"{resume_from_checkpoint}: {refusal}; it cannot be resumed")
+                raise ModelError(
+                    f"{resume_from_checkpoint}: {refusal}; it cannot be resumed. To go on from its weights alone, "
+                    "load them with from_pretrained"
+                )
         folder = resume_from_checkpoint
         self._tunesmith_from_stock = isinstance(folder, str) and checkpoint.is_stock(Path(folder))
         with ExitStack() as self._tunesmith_training:
