@@ -34,7 +34,7 @@ from tunesmith.models.source import find_source
 from tunesmith.progress import Progress
 from tunesmith.tasks.batching import PREDICTED
 from tunesmith.tasks.losses import IGNORED, MaskedCrossEntropy
-from tunesmith.training.trainer import Trainer
+from tunesmith.training.task_trainer import TaskTrainer
 
 Folder = Callable[[str], Path]
 QUICK: dict[str, Any] = {"epochs": 2, "batch_size": 4, "precision": "float32", "max_length": 32, "lr": 5e-3}
@@ -174,16 +174,16 @@ def test_a_resumed_run_equals_the_straight_one_bit_for_bit(
     phase: str, family: str, corpus: Path, tmp_path: Path, tiny_model_folder: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     straight = adapt(corpus, tmp_path / "straight", tiny_model_folder(family))
-    step = Trainer.training_step
+    step = TaskTrainer.training_step
     stop_at = 3
 
-    def stopping(self: Trainer, *rest: Any) -> torch.Tensor:
-        if self.prefix == phase and self.state.global_step == stop_at:
-            self.stop.signum = 2
+    def stopping(self: TaskTrainer, *rest: Any) -> torch.Tensor:
+        if self.fitting.phase == phase and self.state.global_step == stop_at:
+            self.fitting.stop.signum = 2
         return step(self, *rest)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "training_step", stopping)
+        patch.setattr(TaskTrainer, "training_step", stopping)
         with pytest.raises(Interrupted, match=r"output\.resume"):
             adapt(corpus, tmp_path / "broken", tiny_model_folder(family))
     assert json.loads((tmp_path / "broken" / "adapt.json").read_text())["status"] == "stopped"
@@ -205,7 +205,7 @@ def test_a_run_that_is_killed_at_its_very_end_is_not_trained_again(
         patch.setattr(adapting, "_finish", killed)
         with pytest.raises(KeyboardInterrupt):
             adapt(corpus, tmp_path / "broken", trained_head)
-    monkeypatch.setattr(Trainer, "training_step", killed)
+    monkeypatch.setattr(TaskTrainer, "training_step", killed)
     resumed = adapt(corpus, tmp_path / "broken", trained_head, resume=True)
     assert straight.perplexity == resumed.perplexity and resumed.record["status"] == "done"
 

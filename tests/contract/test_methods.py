@@ -25,7 +25,7 @@ from tunesmith.predictor import Predictor
 from tunesmith.tasks import TASKS
 from tunesmith.tasks.batching import PaddingCollator
 from tunesmith.training.inference import pooled_vectors
-from tunesmith.training.trainer import Trainer
+from tunesmith.training.task_trainer import TaskTrainer
 
 FAMILIES = ["bert", "roberta", "distilbert", "electra", "llama", "modernbert", "mpnet", "deberta-v2"]
 STEPS = [name for name in METHODS if name != "features"]
@@ -77,7 +77,7 @@ def test_a_fit_changes_exactly_the_promised_parameters(
     make_problem: Any, method: str, kind: str, family: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The last state counts here, not the best one: gradual moves the embeddings at the end only.
-    monkeypatch.setattr(Trainer, "_load_best_model", lambda self: None)
+    monkeypatch.setattr(TaskTrainer, "_load_best_model", lambda self: None)
     problem = make_problem(
         kind, family=family, method=method, trainable_layers=1, epochs=3, batch_size=8, pooling="head"
     )

@@ -122,11 +122,11 @@ class Engine:
     @contextmanager
     def resting(self) -> Iterator[None]:
         """Meanwhile the model runs on padded batches, for what reads the states of padding."""
-        self._resting = True
+        before, self._resting = self._resting, True
         try:
             yield
         finally:
-            self._resting = False
+            self._resting = before
 
     def add(self, part: Part) -> None:
         """Attach one more part, in place of the one of the same name."""

@@ -10,7 +10,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -116,6 +116,15 @@ def checkpoints(folder: Path, prefix: str) -> list[Path]:
     pattern = re.compile(rf"{re.escape(prefix)}-(\d+)")
     found = [(int(match[1]), path) for path in folder.glob(f"{prefix}-*") if (match := pattern.fullmatch(path.name))]
     return [path for _, path in sorted(found, reverse=True)]
+
+
+def rotate(folder: Path, prefix: str, limit: int, needed: Collection[Path]) -> None:
+    """Remove the oldest checkpoints but `limit`; those `needed` are never removed, and count."""
+    found = checkpoints(folder, prefix)
+    kept = [path for path in found if path in needed]
+    kept += [path for path in found if path not in needed][: max(0, limit - len(kept))]
+    for path in set(found).difference(kept):
+        shutil.rmtree(path)
 
 
 def last_valid(folder: Path, prefix: str, identity: dict[str, Any] | None = None) -> tuple[Path | None, list[str]]:

@@ -121,12 +121,17 @@ def reads_padding(model: nn.Module) -> bool:
     return not type(plain_model(model)).__name__.endswith((*POOLED_HEADS, *TOKEN_HEADS))
 
 
-def learns_padding(model: nn.Module, inputs: dict[str, Any]) -> bool:
-    """Whether a label is predicted from the state of padding."""
+def uses_padding(model: nn.Module, inputs: dict[str, Any]) -> bool:
+    """Whether this batch's loss depends on the state of padding: a label is predicted from it, or a text begins there.
+
+    Encoders pool the state of the first column.
+    """
     name, mask, labels = type(plain_model(model)).__name__, inputs.get("attention_mask"), inputs.get("labels")
-    if not (isinstance(mask, torch.Tensor) and isinstance(labels, torch.Tensor)) or not name.endswith(TOKEN_HEADS):
+    if not isinstance(mask, torch.Tensor) or mask.ndim != 2:
         return False
-    if mask.shape != labels.shape:
+    if name.endswith(POOLED_HEADS):
+        return bool((mask[:, 0] == 0).any())
+    if not isinstance(labels, torch.Tensor) or not name.endswith(TOKEN_HEADS) or mask.shape != labels.shape:
         return False
     learned = labels != IGNORED
     if name.endswith(CAUSAL_HEADS):
@@ -138,7 +143,7 @@ def padded_inputs(model: nn.Module, inputs: dict[str, Any]) -> list[str]:
     """Names of the inputs that may lose their padding on the right; none where something may depend on it."""
     plain: Any = plain_model(model)
     name, mask = type(plain).__name__, inputs.get("attention_mask")
-    on_tokens = model.training and name.endswith(TOKEN_HEADS) and not learns_padding(model, inputs)
+    on_tokens = model.training and name.endswith(TOKEN_HEADS) and not uses_padding(model, inputs)
     asked = plain.config.output_hidden_states or plain.config.output_attentions
     if asked or not isinstance(mask, torch.Tensor) or not (on_tokens or name.endswith("ForSequenceClassification")):
         return []

@@ -11,10 +11,9 @@ from __future__ import annotations
 
 import functools
 import math
-import shutil
 import warnings
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
@@ -100,13 +99,20 @@ class Trainer(StepLoss):
         self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """See `StepLoss.compute_loss`; frozen modules of a known model are in eval mode."""
-        engine = self._tunesmith_engine
-        known = engine is not None and engine.known
-        if model.training and known:
+        if model.training and self._tunesmith_engine is not None and self._tunesmith_engine.known:
             self._tunesmith_keep_frozen_in_eval(model)
-        learned = known and stock_defaults.learns_padding(self.model, inputs)
-        with engine.resting() if engine is not None and learned else nullcontext():
+        with self._tunesmith_padding_kept(inputs):
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+
+    def prediction_step(self, model: nn.Module, inputs: dict[str, Any], *positional: Any, **named: Any) -> Any:
+        """See `transformers.Trainer.prediction_step`."""
+        with self._tunesmith_padding_kept(inputs):
+            return super().prediction_step(model, inputs, *positional, **named)
+
+    def _tunesmith_padding_kept(self, inputs: dict[str, Any]) -> AbstractContextManager[None]:
+        engine = self._tunesmith_engine
+        used = engine is not None and engine.packed and stock_defaults.uses_padding(self.model, inputs)
+        return engine.resting() if engine is not None and used else nullcontext()
 
     def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
         return self._tunesmith_trimmed(super()._prepare_inputs(inputs))
@@ -246,12 +252,10 @@ class Trainer(StepLoss):
             DivergedError: a loss or gradient was not finite.
         """
         if resume_from_checkpoint is True:
-            found, problems = checkpoint.last_valid(
-                self._tunesmith_folder(), self._tunesmith_prefix, self._tunesmith_identity
-            )
+            run, identity = self._tunesmith_folder(), self._tunesmith_identity
+            found, problems = checkpoint.last_valid(run, self._tunesmith_prefix, identity)
             if found is None and problems:
-                problems.append(f"{self._tunesmith_folder()}: no checkpoint that can be resumed; train from the start")
-                raise ModelError(problems)
+                raise ModelError([*problems, f"{run}: no checkpoint that can be resumed; train from the start"])
             for problem in problems:
                 logger.warning(problem)
             resume_from_checkpoint = True if found is None else str(found)  # where there is none, stock code says so
@@ -269,9 +273,8 @@ class Trainer(StepLoss):
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         run = self._tunesmith_folder(trial)
-        folder, best = (
-            run / f"{self._tunesmith_prefix}-{step}" for step in (self.state.global_step, self.state.best_global_step)
-        )
+        steps = self.state.global_step, self.state.best_global_step
+        folder, best = (run / f"{self._tunesmith_prefix}-{step}" for step in steps)
         if self.hp_search_backend is None and trial is None:
             self.store_flos()
         if self.state.best_global_step and (best == folder or best.is_dir()):
@@ -292,11 +295,8 @@ class Trainer(StepLoss):
                 self.state.save_to_json(str(aside / "trainer_state.json"))
                 if self._tunesmith_engine is not None:
                     self._tunesmith_engine.save(aside)
-            newest_first = checkpoint.checkpoints(run, self._tunesmith_prefix)
-            needed = [older for older in newest_first if older in (folder, best)]
-            kept = [*needed, *(older for older in newest_first if older not in needed)]
-            for older in kept[max(self.args.save_total_limit or len(kept), len(needed)) :]:
-                shutil.rmtree(older)
+            if self.args.save_total_limit:
+                checkpoint.rotate(run, self._tunesmith_prefix, self.args.save_total_limit, (folder, best))
         if self.args.push_to_hub:
             self._push_from_checkpoint(str(folder))
 
@@ -324,8 +324,7 @@ class Trainer(StepLoss):
     def _load_scaler(self, checkpoint: str | None) -> None:
         """Restored with the optimizer."""
 
-    def _load_rng_state(self, checkpoint: str | None) -> None:
-        """Every step seeds itself; there is no state to restore."""
+    _load_rng_state = _load_scaler  # every step seeds itself; there is no state to restore
 
     def _load_best_model(self) -> None:
         best = Path(str(self.state.best_model_checkpoint))
