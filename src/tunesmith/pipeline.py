@@ -10,6 +10,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from tunesmith.data.keys import text_keys
 from tunesmith.data.layout import Layout
 from tunesmith.data.records import Records
 from tunesmith.disk import read_json_lines, write_json_lines, write_text
-from tunesmith.engine import Engine
+from tunesmith.engine import Engine, attached
 from tunesmith.evaluation.intervals import Score
 from tunesmith.methods.base import methods_for
 from tunesmith.models.seen import remember, seen_keys, warn_of_seen
@@ -38,7 +39,7 @@ from tunesmith.run.record import AugmentationPart, Baseline, Ingredient, Run, Ru
 from tunesmith.tasks import TASKS
 from tunesmith.tasks.base import Answered, Task
 from tunesmith.tasks.encoding import EncodedTexts, Encoder
-from tunesmith.training.fitting import Fitting
+from tunesmith.training.fitting import FEW_VALID_ROWS, Fitting
 from tunesmith.training.learning import fit
 
 
@@ -74,15 +75,15 @@ def train(opening: Opening, progress: Progress) -> Run:
         with clock.stage("encode"):
             encoded = _encode(_augmented(splits, augmenter, record, ingredients, begun), begun)
         begun.identity = record.identity
-        methods = methods_for(config.method, begun.model, len(splits["train"]))
+        methods = methods_for(config.method, begun.model, len(splits["train"]), task.on_tokens)
         fittings = begun.by_each(methods, encoded["train"], encoded["valid"])
         for fitting in fittings:
             with clock.stage(fitting.method.name):
                 fit(fitting)
 
         with clock.stage("evaluate"):
-            best = max(fittings, key=lambda fitting: fitting.score)
             judge = _Judge(config, splits, encoded, layout)
+            best = judge.best(fittings)
             predictor, scored = judge.scores(best, "valid", "test")
         with clock.stage("baselines"):
             baselines = [judge.tried(fitting, best, scored["test"]) for fitting in fittings if fitting is not best]
@@ -154,14 +155,30 @@ class _Judge:
 
     def scores(self, fitting: Fitting, *names: str) -> tuple[Predictor, dict[str, Scored]]:
         """The fitted model, ready to predict, and its scores on the named splits."""
-        Engine(fitting.model, packing=self.config.engine.uses("packing"))  # stays: tried once, not at every call
         space = fitting.space.in_users_units
         predictor = Predictor(fitting.model, fitting.tokenizer, fitting.task, space, fitting.truncation, self.layout)
-        outputs = {name: predictor.outputs_of(self.encoded[name]) for name in {"valid", *names}}
+        with attached(fitting.model, partial(Engine, packing=self.config.engine.uses("packing"))):
+            outputs = {name: predictor.outputs_of(self.encoded[name]) for name in {"valid", *names}}
         targets = fitting.task.targets(self.splits["valid"], space)
         predictor = replace(predictor, space=fitting.task.tuned(space, outputs["valid"], targets))
         scored = {name: predictor.score(self.splits[name], *self.chance, outputs[name]) for name in names}
         return predictor, scored
+
+    def best(self, fittings: Sequence[Fitting]) -> Fitting:
+        """The fit with the best validation score; on few rows the last, unless another is better beyond chance."""
+        *others, last = fittings
+        if others and len(self.splits["valid"]) < FEW_VALID_ROWS:
+            main, metrics = last.best["metric"], last.task.metrics
+            scored = {fitting.method.name: self.scores(fitting, "valid")[1]["valid"] for fitting in fittings}
+            own = scored[last.method.name]
+
+            def better(other: Fitting) -> bool:
+                said = scored[other.method.name].answered
+                found = last.task.compare(said, own.answered, own.targets, *self.chance, main).get(main)
+                return found is not None and found.standing(metrics[main]) == "better"
+
+            fittings = [*filter(better, others)] or [last]
+        return max(fittings, key=lambda fitting: fitting.score)
 
     def tried(self, fitting: Fitting, best: Fitting, test: Scored) -> Baseline:
         """A method that was tried and not kept, on the test rows, beside the best."""

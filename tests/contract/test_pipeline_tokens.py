@@ -143,7 +143,7 @@ def test_methods_are_compared_on_entities(tmp_path: Path, tiny_model_folder: Cal
 def test_questions(tmp_path: Path, tiny_model_folder: Callable[[str], Path], unanswered: bool) -> None:
     data = write(tmp_path / "a.jsonl", questions(150, unanswered))
     model = str(tiny_model_folder("bert"))
-    options = QUICK | {"epochs": 25, "batch_size": 8, "lr": 5e-3, "head_lr": 2e-2}
+    options = QUICK | {"epochs": 25, "batch_size": 8, "lr": 5e-3, "head_lr": 2e-2, "early_stopping": 25}
     run = tunesmith.train(data, model=model, method="full", out=str(tmp_path / "run"), **options)
     assert run.record["task"] == "qa"
     assert run.metrics["test"]["exact_match"].value > 0.7

@@ -153,7 +153,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_step(make_problem: Any, tmp_
 def test_the_best_checkpoint_must_score_what_was_recorded(
     make_problem: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    problem = make_problem(method="full", epochs=2, batch_size=8)
+    problem = make_problem(method="full", epochs=2, batch_size=8, early_stopping=2)
     task = problem.begun.task
     values = iter([0.0, 0.5, 0.9, 0.1])  # the first is asked for before training
     monkeypatch.setattr(type(task), "quick_score", lambda *a: {"accuracy": next(values)})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import json
 import re
 from pathlib import Path
@@ -15,13 +15,13 @@ ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def test_the_table_is_the_one_that_the_benchmark_makes() -> None:
-    spec = importlib.util.spec_from_file_location("banking77", ROOT / "benchmarks" / "banking77.py")
-    assert spec is not None and spec.loader is not None
-    benchmark = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(benchmark)
-    results = json.loads(benchmark.RESULT.read_text())
-    assert f"{benchmark.BEGIN}\n{benchmark.table(results)}\n{benchmark.END}" in README
+@pytest.mark.parametrize(("program", "page"), [("banking77", "README.md"), ("small", "docs/small.md")])
+def test_a_table_is_the_one_that_the_benchmark_makes(program: str, page: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    benchmark = importlib.import_module(program)
+    results = json.loads(benchmark.RESULT.read_text(encoding="utf-8"))
+    table = f"{benchmark.BEGIN}\n{benchmark.table(results)}\n{benchmark.END}"
+    assert table in (ROOT / page).read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("flag", sorted(set(re.findall(r"`(--[a-z-]+)", README))))

@@ -131,7 +131,9 @@ class MethodSettings(Section):
     """How much of the model is trained, and how."""
 
     name: Annotated[str, Registered("methods")] = option(
-        "auto", "auto trains features, then the method recommended for the data, and keeps the better.", "--method"
+        "auto",
+        "auto trains features, then what is recommended for the data (few rows: freeze, full), keeps the best.",
+        "--method",
     )
     trainable_layers: int = option(2, "freeze: number of last layers that are trained.", "--trainable-layers", ge=1)
     lora_r: int = option(16, "lora: rank of the update.", "--lora-r", ge=1, le=1024)
@@ -145,7 +147,7 @@ class MethodSettings(Section):
 class OptimisationSettings(Section):
     """The steps that are taken. Learning rates and batches default to values for the method and the model's size."""
 
-    epochs: int | None = option(None, "Passes over the training data (else chosen).", "--epochs", ge=1)
+    epochs: int | None = option(None, "Passes over the training data (else by rows, 3 to 20).", "--epochs", ge=1)
     batch_size: int | None = option(
         None, "Examples (adapt: blocks) per optimizer step (else chosen).", "--batch-size", ge=1
     )
@@ -196,7 +198,9 @@ class TrainingSettings(OptimisationSettings):
     early_stopping: int | None = option(
         None, "Stop after so many evaluations without improvement (else never).", "--early-stopping", ge=1
     )
-    metric: str | None = option(None, "Metric that chooses the best checkpoint (else the task's).", "--metric")
+    metric: str | None = option(
+        None, "Metric that chooses method and, of 50 validation rows, state (else the task's).", "--metric"
+    )
 
 
 class AugmentationSettings(Section):

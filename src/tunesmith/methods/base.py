@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -18,10 +19,14 @@ from tunesmith.models.heads import base_model, head_parameter_names
 from tunesmith.registry import lookup, require
 
 FEW_ROWS = 300
-"""Below this many training rows only the last layers are recommended for training."""
+"""Below this many training rows several methods are recommended: a fit takes seconds, and which is best differs."""
 SMALL_MODEL = 40_000_000
 """Parameters outside the embeddings below which a model needs higher learning rates than the usual ranges."""
 LARGE_MODEL = 200_000_000
+ENOUGH_STEPS = 200
+"""Optimizer steps that a small data set is passed over often enough for..."""
+MOST_EPOCHS = 20
+"""... but not more often than this: its rows are known by then."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,7 @@ class Defaults:
     Attributes:
         lr: peak learning rate of the trained layers of the backbone (or of the adapter).
         head_lr: peak learning rate of the new head.
+        epochs: where these are enough steps; more on small data, see `missing_in`.
         layer_decay: factor from each layer to the one below.
     """
 
@@ -40,11 +46,21 @@ class Defaults:
     batch_size: int
     layer_decay: float = 1.0
 
-    def missing_in(self, settings: OptimisationSettings) -> dict[str, Any]:
-        """The values that `settings` leave open; the batch size is raised to what `accumulation` divides."""
+    def missing_in(self, settings: OptimisationSettings, rows: int) -> dict[str, Any]:
+        """The values that `settings` leave open; the batch size is raised to what `accumulation` divides.
+
+        Small data sets get as many epochs as make `ENOUGH_STEPS`, at most `MOST_EPOCHS`
+        (``max(epochs, min(MOST_EPOCHS, ceil(ENOUGH_STEPS / steps in an epoch)))``).
+
+        Args:
+            rows: that are passed over in an epoch; 0 where no steps are taken.
+        """
         missing = {name: value for name, value in vars(self).items() if getattr(settings, name, value) is None}
         if "batch_size" in missing:
             missing["batch_size"] += -self.batch_size % settings.accumulation
+        if "epochs" in missing and rows:
+            steps = math.ceil(rows / (settings.batch_size or missing["batch_size"]))
+            missing["epochs"] = max(self.epochs, min(MOST_EPOCHS, math.ceil(ENOUGH_STEPS / steps)))
         return missing
 
 
@@ -75,7 +91,7 @@ class Method(ABC):
     def defaults(self, model: nn.Module, rows: int) -> Defaults:
         """The guide's ranges (1e-5 to 5e-5, batch 8 to 32, 2 to 5 epochs) by size; higher rates for small models.
 
-        Small data sets get small batches, so that they still take enough steps, and more epochs.
+        Small data sets get small batches, so that they still take enough steps.
         """
         size = backbone_parameters(model)
         lr, head_lr = (1e-4, 1e-3) if size < SMALL_MODEL else (3e-5, 3e-4) if size < LARGE_MODEL else (1e-5, 1e-4)
@@ -131,12 +147,18 @@ class Method(ABC):
         raise NotImplementedError
 
 
-def methods_for(settings: MethodSettings, model: nn.Module, rows: int) -> list[Method]:
-    """The method asked for; for ``auto`` features first (seconds), then the one recommended for data and model."""
-    names = [settings.name]
-    if settings.name == "auto":
-        large = backbone_parameters(model) >= LARGE_MODEL
-        names = ["features", "freeze" if rows < FEW_ROWS else "lora" if large else "full"]
+def methods_for(settings: MethodSettings, model: nn.Module, rows: int, on_tokens: bool) -> list[Method]:
+    """The method asked for; for ``auto`` features first (seconds), then the one recommended for data and model.
+
+    On few rows several are tried, and the last, which trains most, is to be kept unless another is better beyond
+    chance; frozen states tell a head for tokens hardly anything there.
+    """
+    names, large = [settings.name], backbone_parameters(model) >= LARGE_MODEL
+    if settings.name == "auto" and rows < FEW_ROWS:
+        names = [] if on_tokens else ["features"]
+        names += ["freeze"] if large else ["freeze", "full"]
+    elif settings.name == "auto":
+        names = ["features", "lora" if large else "full"]
     return [lookup(METHODS, "methods", name)(settings) for name in names]
 
 

@@ -150,4 +150,7 @@ def finish(
     record.best = Best(**best.best, **best.details)
     worse = [said for said in record.shortfalls if said.startswith("worse")]
     record.warnings += [f"the model is {said}" for said in worse]
+    if (warning := best.unfinished(scored["valid"].metrics)) is not None:
+        record.warnings.append(warning)
+        best.progress.line(f"warning: {warning}")
     record.status = "done"

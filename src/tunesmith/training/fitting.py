@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 from tunesmith.config.schema import Config, EngineSettings, TrainingSettings
 from tunesmith.data.records import Records
 from tunesmith.errors import UsageError
+from tunesmith.evaluation.intervals import Score
 from tunesmith.methods.base import Method
 from tunesmith.models.heads import PooledClassifier, base_model, final_linear, has_inner_head
 from tunesmith.models.loading import keeps_head, load_classifier, load_config, load_tokenizer, token_limit
@@ -27,6 +28,11 @@ from tunesmith.tasks.encoding import Encoded, EncodedTexts, Truncation, choose_m
 from tunesmith.tasks.losses import Loss
 from tunesmith.training.precision import Precision
 from tunesmith.training.signals import StopRequest
+
+FEW_VALID_ROWS = 50
+"""Below this many validation rows it is chance which state scores best on them, and the last one is kept."""
+INTERVAL_ERRORS = 2 * 1.96
+"""Standard errors that a 95 % interval is wide."""
 
 
 @dataclass
@@ -54,10 +60,11 @@ class Fitting:
 
         method: how much of the model is trained.
         train: encoded texts with targets.
-        valid: those that the best state is chosen on; None keeps the last one.
+        valid: those that are watched, and that the best state is chosen on where it can be; None watches nothing.
 
         adapter: folder with the adapter as it was before it was merged; None for a model without one.
         best: step, metric and value of the state that was kept.
+        curve: the metric at each evaluation.
         details: what the method chose by itself.
         parameters: how many there are (``parameters``), and how many are trained (``trainable``).
         seconds: that this process took.
@@ -89,6 +96,7 @@ class Fitting:
 
     adapter: Path | None = field(init=False, default=None)
     best: dict[str, Any] = field(init=False, default_factory=dict)
+    curve: list[float] = field(init=False, default_factory=list)
     details: dict[str, Any] = field(init=False, default_factory=dict)
     parameters: dict[str, int] = field(init=False)
     seconds: float = field(init=False)
@@ -153,21 +161,32 @@ class Fitting:
         if fitting.solves and self.open_pooling and has_inner_head(model):
             # What reaches the last layer of such a head has passed through weights that nothing has trained.
             fitting.model = PooledClassifier(cast(PreTrainedModel, base_model(model)), len(self.space.names), "mean")
-        chosen = method.defaults(fitting.model, len(train)).missing_in(self.settings)
+        stepped = 0 if fitting.solves else len(train)
+        chosen = method.defaults(fitting.model, len(train)).missing_in(self.settings, stepped)
         chosen["metric"] = self.settings.metric or self.task.primary_metric
         fitting.settings = self.settings.model_copy(update=chosen)
-        fitting.best, fitting.details = {}, {}
+        fitting.best, fitting.curve, fitting.details = {}, [], {}
         return fitting
 
     def by_each(self, methods: Sequence[Method], train: Encoded, valid: EncodedTexts) -> list[Fitting]:
         """A fit for each of the methods, with a model of its own, so that the weights are read once for all of them."""
         models = [*(copy.deepcopy(self.model) for _ in methods[1:]), self.model]
-        return [self.by(method, train, valid, model) for method, model in zip(methods, models, strict=True)]
+        fittings = [self.by(method, train, valid, model) for method, model in zip(methods, models, strict=True)]
+        if len(fittings) > 1:
+            for fitting in fittings:
+                fitting.phase = f"{fitting.method.name}-{self.phase}"  # none resumes from another's checkpoints
+        return fittings
 
     @property
     def solves(self) -> bool:
         """The head is solved for; where it has many outputs a text, a frozen backbone is trained on instead."""
         return self.method.solves_head and not self.task.on_tokens
+
+    @property
+    def chooses_state(self) -> bool:
+        """The state with the best validation score is kept, not the last one."""
+        early = self.settings.early_stopping is not None
+        return self.valid is not None and (early or len(self.valid.gold) >= FEW_VALID_ROWS)
 
     @property
     def pooling(self) -> str:
@@ -177,8 +196,32 @@ class Fitting:
     @property
     def score(self) -> float:
         """The validation metric of the state that was kept, larger for better."""
-        metric = self.task.metrics[self.best["metric"]]
-        return float(self.best["value"]) * (1 if metric.higher_is_better else -1)
+        return float(self.best["value"]) * self._sign
+
+    @property
+    def _sign(self) -> int:
+        return 1 if self.task.metrics[self.best["metric"]].higher_is_better else -1
+
+    def unfinished(self, valid: Mapping[str, Score]) -> str | None:
+        """A warning where more epochs would help: the last evaluation was the best, and not by chance.
+
+        By chance would be a gain over the last third of the evaluations of at most a standard error of the score.
+
+        Args:
+            valid: scores of the validation texts, with their 95 % intervals.
+        """
+        metric, values = self.best["metric"], [self._sign * value for value in self.curve]
+        if len(values) < 3 or values[-1] <= max(values[:-1]) or metric not in valid:
+            return None
+        before = len(values) - 1 - math.ceil(len(values) / 3)
+        if values[-1] - values[before] <= (valid[metric].high - valid[metric].low) / INTERVAL_ERRORS:
+            return None
+        course = f"{self.curve[before]:.4f} → {self.curve[-1]:.4f}"
+        more = 2 * (self.settings.epochs or 1)
+        return (
+            f"{self.method.name}: valid {metric} was still improving at the last evaluation ({course} over the last "
+            f"third of the steps); try training.epochs={more}"
+        )
 
     def loss(self) -> Loss:
         """The task's loss with these settings and the class weights of the training texts."""

@@ -24,6 +24,7 @@ from tunesmith.models.heads import final_linear
 from tunesmith.tasks.base import LabelSpace
 from tunesmith.tasks.batching import PaddingCollator
 from tunesmith.tasks.encoding import EncodedTexts
+from tunesmith.text import counted
 from tunesmith.training.arguments import TrainingArguments
 from tunesmith.training.callbacks import ProgressCallback
 from tunesmith.training.checkpoint import last_valid
@@ -127,8 +128,11 @@ def _take_steps(fitting: Fitting) -> None:
             return fitting.quick_scores(logits[by_length.argsort()])
 
         watched = {"eval_dataset": Subset(valid, by_length.tolist()), "compute_metrics": metrics}
-    arguments = _arguments(fitting)
-    with fitting.progress.bar(name, fitting.steps_per_epoch * (settings.epochs or 1)) as bar:
+    arguments, steps = _arguments(fitting), fitting.steps_per_epoch * (settings.epochs or 1)
+    if valid is not None:
+        passes = f"{counted(fitting.rows, 'example')}, {counted(settings.epochs or 1, 'epoch')}"
+        fitting.progress.line(f"{name}: {passes}, {counted(steps, 'step')} of {settings.batch_size}")
+    with fitting.progress.bar(name, steps) as bar:
         progress = ProgressCallback(bar, fitting.progress, fitting.folder / "metrics.jsonl", metric, name)
         collate = PaddingCollator.of(fitting.tokenizer, task.head)
         trainer = TaskTrainer(fitting, arguments, collate, train_dataset=train, callbacks=[progress], **watched)
@@ -146,9 +150,13 @@ def _take_steps(fitting: Fitting) -> None:
             trainer.train(None if checkpoint is None else str(checkpoint))
     state = trainer.state
     if valid is not None:
-        if state.best_global_step is None:
-            raise ModelError(f"no evaluation gave a usable {metric}; choose another training.metric")
-        fitting.best = {"step": state.best_global_step, "metric": metric, "value": state.best_metric}
+        fitting.curve = [row[f"eval_{metric}"] for row in state.log_history if f"eval_{metric}" in row]
+        step, value = state.global_step, fitting.curve[-1]
+        if fitting.chooses_state:
+            if state.best_global_step is None:
+                raise ModelError(f"no evaluation gave a usable {metric}; choose another training.metric")
+            step, value = state.best_global_step, cast(float, state.best_metric)
+        fitting.best = {"step": step, "metric": metric, "value": value}
     fitting.details = {"steps": state.global_step}
     epochs = (state.global_step - progress.first_step) * (settings.batch_size or 1) / max(1, len(train))
     fitting.tokens = int(train.lengths.sum() * min(epochs, settings.epochs or 1))
@@ -161,13 +169,11 @@ def _arguments(fitting: Fitting) -> TrainingArguments:
         raise UsageError(
             f"training.accumulation={settings.accumulation} does not divide training.batch_size={settings.batch_size}"
         )
-    watched = {
-        "per_device_eval_batch_size": 64,
-        "eval_strategy": "epoch",
-        "load_best_model_at_end": True,
-        "metric_for_best_model": settings.metric,
-        "greater_is_better": fitting.task.metrics[settings.metric].higher_is_better,
-    }
+    watched: dict[str, Any] = {"eval_strategy": "epoch", "per_device_eval_batch_size": 64}
+    if fitting.chooses_state:
+        higher = fitting.task.metrics[settings.metric].higher_is_better
+        best = {"metric_for_best_model": settings.metric, "greater_is_better": higher}
+        watched |= {"load_best_model_at_end": True, **best}
     return TrainingArguments(
         output_dir=str(fitting.folder / "checkpoints"),
         per_device_train_batch_size=settings.batch_size // settings.accumulation,
@@ -178,7 +184,8 @@ def _arguments(fitting: Fitting) -> TrainingArguments:
         lr_scheduler_type="constant_with_warmup" if settings.schedule == "constant" else settings.schedule,
         weight_decay=settings.weight_decay,
         max_grad_norm=settings.max_grad_norm,
-        save_strategy="epoch",
+        # Where the last state is kept, a run takes minutes; `save_minutes` and requests to stop save it all the same.
+        save_strategy="epoch" if fitting.valid is None or fitting.chooses_state else "no",
         save_total_limit=1,
         logging_steps=max(1, steps_per_epoch // LOGS_PER_EPOCH),
         seed=settings.seed,
