@@ -20,7 +20,7 @@ from tunesmith.engine.cache import Budget
 from tunesmith.engine.vectors import Vectors
 from tunesmith.errors import ModelError, UsageError
 from tunesmith.methods.lora import save_adapter
-from tunesmith.models.heads import final_linear
+from tunesmith.models.heads import final_linear, quiet_library
 from tunesmith.tasks.base import LabelSpace
 from tunesmith.tasks.batching import PaddingCollator
 from tunesmith.tasks.encoding import EncodedTexts
@@ -146,7 +146,7 @@ def _take_steps(fitting: Fitting) -> None:
                 fitting.progress.line(f"warning: {problem}")
             start = f"resuming from {checkpoint}" if checkpoint else "no checkpoint yet: starting from the first step"
             fitting.progress.line(start)
-        with fitting.stop:
+        with fitting.stop, quiet_library():
             trainer.train(None if checkpoint is None else str(checkpoint))
     state = trainer.state
     if valid is not None:
