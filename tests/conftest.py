@@ -8,6 +8,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # before any import that reads it
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 import functools
+import gc
 import ipaddress
 import socket
 from collections.abc import Callable
@@ -28,6 +29,12 @@ torch.set_num_threads(1)
 def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reads or fills the user's cache, or another test's."""
     monkeypatch.setenv("TUNESMITH_CACHE", str(tmp_path / "tunesmith-cache"))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _libraries_are_no_garbage() -> None:
+    """Each training begins by collecting garbage: most of the time of a tiny one, unless imports are left out of it."""
+    gc.freeze()
 
 
 # The same examples in every run, and none refused because the machine was busy.
