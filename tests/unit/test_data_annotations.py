@@ -213,6 +213,34 @@ def test_columns_without_a_tag_are_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("Ada B-PER\n\tAda B-PER\n", r"line 2: expected a token and a tag, found '\\tAda B-PER'"),
+        ("Ada\tB-PER\n\tBob\tB-PER\n", r"line 2: expected a token and a tag, found '\\tBob\\tB-PER'"),
+        ("Ada B-PER\nBob Lee B-PER\n", "line 2: expected 2 columns as in line 1, found 3; where a token has spaces"),
+        ("Ada NN B-PER\n\nsings O\nand O\n", "lines 3, 4: expected 3 columns as in line 1, found 2"),
+        ("Ada B-PER\nis O\n\nsings o\n", 'row 4: column .tags.: has the tag "o"; write "O"'),
+    ],
+)
+def test_columns_that_are_not_as_the_others_are_refused(tmp_path: Path, content: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        load(tmp_path / "a.conll", content)
+
+
+def test_small_letters_for_outside_are_refused_in_every_layout(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match='has the tag "o"; write "O"'):
+        load(tmp_path / "a.jsonl", json.dumps({"tokens": ["Ada", "sings"], "tags": ["b-per", "o"]}))
+
+
+def test_sentences_without_an_empty_line_between_them_are_told(tmp_path: Path) -> None:
+    sentence = "Ada B-PER\nsings O\n. O\n"
+    told = "no empty line between sentences, so all 9 tokens are one text"
+    assert any(told in note for note in load(tmp_path / "a.conll", 3 * sentence).notes)
+    for content in (sentence, 3 * f"{sentence}\n"):
+        assert not any("no empty line" in note for note in load(tmp_path / "a.conll", content).notes)
+
+
+@pytest.mark.parametrize(
     ("spans", "message"),
     [
         ([{"start": 0, "end": 99, "label": "A"}], "does not lie in its text"),

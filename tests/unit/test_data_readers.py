@@ -286,6 +286,17 @@ def test_missing_file_names_a_near_one(tmp_path: Path) -> None:
         read(str(tmp_path / ("x" * 5000)), PLAIN)
 
 
+@pytest.mark.parametrize("after", ['[{"text": "b"}]', "junk", "]", '{"text": "b"}', ","])
+def test_what_stands_after_an_array_is_refused(tmp_path: Path, after: str) -> None:
+    path = tmp_path / "a.json"
+    path.write_text('[{"text": "a"},\n {"text": "b"}]\n \n')
+    assert read(str(path), PLAIN).table.num_rows == 2
+    with path.open("a") as file:
+        file.write(after)
+    with pytest.raises(DataError, match=r"line 4: more text after the end of the array: .*; write one array, or JSON"):
+        read(str(path), PLAIN)
+
+
 def test_large_tables_are_kept_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(table, "MEMORY_BYTES", 1000)
     monkeypatch.setattr("tunesmith.data.table.BATCH_ROWS", 10)

@@ -274,6 +274,37 @@ def test_new_numbers_are_read_as_in_training() -> None:
         assert (found.labels, found.decimal, found.form) == ((name,), ",", "plain")
 
 
+def test_three_digits_after_a_point_are_as_unsure_as_after_a_comma(tmp_path: Path) -> None:
+    def labels(*cells: str, **settings: Any) -> list[Any]:
+        (tmp_path / "a.csv").write_text("text\tlabel\n" + "".join(f"t{n}\t{cell}\n" for n, cell in enumerate(cells)))
+        return load_records(str(tmp_path / "a.csv"), DataSettings(**settings))[0].labels
+
+    both = r"'1\.000' may be 1\.000 or 1000; give data\.decimal='\.' or data\.decimal=','"
+    with pytest.raises(DataError, match=both):
+        labels("1.000", "2.500", "3.750")
+    with pytest.raises(DataError, match=both):
+        load_records(str(tmp_path / "a.csv"), DataSettings(), SHAPES["regression"])
+    assert load_records(str(tmp_path / "a.csv"), DataSettings(decimal=","), SHAPES["regression"])[0].labels[0] == "1000"
+    assert labels("1.000", "2.500", "3.750", decimal=".") == ["1.000", "2.500", "3.750"]
+    assert labels("1.125", "0.250") == ["1.125", "0.250"] and labels("1.125", "2.5") == ["1.125", "2.5"]
+    assert read(["1.125", "2.250"])[0].labels == ["1.125", "2.250"]  # no text of people: a point is what it is
+
+
+@pytest.mark.parametrize(
+    ("trained", "new", "told"),
+    [
+        ("3,75", "4.567", r"'4\.567' may be 4\.567 or 4567, and training has ',' before decimals"),
+        ("1,234.5", "4,567", r"'4,567' may be 4567 or 4\.567, and training has '\.' before decimals"),
+    ],
+)
+def test_new_numbers_that_may_be_written_otherwise_are_refused(trained: str, new: str, told: str) -> None:
+    splits = {"train": table([trained, trained]), "test": table([new, new])}
+    with pytest.raises(DataError, match=f"{told}; give data\\.decimal="):
+        load_splits(splits, DataSettings(), SHAPES["regression"])
+    splits["test"] = table([new, trained])  # which tells the way it is written
+    assert load_splits(splits, DataSettings(), SHAPES["regression"])[0]["test"].labels[0] == "4567"
+
+
 @pytest.mark.parametrize(
     ("columns", "hint"),
     [

@@ -75,7 +75,7 @@ def _found(
     if not found.labels:
         return found
     if like is not None and like.form != "columns":
-        return read_alike(found, like, settings)
+        return read_alike(raw, found, like, settings)
     if shape is None and are_tags(raw.table[found.labels[0]]):
         what = f"column {found.labels[0]!r} has tags of tokens such as O and B-NAME, one a row"
         ways = "give each row the number of its sentence in a column sentence_id, or give task.name=classification"
@@ -102,7 +102,7 @@ def layout_of_other(raw: RawTable, first: Layout, settings: DataSettings, need_l
     if agrees and wanted <= there and _holds_the_same(raw, first):
         search = Search(raw, settings, need_label, first.notes)
         found = search.finished(first, there.intersection([first.group]), there.intersection([first.id]))
-        return in_lists(raw, read_alike(found, first, settings))
+        return in_lists(raw, read_alike(raw, found, first, settings))
     unsaid = [key for key in ("text", "text_pair", "label") if getattr(settings, key) is None]
     if first.form in OWN_FORMS:
         found = find_layout(raw, settings, first.shape, need_label)

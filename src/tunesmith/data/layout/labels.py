@@ -24,7 +24,7 @@ from tunesmith.data.layout.listed import (
     made_of_parts,
     split_cell,
 )
-from tunesmith.data.layout.numbers import as_numeral, number_style
+from tunesmith.data.layout.numbers import as_numeral, number_style, read_both_ways
 from tunesmith.data.records import RawTable
 from tunesmith.data.shapes import NUMBER, ONE_LABEL, SEVERAL_LABELS, RecordShape
 from tunesmith.data.table import TEXT, is_empty
@@ -45,11 +45,21 @@ SEVERAL_OR = f"{CLASSES_OR}multilabel (data.label_separator=S for another separa
 SKIP = "or give data.unlabelled=skip to leave these rows out"
 
 
-def read_alike(layout: Layout, first: Layout, settings: DataSettings) -> Layout:
-    """The layout of a label column that is read as that of the training file, but for what the settings name."""
+def read_alike(raw: RawTable, layout: Layout, first: Layout, settings: DataSettings) -> Layout:
+    """The layout of a label column that is read as that of the training file, but for what the settings name.
+
+    Raises:
+        DataError: numbers that may be written otherwise than in training; the message has both readings.
+    """
     if settings.label_separator is not None and layout.shape.labels == "several":
         return replace(layout, form="separated", separator=_separator(settings.label_separator))
     decimal = settings.decimal if layout.shape.labels == "number" else None
+    if decimal is None and first.decimal is not None and layout.labels:
+        (column,), apart = layout.labels, "." if first.decimal == "," else ","
+        cells = [cell.strip().removesuffix("%").rstrip() for cell in _filled(raw, column)]
+        if unsure := read_both_ways(cells, apart):
+            what = f"{raw.path}: column {column!r}: {unsure}, and training has {first.decimal!r} before decimals"
+            raise DataError(f"{what}; give data.decimal='.' or data.decimal=','")
     return replace(
         layout, form=first.form, separator=first.separator, decimal=decimal or first.decimal, percent=first.percent
     )
@@ -70,7 +80,8 @@ def read_label_column(raw: RawTable, layout: Layout, shape: RecordShape | None, 
     """
     (column,) = layout.labels
     where = f"{raw.path}: column {column!r}"
-    cells = [value for value in pc.unique(raw.table[column]).to_pylist() if value and not value.isspace()]
+    cells = _filled(raw, column)
+    typed = raw.format not in ("csv", "tsv")
     asked = shape is not None and shape.labels == "several"
     if settings.label_separator is not None and (shape is None or asked):
         separator = _separator(settings.label_separator)
@@ -79,14 +90,14 @@ def read_label_column(raw: RawTable, layout: Layout, shape: RecordShape | None, 
         return _noted(found, f"{where}: no cell has data.label_separator={separator!r}" if absent else None)
     if shape is not None and shape.labels == "number":
         numbers = [cell for cell in cells if number_style([cell], where, ".", "")]
-        decimal, percent = number_style(numbers, where, settings.decimal, "") or (settings.decimal, False)
+        decimal, percent = number_style(numbers, where, settings.decimal, "", typed) or (settings.decimal, False)
         return replace(layout, decimal=decimal, percent=percent)
     if shape is not None and not asked:
         return layout
     if form := list_form(cells, where, asked):
         note = f"{where}: {_about_lists(form, cells)}" if form == "indicator" or not asked else None
         return _noted(replace(layout, shape=shape or SEVERAL_LABELS, form=form), note)
-    if not asked and (found_numbers := _numbers(layout, cells, settings.decimal, where)):
+    if not asked and (found_numbers := _numbers(layout, cells, settings.decimal, where, typed)):
         return found_numbers
     filled = [cell for cell in cells if not is_empty_list(cell)]
     found_separator = find_separator(filled, where, SEVERAL_OR, asked)
@@ -95,6 +106,11 @@ def read_label_column(raw: RawTable, layout: Layout, shape: RecordShape | None, 
         note = f"{where}: read as several labels a row, separated by {found.separator!r}" if found_separator else None
         return _noted(replace(found, shape=shape or SEVERAL_LABELS), note)
     return _noted(replace(layout, shape=ONE_LABEL), _about_parts(filled, where))
+
+
+def _filled(raw: RawTable, column: str) -> list[str]:
+    """The distinct cells of a column that are not blank."""
+    return [value for value in pc.unique(raw.table[column]).to_pylist() if value and not value.isspace()]
 
 
 def _noted(layout: Layout, note: str | None) -> Layout:
@@ -117,13 +133,13 @@ def _about_parts(cells: Sequence[str], where: str) -> str | None:
     return f"{what}; if these are several labels a row, give data.label_separator={name}"
 
 
-def _numbers(layout: Layout, cells: Sequence[str], decimal: Decimal | None, where: str) -> Layout | None:
+def _numbers(layout: Layout, cells: Sequence[str], decimal: Decimal | None, where: str, typed: bool) -> Layout | None:
     """The layout of classes that are numbers, or of quantities; None where a cell is no number.
 
     Raises:
         DataError: either is plausible.
     """
-    style = number_style(cells, where, decimal, "; or give task.name=classification")
+    style = number_style(cells, where, decimal, "; or give task.name=classification", typed)
     if style is None:
         return None
     mark, percent = style

@@ -39,13 +39,14 @@ def as_numeral(cell: str, decimal: Decimal | None, percent: bool) -> str | None:
 
 
 def number_style(
-    cells: Sequence[str], where: str, decimal: Decimal | None, instead: str
+    cells: Sequence[str], where: str, decimal: Decimal | None, instead: str, typed: bool = False
 ) -> tuple[Decimal | None, bool] | None:
     """How numbers are written: `decimal` and `percent` as of `as_numeral`; None where a cell is no number.
 
     Args:
         decimal: the mark that the user names.
         instead: what else decides, for an error.
+        typed: the cells were numbers before they were text, so that a point stands before decimals.
 
     Raises:
         DataError: no one way fits all of them, or two fit and give different numbers.
@@ -58,8 +59,13 @@ def number_style(
     if any(ends) and not percent:
         one, other = cells[ends.index(True)], cells[ends.index(False)]
         raise DataError(f"{where}: {one!r} is a per cent and {other!r} is none; write all the same way{instead}")
-    if decimal is not None or all(NUMERAL.fullmatch(cell) for cell in bare):
+    if decimal is not None:
         return decimal, percent
+    plain = all(NUMERAL.fullmatch(cell) for cell in bare)
+    if not (plain and typed) and (unsure := read_both_ways(bare)):
+        raise DataError(f"{where}: {unsure}; give data.decimal='.' or data.decimal=','{instead}")
+    if plain:
+        return None, percent
     read = {mark: [as_numeral(cell, mark, False) for cell in bare] for mark in MARKS}
     fits = [mark for mark in MARKS if None not in read[mark]]
     if not fits:
@@ -67,14 +73,21 @@ def number_style(
             next(cell for cell, value in zip(cells, read[mark], strict=True) if value is None) for mark in MARKS
         )
         raise DataError(f"{where}: {at!r} and {other!r} are not written the same way; write all as 1234.5{instead}")
-    pairs = zip(bare, read["."], read[","], strict=True)
-    unsure = [(cell, one, other) for cell, one, other in pairs if one != other] if len(fits) > 1 else []
-    if unsure:
-        cell, point, comma = unsure[0]
-        raise DataError(
-            f"{where}: {cell!r} may be {point} or {comma}; give data.decimal='.' or data.decimal=','{instead}"
-        )
     return fits[0], percent
+
+
+def read_both_ways(cells: Sequence[str], apart: str = "") -> str | None:
+    """What is told of the first cell that is another number with the other decimal mark, where both fit all cells.
+
+    Args:
+        apart: only of those that hold this sign.
+    """
+    read = [[as_numeral(cell, mark, False) for cell in cells] for mark in MARKS]
+    if any(None in numerals for numerals in read):
+        return None
+    triples = zip(cells, *read, strict=True)
+    found = ((cell, point, comma) for cell, point, comma in triples if point != comma and apart in cell)
+    return next((f"{cell!r} may be {point} or {comma}" for cell, point, comma in found), None)
 
 
 def _is_number(cell: str) -> bool:

@@ -52,7 +52,8 @@ def tagged_columns(raw: RawTable, tokens: str, tags: str | None) -> tuple[pa.Arr
     """Lists of tokens and tags as texts (the tokens joined by spaces), spans and notes.
 
     Raises:
-        DataError: a cell is not a list of texts; a row has not as many tags as tokens; tags are numbers without names.
+        DataError: a cell is not a list of texts; a row has not as many tags as tokens; tags are numbers
+            without names, or in small letters.
     """
     seen: Counter[str] = Counter()
 
@@ -69,6 +70,8 @@ def tagged_columns(raw: RawTable, tokens: str, tags: str | None) -> tuple[pa.Arr
             raise CellError(
                 "has class numbers instead of tags; write names such as B-LOC, or keep the file's own metadata"
             )
+        if "o" in names:
+            raise CellError('has the tag "o"; write "O" for tokens outside, and prefixes in capitals, as in "B-LOC"')
         found, situations = entities(names)
         seen.update(situations)
         spans = [{"start": starts[first], "end": starts[after] - 1, "label": type_} for first, after, type_ in found]

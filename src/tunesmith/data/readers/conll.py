@@ -15,6 +15,7 @@ from tunesmith.errors import DataError
 
 TAG = re.compile(r"O|[BIMESLU][-_]\S+")
 DOCUMENT = "-DOCSTART-"
+SENTENCE_ENDS = {".", "!", "?"}
 
 
 def read(path: str, settings: DataSettings) -> RawTable:
@@ -24,11 +25,11 @@ def read(path: str, settings: DataSettings) -> RawTable:
     any, else by spaces; lines such as ``# id = 3`` before a sentence are left out, unless they end with a tag.
 
     Raises:
-        DataError: lines that have no tag, with their numbers; the first column counts the tokens; see also
-            `tunesmith.data.read`.
+        DataError: lines that have no token, no tag, or more or fewer columns than the first, with their numbers; the
+            first column counts the tokens; see also `tunesmith.data.read`.
     """
-    counted, longest, first, document = True, 0, 0, 0
-    start, tokens, tags = 0, list[str](), list[str]()
+    counted, longest, first, document, width = True, 0, 0, 0, (0, 0)
+    start, ends, tokens, tags = 0, 0, list[str](), list[str]()
     with Lines(Path(path), settings.encoding) as lines, TableBuilder(path, "line") as builder:
         for line in chain(lines, ["\n"]):
             columns = _columns(line) if line.strip() else []
@@ -38,8 +39,13 @@ def read(path: str, settings: DataSettings) -> RawTable:
             elif not tokens and line.startswith(("# ", "#\t")) and ("=" in line or not TAG.fullmatch(columns[-1])):
                 continue  # a remark such as "# id = 3", and not the token "#" with its tag
             if columns:
-                if len(columns) < 2 or not columns[-1]:
-                    builder.fault(lines.number, f"expected a token and a tag, found {line.strip()!r:.80}")
+                if len(columns) < 2 or not columns[-1] or line.startswith("\t"):
+                    builder.fault(lines.number, f"expected a token and a tag, found {line.rstrip()!r:.80}")
+                    continue
+                width = width if any(width) else (len(columns), lines.number)
+                if len(columns) != width[0]:
+                    as_first = f"expected {width[0]} columns as in line {width[1]}, found {len(columns)}"
+                    builder.fault(lines.number, f"{as_first}; where a token has spaces, separate columns by tabs")
                     continue
                 start = start if tokens else lines.number
                 tokens.append(columns[0])
@@ -47,6 +53,7 @@ def read(path: str, settings: DataSettings) -> RawTable:
             elif tokens:
                 row = {"tokens": tokens, "tags": tags, "document": str(document)}
                 builder.append(start, row, sum(map(len, tokens)))
+                ends = sum(token in SENTENCE_ENDS for token in tokens)
                 first, longest = first or start, max(longest, len(tokens))
                 counted = counted and tokens == [str(n + 1) for n in range(len(tokens))]
                 tokens, tags = [], []
@@ -57,6 +64,11 @@ def read(path: str, settings: DataSettings) -> RawTable:
                 "that count the tokens; remove that column, and those after the tags"
             )
         raw = builder.finish("conll")
+        if len(raw.rows) == 1 and ends > 1:
+            note = (
+                f"no empty line between sentences, so all {longest:,} tokens are one text; put one after each sentence"
+            )
+            raw = replace(raw, notes=(*raw.notes, note))
         return raw if document else replace(raw, table=raw.table.drop_columns(["document"]))
 
 

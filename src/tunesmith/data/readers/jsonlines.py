@@ -107,6 +107,9 @@ def _elements(path: str, text: str) -> Iterator[tuple[int, Any, int]]:
     """Line, value and size in characters of each element of an array.
 
     After a fault, which is given as the value, nothing that follows can be placed, so it ends there.
+
+    Raises:
+        DataError: there is no array, or something after it.
     """
 
     def skip(position: int) -> int:
@@ -133,6 +136,11 @@ def _elements(path: str, text: str) -> Iterator[tuple[int, Any, int]]:
         elif text[position : position + 1] != "]":
             yield line, ValueError("expected ',' or ']' after this element"), 0
             return
+    rest = skip(position + 1)
+    if rest < len(text):
+        line += text.count("\n", passed, rest)
+        what = f"more text after the end of the array: {text[rest : rest + 40]!r}"
+        raise DataError(f"{path}: line {line}: {what}; write one array, or JSON lines (one object a line, .jsonl)")
 
 
 class _Rows:
