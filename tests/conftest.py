@@ -76,11 +76,21 @@ FAMILIES: dict[str, dict[str, Any]] = {
         "share_att_key": True,
     },
 }
+# Those that need other care than most; see `tests/contract/test_families.py`.
+UNUSUAL: dict[str, dict[str, Any]] = {
+    "bros": {},
+    "canine": {"local_transformer_stride": 16, "num_hash_buckets": 128},
+    "deberta": {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "pooler_hidden_size": 16},
+    "nomic_bert": {"head_dim": 8},
+    "reformer": {"attn_layers": ["local"], "axial_pos_shape": [8, 16], "axial_pos_embds_dim": [8, 8], "num_buckets": 2},
+    "t5": {"d_model": 16, "d_ff": 32, "d_kv": 8, "num_layers": 2, "num_heads": 2, "decoder_start_token_id": 0},
+    "xmod": {"languages": ["en_XX"]},
+}
 
 
 @pytest.fixture(scope="session")
 def families() -> tuple[str, ...]:
-    """The names that `tiny_model_folder` knows."""
+    """The common ones among the names that `tiny_model_folder` knows."""
     return tuple(FAMILIES)
 
 
@@ -135,7 +145,7 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
 
 @pytest.fixture(scope="session")
 def tiny_model_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Factory: family (a key of `FAMILIES`) → folder with a two-layer model without head, and the tokenizer.
+    """Factory: family (of `FAMILIES` or `UNUSUAL`) → folder with a two-layer model without head, and the tokenizer.
 
     The weights depend on the family alone. Folders are shared by all tests of a session and must not be changed.
     """
@@ -144,7 +154,7 @@ def tiny_model_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str
     def make(family: str) -> Path:
         segments = ["token_type_ids"] if family in ("bert", "electra") else []
         tokenizer = _tokenizer("input_ids", *segments, "attention_mask")
-        settings = {"model_type": family, "max_position_embeddings": 128} | SIZES | FAMILIES[family]
+        settings = {"model_type": family, "max_position_embeddings": 128} | SIZES | (FAMILIES | UNUSUAL)[family]
         config = transformers.AutoConfig.for_model(
             vocab_size=len(tokenizer),
             **settings,

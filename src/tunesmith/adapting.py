@@ -103,7 +103,6 @@ def adapt(opening: TextsOpening, config: AdaptConfig, progress: Progress) -> Ada
         tokenizer = load_tokenizer(source)
         task = MaskedWords(Vocabulary.of(tokenizer, source.name), config.training.masked_share, settings.seed)
         model, fresh = load_masked(source, tokenizer, settings.seed)
-        precision = entries.precision(AdaptRecord, folder, config)
         begun = Fitting(
             task=task,
             space=LabelSpace(()),
@@ -111,7 +110,7 @@ def adapt(opening: TextsOpening, config: AdaptConfig, progress: Progress) -> Ada
             tokenizer=tokenizer,
             model=model.to(choose_device()),
             truncation=Truncation(token_limit(model.config, tokenizer)),
-            settings=settings.model_copy(update={"precision": precision.state}),
+            settings=settings,
             engine=config.engine,
             folder=folder,
             progress=progress,
@@ -119,6 +118,8 @@ def adapt(opening: TextsOpening, config: AdaptConfig, progress: Progress) -> Ada
         )
         if fresh:
             progress.line(f"note: model {source.name}: {FRESH_HEAD}")
+        with head_at_predicted(model):
+            precision = begun.settle(entries.precision(AdaptRecord, folder, config))
     # Nothing was written so far: a bad file or model leaves an earlier model in the folder as it was.
     record = _begin(config, source, data, precision)
     with kept(folder, record, config.output.resume):

@@ -21,7 +21,7 @@ import typer
 import tunesmith
 from tunesmith.config.loading import choices, fields, flag, flags, resolve
 from tunesmith.config.schema import Config, Section
-from tunesmith.errors import DataError, TunesmithError, is_disk_full
+from tunesmith.errors import DataError, TunesmithError, is_disk_full, is_out_of_memory
 from tunesmith.progress import Progress
 from tunesmith.registry import did_you_mean
 from tunesmith.spelling import spell
@@ -34,7 +34,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-OUT_OF_MEMORY = ("out of memory", "can't allocate memory")  # torch raises plain RuntimeErrors on the CPU
 Shown = tuple[Mapping[str, Any], str]
 
 
@@ -69,7 +68,7 @@ def main() -> None:
                 sys.exit(exit_code)
             if "No such command" in messages[0]:
                 messages = [f"no command {_command_name()!r}; {did_you_mean(_command_name(), list(commands()))}"]
-        elif isinstance(error, MemoryError) or any(sign in str(error) for sign in OUT_OF_MEMORY):
+        elif is_out_of_memory(error):
             trains = "--batch-size" in options_of(_command_name())
             advice = "lower training.batch_size or training.max_length" if trains else "give it less at a time"
             exit_code, messages = 5, [f"out of memory; {advice}"]

@@ -94,6 +94,12 @@ def is_disk_full(error: BaseException) -> bool:
     return getattr(error, "errno", None) in full or any(f"os error {number}" in str(error) for number in full)
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error means that memory ran out; torch raises plain RuntimeErrors on the CPU."""
+    signs = ("out of memory", "can't allocate memory")
+    return isinstance(error, MemoryError) or any(sign in str(error) for sign in signs)
+
+
 class DivergedError(TunesmithError):
     """The loss or a gradient is not finite; raised before the step that would spoil the weights."""
 

@@ -59,8 +59,8 @@ def train(opening: Opening, progress: Progress) -> Run:
     torch.set_num_threads(config.training.threads or torch.get_num_threads())
     with clock.stage("model"):
         augmenter = Augmenter.of(config, task.shape, splits["train"])
-        precision = entries.precision(RunRecord, folder, config)
-        begun = Fitting.begin(config, task, splits["train"], precision, folder, progress)
+        begun = Fitting.begin(config, task, splits["train"], folder, progress)
+        precision = begun.settle(entries.precision(RunRecord, folder, config), splits["train"].has("text_pair"))
         before = seen_keys(begun.source.root)
         seen = warn_of_seen(begun.source.name, before, splits)
         tell(seen, progress)

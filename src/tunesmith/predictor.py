@@ -37,6 +37,7 @@ from tunesmith.tasks.usage import Saved
 from tunesmith.text import counted, name_list
 from tunesmith.training.inference import predict_logits
 from tunesmith.training.precision import choose_device, choose_precision
+from tunesmith.training.trial import Reader, settle_precision
 
 
 class Facts(BaseModel):
@@ -140,7 +141,11 @@ class Predictor:
         truncation = Truncation(facts.max_length, facts.long)
         model.to(choose_device())
         Engine(model)  # stays on the model: tried once, not at every call
-        return cls(model, tokenizer, task, facts.labels, truncation, facts.layout, choose_precision(precision).state)
+        chosen = choose_precision(precision)
+        if chosen.state != "float32":  # in which it was trained, or tried
+            reader = Reader(model, tokenizer, task, facts.labels, truncation, facts.layout.text_pair is not None)
+            chosen = settle_precision(chosen, str(path), reader)
+        return cls(model, tokenizer, task, facts.labels, truncation, facts.layout, chosen.state)
 
     def __repr__(self) -> str:
         labels = f"{counted(len(self.space.names), 'label')}, " if self.space.names else ""

@@ -30,7 +30,6 @@ from tunesmith.tasks.encoding import EncodedTexts, Encoder
 from tunesmith.training.fitting import Fitting
 from tunesmith.training.inference import predict_logits
 from tunesmith.training.learning import fit
-from tunesmith.training.precision import choose_precision
 from tunesmith.training.signals import StopRequest
 
 WORDS = ["good", "bad", "great", "film", "book", "card", "bank", "money", "late", "lost", "new", "old", "fast", "cat"]
@@ -110,7 +109,8 @@ def make_problem(tiny_model_folder: Callable[[str], Path], tmp_path: Path) -> Ca
         config: Config = resolve(options={"model": str(tiny_model_folder(family)), "seed": 1} | options, sets=sets)
         records = make_records(kind, rows) if isinstance(rows, int) else rows
         task = lookup(TASKS, "tasks", kind)()
-        begun = Fitting.begin(config, task, records, choose_precision("float32"), tmp_path, Progress(quiet=True))
+        begun = Fitting.begin(config, task, records, tmp_path, Progress(quiet=True))
+        begun.settings = begun.settings.model_copy(update={"precision": "float32"})
         file = tmp_path / f"{kind}-{family}-{len(list(tmp_path.iterdir()))}.arrow"
         features = task.encode(records, begun.space, Encoder(begun.tokenizer, begun.truncation, file), True)
         return Problem(begun, features, config.method)

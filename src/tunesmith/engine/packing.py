@@ -21,7 +21,7 @@ from tunesmith.engine.dropout import Noise, replace_dropout
 from tunesmith.engine.layout import PackedLayout
 from tunesmith.engine.part import SWITCHED_OFF, Part
 from tunesmith.errors import ModelError
-from tunesmith.models.depth import layer_stack
+from tunesmith.models.depth import layer_stack, token_embedding
 
 TRIAL_LENGTHS = (9, 5, 1)
 TOLERANCE, HALF_TOLERANCE = 1e-4, 3e-2
@@ -141,11 +141,10 @@ class Packing(Part):
 
     def _try(self) -> None:
         """Run two short texts, the second padded on the left, and one token both ways."""
-        try:
-            table = self.backbone.get_input_embeddings().weight  # type: ignore[operator]
-        except (AttributeError, NotImplementedError):
-            raise CannotPack("it has no table of token embeddings") from None
-        device, size = table.device, table.shape[0]
+        embeddings = token_embedding(self.backbone)
+        if embeddings is None:
+            raise CannotPack("it has no table of token embeddings")
+        device, size = embeddings.weight.device, embeddings.weight.shape[0]
         ids = (torch.arange(len(TRIAL_LENGTHS) * max(TRIAL_LENGTHS), device=device) * 7919 + 5) % size
         ids = ids.view(len(TRIAL_LENGTHS), -1)
         mask = torch.arange(ids.shape[1], device=device) < torch.tensor(TRIAL_LENGTHS, device=device)[:, None]
@@ -157,17 +156,42 @@ class Packing(Part):
         layout = PackedLayout(mask, filled=True)
         try:
             with torch.no_grad(), evaluating(self.backbone):
-                wanted = layout.pack(self.backbone(**inputs).last_hidden_state)
+                wanted = _tensors(self.backbone(**inputs))
+                if "last_hidden_state" not in wanted:
+                    raise CannotPack("it returns no states of tokens")
                 with ExitStack() as undo:
                     self._install(undo)
-                    found = layout.pack(self.run(self.backbone.forward, inputs, layout).last_hidden_state)
+                    found = _tensors(self.run(self.backbone.forward, inputs, layout))
         except CannotPack:
             raise
         except Exception as error:  # whatever a strange architecture raises, it runs unpacked
             raise CannotPack(f"packed batches do not pass through it ({type(error).__name__})") from error
-        difference = float((wanted - found).abs().max() / wanted.abs().max().clamp(min=1e-30))
-        if not difference <= (TOLERANCE if wanted.dtype.itemsize > 2 else HALF_TOLERANCE):
-            raise CannotPack(f"its outputs for packed batches differ (by {difference:.1g} of the largest)")
+        for name, tensor in wanted.items():
+            _require_close(name, tensor, found.get(name), layout, mask[:, 0])
+
+
+def _tensors(outputs: Any) -> dict[str, torch.Tensor]:
+    """What a backbone returns, by name: the states of its tokens, and what it makes of them."""
+    return {name: value for name, value in outputs.items() if isinstance(value, torch.Tensor)}
+
+
+def _require_close(
+    name: str, wanted: torch.Tensor, found: torch.Tensor | None, layout: PackedLayout, usual: torch.Tensor
+) -> None:
+    """
+    Args:
+        usual: (batch,) bool, the texts with padding on the right; a pooler reads the padding of the others.
+
+    Raises:
+        CannotPack: an output for packed batches has another shape, or differs by more than rounding.
+    """
+    if found is None or found.shape != wanted.shape:
+        raise CannotPack(f"its {name} of packed batches is another")
+    on_tokens = wanted.shape[:2] == layout.shape  # where what stands at padding does not matter
+    wanted, found = (layout.pack(output) if on_tokens else output[usual] for output in (wanted, found))
+    difference = float((wanted - found).abs().max() / wanted.abs().max().clamp(min=1e-30))
+    if not difference <= (TOLERANCE if wanted.dtype.itemsize > 2 else HALF_TOLERANCE):
+        raise CannotPack(f"its outputs for packed batches differ (by {difference:.1g} of the largest)")
 
 
 @contextmanager

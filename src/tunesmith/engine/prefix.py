@@ -25,6 +25,7 @@ from tunesmith.engine.packing import evaluating
 from tunesmith.engine.part import SWITCHED_OFF, Part, Replacement
 from tunesmith.errors import ModelError
 from tunesmith.models.depth import layer_stack, parameter_order
+from tunesmith.models.heads import hidden_size
 
 CODE_VERSION = 3
 """Changes when the same weights and tokens would give other states."""
@@ -217,14 +218,14 @@ class Prefix(Keeping):
         return found
 
     def _store(self, content: Content) -> StateStore:
-        embeddings: Any = self.backbone.get_input_embeddings()  # type: ignore[operator]
-        device = embeddings.weight.device.type
+        weight = next(self.backbone.parameters())
+        device = weight.device.type
         lower = torch.is_autocast_enabled(device)
-        dtype = torch.get_autocast_dtype(device) if lower else embeddings.weight.dtype
+        dtype = torch.get_autocast_dtype(device) if lower else weight.dtype
         config: Any = self.backbone.config
         identity = {"model": str(config.model_type), "layers": self.layers, "device": device, "autocast": lower}
         identity |= {"packed": self.packed, "attention": self._attention}
-        return self.store(content, int(config.hidden_size), dtype, identity)
+        return self.store(content, hidden_size(config), dtype, identity)
 
     @torch.no_grad()
     def _other_outputs(self) -> int | None:

@@ -17,6 +17,7 @@ from torch import nn
 
 from tunesmith.engine.part import SWITCHED_OFF, Part
 from tunesmith.errors import ModelError, TunesmithError
+from tunesmith.models.depth import token_embedding
 
 ROWS_AT_ONCE = 8192
 """Rows that are compared in one go, so that comparing two tables needs no third one."""
@@ -274,10 +275,7 @@ class CompactEmbedding(nn.Embedding):
 def _token_embedding(model: nn.Module) -> tuple[str | None, Any]:
     """The input embedding of the first part of `model` that has one, and the name of its place in `model`."""
     owner: Any = next((module for module in model.modules() if hasattr(module, "get_input_embeddings")), None)
-    try:
-        embedding = None if owner is None else owner.get_input_embeddings()
-    except NotImplementedError:  # how transformers says that an architecture has none
-        embedding = None
+    embedding = None if owner is None else token_embedding(owner)
     return next((name for name, module in model.named_modules() if module is embedding), None), embedding
 
 

@@ -14,7 +14,7 @@ from torch import nn
 from tunesmith.config.schema import MethodSettings, OptimisationSettings, TrainingSettings
 from tunesmith.errors import ModelError
 from tunesmith.methods import METHODS
-from tunesmith.models.depth import parameter_order
+from tunesmith.models.depth import parameter_order, token_embedding
 from tunesmith.models.heads import base_model, head_parameter_names
 from tunesmith.registry import lookup, require
 
@@ -165,9 +165,10 @@ def methods_for(settings: MethodSettings, model: nn.Module, rows: int, on_tokens
 def backbone_parameters(model: nn.Module) -> int:
     """Parameters of the backbone outside its token embeddings: what a step's cost grows with."""
     backbone = base_model(model)
-    embeddings = backbone.get_input_embeddings()  # type: ignore[operator]
-    total, in_embeddings = (sum(p.numel() for p in module.parameters()) for module in (backbone, embeddings))
-    return int(total - in_embeddings)
+    embeddings = token_embedding(backbone)
+    parts = [backbone] if embeddings is None else [backbone, embeddings]
+    total, *in_embeddings = (sum(p.numel() for p in part.parameters()) for part in parts)
+    return total - sum(in_embeddings)
 
 
 def optimizer_groups(model: nn.Module, rates: Mapping[str, float], weight_decay: float) -> list[dict[str, Any]]:

@@ -18,22 +18,20 @@ from tunesmith.methods.base import Method, optimizer_groups
 from tunesmith.models.heads import PooledClassifier, base_model, head_modules
 from tunesmith.registry import did_you_mean
 
-# Query and value projections by model type, as in the paper; fused projections where there is no separate one.
-TARGETS = {
-    "albert": ("query", "value"),
-    "bert": ("query", "value"),
-    "camembert": ("query", "value"),
-    "deberta": ("in_proj",),
-    "deberta-v2": ("query_proj", "value_proj"),
-    "distilbert": ("q_lin", "v_lin"),
-    "electra": ("query", "value"),
-    "gpt2": ("c_attn",),
-    "modernbert": ("Wqkv", "Wo"),
-    "mpnet": ("attn.q", "attn.v"),
-    "roberta": ("query", "value"),
-    "xlm-roberta": ("query", "value"),
-}
-DECODER_TARGETS = ("q_proj", "v_proj")
+# Query and value projections by what architectures call them, as in the paper; fused ones where they are not apart.
+TARGETS = (
+    ("query", "value"),
+    ("q_proj", "v_proj"),
+    ("query_proj", "value_proj"),
+    ("q_lin", "v_lin"),
+    ("attn.q", "attn.v"),
+    ("SelfAttention.q", "SelfAttention.v"),
+    ("query_key_value",),
+    ("Wqkv", "Wo"),
+    ("qkv_proj",),
+    ("c_attn",),
+    ("in_proj",),
+)
 
 
 TASK_TYPES = {"sequence": "SEQ_CLS", "token": "TOKEN_CLS"}
@@ -94,12 +92,16 @@ class Lora(Method):
         names = [name for name, module in base_model(model).named_modules() if isinstance(module, linear)]
         known = sorted({name.rpartition(".")[2] for name in names})
         wanted = self.settings.lora_targets
+
+        def there(target: str) -> bool:
+            return any(f".{name}".endswith(f".{target}") for name in names)
+
         if wanted is None:
-            targets = list(TARGETS.get(str(model.config.model_type), DECODER_TARGETS))  # type: ignore[union-attr]
+            targets = list(next((known for known in TARGETS if all(map(there, known))), ()))
         else:
             targets = [name.strip() for name in wanted.split(",") if name.strip()]
-        missing = [t for t in targets if not any(name == t or name.endswith(f".{t}") for name in names)]
-        if missing and wanted is None:
+        missing = [target for target in targets if not there(target)]
+        if not targets and wanted is None:
             remedy = f"name the layers to adapt with method.lora_targets=NAMES ({', '.join(known)})"
             raise ModelError(f"method.name=lora: no default targets for this architecture; {remedy}")
         if missing or not targets:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
 
@@ -55,6 +56,14 @@ def parameter_order(model: nn.Module) -> ParameterOrder:
     top = frozenset(name for name in names if any(name.startswith(f"{prefix}{child}.") for child in after))
     head = frozenset(head_parameter_names(model))
     return ParameterOrder(frozenset(names) - frozenset().union(*layers) - top - head, layers, top, head)
+
+
+def token_embedding(model: nn.Module) -> Any:
+    """The table of token embeddings that feeds a model; None where it has none, as one that reads characters."""
+    try:
+        return model.get_input_embeddings()  # type: ignore[operator]
+    except (AttributeError, NotImplementedError):  # how transformers says so
+        return None
 
 
 def layer_stack(backbone: nn.Module) -> tuple[str, nn.ModuleList]:

@@ -46,7 +46,7 @@ class PooledClassifier(nn.Module):
         self.config = backbone.config
         self.pooling = pooling
         self.dropout = nn.Dropout(getattr(self.config, "hidden_dropout_prob", 0.1))
-        self.classifier = nn.Linear(int(self.config.hidden_size), num_labels)
+        self.classifier = nn.Linear(hidden_size(self.config), num_labels)
         nn.init.normal_(self.classifier.weight, std=getattr(self.config, "initializer_range", 0.02))
         nn.init.zeros_(self.classifier.bias)
 
@@ -61,8 +61,19 @@ class PooledClassifier(nn.Module):
             attention_mask = torch.ones_like(input_ids)
         types = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
         states = self.backbone(input_ids=input_ids, attention_mask=attention_mask, **types).last_hidden_state
+        wanted = (*input_ids.shape, self.classifier.in_features)
+        if states.shape != wanted:
+            raise ModelError(
+                f"{type(self.backbone).__name__}: its states cannot be pooled (expected {wanted}, found "
+                f"{tuple(states.shape)}); use method.name=full and model.pooling=head"
+            )
         pooled = self.dropout(pool(states, attention_mask, self.pooling))
         return SequenceClassifierOutput(logits=self.classifier(pooled))
+
+
+def hidden_size(config: Any) -> int:
+    """Of the states of tokens; some configurations have it in a part for texts."""
+    return int(getattr(config, "hidden_size", None) or config.get_text_config().hidden_size)
 
 
 def pool(states: torch.Tensor, attention_mask: torch.Tensor, pooling: str) -> torch.Tensor:
@@ -78,8 +89,8 @@ def pool(states: torch.Tensor, attention_mask: torch.Tensor, pooling: str) -> to
 
 
 def base_model(model: nn.Module) -> nn.Module:
-    """The backbone below the head."""
-    return getattr(model, str(model.base_model_prefix))  # type: ignore[no-any-return]
+    """The backbone below the head; the whole model where the head stands among its parts, as of T5 for questions."""
+    return getattr(model, str(model.base_model_prefix), model)
 
 
 def head_parameter_names(model: nn.Module) -> set[str]:

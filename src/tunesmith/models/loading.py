@@ -20,6 +20,7 @@ from transformers import (
     AutoModelForMaskedLM,
     AutoModelForQuestionAnswering,
     AutoModelForSequenceClassification,
+    AutoModelForTextEncoding,
     AutoModelForTokenClassification,
     AutoTokenizer,
     PreTrainedConfig,
@@ -40,6 +41,7 @@ HEADS: dict[str, Any] = {
 }
 _HEAD_NAMES = {
     AutoModel: "model without a head",
+    AutoModelForTextEncoding: "encoder alone",
     AutoModelForMaskedLM: "masked-language head",
     AutoModelForSequenceClassification: "sequence-classification head",
     AutoModelForTokenClassification: "token-classification head",
@@ -113,7 +115,8 @@ def load_classifier(
     Args:
         label_names: names in the order of the logits, written into the configuration.
         problem_type: ``single_label_classification``, ``multi_label_classification`` or ``regression``, or None.
-        pooling: ``head``, ``first``, ``mean`` or ``auto`` (mean where the checkpoint says it is a sentence encoder).
+        pooling: ``head``, ``first``, ``mean`` or ``auto`` (mean where the checkpoint says it is a sentence encoder, and
+            where the encoder of two can stand alone, as of T5).
         seed: of the new head's initial weights.
         head: a key of `HEADS`.
 
@@ -129,8 +132,8 @@ def load_classifier(
     if getattr(config, "pad_token_id", None) is None:
         config.pad_token_id = tokenizer.pad_token_id
     if pooling == "auto":
-        pooling = sentence_pooling(source.root) or "head"
-    auto: Any = HEADS[head] if pooling == "head" else AutoModel
+        pooling = sentence_pooling(source.root) or ("mean" if _bare(config) is not AutoModel else "head")
+    auto: Any = HEADS[head] if pooling == "head" else _bare(config)
     torch.manual_seed(seed)
     model, missing = from_pretrained(auto, source, config)
     require_body(source, missing, head_parameter_names(model) if pooling == "head" else set())
@@ -140,6 +143,13 @@ def load_classifier(
         model = PooledClassifier(model, len(label_names), pooling)
     check_fit(model, tokenizer, source)
     return model  # type: ignore[no-any-return]
+
+
+def _bare(config: PreTrainedConfig) -> Any:
+    """The auto class without a head: the encoder alone where it can stand so, as sentence-transformers loads it."""
+    autos: tuple[Any, ...] = (AutoModel, AutoModelForTextEncoding)
+    whole, alone = (auto._model_mapping.get(type(config), None) for auto in autos)
+    return AutoModel if alone in (None, whole) else AutoModelForTextEncoding
 
 
 def keeps_head(config: Any, label_names: Sequence[str], problem_type: str | None, head: str) -> bool:
@@ -195,7 +205,9 @@ def load_trained(source: Source, head: str) -> tuple[nn.Module, PreTrainedTokeni
     assert source.root is not None
     config, tokenizer = load_config(source), load_tokenizer(source)
     pooled = (source.root / MODULES).is_file()
-    model, missing = from_pretrained(AutoModel if pooled else HEADS[head], source, config)
+    model, missing = from_pretrained(_bare(config) if pooled else HEADS[head], source, config)
+    if pooled:  # a pooler, where the architecture has one, is not asked
+        missing = {key for key in missing if "pooler" not in key}
     if missing:
         raise ModelError(f"model {source.name}: weights are missing or misshapen ({sorted(missing)[:3]})")
     if pooled:

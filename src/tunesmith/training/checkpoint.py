@@ -10,13 +10,16 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from peft import PeftModel
 from safetensors.torch import load_file, save_file
+from transformers import PreTrainedModel
+from transformers.trainer_callback import ExportableState
 
 from tunesmith.disk import file_sha256, sync
 from tunesmith.errors import ModelError, ResourceError, is_disk_full
@@ -60,6 +63,54 @@ def commit(folder: Path, identity: dict[str, Any], resuming: str) -> Iterator[Pa
             f"{folder}: the checkpoint cannot be written, the disk is full ({free:,} bytes are free without it); "
             f"free some space and continue with {resuming}; earlier checkpoints are intact"
         ) from error
+
+
+@contextmanager
+def own_names(model: Any) -> Iterator[None]:
+    """While it lasts, a model saves its weights by the names that it has itself, by which checkpoints are loaded.
+
+    Else transformers writes those of some architectures as their authors first published them.
+    """
+    if not isinstance(model, PreTrainedModel):
+        yield
+        return
+    own: Any = model
+    kept = getattr(model, "_weight_conversions", None)
+    own._weight_conversions = []
+    try:
+        yield
+    finally:
+        own._weight_conversions = kept
+
+
+def untied(model: Any, weights: dict[str, torch.Tensor] | None) -> dict[str, torch.Tensor] | None:
+    """Weights to save: of a model that does not save itself without those that are another name of one before them.
+
+    A file of tensors cannot hold two names of one.
+    """
+    if weights is not None or isinstance(model, PreTrainedModel | PeftModel):
+        return weights
+    first: dict[Any, str] = {}
+    weights = model.state_dict()
+    for name, weight in weights.items():
+        first.setdefault((weight.data_ptr(), weight.shape, weight.stride()) if weight.numel() else name, name)
+    return {name: weights[name] for name in first.values()}
+
+
+def require_known(folder: Path, loaded: Any) -> None:
+    """Refuse a checkpoint with weights of other names, without which stock code would go on. Tied ones may be missing.
+
+    Args:
+        loaded: the names of those that are missing and unexpected.
+
+    Raises:
+        ModelError: there are such.
+    """
+    if loaded.missing_keys and loaded.unexpected_keys:
+        raise ModelError(
+            f"{folder}: {len(loaded.missing_keys)} weights of the model are not in its checkpoint, which has others "
+            f"(first: {loaded.unexpected_keys[0]}); train again"
+        )
 
 
 def verify(folder: Path, identity: dict[str, Any] | None = None) -> str | None:
@@ -136,6 +187,15 @@ def last_valid(folder: Path, prefix: str, identity: dict[str, Any] | None = None
             return path, passed_over
         passed_over.append(f"{path}: {problem}; using an earlier checkpoint")
     return None, passed_over
+
+
+def states(callbacks: Iterable[Any]) -> dict[str, Any]:
+    """What callbacks keep, by the name of their class; a list where there are several of one."""
+    found: dict[str, list[Any]] = {}
+    for callback in callbacks:
+        if isinstance(callback, ExportableState):
+            found.setdefault(type(callback).__name__, []).append(callback.state())
+    return {name: of_class[0] if len(of_class) == 1 else of_class for name, of_class in found.items()}
 
 
 def save_optimizer(folder: Path, optimizer: torch.optim.Optimizer, scheduler: Any, scaler: Any = None) -> None:

@@ -26,8 +26,9 @@ from tunesmith.registry import did_you_mean
 from tunesmith.tasks.base import LabelSpace, Task
 from tunesmith.tasks.encoding import Encoded, EncodedTexts, Truncation, choose_max_length
 from tunesmith.tasks.losses import Loss
-from tunesmith.training.precision import Precision
+from tunesmith.training.precision import Precision, choose_device
 from tunesmith.training.signals import StopRequest
+from tunesmith.training.trial import Reader, settle_precision
 
 FEW_VALID_ROWS = 50
 """Below this many validation rows it is chance which state scores best on them, and the last one is kept."""
@@ -104,9 +105,7 @@ class Fitting:
     report: dict[str, Any] = field(init=False)
 
     @classmethod
-    def begin(
-        cls, config: Config, task: Task, train: Records, precision: Precision, folder: Path, progress: Progress
-    ) -> Fitting:
+    def begin(cls, config: Config, task: Task, train: Records, folder: Path, progress: Progress) -> Fitting:
         """Load the model, and settle what depends on it and on the training texts.
 
         Raises:
@@ -132,13 +131,13 @@ class Fitting:
             progress.line(f"note: model {source.name}: trained before; training goes on from its backbone with {head}")
         if final_linear(model).bias is None:  # an offset could not be written back into the layer
             space = replace(space, mean=0.0)
-        settings = settings.model_copy(update={"max_length": truncation.max_tokens, "precision": precision.state})
+        settings = settings.model_copy(update={"max_length": truncation.max_tokens})
         return cls(
             task=task,
             space=space,
             source=source,
             tokenizer=tokenizer,
-            model=model,
+            model=model.to(choose_device()),
             truncation=truncation,
             settings=settings,
             engine=config.engine,
@@ -148,6 +147,15 @@ class Fitting:
             open_pooling=pooling == "auto" and not isinstance(model, PooledClassifier),
             rows=len(train),
         )
+
+    def settle(self, chosen: Precision, pairs: bool = False) -> Precision:
+        """Try the model, see `settle_precision`, and run in what it says."""
+        reader = Reader(self.model, self.tokenizer, self.task, self.space, self.truncation, pairs, trains=True)
+        settled = settle_precision(chosen, self.source.name, reader)
+        if settled != chosen:
+            self.progress.line(f"note: model {self.source.name}: {settled.state}, as {settled.reason}")
+        self.settings = self.settings.model_copy(update={"precision": settled.state})
+        return settled
 
     def by(self, method: Method, train: Encoded, valid: EncodedTexts | None = None, model: Any = None) -> Fitting:
         """The same for a method and texts; every open setting becomes the method's default.

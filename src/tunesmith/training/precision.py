@@ -13,6 +13,8 @@ ROWS, INNER, OUTER, REPEATS = 512, 384, 1536, 7
 WORTH_IT = 1.3
 """bfloat16 must win by this factor on bare products, since casting the weights at every step costs some of it."""
 
+ASKED = "asked for"
+
 
 @dataclass(frozen=True)
 class Precision:
@@ -39,7 +41,7 @@ def choose_precision(wanted: str) -> Precision:
     else float32. The GPU branches follow the libraries' own capability flags and were not run in the project's tests.
     """
     if wanted != "auto":
-        return Precision(wanted, "asked for")
+        return Precision(wanted, ASKED)
     if choose_device().type == "cuda":
         if torch.cuda.is_bf16_supported():
             return Precision("bfloat16", "the GPU has bfloat16")

@@ -23,7 +23,6 @@ import transformers
 from torch import nn
 from torch.utils.data import IterableDataset, SequentialSampler
 from transformers import EarlyStoppingCallback
-from transformers.trainer_callback import ExportableState
 from transformers.trainer_utils import has_length
 
 from tunesmith.engine import Engine, attached
@@ -279,16 +278,12 @@ class Trainer(StepLoss):
             self.store_flos()
         if self.state.best_global_step and (best == folder or best.is_dir()):
             self.state.best_model_checkpoint = str(best)
-        states: dict[str, Any] = {}
-        for callback in [*self.callback_handler.callbacks, self.control]:
-            if isinstance(callback, ExportableState):
-                states.setdefault(type(callback).__name__, []).append(callback.state())
-        self.state.stateful_callbacks = {  # type: ignore[assignment]
-            name: found[0] if len(found) == 1 else found for name, found in states.items()
-        }
+        callbacks: Any = [*self.callback_handler.callbacks, self.control]
+        self.state.stateful_callbacks = checkpoint.states(callbacks)  # type: ignore[assignment]
         if self.args.should_save:
             identity = {**self._tunesmith_identity, "step": self.state.global_step}
-            with checkpoint.commit(folder, identity, self._tunesmith_resuming) as aside:
+            committed = checkpoint.commit(folder, identity, self._tunesmith_resuming)
+            with committed as aside, checkpoint.own_names(self.model):
                 self.save_model(str(aside), _internal_call=True)
                 if not self.args.save_only_model:
                     checkpoint.save_optimizer(aside, self.optimizer, self.lr_scheduler, self.accelerator.scaler)
@@ -305,8 +300,11 @@ class Trainer(StepLoss):
             self._tunesmith_engine.load(Path(resume_from_checkpoint))
         super()._load_from_checkpoint(resume_from_checkpoint, model)
 
+    def _issue_warnings_after_load(self, load_result: Any) -> None:
+        checkpoint.require_known(self._tunesmith_folder(), load_result)
+
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        super()._save(output_dir, state_dict)
+        super()._save(output_dir, checkpoint.untied(self.model, state_dict))
         Path(output_dir or str(self.args.output_dir), "training_args.bin").unlink(missing_ok=True)  # a pickle
 
     def _load_optimizer_and_scheduler(self, folder: str | None) -> None:
