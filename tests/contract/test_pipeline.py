@@ -94,7 +94,7 @@ def test_the_weights_are_read_once_and_each_split_is_tokenised_once(
     data = write(tmp_path / "a.csv", ["text", "label"], [(t, WORDS[i % 3]) for i, t in enumerate(texts(60))])
     run = train(data, tmp_path / "run", tiny_model_folder("roberta"), method="auto")
     assert {"features", "freeze"} <= {run.record["method"], *(row["name"] for row in run.record["baselines"])}
-    assert len(read) == 1 and encoded == [48, 6, 6]
+    assert len(read) == 1 and encoded == [2, 48, 6, 6]  # the two texts of the trial, and the splits
 
 
 def test_one_place_chooses_where_models_run(
