@@ -72,6 +72,7 @@ def evaluate(
     records = predictor.read(data, progress, config.data, resolve(options=options).data)
     chance = (config.evaluation.resamples, config.training.seed)
     scored, known, comparison = predictor.score(records, *chance), _known(str(run), records, progress), None
+    predictor.tell_cut(records.path, scored.cut, progress)
     if other is not None:
         second = other.score(records, *chance)
         difference = task.compare(scored.answered, second.answered, scored.targets, *chance)

@@ -28,7 +28,7 @@ from tunesmith.evaluation.intervals import Score
 from tunesmith.methods.base import methods_for
 from tunesmith.models.seen import remember, seen_keys, warn_of_seen
 from tunesmith.opening import Opening, tell
-from tunesmith.predictor import Predictor, Scored
+from tunesmith.predictor import Predictor
 from tunesmith.progress import Progress
 from tunesmith.registry import lookup
 from tunesmith.report.card import adapter_card, card
@@ -36,6 +36,7 @@ from tunesmith.report.page import page
 from tunesmith.run import entries
 from tunesmith.run.folder import kept, save_config
 from tunesmith.run.record import AugmentationPart, Baseline, Ingredient, Run, RunRecord, main_metric
+from tunesmith.scored import Scored
 from tunesmith.tasks import TASKS
 from tunesmith.tasks.base import Answered, Task
 from tunesmith.tasks.encoding import EncodedTexts, Encoder

@@ -104,17 +104,19 @@ class Job:
 
     def answers(self) -> Iterator[tuple[Records, pa.Table, list[Prediction]]]:
         """Records, the columns that they come from, and predictions, `ROWS` rows at a time."""
-        blank, none = list[int](), True
+        blank, none, cut = list[int](), True, 0
         for records, columns in self._chunks():
             none = False
             blank += without_text(records) if self.lines else []  # of a table it was told as it was read
-            found = [one.narrowed(self.top_k, self.threshold) for one in self.predictor.predict_records(records)]
-            yield records, columns, found
+            found, shortened = self.predictor.predict_records(records)
+            cut += shortened
+            yield records, columns, [one.narrowed(self.top_k, self.threshold) for one in found]
         name = "standard input" if self.path == STANDARD_INPUT else self.path
         if none and self.lines:
             self.progress.line(f"warning: {name}: no rows; expected a text a line")
         if blank:
             self.progress.line(about_missing_texts(name, blank))
+        self.predictor.tell_cut(name or "the table", cut, self.progress)
 
     def _chunks(self) -> Iterator[tuple[Records, pa.Table]]:
         if self.whole is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -17,22 +17,21 @@ from tunesmith.config.loading import resolve
 from tunesmith.config.schema import DataSettings, LongName
 from tunesmith.data.layout import Layout
 from tunesmith.data.reading import NewData, about_missing_texts, read_new_data, refuse_mixture, without_text
-from tunesmith.data.records import Answer, Label, Records, Span, text_records
+from tunesmith.data.records import Records, text_records
 from tunesmith.data.sources import Examples
 from tunesmith.data.table import NoRows
 from tunesmith.engine import Engine
 from tunesmith.errors import DataError, ModelError, UsageError, wrong_values
-from tunesmith.evaluation.intervals import Score
-from tunesmith.evaluation.labels import ByLabel
 from tunesmith.models.heads import PooledClassifier, save_model
 from tunesmith.models.loading import load_trained, token_limit
 from tunesmith.models.source import TRAINED_FILE, Source
 from tunesmith.progress import Progress
 from tunesmith.registry import lookup, names
+from tunesmith.scored import Scored
 from tunesmith.tasks import TASKS
-from tunesmith.tasks.base import Answered, LabelSpace, Task
+from tunesmith.tasks.base import LabelSpace, Task
 from tunesmith.tasks.encoding import EncodedTexts, Encoder, Truncation
-from tunesmith.tasks.predictions import Prediction, require_narrowing
+from tunesmith.tasks.predictions import Prediction, about_cut_texts, require_narrowing
 from tunesmith.tasks.usage import Saved
 from tunesmith.text import counted, name_list
 from tunesmith.training.inference import predict_logits
@@ -221,10 +220,26 @@ class Predictor:
             texts = listed()
         elif isinstance(texts, Sequence) and not isinstance(texts, str):  # as a column of `datasets`
             texts = list(texts)
+        progress = Progress()
         if isinstance(texts, str | list | tuple) and not (texts and isinstance(texts[0], Mapping)):
-            return self.predict_records(text_records(texts, "predict")) if texts else []
-        records = self.read(texts, Progress(), need_label=False)
-        return self.predict_records(records) if len(records) else []
+            records = text_records(texts, "predict")
+            self._tell_missing(records, progress)
+        else:
+            records = self.read(texts, progress, need_label=False)
+        found, cut = self.predict_records(records) if len(records) else ([], 0)
+        self.tell_cut(records.path, cut, progress)
+        return found
+
+    def _tell_missing(self, records: Records, progress: Progress) -> None:
+        if rows := without_text(records):
+            progress.line(about_missing_texts(records.path, rows))
+
+    def tell_cut(self, path: str, cut: int, progress: Progress) -> None:
+        """Say how many texts were cut, if any were."""
+        if cut:
+            model: Any = self.model
+            limit = token_limit(model.config, self.tokenizer)
+            progress.line(about_cut_texts(path, cut, self.truncation.max_tokens, limit))
 
     def read(
         self,
@@ -256,16 +271,16 @@ class Predictor:
         for note in records.notes:
             if note not in self.layout.notes:
                 progress.line(f"note: {note if note.startswith(records.path) else f'{records.path}: {note}'}")
-        if rows := without_text(records):
-            progress.line(about_missing_texts(records.path, rows))
+        self._tell_missing(records, progress)
         return data
 
-    def predict_records(self, records: Records) -> list[Prediction]:
-        """Predictions for records, in their order."""
-        return self.task.decode(self.outputs(records), self.space)
+    def predict_records(self, records: Records) -> tuple[list[Prediction], int]:
+        """Predictions for records, in their order, and how many of the texts were cut."""
+        outputs, cut = self.outputs(records)
+        return self.task.decode(outputs, self.space), cut
 
-    def outputs(self, records: Records) -> Any:
-        """What the model says of the records, in their order; see `tunesmith.tasks.base.Task.outputs`.
+    def outputs(self, records: Records) -> tuple[Any, int]:
+        """What the model says of the records, see `tunesmith.tasks.base.Task.outputs`, and how many texts were cut.
 
         Raises:
             DataError: single texts for a model of pairs, or pairs for a model of single texts.
@@ -274,7 +289,8 @@ class Predictor:
         with tempfile.TemporaryDirectory(prefix="tunesmith-") as folder:
             file = Path(folder) / "encoded.arrow"
             encoder = Encoder(self.tokenizer, self.truncation, file)
-            return self.outputs_of(self.task.encode(records, self.space, encoder, False))
+            encoded = self.task.encode(records, self.space, encoder, False)
+            return self.outputs_of(encoded), encoded.truncated
 
     def outputs_of(self, encoded: EncodedTexts) -> Any:
         """The same for records that are encoded already."""
@@ -291,59 +307,8 @@ class Predictor:
             DataError: a label is unknown to the model.
         """
         targets = self.task.targets(records, self.space)
-        outputs = self.outputs(records) if outputs is None else outputs
+        outputs, cut = self.outputs(records) if outputs is None else (outputs, 0)
         metrics = self.task.score(outputs, targets, self.space, resamples, seed)
         by_label = self.task.score_labels(outputs, targets, self.space, resamples, seed)
         decoded = self.task.decode(outputs, self.space)
-        return Scored(records, targets, outputs, self.space, decoded, metrics, by_label)
-
-
-@dataclass(frozen=True)
-class Scored:
-    """A model's answers on labelled records.
-
-    Attributes:
-        targets: as the task makes them.
-        outputs: what the model says, as the task makes it.
-        space: what gives the outputs their meaning.
-        predictions: in the order of the records.
-        metrics: name → value with its interval.
-        by_label: label → scores of that label alone; empty for tasks without labels.
-    """
-
-    records: Records
-    targets: Any
-    outputs: Any
-    space: LabelSpace
-    predictions: list[Prediction]
-    metrics: dict[str, Score]
-    by_label: ByLabel
-
-    @property
-    def answered(self) -> Answered:
-        """What the task compares with another model's."""
-        return self.outputs, self.space
-
-    def lines(self) -> Iterable[dict[str, Any]]:
-        """Rows of ``predictions/<split>.jsonl``."""
-        for record, prediction in zip(self.records, self.predictions, strict=True):
-            pair = {} if record.text_pair is None else {"text_pair": record.text_pair}
-            yield {
-                "id": record.id,
-                "text": record.text,
-                **pair,
-                "gold": _plain(record.label),
-                "prediction": _plain(prediction.label),
-                "score": prediction.score,
-                "scores": prediction.scores,
-            }
-
-
-def _plain(label: Label | None) -> Any:
-    """A label as JSON holds it: spans as objects, answers as their texts."""
-    if isinstance(label, tuple):
-        return [
-            part._asdict() if isinstance(part, Span) else part.text if isinstance(part, Answer) else part
-            for part in label
-        ]
-    return label
+        return Scored(records, targets, outputs, self.space, decoded, metrics, by_label, cut)

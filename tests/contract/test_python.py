@@ -147,6 +147,8 @@ def test_the_splits_of_a_data_set_are_its_own(
     capsys.readouterr()
     assert tunesmith.evaluate(run, splits).rows == 30
     assert "note: " in (told := capsys.readouterr().err) and "the split 'test' of 'test', 'train', " in told
+    tunesmith.evaluate(run, [ROWS[0] | {"body": "film " * 300}] * 2, text="body")
+    assert "2 texts longer than 128 tokens, read in part; " in capsys.readouterr().err
     example = re.escape(f"{splits}/test" if saved else "data['test']")
     for asked in (lambda: next(tunesmith.predict(run, splits)), lambda: tunesmith.load(run).predict(splits)):
         with pytest.raises(tunesmith.DataError, match=f"holds the splits .*; give one of them, as in {example}$"):

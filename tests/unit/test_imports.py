@@ -25,7 +25,7 @@ LAYERS = [
     {"engine"},
     {"training"},
     {"augmentation"},
-    {"predictor"},
+    {"scored", "predictor"},
     {"run"},
     {"report"},
     {"opening"},

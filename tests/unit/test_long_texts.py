@@ -18,7 +18,7 @@ from tunesmith.methods.features import STRENGTHS
 from tunesmith.progress import Progress
 from tunesmith.tasks.base import LabelSpace
 from tunesmith.tasks.classification import Classification, Regression
-from tunesmith.tasks.encoding import Encoder, Truncation, Window
+from tunesmith.tasks.encoding import Encoder, Truncation, Window, choose_max_length
 
 WORDS = ["film", "book", "card", "bank", "money", "late", "lost", "new", "old", "fast", "cat"]
 SPACE = LabelSpace(("x", "y"))
@@ -51,6 +51,16 @@ def test_the_end_of_a_very_long_text_is_its_end(tiny_model_folder: Callable[[str
     )
     all_ids = tokenizer(text, verbose=False)["input_ids"]
     assert features[0]["input_ids"].tolist() == all_ids[:4] + all_ids[-12:]
+
+
+def test_the_length_is_that_of_the_texts_but_no_less_than_others_may_have(
+    tiny_model_folder: Callable[[str], Path],
+) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model_folder("bert"))
+    short, long = (text_records([" ".join(WORDS * times)] * 3, "made") for times in (1, 20))
+    assert [choose_max_length(short, tokenizer, limit, "auto") for limit in (64, 512)] == [64, 128]
+    assert [choose_max_length(long, tokenizer, limit, "auto") for limit in (64, 512)] == [64, 222]
+    assert choose_max_length(short, tokenizer, 512, 16) == 16
 
 
 @pytest.mark.parametrize("pair", [False, True])

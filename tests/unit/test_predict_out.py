@@ -7,6 +7,7 @@ import io
 import json
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -376,3 +377,29 @@ def test_who_stops_reading_ends_the_command_in_order(monkeypatch: pytest.MonkeyP
         closed.spare = spare.fileno()  # type: ignore[attr-defined]
         patch.setattr("sys.stdout", closed)
         assert run_command(patch, "models", "--domain", "legal") == 0
+
+
+def test_texts_that_are_cut_or_blank_are_told_once(
+    models: Models, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tunesmith.predicting.ROWS", 2)
+    texts, file, run = ["a film", " ", "film " * 50, "cat " * 40], tmp_path / "new.txt", models("classification")
+    file.write_text("\n".join(texts) + "\n", encoding="utf-8")
+    predictor = tunesmith.load(run)
+    rows = [{"body": text} for text in texts]
+    for answers in (
+        lambda: predictor.predict(texts),
+        lambda: predictor.predict(rows),
+        lambda: list(tunesmith.predict(run, file)),
+        lambda: list(tunesmith.predict(run, rows)),
+    ):
+        assert len(answers()) == 4
+        told = capsys.readouterr().err
+        blank, cut = sorted(line for line in told.splitlines() if line.startswith("warning"))
+        assert "1 row without a text (row 2)" in blank
+        assert "2 texts longer than 32 tokens, read in part; training.max_length=N at training reads more" in cut
+    replace(predictor, truncation=Truncation(128)).predict(["film " * 200])
+    assert "training.long=windows at training reads all" in capsys.readouterr().err
+    replace(predictor, truncation=Truncation(32, "windows")).predict(texts[2:])
+    predictor.predict(texts[:1])
+    assert capsys.readouterr().err == ""

@@ -159,7 +159,7 @@ class OptimisationSettings(Section):
     weight_decay: float = option(0.01, "Decoupled weight decay (never on norms and biases).", "--weight-decay", ge=0)
     max_grad_norm: float = option(1.0, "Gradient norm above which gradients are scaled down; 0 for never.", ge=0)
     max_length: Annotated[int, Field(ge=4)] | Literal["auto"] = option(
-        "auto", "Tokens per text (adapt: per block); auto fits it to the training texts.", "--max-length"
+        "auto", "Tokens per text (adapt: per block); auto fits it to the training texts, at least 128.", "--max-length"
     )
     precision: PrecisionName = option("auto", "Arithmetic of the matrix products; weights stay float32.", "--precision")
     seed: int = option(42, "Seed of splits, initialisation, sampling and dropout.", "--seed", ge=0, lt=2**32)

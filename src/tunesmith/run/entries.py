@@ -19,7 +19,6 @@ from tunesmith.data.records import Records
 from tunesmith.data.splits import fingerprint
 from tunesmith.disk import path_sha256
 from tunesmith.models.source import Source, weights_sha256
-from tunesmith.predictor import Scored
 from tunesmith.run.folder import Clock, identity
 from tunesmith.run.record import (
     Baseline,
@@ -35,6 +34,7 @@ from tunesmith.run.record import (
     SplitPart,
     Titles,
 )
+from tunesmith.scored import Scored
 from tunesmith.training.fitting import Fitting
 from tunesmith.training.precision import Precision, choose_precision
 

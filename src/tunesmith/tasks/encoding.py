@@ -28,6 +28,8 @@ LEARNED = ("input_ids", "token_type_ids", "labels")
 """Columns that go into batches; others say what the tokens stand for."""
 AUTO_QUANTILE = 0.99
 AUTO_SAMPLE = 20_000
+AUTO_LEAST = 128
+"""Tokens that are read at least where the model can: texts to come may be longer, and padding is left out."""
 OVERLAP = 3
 """Neighbouring windows share one in so many of their tokens."""
 NOTHING = -1
@@ -255,12 +257,13 @@ def require_offsets(tokenizer: Any, name: str) -> None:
 
 
 def choose_max_length(records: Records, tokenizer: Any, limit: int, wanted: int | str) -> int:
-    """Tokens per text: what was asked for, or the 99th percentile of the data, within the model's limit."""
+    """Tokens per text: what was asked for, or the 99th percentile of the data but no less than `AUTO_LEAST`, within the
+    model's limit."""
     if wanted != "auto":
         return min(int(wanted), limit)
     sample = records[:: max(1, len(records) // AUTO_SAMPLE)]
     lengths = [len(ids) for ids in _tokenise(sample, tokenizer, limit)["input_ids"]]
-    return int(min(limit, max(8, np.quantile(lengths, AUTO_QUANTILE, method="higher"))))
+    return int(min(limit, max(AUTO_LEAST, np.quantile(lengths, AUTO_QUANTILE, method="higher"))))
 
 
 def chunks(characters: np.ndarray) -> Iterator[slice]:

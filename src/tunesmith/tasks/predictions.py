@@ -10,6 +10,7 @@ import pyarrow as pa
 from tunesmith.data.records import Label, Span
 from tunesmith.data.shapes import Labels
 from tunesmith.errors import UsageError
+from tunesmith.text import counted
 
 SHOWN_ANSWERS = 5
 """So many answers are listed where no other number is asked for."""
@@ -153,6 +154,14 @@ class Prediction:
         for rank, (name, score) in enumerate(ranked, 1):
             found |= {f"top_{rank}": name, f"score_{rank}": score}
         return found
+
+
+def about_cut_texts(path: str, count: int, tokens: int, limit: int) -> str:
+    """What is told of `count` texts with more tokens than are read, of the `limit` that the model could read."""
+    advice = "training.max_length=N at training reads more"
+    if tokens >= limit:
+        advice = "training.long=windows at training reads all of them"
+    return f"warning: {path}: {counted(count, 'text')} longer than {tokens} tokens, read in part; {advice}"
 
 
 def require_narrowing(top_k: int | None, threshold: float | None) -> None:
