@@ -21,7 +21,7 @@ __all__ = ["app", "main"]
 READING = tuple(ReadOptions.__annotations__)
 
 Data = Annotated[str, typer.Argument(help="File or folder of examples.", metavar="DATA")]
-Again = Annotated[str | None, typer.Argument(help="The same; --resume needs none.", metavar="DATA")]
+Again = Annotated[str | None, typer.Argument(help="File or folder of examples; --resume needs none.", metavar="DATA")]
 TextsAgain = Annotated[
     str | None, typer.Argument(help="File or folder of texts; --resume needs none.", metavar="TEXTS")
 ]

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 SHOWN_ROWS = 5
 SHOWN_LABELS = 20
+SHOWN_STORES = 20
 ABSENT = "–"
 WIDTH = 10_000
 """No line is wrapped; a terminal does that."""
@@ -130,14 +131,16 @@ def _labels_text(by_label: ByLabel, means: Mapping[str, Metric], metric: str) ->
 
 
 def stores_text(stores: Sequence[Mapping[str, Any]]) -> str:
-    """One line for each set of kept states."""
+    """One line for each set of kept states, those that were used last."""
     rows = []
-    for store in stores:
+    for store in stores[-SHOWN_STORES:]:
         identity, used = store["identity"] or {"of": "an unknown model"}, f"used {store['last_used'][:16]}"
         of = ", ".join(f"{name} {value!s:.20}" for name, value in identity.items())
         sizes = {"rows": counted(store["rows"], "row"), "size": decimal(store["bytes"])}
         rows.append({"id": store["id"][:12], **sizes, "used": used, "of": of})
-    return _table(rows, right=("rows", "size"), heading=False)
+    more = len(stores) - len(rows)
+    table = _table(rows, right=("rows", "size"), heading=False)
+    return (f"… {more:,} more, used before; --json lists them all\n" if more else "") + table
 
 
 def runs_text(runs: Sequence[RunFacts]) -> str:

@@ -40,6 +40,7 @@ from tunesmith.scored import Scored
 from tunesmith.tasks import TASKS
 from tunesmith.tasks.base import Answered, Task
 from tunesmith.tasks.encoding import EncodedTexts, Encoder
+from tunesmith.text import counted
 from tunesmith.training.fitting import FEW_VALID_ROWS, Fitting
 from tunesmith.training.learning import fit
 
@@ -82,6 +83,7 @@ def train(opening: Opening, progress: Progress) -> Run:
             with clock.stage(fitting.method.name):
                 fit(fitting)
 
+        progress.line(f"scoring {counted(len(splits['valid']) + len(splits['test']), 'row')} and the models beside it")
         with clock.stage("evaluate"):
             judge = _Judge(config, splits, encoded, layout)
             best = judge.best(fittings)

@@ -192,3 +192,13 @@ def test_questions_on_one_context_stay_together_across_groups() -> None:
     parts = split(Records(table, "made"), SHAPES["qa"], DataSettings(), 1)
     found = [set(part.table["text_pair"].to_pylist()) for part in parts.values()]
     assert sum(map(len, found)) == len(set(contexts))
+
+
+def test_parts_far_from_their_shares_are_told() -> None:
+    texts, labels = [f"text {i}" for i in range(90)], ["ab"[i % 2] for i in range(90)]
+    coarse = make(texts, labels, [f"title {i % 3}" for i in range(90)])
+    told = split(coarse, SHAPES["classification"], TENTH, 1)["train"].notes
+    assert len(told) == 1 and told[0].startswith(
+        "train has 33% of the rows, not 80%, as no group is divided (3 in all)"
+    )
+    assert split(make(texts, labels), SHAPES["classification"], TENTH, 1)["train"].notes == ()

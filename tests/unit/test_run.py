@@ -282,3 +282,24 @@ def test_the_only_unfinished_run_need_not_be_named(tmp_path: Path, monkeypatch: 
         continued(resuming(output={"resume": True, "out": "nowhere"}), "a.csv", None)
     with pytest.raises(UsageError, match="holds no unfinished run"):
         continued(AdaptConfig.model_validate({"output": {"resume": True}}), None, None)
+
+
+def test_a_run_that_is_being_written_is_not_the_one_to_continue(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    stopped_run(Path("runs", "busy"))
+    stopped_run(Path("runs", "idle"))
+    with locked(Path("runs", "busy")):
+        states = {run.folder.name: run.to_dict()["status"] for run in runs_in("runs")}
+        assert states == {"busy": "running", "idle": "stopped"}
+        assert continued(resuming(), None, None)[0].output.out == str(Path("runs", "idle"))
+    with pytest.raises(UsageError, match="2 unfinished runs"):
+        continued(resuming(), None, None)
+
+
+def test_a_finished_run_is_not_continued(tmp_path: Path) -> None:
+    timing = {"seconds": 1.0, "stages": {}, "tokens_per_second": 1.0}
+    make_record(status="done", timing=timing).save(tmp_path)
+    with pytest.raises(UsageError, match="is finished; nothing is left"):
+        continued(resuming(output={"resume": True, "out": str(tmp_path)}), None, None)

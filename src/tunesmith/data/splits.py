@@ -8,6 +8,7 @@ so that each has its share of every label.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from hashlib import sha256
 
 import numpy as np
@@ -24,6 +25,8 @@ from tunesmith.errors import DataError
 from tunesmith.text import counted
 
 QUANTILES = 10
+MAX_DEVIATION = 0.15
+"""A share of the train rows that is further from the one asked for is told."""
 TRAIN = 0  # parts by number: 0 is train, then those of `which`
 
 
@@ -65,6 +68,13 @@ def split(
                 f"with data.{name}=FILE"
             )
     of_row = parts[units]
+    in_train, wanted = float((of_row == TRAIN).mean()), 1 - sum(shares)
+    if abs(in_train - wanted) > MAX_DEVIATION:
+        note = (
+            f"train has {in_train:.0%} of the rows, not {wanted:.0%}, as no {things} is divided ({counts.shape[0]:,} "
+            "in all); name files with data.valid=FILE and data.test=FILE for other parts"
+        )
+        records = replace(records, notes=(*records.notes, note))
     tables = {
         name: take(records.table, np.nonzero(of_row == number)[0]) for number, name in enumerate(["train", *which])
     }

@@ -66,6 +66,20 @@ def locked(folder: Path, record: str = RunRecord.FILE) -> Iterator[None]:
         lock.release()
 
 
+def is_held(folder: Path) -> bool:
+    """Whether a process is writing the run in a folder."""
+    lock = FileLock(folder / LOCK, timeout=0, mode=0o600)
+    try:
+        if (folder / LOCK).is_file():
+            lock.acquire()
+            lock.release()
+    except Timeout:
+        return True
+    except OSError:  # not ours to write: nothing is known of it
+        pass
+    return False
+
+
 def check_folder(
     folder: Path, overwrite: bool, resume: bool, inputs: Iterable[str | None], record: str = RunRecord.FILE
 ) -> None:
@@ -147,8 +161,6 @@ def _refuse_changes(old: RunRecord | AdaptRecord, new: RunRecord | AdaptRecord) 
     for part, what in {"data": "the data", "augmentation": "the lexicon or the masked model"}.items():
         if old.identity.get(part) != new.identity.get(part):
             changed.append(f"output.resume: {what} changed since the run began; restore the files, or start a new run")
-    if old.status == "done":
-        changed.append("output.resume: the run is finished; nothing is left to continue")
     if changed:
         raise UsageError(changed)
 

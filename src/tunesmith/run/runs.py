@@ -12,6 +12,7 @@ from tunesmith.config.schema import AdaptConfig, Config
 from tunesmith.data.readers.memory import source_name
 from tunesmith.data.sources import Examples
 from tunesmith.errors import ModelError, UsageError
+from tunesmith.run.folder import is_held
 from tunesmith.run.record import AdaptRecord, RunRecord
 
 RUNS = "runs"
@@ -27,6 +28,7 @@ class RunFacts:
         folder: of the run.
         record: its ``run.json`` or ``adapt.json``; None where it cannot be read.
         problem: why not.
+        running: a process is writing it.
         changed: when its record was written last.
         bytes: that its files take on the disk.
     """
@@ -34,6 +36,7 @@ class RunFacts:
     folder: Path
     record: RunRecord | AdaptRecord | None
     problem: str | None
+    running: bool
     changed: datetime
     bytes: int
 
@@ -43,7 +46,8 @@ class RunFacts:
         if self.record is None:
             return facts | {"status": "unreadable", "problem": self.problem}
         files, model = self.record.data.files, self.record.model.name
-        facts |= {"status": self.record.status, "data": [file.path for file in files], "model": model}
+        status = "running" if self.running else self.record.status
+        facts |= {"status": status, "data": [file.path for file in files], "model": model}
         if isinstance(self.record, AdaptRecord):
             after = self.record.perplexity_after
             score = {"metric": "perplexity", **after.to_dict()} if after else None
@@ -80,7 +84,8 @@ def _runs(folder: Path) -> Iterator[RunFacts]:
                 problem = str(error)
             changed = datetime.fromtimestamp(file.stat().st_mtime)
             size = sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
-            yield RunFacts(folder, record, problem, changed, size)
+            running = record is not None and record.status != "done" and is_held(folder)
+            yield RunFacts(folder, record, problem, running, changed, size)
 
 
 def continued(config: Tree, source: Examples | None, default: Path | None) -> tuple[Tree, Examples | None]:
@@ -93,7 +98,7 @@ def continued(config: Tree, source: Examples | None, default: Path | None) -> tu
 
     Raises:
         ModelError: the record of the run cannot be read.
-        UsageError: the folder holds no run; or none was named, and not exactly one run can be meant.
+        UsageError: the folder holds no run, or a finished one; or none was named, and not exactly one run can be meant.
     """
     kind = RunRecord if isinstance(config, Config) else AdaptRecord
     folder = Path(config.output.out) if config.output.out else default
@@ -102,6 +107,8 @@ def continued(config: Tree, source: Examples | None, default: Path | None) -> tu
     if not (folder / kind.FILE).exists():
         raise UsageError(f"output.resume: {folder} holds no run; start it without output.resume")
     record = kind.load(folder)
+    if record.status == "done":
+        raise UsageError(f"output.resume: the run in {folder} is finished; nothing is left to continue")
     then: Tree = record.requested
     parts = {
         name: part.model_copy(update={key: getattr(asked, key) for key in asked.model_fields_set})
@@ -120,6 +127,7 @@ def _only_unfinished(kind: type[RunRecord | AdaptRecord], source: Examples | Non
         for run in runs
         if isinstance(run.record, kind)
         and run.record.status != "done"
+        and not run.running
         and (source is None or run.record.data.files[0].path == source_name(source))
     ]
     if len(found) == 1:

@@ -57,7 +57,9 @@ def _found(
     if wanted == "answers":
         what = "no answers; expected a column answers (or name it with data.label=COLUMN)"
         if found is None:
-            columns = "columns question, context and answers (data.text, data.text_pair, data.label)"
+            columns = "columns question and context (data.text, data.text_pair)"
+            if need_label:
+                columns = "columns question, context and answers (data.text, data.text_pair, data.label)"
             what = f"no questions; expected {columns}"
         raise DataError(f"{raw.path}: {what}")
     if wanted == "spans" and need_label:
