@@ -117,6 +117,7 @@ def test_what_crosses_the_border_of_a_window_is_found(
     data = write(tmp_path / "a.jsonl", sentences(160, tail) if kind == "ner" else questions(160, False, tail))
     model = str(tiny_model_folder("bert"))
     options = QUICK | {"epochs": 30, "batch_size": 8, "lr": 5e-3, "head_lr": 2e-2, "max_length": 32}
+    options["early_stopping"] = 30  # so that the best state is kept
     predictor = tunesmith.load(tunesmith.train(data, model=model, method="full", out=str(tmp_path / "run"), **options))
     words = WORDS * 9
     texts = [" ".join([*words[:at], f"good{tail}", *words[at:]]) for at in range(3, 95)]

@@ -120,6 +120,8 @@ def test_splits_in_memory_and_in_files_go_together(file: Path, model: str, tmp_p
     assert run.record["config"]["data"]["valid"] is None
     codes = {finding.code for finding in tunesmith.check(ROWS, valid=str(file), text="body")}
     assert any("leak" in code or "shared" in code or "overlap" in code for code in codes), codes
+    run.content.status = "stopped"
+    run.content.save(run.folder)
     with pytest.raises(tunesmith.UsageError, match="changed since the run began"):
         tunesmith.train(
             file, model=model, out=tmp_path / "a", valid=valid, test=test[:30], text="body", resume=True, **QUICK
@@ -202,9 +204,15 @@ def test_a_model_adapts_to_texts_in_memory(model: str, tmp_path: Path) -> None:
     assert adapted.record["data"]["files"][0]["path"] == "DataFrame in memory"
 
 
+def test_nothing_to_read_is_told() -> None:
+    for function in (tunesmith.train, partial(tunesmith.adapt, out="out")):
+        with pytest.raises(tunesmith.UsageError, match="the examples are missing"):
+            function(None, progress=Progress(quiet=True))
+
+
 @pytest.mark.parametrize(
     "wrong",
-    [3, None, 2.5, {1, 2}, [1, 2], ["a text"], object(), iter(ROWS), b"bytes", []],
+    [3, 2.5, {1, 2}, [1, 2], ["a text"], object(), iter(ROWS), b"bytes", []],
     ids=lambda wrong: type(wrong).__name__,
 )
 def test_what_is_no_table_is_refused_by_its_type(wrong: Any, model: str, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -14,6 +15,7 @@ from tunesmith.data.checks import Finding
 from tunesmith.errors import DataError
 from tunesmith.opening import tell
 from tunesmith.progress import Progress
+from tunesmith.training import callbacks
 
 Typed = Callable[..., tuple[int, str, str]]
 
@@ -101,3 +103,22 @@ def test_a_command_is_shown_as_it_was_typed(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setenv("PATH", str(tmp_path))
     assert demo.as_typed(str(program)) == "'tune smith'"
     assert demo.as_typed("/x/tunesmith/__main__.py").endswith(" -m tunesmith")
+
+
+def test_lines_tell_how_a_training_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Evaluations that follow fast are told ever more seldom, and the loss where they are far apart."""
+    now, told = [0.0], list[str]()
+    monkeypatch.setattr(callbacks.time, "monotonic", lambda: now[0])
+    progress = Progress(quiet=True)
+    monkeypatch.setattr(progress, "line", told.append)
+    state = SimpleNamespace(global_step=0, max_steps=100, epoch=0.0, num_train_epochs=4)
+    with progress.bar("full", 100) as bar:
+        watching = callbacks.ProgressCallback(bar, progress, tmp_path / "metrics.jsonl", "accuracy", "full")
+        watching.on_train_begin(None, state, None)
+        for step in range(1, 101):
+            now[0], state.global_step, state.epoch = now[0] + 1.0, step, step / 25
+            logs = {"eval_accuracy": 0.5} if step % 5 == 0 else {"loss": 1.25}
+            watching.on_log(None, state, None, logs)
+    assert told[0] == "full: epoch 0.2 of 4  loss 1.250  valid accuracy 0.5000  5.0 s, about 1 min 35 s to go"
+    assert told[-1] == "full: epoch 4 of 4  loss 1.250  valid accuracy 0.5000  1 min 40 s" and 10 < len(told) < 20
+    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 100

@@ -47,7 +47,8 @@ WRITTEN = {
 def test_several_labels_in_a_cell_however_they_are_written(tmp_path: Path, written: str, task: str | None) -> None:
     path = tmp_path / "a.csv"
     with path.open("w", newline="") as file:
-        csv.writer(file).writerows([("text", "label"), *((str(names), WRITTEN[written](names)) for names in SETS)])
+        rows = [(f"text {i}", WRITTEN[written](names)) for i, names in enumerate(SETS)]
+        csv.writer(file).writerows([("text", "label"), *rows])
     records, layout = load_records(str(path), DataSettings(), SHAPES[task] if task else None)
     assert layout.shape.task == "multilabel" and records.labels == SETS
     assert layout.contradictions() == {}
