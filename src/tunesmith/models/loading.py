@@ -134,6 +134,8 @@ def load_classifier(
     if pooling == "auto":
         pooling = sentence_pooling(source.root) or ("mean" if _bare(config) is not AutoModel else "head")
     auto: Any = HEADS[head] if pooling == "head" else _bare(config)
+    if auto is AutoModelForTextEncoding:
+        config.is_encoder_decoder = False
     torch.manual_seed(seed)
     model, missing = from_pretrained(auto, source, config)
     require_body(source, missing, head_parameter_names(model) if pooling == "head" else set())
