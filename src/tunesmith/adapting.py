@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from tunesmith.config.schema import AdaptConfig, MethodSettings, OptimisationSettings, TrainingSettings
-from tunesmith.data.keys import column_keys
+from tunesmith.data.keys import alike_keys
 from tunesmith.data.records import Records
 from tunesmith.data.sources import source_facts
 from tunesmith.data.texts import DomainTexts
@@ -131,7 +131,7 @@ def adapt(opening: TextsOpening, config: AdaptConfig, progress: Progress) -> Ada
         with clock.stage("train"):
             phases, report = _train(begun, train, held_out, config.training.head_steps if fresh else 0, record)
         save_masked(model, tokenizer, source, folder)
-        remember(folder, before, column_keys(data.train))
+        remember(folder, before, alike_keys(data.train))
         record.engine = {part: EnginePart(**found) for part, found in report.items()} | record.engine
         _finish(record, config, phases, held_out, clock)
         record.save(folder)

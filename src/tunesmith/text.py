@@ -11,11 +11,20 @@ from typing import Any
 
 SHOWN_ROWS = 20
 SHOWN_NAMES = 20
+INVISIBLE = "\xad\u200b\u200e\u200f\u2060\ufeff"
 # Outer white space, and what is not seen but no joiner.
-TRIMMED = "".join(filter(str.isspace, map(chr, range(0x3001)))) + "\xad\u200b\u200e\u200f\u2060\ufeff"
+TRIMMED = "".join(filter(str.isspace, map(chr, range(0x3001)))) + INVISIBLE
 JOINERS = "\u200c\u200d"
 BLANK = "\u115f\u1160\u2800\u3164\uffa0"
 """Letters and symbols without ink."""
+_UNSEEN = re.compile(f"[{INVISIBLE}{JOINERS}\u061c\u202a-\u202e\u2061-\u2064\u2066-\u2069]")
+
+
+def normal_form(text: str) -> str:
+    """What texts have in common that differ in case, white space, what is not seen or how letters are composed only."""
+    seen = text if text.isascii() else _UNSEEN.sub("", unicodedata.normalize("NFC", text))
+    folded = " ".join(seen.split()).casefold()
+    return folded if folded.isascii() else unicodedata.normalize("NFC", folded)
 
 
 def counted(count: int, noun: str) -> str:

@@ -83,6 +83,25 @@ def test_duplicates_and_conflicts() -> None:
     assert (finding.rows, finding.message) == ((2, 9), "1 text with more than one label")
 
 
+def test_copies_are_found_apart_from_case_and_spaces_which_is_told() -> None:
+    rows: list[tuple[str, Label | None]] = [
+        *good(6),
+        ("text 0 ", "a"),
+        ("TEXT 0", "a"),
+        ("text\u00a0 1", "a"),
+        ("text 2", "a"),
+    ]
+    (finding,) = found("duplicate", train=rows)
+    assert finding.rows == (7, 8, 10) and finding.message.endswith("(30.0%), 2 of them apart from case and spaces")
+    (finding,) = found("conflict", train=rows)
+    assert finding.message == "1 text with more than one label, 1 of them apart from case and spaces"
+    (finding,) = found("leak", train=good(6), test=[("text 0", "a"), (" Text 1\n", "b"), ("text 9", "a")])
+    assert finding.rows == (1, 2) and "also in train, 1 of them apart from case and spaces; scores" in finding.message
+    span = {"start": 0, "end": 3, "label": "A"}
+    spaced = annotated("ner", [("Ada", [span]), (" Ada", [span | {"start": 1, "end": 4}])])
+    assert not [one for one in run_checks({"train": spaced}, SHAPES["ner"]) if one.code == "conflict" and one.count]
+
+
 def test_order_of_labels_is_no_conflict() -> None:
     rows: list[tuple[str, Label | None]] = [("x", ("a", "b")), ("x", ("b", "a")), ("y", ()), ("z", ("a",))]
     assert not found("conflict", "multilabel", train=rows)

@@ -40,6 +40,15 @@ def parts_of_texts(parts: dict[str, Records]) -> dict[str, list[str]]:
     return {name: sorted(records.texts) for name, records in parts.items()}
 
 
+def test_texts_that_differ_only_in_case_and_spaces_stay_together() -> None:
+    plain = [f"text é {number}" for number in range(40)]
+    copies = [*(f"{text.upper()}  " for text in plain), *(text.replace("é", "e\u0301") for text in plain)]
+    labels: list[Label | None] = ["ab"[number % 2] for number in range(40)] * 3
+    parts = split(make(plain + copies, labels), SHAPES["classification"], TENTH, seed=1)
+    numbers = [{text.split()[-1] for text in records.texts} for records in parts.values()]
+    assert sum(map(len, numbers)) == 40 and all(len(records) % 3 == 0 for records in parts.values())
+
+
 rows = st.lists(
     st.tuples(st.integers(0, 60), st.sampled_from("aaaabbc"), st.integers(0, 9)), min_size=30, max_size=120
 ).filter(lambda rows: len({row[0] for row in rows}) > 15 and len({row[2] for row in rows}) > 5)

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from tunesmith.data.keys import text_keys
+from tunesmith.data.keys import column_keys, text_keys
 from tunesmith.data.records import Records
 from tunesmith.disk import write_json_lines
 from tunesmith.errors import ModelError
@@ -32,7 +32,7 @@ def test_texts_are_remembered_over_a_chain_of_models_and_recognised_alone(tmp_pa
     remember(second, seen_keys(first), keys("three"))
     found = seen_keys(second)
     assert found.dtype == np.uint64 and np.array_equal(found, np.sort(keys("one", "two", "three")))
-    assert np.isin(keys("two", "Two", "three "), found).tolist() == [True, False, False]
+    assert np.isin(keys("two", "Two", "three ", "to"), found).tolist() == [True, True, True, False]
     assert "one" not in (second / FILE).read_text()
     remember(tmp_path, seen_keys(None))
     assert not (tmp_path / FILE).exists() and not len(seen_keys(tmp_path))
@@ -52,7 +52,17 @@ def test_splits_that_the_starting_model_has_seen_are_told_with_their_rows() -> N
     assert found.message.startswith("model runs/base has learned from 2 texts of test (50.0%)")
     assert "data.test=FILE" in found.advice
     assert [one.split for one in warn_of_seen("m", keys("x", "c"), splits)] == ["valid", "test"]
-    assert warn_of_seen("m", keys("A", "b "), splits) == [] == warn_of_seen("m", seen_keys(None), splits)
+    assert warn_of_seen("m", keys("e", "f"), splits) == [] == warn_of_seen("m", seen_keys(None), splits)
+
+
+def test_texts_are_seen_apart_from_case_and_spaces_and_by_the_exact_keys_of_older_runs() -> None:
+    new = made(
+        "Caf\u00e9  au lait", "CAFE\u0301 AU LAIT ", "caf\u00e9 au\u00a0la\u00adit", "cafe au lait", pairs=["x"] * 4
+    )
+    assert are_seen(new, keys("caf\u00e9 au lait")).tolist() == [True, True, True, False]
+    assert are_seen(new, keys(*["caf\u00e9 au lait"], pairs=["X "])).tolist() == [True, True, True, False]
+    for older in (text_keys(new, exact=True)[:1], column_keys(new.table["text"])[:1]):
+        assert are_seen(new, older).tolist() == [True, False, False, False]
 
 
 def test_pairs_are_seen_whole_or_where_a_text_of_them_was_read_alone() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -13,10 +12,10 @@ from typing import Any, Literal, cast
 import numpy as np
 import pyarrow.compute as pc
 
-from tunesmith.data.keys import LabelCodes, column_keys, label_codes, label_keys, text_keys
+from tunesmith.data.keys import LabelCodes, alike_keys, label_codes, label_keys, text_keys
 from tunesmith.data.records import Records, Span
 from tunesmith.data.shapes import RecordShape
-from tunesmith.text import SHOWN_ROWS, TRIMMED, counted, name_list
+from tunesmith.text import SHOWN_ROWS, TRIMMED, counted, name_list, normal_form
 
 MAX_EMPTY_SHARE = 0.01  # more empty texts than this are a failure
 MIN_TRAIN_EXAMPLES = 2  # of each class
@@ -65,6 +64,10 @@ class _Split:
         return text_keys(self.records)
 
     @cached_property
+    def exact(self) -> np.ndarray:
+        return text_keys(self.records, exact=True)
+
+    @cached_property
     def labels(self) -> np.ndarray:
         return label_keys(self.records)
 
@@ -76,12 +79,23 @@ class _Split:
     def counts(self) -> dict[str, int]:
         return self.codes.counts
 
-    @cached_property
-    def neighbours(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def again(self, texts: np.ndarray) -> np.ndarray:
+        """Bool (n,): rows with the text, by its key, and the label of an earlier row."""
+        order, same_text, same_label = self._neighbours(texts)
+        again = np.zeros(len(order), dtype=bool)
+        again[order[1:]] = same_text & same_label
+        return again
+
+    def conflicting(self, texts: np.ndarray) -> np.ndarray:
+        """Keys of the texts with more than one label, uint64."""
+        order, same_text, same_label = self._neighbours(texts)
+        return np.unique(texts[order[1:][same_text & ~same_label]])
+
+    def _neighbours(self, texts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Positions of the rows with equal texts, then equal labels, together (int64); whether each has the text of the
         one before it; and its label (bool, one less)."""
-        order = np.lexsort((self.labels, self.texts))  # stable: equal rows stay in their order
-        return order, np.diff(self.texts[order]) == 0, np.diff(self.labels[order]) == 0
+        order = np.lexsort((self.labels, texts))  # stable: equal rows stay in their order
+        return order, np.diff(texts[order]) == 0, np.diff(self.labels[order]) == 0
 
     def find(self, level: Level, code: str, message: str, advice: str, where: np.ndarray) -> Finding:
         """A finding about the rows `where` a bool array (n,) is true."""
@@ -187,24 +201,31 @@ def _rare_class(data: _Data) -> Iterator[Finding]:
         yield from data.train.find_labels("warning", "rare_class", rare, what, advice)
 
 
+def _apart(found: np.ndarray) -> str:
+    """What is told of rows or texts (bool, n) that are the same as others only apart from case and spaces."""
+    return f", {int(found.sum()):,} of them apart from case and spaces" if found.any() else ""
+
+
 def _duplicate(data: _Data) -> Iterator[Finding]:
     for split in data.splits:
-        order, same_text, same_label = split.neighbours
-        again = np.zeros(len(order), dtype=bool)
-        again[order[1:]] = same_text & same_label
+        again = split.again(split.texts)
         if again.any():
             found = counted(int(again.sum()), "row")
-            message = f"{found} with the text and label of an earlier row ({again.mean():.1%})"
+            apart = _apart(again & ~split.again(split.exact))
+            message = f"{found} with the text and label of an earlier row ({again.mean():.1%}){apart}"
             yield split.find("warning", "duplicate", message, "remove them, unless repetition carries meaning", again)
 
 
 def _conflict(data: _Data) -> Iterator[Finding]:
     for split in data.splits:
-        order, same_text, same_label = split.neighbours
-        concerned = np.unique(split.texts[order[1:][same_text & ~same_label]])
+        # Where labels are places in a text, those of texts with other spaces differ without a conflict.
+        texts = split.exact if data.shape.labels in ("spans", "answers") else split.texts
+        concerned = split.conflicting(texts)
         if len(concerned):
-            message = f"{counted(len(concerned), 'text')} with more than one label"
-            where = np.isin(split.texts, concerned)
+            where = np.isin(texts, concerned)
+            exactly = texts[np.isin(split.exact, split.conflicting(split.exact))]
+            apart = _apart(~np.isin(concerned, exactly))
+            message = f"{counted(len(concerned), 'text')} with more than one label{apart}"
             yield split.find("warning", "conflict", message, "decide on one label for each text", where)
     if data.shape.labels == "spans":
         named = [
@@ -224,10 +245,11 @@ def _leak(data: _Data) -> Iterator[Finding]:
         shared = np.isin(second.texts, first.texts)
         if shared.any():
             found = f"{counted(int(shared.sum()), 'text')} of {second.name} ({shared.mean():.1%})"
-            message = f"{found} also in {first.name}; scores are too good"
+            apart = _apart(shared & ~np.isin(second.exact, first.exact))
+            message = f"{found} also in {first.name}{apart}; scores are too good"
             yield second.find("warning", "leak", message, "remove them from one of the two files", shared)
         if data.shape.whole == "text_pair":
-            contexts, others = (column_keys(split.records.table["text_pair"]) for split in (second, first))
+            contexts, others = (alike_keys(split.records.table["text_pair"]) for split in (second, first))
             near = np.isin(contexts, others) & ~shared
             if near.any():
                 found = f"{counted(int(near.sum()), 'question')} of {second.name} ({near.mean():.1%})"
@@ -266,8 +288,7 @@ def _similar_labels(data: _Data) -> Iterator[Finding]:
     spellings: dict[str, set[str]] = {}
     for split in data.counted:
         for name in split.counts:
-            seen = "".join(one for one in unicodedata.normalize("NFC", name) if unicodedata.category(one) != "Cf")
-            spellings.setdefault(" ".join(seen.split()).casefold(), set()).add(name)
+            spellings.setdefault(normal_form(name), set()).add(name)
     for names in spellings.values():
         if len(names) > 1:
             message = (

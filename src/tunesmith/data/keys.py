@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from hashlib import blake2b
 from itertools import pairwise
 from typing import NamedTuple
@@ -12,13 +13,28 @@ import pyarrow.compute as pc
 
 from tunesmith.data.records import Records
 from tunesmith.data.table import TEXT
+from tunesmith.text import normal_form
 
 KEY_BYTES = 8  # two of a million different texts share a key with probability 3e-8
 
 
 def column_keys(column: pa.ChunkedArray) -> np.ndarray:
     """A key per value of a string column: uint64 (n,); null counts as empty. The same on every machine."""
-    digests = []
+    return _keys(_values(column))
+
+
+def alike_keys(column: pa.ChunkedArray) -> np.ndarray:
+    """As `column_keys`, but texts that have the same `tunesmith.text.normal_form` share a key."""
+    return _keys(normal_form(str(value, "utf-8")).encode() for value in _values(column))
+
+
+def _keys(values: Iterable[bytes | memoryview]) -> np.ndarray:
+    digests = b"".join(blake2b(value, digest_size=KEY_BYTES).digest() for value in values)
+    return np.frombuffer(digests, dtype="<u8").astype(np.uint64)
+
+
+def _values(column: pa.ChunkedArray) -> Iterator[memoryview]:
+    """The UTF-8 of each value, where it lies in memory."""
     for chunk in column.chunks:
         if not len(chunk):
             continue
@@ -26,8 +42,7 @@ def column_keys(column: pa.ChunkedArray) -> np.ndarray:
         _, offsets, data = text.buffers()
         bounds = np.frombuffer(offsets, dtype=np.int64)[text.offset : text.offset + len(text) + 1].tolist()
         view = memoryview(data) if data is not None else memoryview(b"")
-        digests += [blake2b(view[start:end], digest_size=KEY_BYTES).digest() for start, end in pairwise(bounds)]
-    return np.frombuffer(b"".join(digests), dtype="<u8").astype(np.uint64)
+        yield from (view[start:end] for start, end in pairwise(bounds))
 
 
 def mixed(keys: np.ndarray, salt: int = 0) -> np.ndarray:
@@ -38,11 +53,12 @@ def mixed(keys: np.ndarray, salt: int = 0) -> np.ndarray:
     return np.asarray(bits ^ (bits >> np.uint64(31)))
 
 
-def text_keys(records: Records) -> np.ndarray:
-    """A key per text, or per pair of texts: uint64 (n,)."""
-    keys = column_keys(records.table["text"])
+def text_keys(records: Records, exact: bool = False) -> np.ndarray:
+    """A key per text, or per pair of texts: uint64 (n,); apart from case and spaces (`alike_keys`), unless `exact`."""
+    keys_of = column_keys if exact else alike_keys
+    keys = keys_of(records.table["text"])
     if records.has("text_pair"):
-        keys = mixed(keys) ^ column_keys(records.table["text_pair"])
+        keys = mixed(keys) ^ keys_of(records.table["text_pair"])
     return keys
 
 

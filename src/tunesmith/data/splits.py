@@ -1,8 +1,8 @@
 """Train, validation and test parts: decided by seed and content alone, never by the order of the rows.
 
-Rows with the same text (and, where there is a group column, of the same group) form one unit, and units are never
-divided. Units are put in a random order by a hash of the seed and of what they contain; the parts are then filled
-so that each has its share of every label.
+Rows with the same text, apart from case and spaces (and, where there is a group column, of the same group), form one
+unit, and units are never divided. Units are put in a random order by a hash of the seed and of what they contain; the
+parts are then filled so that each has its share of every label.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import connected_components
 
 from tunesmith.config.schema import DataSettings
-from tunesmith.data.keys import column_keys, label_codes, mixed, text_keys
+from tunesmith.data.keys import alike_keys, column_keys, label_codes, mixed, text_keys
 from tunesmith.data.records import Records
 from tunesmith.data.shapes import RecordShape
 from tunesmith.data.table import TEXT, take
@@ -92,9 +92,8 @@ def fingerprint(records: Records) -> str:
 
 def _units(records: Records, shape: RecordShape, seed: int) -> np.ndarray:
     """The unit of each row, int64 (n,); units are numbered in their random order."""
-    texts = text_keys(records)
     # Questions on one context stay together, whatever article or group each is in.
-    whole = column_keys(records.table["text_pair"]) if shape.whole == "text_pair" else texts
+    whole = alike_keys(records.table["text_pair"]) if shape.whole == "text_pair" else text_keys(records)
     unit = np.unique(whole, return_inverse=True)[1]
     if records.has("group"):
         group = np.unique(column_keys(records.table["group"]), return_inverse=True)[1]
@@ -102,7 +101,7 @@ def _units(records: Records, shape: RecordShape, seed: int) -> np.ndarray:
         links = coo_array((np.ones(len(unit), dtype=np.int8), (unit, unit.max(initial=-1) + 1 + group)), (size, size))
         unit = connected_components(links, directed=False)[1][unit]
     given = not pc.all(pc.equal(records.table["id"].cast(TEXT), records.table["row"].cast(TEXT))).as_py()
-    keys = mixed(column_keys(records.table["id"]) if given else texts, salt=seed)
+    keys = mixed(column_keys(records.table["id"]) if given else text_keys(records, exact=True), salt=seed)
     lowest = np.full(unit.max(initial=-1) + 1, np.iinfo(np.uint64).max, dtype=np.uint64)
     np.minimum.at(lowest, unit, keys)
     place = np.empty(len(lowest), dtype=np.int64)

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from tunesmith.config.schema import DataSettings
 from tunesmith.data import read
-from tunesmith.data.keys import column_keys
+from tunesmith.data.keys import alike_keys
 from tunesmith.data.layout import find_layout, layout_of_other, to_records
 from tunesmith.data.layout.search import NoLabelColumn
 from tunesmith.data.parts import with_own_parts
@@ -112,7 +112,7 @@ def _different(records: Records) -> tuple[pa.Table, np.ndarray]:
     """Every text of some records that is not blank, once, in their order; of a pair both texts. And the key of each."""
     columns = [records.table[name].cast(TEXT) for name in ("text", "text_pair") if records.has(name)]
     table = pa.table({"text": pa.chunked_array([chunk for column in columns for chunk in column.chunks], TEXT)})
-    keys = column_keys(table["text"])
+    keys = alike_keys(table["text"])
     rows = np.sort(np.unique(keys, return_index=True)[1])
     blank = [np.asarray(is_empty(pa.chunked_array([chunk]))) for chunk in table["text"].chunks]
     rows = rows[~np.concatenate([*blank, np.zeros(0, dtype=bool)])[rows]]

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from tunesmith.data.checks import Finding
-from tunesmith.data.keys import column_keys, text_keys
+from tunesmith.data.keys import alike_keys, column_keys, text_keys
 from tunesmith.data.records import Records, text_records
 from tunesmith.disk import read_json_lines, write_text
 from tunesmith.errors import DataError, ModelError
@@ -55,9 +55,15 @@ def remember(folder: Path, *keys: np.ndarray) -> None:
 
 
 def are_seen(records: Records, keys: np.ndarray) -> np.ndarray:
-    """Whether each row's text, its pair of texts, or one of the two alone, is among `keys`: bool (n,)."""
-    columns = [records.table[name] for name in ("text", "text_pair") if records.has(name)]
-    return np.asarray(np.any([np.isin(own, keys) for own in (text_keys(records), *map(column_keys, columns))], axis=0))
+    """Whether each row's text, its pair of texts, or one of the two alone, is among `keys`: bool (n,).
+
+    Exact keys are those of runs that were made before texts were compared apart from case and spaces.
+    """
+    own = [text_keys(records, exact) for exact in (False, True)]
+    if records.has("text_pair"):
+        columns = records.table["text"], records.table["text_pair"]
+        own += [keys_of(column) for keys_of in (alike_keys, column_keys) for column in columns]
+    return np.asarray(np.any([np.isin(one, keys) for one in own], axis=0))
 
 
 def warn_of_seen(model: str, keys: np.ndarray, splits: Mapping[str, Records]) -> list[Finding]:
