@@ -201,8 +201,8 @@ def predict(
 
     Args:
         run: a run or its folder, or its model folder.
-        source: as of `check`; standard input and files ``.txt`` have one text, or one JSON object, a line. Every text
-            file in a folder, or below it, is a document.
+        source: as of `check`; standard input and files ``.txt`` have one text, or one JSON object, a line, unless a
+            ``format`` is given. Every text file in a folder, or below it, is a document.
         precision: of the matrix products; see `Predictor.load`.
         progress: where it is told what is read otherwise than in training, and which rows have no text; by default on
             standard error.

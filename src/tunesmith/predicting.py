@@ -12,7 +12,8 @@ import pyarrow as pa
 from tunesmith.config.loading import resolve
 from tunesmith.config.schema import DataSettings
 from tunesmith.data.layout import Layout
-from tunesmith.data.reading import STANDARD_INPUT, about_missing_texts, read_lines, tells_format, without_text
+from tunesmith.data.lines import LineReader
+from tunesmith.data.reading import INPUT_NAME, STANDARD_INPUT, about_missing_texts, tells_format, without_text
 from tunesmith.data.records import Records
 from tunesmith.data.sources import Examples
 from tunesmith.data.writing import STUDIO, Target
@@ -86,16 +87,21 @@ class Job:
         self.predictor.require_fit(top_k, threshold)
         self.name, self.progress, self.top_k, self.threshold = folder.resolve().name, progress, top_k, threshold
         self.path = str(source) if isinstance(source, str | Path) else ""
-        unsaid = given.format is None and trained.format is None and not Path(self.path).is_dir()
-        self.lines = self.path == STANDARD_INPUT or (
-            unsaid and self.path.endswith(".txt") and not tells_format(self.path)
-        )
         self.whole: pa.Table | None = None
         self.layout: Layout = self.predictor.layout
-        if not self.lines:
+        self.lines: LineReader | None = None
+        if given.format is None and self._has_lines(trained):
+            self.lines = LineReader(self.path, self.layout, trained, given)
+        else:
             self._records, self.whole, self.layout = self.predictor.read_data(
                 source, progress, trained, given, need_label=False
             )
+
+    def _has_lines(self, trained: DataSettings) -> bool:
+        if self.path == STANDARD_INPUT:
+            return True
+        unsaid = trained.format is None and self.path.endswith(".txt") and not Path(self.path).is_dir()
+        return unsaid and not tells_format(self.path)
 
     @property
     def abstains(self) -> bool:
@@ -107,11 +113,13 @@ class Job:
         blank, none, cut = list[int](), True, 0
         for records, columns in self._chunks():
             none = False
-            blank += without_text(records) if self.lines else []  # of a table it was told as it was read
+            if self.whole is None:  # of a table it was told as it was read
+                blank += without_text(records)
+                self.predictor.tell_notes(records, self.progress)
             found, shortened = self.predictor.predict_records(records)
             cut += shortened
             yield records, columns, [one.narrowed(self.top_k, self.threshold) for one in found]
-        name = "standard input" if self.path == STANDARD_INPUT else self.path
+        name = INPUT_NAME if self.path == STANDARD_INPUT else self.path
         if none and self.lines:
             self.progress.line(f"warning: {name}: no rows; expected a text a line")
         if blank:
@@ -120,22 +128,23 @@ class Job:
 
     def _chunks(self) -> Iterator[tuple[Records, pa.Table]]:
         if self.whole is None:
-            for records in read_lines(self.path, self.predictor.layout, ROWS):
-                yield records, records.table.select(self._text_columns()).rename_columns(self._line_names())
+            assert self.lines is not None
+            for records, table, _ in self.lines.chunks(ROWS):
+                yield records, table
         else:
             for start in range(0, len(self._records), ROWS):
                 yield self._records[start : start + ROWS], self.whole.slice(start, ROWS)
 
-    def _text_columns(self) -> list[str]:
-        return ["text", "text_pair"] if self.predictor.layout.text_pair else ["text"]
-
-    def _line_names(self) -> list[str]:
-        """What the texts of lines are called in a file."""
-        answers = self.predictor.task.shape.labels == "answers"
-        return ["question", "context"] if answers else self._text_columns()
+    def _read_whole(self) -> None:
+        """Objects, line by line, may have columns that come late, which a file has from the beginning."""
+        if self.lines is not None and self.lines.objects:
+            self._records, self.whole, self.layout = self.lines.whole()
+            self.predictor.tell_notes(self._records, self.progress)
+            self.predictor.tell_missing(self._records, self.progress)
 
     def write(self, target: Target, only: bool) -> Written:
         """Make a file of the predictions; see `tunesmith.write_predictions`."""
+        self._read_whole()
         if target.ending == STUDIO:
             return self._write_tasks(target, only)
         kept = {"id": pa.string()} if only else dict.fromkeys(self._names(), pa.string())
@@ -161,7 +170,7 @@ class Job:
         return self.progress.bar("predict", 0 if self.whole is None else len(self._records))
 
     def _names(self) -> list[str]:
-        return self._line_names() if self.whole is None else list(self.whole.column_names)
+        return ["text"] if self.whole is None else list(self.whole.column_names)
 
     def _ranks(self) -> int:
         labels = self.predictor.task.shape.labels

@@ -223,14 +223,15 @@ class Predictor:
         progress = Progress()
         if isinstance(texts, str | list | tuple) and not (texts and isinstance(texts[0], Mapping)):
             records = text_records(texts, "predict")
-            self._tell_missing(records, progress)
+            self.tell_missing(records, progress)
         else:
             records = self.read(texts, progress, need_label=False)
         found, cut = self.predict_records(records) if len(records) else ([], 0)
         self.tell_cut(records.path, cut, progress)
         return found
 
-    def _tell_missing(self, records: Records, progress: Progress) -> None:
+    def tell_missing(self, records: Records, progress: Progress) -> None:
+        """Say which rows have no text, if any have none."""
         if rows := without_text(records):
             progress.line(about_missing_texts(records.path, rows))
 
@@ -267,12 +268,15 @@ class Predictor:
                 raise
             progress.line(f"warning: {error}")
             return NewData(text_records([], "predict"), pa.table({}), self.layout)
-        records = data.records
+        self.tell_notes(data.records, progress)
+        self.tell_missing(data.records, progress)
+        return data
+
+    def tell_notes(self, records: Records, progress: Progress) -> None:
+        """Show the notes on records that were not given in training already."""
         for note in records.notes:
             if note not in self.layout.notes:
                 progress.line(f"note: {note if note.startswith(records.path) else f'{records.path}: {note}'}")
-        self._tell_missing(records, progress)
-        return data
 
     def predict_records(self, records: Records) -> tuple[list[Prediction], int]:
         """Predictions for records, in their order, and how many of the texts were cut."""

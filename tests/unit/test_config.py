@@ -34,9 +34,17 @@ def test_without_anything_all_values_are_the_defaults() -> None:
     assert resolve() == Config()
 
 
+def test_what_is_given_twice_does_not_contradict_itself() -> None:
+    twice = ("training.epochs=1", "training.epochs=2", "training.lr=1e-4")
+    assert problems(options={"epochs": 3, "lr": 0.0001}, sets=twice) == [
+        "--set training.epochs=1: contradicts --epochs 3; give one of them",
+        "--set training.epochs=2: contradicts --set training.epochs=1; give one of them",
+    ]
+
+
 def test_precedence_is_file_then_flags_then_set(write: Any) -> None:
     file = write("training: {epochs: 2, seed: 2, batch_size: 2}\n")
-    config = resolve(file, {"seed": 3, "batch_size": 3, "lr": None}, ("training.batch_size=4",))
+    config = resolve(file, {"seed": 3, "lr": None}, ("training.batch_size=4",))
     assert (config.training.epochs, config.training.seed, config.training.batch_size) == (2, 3, 4)
     assert config.training.lr is None
 

@@ -21,7 +21,8 @@ from tunesmith.config.loading import resolve
 from tunesmith.config.schema import DataSettings
 from tunesmith.data.checks import run_checks
 from tunesmith.data.layout import Layout, find_layout, layout_of_other, to_records
-from tunesmith.data.reading import load_splits, read_lines, read_new
+from tunesmith.data.lines import LineReader
+from tunesmith.data.reading import load_splits, read_new
 from tunesmith.data.records import Dialect, RawTable
 from tunesmith.data.shapes import ANSWERS, ONE_LABEL, SHAPES, SPANS, RecordShape
 from tunesmith.data.texts import read_texts
@@ -181,13 +182,20 @@ def test_new_annotated_files_may_be_in_a_form_of_their_own(tmp_path: Path, forma
 
 
 def test_lines_of_objects_have_the_columns_of_training(tmp_path: Path) -> None:
-    path = tmp_path / "a.txt"
-    path.write_text('plain\n{"date": 1, "ticket": "named"}\n{"text": "usual", "ticket_no": 3}\n')
-    (records,) = read_lines(str(path), Layout(ONE_LABEL, "ticket"), 5)
-    assert records.texts == ["plain", "named", "usual"]
-    (tmp_path / "b.txt").write_text('fine\n{"body": "x"}\n')
-    with pytest.raises(DataError, match="line 2: expected a text, or JSON"):
-        list(read_lines(str(tmp_path / "b.txt"), Layout(ONE_LABEL, "ticket"), 5))
+    def lines(content: str) -> LineReader:
+        (tmp_path / "a.txt").write_text(content)
+        return LineReader(str(tmp_path / "a.txt"), Layout(ONE_LABEL, "ticket"), DataSettings(), DataSettings())
+
+    chunks = list(lines('{"date": 1, "ticket": "named"}\n\n{"ticket": "other", "text": 3}\n').chunks(1))
+    assert [chunk.records.texts for chunk in chunks] == [["named"], ["other"]]
+    (usual,) = lines('{"text": "usual", "ticket_no": 3}\n').chunks(5)
+    assert usual.records.texts == ["usual"] and "no 'ticket'" in usual.records.notes[-1]
+    for content, wrong in {
+        'fine\n{"text": "x"}\n': "line 2: begins as",
+        '{"ticket": "x"}\nfine\n': "2: not a valid",
+    }.items():
+        with pytest.raises(DataError, match=wrong):
+            list(lines(content).chunks(5))
 
 
 @pytest.fixture(scope="module")

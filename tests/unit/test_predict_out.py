@@ -403,3 +403,93 @@ def test_texts_that_are_cut_or_blank_are_told_once(
     replace(predictor, truncation=Truncation(32, "windows")).predict(texts[2:])
     predictor.predict(texts[:1])
     assert capsys.readouterr().err == ""
+
+
+def given_lines(monkeypatch: pytest.MonkeyPatch, content: str | bytes) -> None:
+    data = content if isinstance(content, bytes) else content.encode()
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(data)))
+
+
+def test_json_lines_of_standard_input_are_those_of_a_file(
+    models: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tunesmith.predicting.ROWS", 2)
+    rows = [{"id": f"k{at}", "nr": f"n{at}", "body": text} for at, text in enumerate(("refund", "a film", "late"))]
+    rows[2]["late"] = "x"
+    content = "".join(json.dumps(row) + "\n" for row in rows)
+    (tmp_path / "a.jsonl").write_text(content)
+    call = partial(tunesmith.predict, models("classification"), progress=QUIET)
+    for options in ({}, {"id": "nr"}, {"text": "nr"}, {"format": "jsonl"}):
+        given_lines(monkeypatch, content)
+        assert list(call("-", **options)) == list(call(tmp_path / "a.jsonl", **options))
+    assert [row["id"] for row in call(tmp_path / "a.jsonl")] == ["k0", "k1", "k2"]
+    for source in ("-", tmp_path / "a.jsonl"):
+        given_lines(monkeypatch, content)
+        out = tmp_path / f"{'in' if source == '-' else 'file'}.csv"
+        tunesmith.write_predictions(models("classification"), source, out, progress=QUIET)
+    assert (tmp_path / "in.csv").read_text() == (tmp_path / "file.csv").read_text()
+    # what the first lines have is asked of the later ones: their answers would have other names
+    given_lines(monkeypatch, content.replace('"id": "k2", ', ""))
+    with pytest.raises(tunesmith.DataError, match=r"standard input: .*'id'"):
+        list(call("-"))
+
+
+def test_a_format_and_an_encoding_of_standard_input_count(models: Models, monkeypatch: pytest.MonkeyPatch) -> None:
+    call = partial(tunesmith.predict, models("classification"), "-", progress=QUIET)
+    given_lines(monkeypatch, "nr;body\n7;ein Café\n".encode("cp1252"))
+    (found,) = call(format="csv", encoding="cp1252", id="nr")
+    (same,) = tunesmith.load(models("classification")).predict(["ein Café"])
+    assert (found["id"], found["scores"]) == ("7", same.scores)
+    for encoding in ("cp1252", "utf-16"):
+        given_lines(monkeypatch, "ein Café\n".encode(encoding))
+        assert next(call(encoding=encoding))["scores"] == same.scores
+    given_lines(monkeypatch, b"caf\xe9\n")
+    with pytest.raises(tunesmith.DataError, match=r"standard input, line 1: not UTF-8; .*data\.encoding"):
+        next(call())
+    given_lines(monkeypatch, "nr;body\n1;late\n")
+    with pytest.raises(tunesmith.DataError, match=r"^standard input: data\.text: no column 'x'"):
+        next(call(format="csv", text="x"))
+
+
+@pytest.mark.parametrize("line", ["who paid", '{"text": "who"}', '{"question": "who"}', '["who"]'])
+def test_a_model_of_pairs_says_what_it_needs(line: str, models: Models, monkeypatch: pytest.MonkeyPatch) -> None:
+    given_lines(monkeypatch, f"{line}\n")
+    with pytest.raises(tunesmith.DataError, match=r"standard input: .*question.*context"):
+        list(tunesmith.predict(models("qa"), "-", progress=QUIET))
+    if not line.startswith("{"):
+        given_lines(monkeypatch, f'{{"question": "who", "context": "Anna"}}\n{line}\n')
+        with pytest.raises(tunesmith.DataError, match="standard input: line 2: not a valid row"):
+            list(tunesmith.predict(models("qa"), "-", progress=QUIET))
+
+
+def test_what_lines_hold_besides_texts_is_told(
+    models: Models, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given_lines(monkeypatch, "nr,body\n1,a film\n")
+    assert len(list(tunesmith.predict(models("classification"), "-"))) == 2
+    assert "the header of a table, give data.format=csv" in capsys.readouterr().err
+    given_lines(monkeypatch, '{"text": "a", "text_pair": "b"}\n')
+    assert len(list(tunesmith.predict(models("ner"), "-"))) == 1
+    assert "'text_pair' beside 'text' is not read" in capsys.readouterr().err
+
+
+IDLE: list[dict[str, Any]] = [
+    {"sheet": 2}, {"decimal": ","}, {"label_separator": "|"}, {"split": "nosuch"}, {"label": "nosuch"},
+    {"unlabelled": "skip"}, {"strip": True}, {"id": "nosuch"},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("options", IDLE, ids=str)
+def test_what_makes_no_difference_is_refused_by_name(
+    options: dict[str, Any], models: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (name,) = options
+    (tmp_path / "a.csv").write_text("body,topic\na film,bad\nlate,good\n")
+    sources = [str(tmp_path / "a.csv"), "-"][: 1 if name == "label" else 2]
+    for source in sources:
+        given_lines(monkeypatch, "a film\n")
+        with pytest.raises(tunesmith.TunesmithError, match=rf"data\.{name}"):
+            list(tunesmith.predict(models("classification"), source, progress=QUIET, **options))
+    if name in ("sheet", "decimal", "label", "id", "split"):
+        with pytest.raises(tunesmith.TunesmithError, match=rf"data\.{name}"):
+            tunesmith.check(tmp_path / "a.csv", **options)

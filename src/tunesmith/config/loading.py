@@ -67,7 +67,7 @@ def resolve(file: File, options: Options, sets: Iterable[str], kind: type[Tree])
 def resolve(
     file: File = None, options: Options = None, sets: Iterable[str] = (), kind: type[Section] = Config
 ) -> Section:
-    """The configuration: defaults < file < flags < ``--set key=value``.
+    """The configuration: defaults < file < flags and ``--set key=value``, which may not contradict each other.
 
     Args:
         file: YAML file with any part of the tree.
@@ -81,11 +81,13 @@ def resolve(
     tree: dict[str, Any] = _read_sections(Path(file), kind.model_fields) if file else {}
     known, keys, problems = flags(kind), dict(fields(kind)), []
     given: dict[str, Any] = {}
+    said: dict[str, str] = {}
     for name, value in (options or {}).items():
         if name not in known:
             problems.append(f"unknown option {name!r}; {did_you_mean(name, known)}")
         elif value is not None:
             given[known[name]] = os.fspath(value) if isinstance(value, os.PathLike) else value
+            said[known[name]] = f"{flag(keys[known[name]])} {value}"
     for assignment in sets:
         key, equals, text = (part.strip() for part in assignment.partition("="))
         if not equals:
@@ -96,9 +98,13 @@ def resolve(
             problems.append(f"unknown key {key!r}; {near if near.startswith('did') else far}")
         else:
             try:
-                given[key] = _parse(text, f"--set {assignment}")
+                value = _parse(text, f"--set {assignment}")
             except UsageError as error:
                 problems += error.problems
+                continue
+            if key in said and str(value) != str(given[key]):
+                problems.append(f"--set {assignment}: contradicts {said[key]}; give one of them")
+            given[key], said[key] = value, f"--set {assignment}"
     for key, value in given.items():
         section, _, name = key.partition(".")
         if isinstance(tree.setdefault(section, {}), dict):  # if not, validation says so

@@ -2,19 +2,20 @@
 
 ``train`` and ``check`` find the layout of the training file (`load_splits`); ``adapt`` reads as they do
 (`tunesmith.data.texts`); ``evaluate`` and ``predict`` read new data in the layout that was kept with the model
-(`read_new`, `read_lines`).
+(`read_new`, and of lines `tunesmith.data.lines`).
 """
 
 from __future__ import annotations
 
-import codecs
+import shutil
 import sys
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager
 from dataclasses import replace
-from itertools import islice
+from itertools import product
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -23,18 +24,22 @@ import pyarrow.compute as pc
 from tunesmith.config.schema import DataSettings
 from tunesmith.data import detect, read
 from tunesmith.data.files import local_path
-from tunesmith.data.jsontext import parse
+from tunesmith.data.idle import refuse_idle
 from tunesmith.data.layout import OWN_FORMS, Layout, find_layout, layout_of_other, to_records
+from tunesmith.data.layout.annotated import CONTEXT_NAMES, QUESTION_NAMES
+from tunesmith.data.layout.search import PAIR_NAMES
 from tunesmith.data.parts import Sources, with_own_parts
-from tunesmith.data.records import RawTable, Records, text_records
+from tunesmith.data.records import RawTable, Records
 from tunesmith.data.shapes import RecordShape
 from tunesmith.data.split_column import NO_COLUMN, rows_for_test, with_split_column
 from tunesmith.data.splits import split
 from tunesmith.data.table import is_empty
-from tunesmith.errors import DataError, UsageError
+from tunesmith.errors import DataError, TunesmithError, UsageError
 from tunesmith.text import counted, name_list, row_list
 
-STANDARD_INPUT = "-"
+STANDARD_INPUT, INPUT_NAME = "-", "standard input"
+PAIRS = (*PAIR_NAMES, *product(QUESTION_NAMES, CONTEXT_NAMES))
+"""Usual names of two texts that belong together."""
 NO_DIALECT = {"delimiter": None, "quoting": None}
 """Settings of the training file, which others take over where they are of its format; see `written_alike`."""
 
@@ -87,6 +92,8 @@ def load_splits(
                 continue
             splits[name] = to_records(raw, layout_of_other(raw, layout, settings), settings)
             refuse_mixture(splits[name], records.has("text_pair"))
+    formats = {one.origin.format for one in splits.values() if one.origin}
+    refuse_idle(settings, formats, layout.shape)
     splits["train"] = replace(records, notes=(*notes, *records.notes))
     return splits, layout
 
@@ -171,16 +178,21 @@ class NewData(NamedTuple):
 def read_new_data(
     source: object, layout: Layout, trained: DataSettings, given: DataSettings, need_label: bool = True
 ) -> NewData:
-    """As `read_new`; where no labels are needed, every text file of a folder is a document."""
-    said = given.model_dump(exclude_unset=True, exclude_none=True)
-    names = "encoding", "sheet", "unlabelled", "strip"
-    usual: dict[str, Any] = {name: getattr(trained, name) for name in names}
+    """As `read_new`; where no labels are needed, every text file of a folder is a document.
+
+    Standard input (``-``) is read as a whole, in the format that is given.
+    """
+    if isinstance(source, str) and source == STANDARD_INPUT:
+        with _spooled() as file:
+            data = read_new_data(file, layout, trained, given, need_label)
+        return data._replace(records=replace(data.records, path=INPUT_NAME))
+    settings = settings_of_new(trained, given)
     if not need_label and given.format is None and is_folder_of_texts(source):
-        usual["format"] = "text"
-    elif not tells_format(source):
-        usual["format"] = trained.format
-    settings = DataSettings().model_copy(update=usual | said)
+        settings = settings.model_copy(update={"format": "text"})
+    elif settings.format is None and not tells_format(source):
+        settings = settings.model_copy(update={"format": trained.format})
     raw = read(source, written_alike(source, settings, layout), split="test" if need_label else None)
+    refuse_idle(given, {raw.format}, layout.shape, need_label)
     if raw.format == "text" and not need_label and given.text is None:
         texts = Layout(layout.shape, "text", id="id")
         return NewData(to_records(raw, texts, settings), raw.table, texts)
@@ -188,12 +200,54 @@ def read_new_data(
         if given.split is None and (trained.split in raw.table.column_names or trained.split == NO_COLUMN):
             settings = settings.model_copy(update={"split": trained.split})
         raw = rows_for_test(raw, settings)
+    found = layout_of_new(raw, layout, settings, need_label)
+    return NewData(to_records(raw, found, settings), raw.table, found)
+
+
+def settings_of_new(trained: DataSettings, given: DataSettings) -> DataSettings:
+    """What is said of new data, and of what is not, encoding, sheet and treatment of labels as in training."""
+    said = given.model_dump(exclude_unset=True, exclude_none=True)
+    usual = {name: getattr(trained, name) for name in ("encoding", "sheet", "unlabelled", "strip")}
+    return DataSettings().model_copy(update=usual | said)
+
+
+def layout_of_new(raw: RawTable, layout: Layout, settings: DataSettings, need_label: bool) -> Layout:
+    """The layout of new data; a note tells of the second text of a pair that the model does not read.
+
+    Raises:
+        DataError: as `layout_of_other`; the labels are in another column than in training, which no setting names; or
+            the second text of a pair is not there.
+    """
     found = layout_of_other(raw, layout, settings, need_label)
     if need_label and settings.label is None and layout.form not in OWN_FORMS and found.labels != layout.labels:
         there, label = name_list(raw.table.column_names), ",".join(found.labels)
         what = f"no label column {name_list(layout.labels)}, as in training; columns there: {there}"
         raise DataError(f"{raw.path}: {what}; if the labels are in {label!r}, give data.label={label}")
-    return NewData(to_records(raw, found, settings), raw.table, found)
+    if layout.text_pair and not found.text_pair:
+        raise DataError(f"{raw.path}: {needs_pairs(layout)}, found {name_list(raw.table.column_names)}")
+    second = next((two for one, two in PAIRS if one == found.text and two in raw.table.column_names), None)
+    if found.text_pair is None and second is not None:
+        note = f"{second!r} beside {found.text!r} is not read; the model is trained on single texts"
+        found = replace(found, notes=(*found.notes, note))
+    return found
+
+
+def needs_pairs(layout: Layout) -> str:
+    """What a model of pairs is to be given."""
+    return f"the model is trained on pairs of texts and needs {layout.text!r} and {layout.text_pair!r} of each"
+
+
+@contextmanager
+def _spooled() -> Iterator[str]:
+    """Standard input as a file, whose place no message names."""
+    with tempfile.TemporaryDirectory(prefix="tunesmith-") as folder:
+        file = Path(folder, INPUT_NAME)
+        with file.open("wb") as copy:
+            shutil.copyfileobj(sys.stdin.buffer, copy)
+        try:
+            yield str(file)
+        except TunesmithError as error:
+            raise type(error)(problem.replace(f"{folder}/", "") for problem in error.problems) from None
 
 
 def without_text(records: Records) -> list[int]:
@@ -222,39 +276,3 @@ def is_folder_of_texts(source: object) -> bool:
         return False
     path = local_path(str(source))
     return path.is_dir() and detect(path, plain_text=True) in ("text", "folder")
-
-
-def read_lines(source: str, layout: Layout, block: int) -> Iterator[Records]:
-    """Standard input (``-``) or a file, one text or JSON object a line, `block` of them at a time.
-
-    Of an object the columns of the layout are read, or ``text`` and ``text_pair``, or ``question`` and ``context``.
-
-    Raises:
-        DataError: a line is not of this form; it is named.
-    """
-    name, start = "standard input" if source == STANDARD_INPUT else source, 1
-    with nullcontext(sys.stdin.buffer) if source == STANDARD_INPUT else local_path(source).open("rb") as stream:
-        while lines := list(islice(stream, block)):
-            if start == 1:
-                lines[0] = lines[0].removeprefix(codecs.BOM_UTF8)
-            texts = [_of_line(line, f"{name}, line {number}", layout) for number, line in enumerate(lines, start)]
-            yield text_records(texts, name, start)
-            start += len(lines)
-
-
-def _of_line(line: bytes, place: str, layout: Layout) -> str | tuple[str, str]:
-    try:
-        text = line.decode("utf-8").rstrip("\r\n")
-        if not text.startswith("{"):
-            return text
-        value = parse(text)
-    except UnicodeDecodeError:
-        raise DataError(f"{place}: not UTF-8; convert it, for example with iconv") from None
-    except ValueError:
-        value = {}
-    for first, second in ((layout.text, layout.text_pair), ("question", "context"), ("text", "text_pair")):
-        parts = [value[name] for name in (first, second) if name in value]
-        if first in value and all(type(part) is str for part in parts):
-            return parts[0] if len(parts) == 1 else (parts[0], parts[1])
-    forms = '{"text": "…"} or {"question": "…", "context": "…"}'
-    raise DataError(f"{place}: expected a text, or JSON such as {forms}")

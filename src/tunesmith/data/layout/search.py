@@ -86,6 +86,8 @@ class Search:
         Raises:
             DataError: all problems.
         """
+        if self.settings.label is not None and not self.need_label:
+            self.labels()  # what is named must be there
         labels = found.labels if self.need_label else ()
         read = found.labels if self.need_label or self.settings.label is not None else ()
         roles = ("text", found.text), ("text_pair", found.text_pair), *(("label", name) for name in read)
@@ -141,9 +143,7 @@ class Search:
         if (given := self.settings.label) is not None:
             several = given not in self.columns and "," in given
             wanted = [part.strip() for part in given.split(",")] if several else [given]
-            if self.need_label or all(name in self.columns for name in wanted):
-                return tuple(name for name in wanted if self.given(name, "label"))
-            return ()
+            return tuple(name for name in wanted if self.given(name, "label"))
         found = self.named(LABEL_NAMES)
         if found is None and self.need_label:
             text = self.settings.text or self.named(TEXT_NAMES)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,13 +25,21 @@ SPACE = " \t\r\n"
 
 def read(path: str, settings: DataSettings, format: str = "jsonl", notes: tuple[str, ...] = ()) -> RawTable:
     """A file with one JSON object a line. See `tunesmith.data.read`."""
-    with Lines(Path(path), settings.encoding) as lines, _Rows(path) as rows:
-        for line in lines:
+    with Lines(Path(path), settings.encoding) as lines:
+        return of_lines(path, ((lines.number, line) for line in lines), format, notes)
+
+
+def of_lines(
+    path: str, lines: Iterable[tuple[int, str]], format: str = "jsonl", notes: tuple[str, ...] = ()
+) -> RawTable:
+    """The same of numbered lines."""
+    with _Rows(path) as rows:
+        for number, line in lines:
             if line.strip(SPACE):
                 try:
-                    rows.take(lines.number, parse(line), len(line))
+                    rows.take(number, parse(line), len(line))
                 except ValueError as error:
-                    rows.take(lines.number, error)
+                    rows.take(number, error)
         return rows.finished(format, notes)
 
 
