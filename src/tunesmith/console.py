@@ -55,11 +55,11 @@ def read_text(read: Summary) -> str:
             lines.append(f"  {role.replace('_', ' '):<9} {name_list(names)}{f'   {size}' if size else ''}")
     lines.append(f"task: {read.task} ({read.why})")
     if read.values:
-        lines.append(", ".join(f"{name} {value:,g}" for name, value in read.values.items()))
+        lines.append(", ".join(f"{name} {value:,g}".replace(" -", " −") for name, value in read.values.items()))
     if read.labels:
         counts = {name: sum(splits.values()) for name, splits in read.labels.items()}
         most = sorted(counts.items(), key=lambda item: -item[1])
-        shown = ", ".join(f"{visible(name, 80)} {count:,}" for name, count in most[:SHOWN_NAMES])
+        shown = ", ".join(f"{visible(name, 80, exact=True)} {count:,}" for name, count in most[:SHOWN_NAMES])
         more = f", and {len(most) - SHOWN_NAMES:,} more" if len(most) > SHOWN_NAMES else ""
         lines.append(f"{counted(len(most), 'label')}: {shown}{more}")
     return "\n".join(lines)
@@ -153,7 +153,8 @@ def runs_text(runs: Sequence[RunFacts]) -> str:
         score = data = ""
         if run.record is not None:
             files = run.record.data.files
-            data = visible(PurePath(files[0].path).name, 40) + (f" +{len(files) - 1}" if len(files) > 1 else "")
+            others = len({file.path for file in files}) - 1  # a column may divide one file into splits
+            data = visible(PurePath(files[0].path).name, 40) + (f" +{others}" if others else "")
             data += f", {counted(sum(facts['rows'].values()), 'row')}"
             if found := facts["score"]:
                 metric = PERPLEXITY if isinstance(run.record, AdaptRecord) else run.record.described[found["metric"]]

@@ -13,6 +13,9 @@ from tunesmith.data.layout.answers import ANSWER_LISTS
 from tunesmith.data.layout.spans import SPAN_LISTS
 from tunesmith.data.records import Label, Records
 from tunesmith.data.shapes import SHAPES
+from tunesmith.errors import DataError
+from tunesmith.tasks.base import LabelSpace
+from tunesmith.tasks.classification import Classification, MultiLabel
 
 
 def make(rows: list[tuple[str, Label | None]], first: int = 1, notes: tuple[str, ...] = ()) -> Records:
@@ -144,8 +147,21 @@ def test_null_words() -> None:
 
 
 def test_similar_labels() -> None:
-    (finding,) = found("similar_labels", train=[("x", "Good"), ("y", "good "), ("z", "bad")])
-    assert "'Good', 'good '" in finding.message
+    (finding,) = found("similar_labels", train=[("x", "Good"), ("y", "good "), ("w", "good "), ("z", "bad")])
+    assert "'Good' 1, 'good␣' 2" in finding.message and "data.strip=true" not in finding.advice
+    (finding,) = found("similar_labels", train=[("x", "ship"), ("y", "ship ")], test=[("z", "ship")])
+    assert "'ship' 2, 'ship␣' 1" in finding.message and "data.strip=true trims" in finding.advice
+
+
+def test_an_unknown_label_that_trimming_mends_says_so() -> None:
+    space = LabelSpace(("bill", "ship"))
+    with pytest.raises(DataError) as caught:
+        Classification().targets(make([("x", "ship "), ("y", "Bill"), ("z", "new"), ("w", "ship")]), space)
+    trimmed, cased, new = caught.value.problems
+    assert "data.strip=true trims it to 'ship'" in trimmed and "correct" not in trimmed
+    assert "there is 'bill'" in cased and "there is" not in new
+    with pytest.raises(DataError, match="correct the label"):
+        MultiLabel().targets(make([("x", ("ship ",))]), space)
 
 
 def test_reader_notes_are_passed_on() -> None:

@@ -15,6 +15,7 @@ from sklearn import metrics as reference
 
 from tunesmith.errors import DataError, DivergedError
 from tunesmith.evaluation.calibration import reliability_bins
+from tunesmith.evaluation.intervals import Difference, Score
 from tunesmith.evaluation.metrics import (
     CLASSIFICATION_METRICS,
     MULTILABEL_METRICS,
@@ -186,3 +187,9 @@ def test_shapes_and_ids_must_fit() -> None:
         classification_scores(np.array([0, 1]), np.array([0]), None, 2)
     with pytest.raises(ValueError, match="class ids"):
         classification_scores(np.array([0, 2]), np.array([0, 1]), None, 2)
+
+
+def test_every_negative_number_has_the_same_sign() -> None:
+    metric = CLASSIFICATION_METRICS["mcc"]
+    score, less = Score(-0.25, -0.5, -0.125, 4), Difference(-0.25, -0.5, 0.25, 4, 0.5)
+    assert score.text(metric) == "−0.250 (−0.500 – −0.125)" and "-" not in less.verdict(metric)

@@ -7,6 +7,7 @@ import math
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -427,3 +428,6 @@ def test_every_problem_is_told_once_and_headers_only_of_files() -> None:
     assert "header" not in str(caught.value)
     with pytest.raises(DataError, match="the first line of a CSV file is its header"):
         find_layout(raw(a=["x"], b=["y"]), DataSettings())
+    with pytest.raises(DataError) as caught:
+        find_layout(replace(raw(a=["x"], b=["y"]), format="workbook"), DataSettings())
+    assert "CSV" not in str(caught.value)

@@ -51,6 +51,8 @@ def test_labels_are_counted_by_split_and_a_thousand_stay_legible() -> None:
     assert len(found.labels) == 1000 and found.labels["label 2"] == {"train": 3, "valid": 1}
     assert found.lengths["text"]["words"][0] in (49, 50) and found.lengths["text"]["characters"][2] == 198
     shown = read_text(found)
+    alike = [{"text": "a", "label": label} for label in ("ship", "ship ", "ship")]
+    assert read_text(read(alike)).endswith("2 labels: ship 2, ship␣ 1")
     assert "1,000 labels: label 0 4, label 1 4, " in shown and shown.endswith(", and 980 more")
     assert max(map(len, shown.splitlines())) < 500 and len(shown.splitlines()) == 6
     assert len(read_text(read([{"text": "", "label": "x"}]))) < 300
@@ -73,6 +75,11 @@ def test_rows_are_numbered_as_the_file_is_seen(tmp_path: Path) -> None:
     for file, differ in ((plain, False), (odd, True)):
         (part,) = tunesmith.check(file).read.splits.values()
         assert (part.numbered, part.lines_differ, part.format, part.rows) == ("line", differ, "csv", 2)
+    odd.write_text("text,label,split\na,x,train\n\nb,y,train\nc,,train\nd,x,test\n")
+    for part in tunesmith.check(odd, unlabelled="skip").read.splits.values():
+        assert not part.lines_differ
+    odd.write_text('text,label,split\n"a\nb",x,train\nb,y,train\nd,x,test\n')
+    assert all(part.lines_differ for part in tunesmith.check(odd).read.splits.values())
     assert tunesmith.check([{"text": "a", "label": "x"}]).read.splits["train"].numbered == "row"
 
 

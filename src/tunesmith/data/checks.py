@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from tunesmith.data.keys import LabelCodes, alike_keys, label_codes, label_keys, text_keys
 from tunesmith.data.records import Records, Span
 from tunesmith.data.shapes import RecordShape
-from tunesmith.text import SHOWN_ROWS, TRIMMED, counted, name_list, normal_form
+from tunesmith.text import SHOWN_ROWS, TRIMMED, counted, name_list, normal_form, visible
 
 MAX_EMPTY_SHARE = 0.01  # more empty texts than this are a failure
 MIN_TRAIN_EXAMPLES = 2  # of each class
@@ -285,17 +285,16 @@ def _null_label(data: _Data) -> Iterator[Finding]:
 
 
 def _similar_labels(data: _Data) -> Iterator[Finding]:
-    spellings: dict[str, set[str]] = {}
+    spellings: dict[str, Counter[str]] = {}
     for split in data.counted:
-        for name in split.counts:
-            spellings.setdefault(normal_form(name), set()).add(name)
+        for name, count in split.counts.items():
+            spellings.setdefault(normal_form(name), Counter())[name] += count
     for names in spellings.values():
         if len(names) > 1:
-            message = (
-                f"labels that differ only in case, spaces or what is not seen: {', '.join(map(ascii, sorted(names)))}"
-            )
+            shown = ", ".join(f"'{visible(name, 80, exact=True)}' {names[name]:,}" for name in sorted(names))
+            message = f"labels that differ only in case, spaces or what is not seen: {shown}"
             advice = "write them the same way if they are one"
-            if len({name.strip(TRIMMED) for name in names}) < len(names):
+            if data.shape.labels == "one" and len({name.strip(TRIMMED) for name in names}) < len(names):
                 advice += "; data.strip=true trims what is around them"
             yield Finding("warning", "similar_labels", message, advice, count=len(names))
 
@@ -304,7 +303,7 @@ CHECKS: dict[str, tuple[Callable[[_Data], Iterator[Finding]], str]] = {
     "reading": (_reading, "the files were read without remarks"),
     "empty_text": (_empty_text, "no text is empty"),
     "missing_label": (_missing_label, "every row has a label"),
-    "single_class": (_single_class, "the labels differ in every split"),
+    "single_class": (_single_class, "there is more than one label in each split"),
     "rare_class": (_rare_class, f"every label has at least {MIN_TRAIN_EXAMPLES} training examples"),
     "duplicate": (_duplicate, "no row repeats another"),
     "conflict": (_conflict, "no text has two labels"),

@@ -58,11 +58,13 @@ class TextRecord:
 
 
 class Origin(NamedTuple):
-    """What records were read from: the format, what the numbers of its rows count, and all of its columns."""
+    """What records were read from: the format, what the numbers of its rows count, all of its columns, and whether any
+    row of the file has several lines."""
 
     format: str
     unit: str
     columns: tuple[str, ...]
+    several_lines: bool = False
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,7 @@ class RawTable:
         annotated: columns that an annotation tool is known to have filled, and what each holds.
         unjudged: rows that no annotator judged, by their number, and why; without labels they count all the same.
         unit: what the numbers of rows count.
+        several_lines: some rows have several lines of the file.
     """
 
     table: pa.Table
@@ -109,10 +112,11 @@ class RawTable:
     annotated: Mapping[str, Labels] = field(default_factory=dict)
     unjudged: Mapping[int, str] = field(default_factory=dict)
     unit: str = "row"
+    several_lines: bool = False
 
     @property
     def origin(self) -> Origin:
-        return Origin(self.format, self.unit, tuple(self.table.column_names))
+        return Origin(self.format, self.unit, tuple(self.table.column_names), self.several_lines)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from tunesmith.data.keys import label_codes
 from tunesmith.data.layout import Layout
 from tunesmith.data.parts import set_name
-from tunesmith.data.records import Records
+from tunesmith.data.records import Origin, Records
 from tunesmith.text import counted, name_list
 
 WHY = {
@@ -45,7 +45,7 @@ class Part:
         format: of the file.
         rows: their number.
         numbered: what the numbers of rows in findings and errors count, a ``line`` of the file or a ``row``.
-        lines_differ: a row may have several lines, so that a spreadsheet numbers it otherwise.
+        lines_differ: some rows have several lines, so that a spreadsheet numbers it otherwise.
     """
 
     path: str
@@ -136,11 +136,8 @@ def summary_line(splits: Mapping[str, Records], layout: Layout) -> str:
 
 
 def _part(records: Records) -> Part:
-    rows, origin = records.table["row"], records.origin
-    unit = origin.unit if origin else "row"
-    before = 1 if origin and origin.format in ("csv", "tsv") else 0  # the header
-    differ = unit == "line" and bool(len(rows)) and rows[-1].as_py() > len(rows) + before
-    return Part(records.path, origin.format if origin else "", len(records), unit, differ)
+    origin = records.origin or Origin("", "row", ())
+    return Part(records.path, origin.format, len(records), origin.unit, origin.several_lines)
 
 
 def _columns(splits: Mapping[str, Records], layout: Layout) -> tuple[dict[str, tuple[str, ...]], tuple[str, ...]]:

@@ -44,7 +44,7 @@ class Metric:
 
     def value_text(self, value: float) -> str:
         """A value alone: ``93.8 %`` or ``0.871``."""
-        return f"{100 * value:.1f} %" if self.is_proportion else f"{value:.3f}"
+        return (f"{100 * value:.1f} %" if self.is_proportion else f"{value:.3f}").replace("-", "−")
 
 
 Metrics = Mapping[str, Metric]

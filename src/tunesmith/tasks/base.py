@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from tunesmith.data.keys import is_list
 from tunesmith.data.records import Records, TextRecord
 from tunesmith.data.shapes import RecordShape
 from tunesmith.errors import DataError
@@ -24,7 +25,7 @@ from tunesmith.tasks.encoding import EncodedTexts, Encoder
 from tunesmith.tasks.losses import Loss
 from tunesmith.tasks.predictions import Prediction
 from tunesmith.tasks.usage import Saved
-from tunesmith.text import counted
+from tunesmith.text import TRIMMED, counted, name_list
 
 Head = Literal["sequence", "token", "question", "masked"]
 """What stands on the backbone: one output a text, one a token, a beginning and an end, or a word at masked tokens."""
@@ -293,12 +294,22 @@ def require_known(records: Records, names: Iterable[Iterable[str]], known: Colle
         for name in own:
             if name not in known:
                 unknown.setdefault(name, []).append(row)
+    one_each = not is_list(records.table["label"])
     if unknown:
         raise DataError(
             f"{records.path}: {noun} {name!r} of {counted(len(rows), 'row')} (first: row {rows[0]}) is not in the "
-            f"training data; correct the {noun}, or add examples of it to the training file"
+            f"training data; {_remedy(name, known, noun, one_each)}"
             for name, rows in unknown.items()
         )
+
+
+def _remedy(name: str, known: Collection[str], noun: str, one_each: bool) -> str:
+    """What to do about an unknown name; only labels that stand alone in their cells can be trimmed."""
+    if one_each and name.strip(TRIMMED) in known:
+        return f"data.strip=true trims it to {name.strip(TRIMMED)!r}, which is"
+    alike = [one for one in known if one.strip(TRIMMED).casefold() == name.strip(TRIMMED).casefold()]
+    there = f" (there is {name_list(sorted(alike))})" if alike else ""
+    return f"correct the {noun}{there}, or add examples of it to the training file"
 
 
 def _of_records(scores: dict[str, AnyScore], targets: Any) -> dict[str, AnyScore]:

@@ -64,7 +64,7 @@ class Search:
     @cached_property
     def _there(self) -> str:
         """The columns, for a message; of a file with a header also where its names come from."""
-        header = " (the first line of a CSV file is its header)" if self.raw.format in DELIMITED else ""
+        header = " (the first line of a CSV file is its header)" if self.raw.format in ("csv", "tsv") else ""
         if any(map(self._is_like_a_value, self.columns)):
             header = "; the first line looks like an example: add one with names above it, such as text,label"
         return f"columns there: {name_list(self.columns)}{header}"

@@ -113,13 +113,16 @@ class _Source:
         notes, cut, blank, again = list(self.notes), list[int](), list[int](), list[int]()
         with Lines(Path(self.path), self.encoding) as lines:
             rows = self._rows(lines)
-            header, unnamed = self._header(next(((line, row) for line, row in rows if row), None), notes)
+            first = next(((line, row) for line, row in rows if row), None)
+            several = first is not None and lines.number > first[0]
+            header, unnamed = self._header(first, notes)
             with TableBuilder(self.path, "line", header) as builder:
                 before, waiting = lines.characters, list[int]()
                 for line, row in rows:
                     if not row:
                         waiting.append(line)
                         continue
+                    several = several or lines.number > line
                     blank += waiting
                     waiting.clear()
                     if len(row) > len(header) and not any(row[len(header) :]):
@@ -138,7 +141,7 @@ class _Source:
                     notes.append(f"{row_list(cut)}: separators after the last value were left out")
                 if blank and len(header) == 1:
                     notes.append(f"{row_list(blank)}: lines without any character are no rows and were left out")
-                return without_unused(builder.finish(self.format, notes), unnamed)
+                return replace(without_unused(builder.finish(self.format, notes), unnamed), several_lines=several)
 
     def if_quotes_are_text(self) -> _Unquoted | None:
         """What there is then; None without quotes, where the header has some, or a row too few or too many values."""
