@@ -47,7 +47,18 @@ _HEAD_NAMES = {
     AutoModelForTokenClassification: "token-classification head",
     AutoModelForQuestionAnswering: "question-answering head",
 }
-OFFSET_POSITIONS = {"camembert", "longformer", "mpnet", "roberta", "xlm-roberta", "xlm-roberta-xl"}
+OFFSET_POSITIONS = {
+    "camembert",
+    "data2vec-text",
+    "ibert",
+    "layoutlmv3",
+    "lilt",
+    "longformer",
+    "luke",
+    "markuplm",
+    "mpnet",
+}
+OFFSET_POSITIONS |= {"roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod"}
 
 
 def admit(source: Source) -> None:
