@@ -66,7 +66,6 @@ def test_several_labels_in_a_cell_however_they_are_written(tmp_path: Path, writt
         ["(1)", "(2)", "[2023]"],
         ["two\nlines", "one"],
         ["{a: 1}", "it's", "'quoted'"],
-        ['{"a": 1}', '{"a": 2}'],
         ["1.0.1", "10.2.3"],
     ],
 )

@@ -31,7 +31,7 @@ from tunesmith.data.layout.search import PAIR_NAMES
 from tunesmith.data.parts import Sources, with_own_parts
 from tunesmith.data.records import RawTable, Records
 from tunesmith.data.shapes import RecordShape
-from tunesmith.data.split_column import NO_COLUMN, rows_for_test, with_split_column
+from tunesmith.data.split_column import NO_COLUMN, rows_for, with_split_column
 from tunesmith.data.splits import split
 from tunesmith.data.table import is_empty
 from tunesmith.errors import DataError, TunesmithError, UsageError
@@ -86,6 +86,7 @@ def load_splits(
                 raw = source
             else:
                 raw = read(source, written_alike(source, settings.model_copy(update=NO_DIALECT), layout))
+                raw = rows_for(name, raw, settings)
             columns = [raw.table[label] for label in layout.labels if label in raw.table.column_names]
             if name in own and columns and all(pc.all(is_empty(column)).as_py() for column in columns):
                 notes.append(f"its own {name} split has no labels, so {name} rows are split off the train rows")
@@ -199,7 +200,7 @@ def read_new_data(
     if need_label:
         if given.split is None and (trained.split in raw.table.column_names or trained.split == NO_COLUMN):
             settings = settings.model_copy(update={"split": trained.split})
-        raw = rows_for_test(raw, settings)
+        raw = rows_for("test", raw, settings)
     found = layout_of_new(raw, layout, settings, need_label)
     return NewData(to_records(raw, found, settings), raw.table, found)
 

@@ -64,20 +64,20 @@ def with_split_column(given: Sources, settings: DataSettings) -> Sources:
     return Sources(splits, frozenset(splits) - {"train"}, (*given.notes, note))
 
 
-def rows_for_test(raw: RawTable, settings: DataSettings) -> RawTable:
-    """The rows for test of a table that has several splits in a column, with a note; of others all rows.
+def rows_for(role: str, raw: RawTable, settings: DataSettings) -> RawTable:
+    """The rows for validation or test of a table that has several splits in a column, with a note; of others all rows.
 
     Raises:
-        DataError: it has several, and none is for test.
+        DataError: it has several, and none is for that.
     """
     divided = _divided(raw, settings)
     if divided is None or len(divided.parts) < 2:
         return raw
-    if "test" not in divided.parts:
-        what = f"column {divided.column!r} has no rows for test ({divided.told})"
+    if role not in divided.parts:
+        what = f"column {divided.column!r} has no rows for {role} ({divided.told})"
         raise DataError(f"{raw.path}: {what}; give data.split={NO_COLUMN} to take all rows")
-    note = f"{raw.path}: scored are the rows for test of column {divided.column!r}: {divided.told} ({OFF})"
-    part = divided.parts["test"]
+    note = f"{raw.path}: scored are the rows for {role} of column {divided.column!r}: {divided.told} ({OFF})"
+    part = divided.parts[role]
     return replace(part, notes=(*part.notes, note))
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pyarrow.compute as pc
+
 from tunesmith.data.layout.base import Form, Layout
 from tunesmith.data.layout.conversion import judged
 from tunesmith.data.layout.listed import list_items
@@ -130,10 +132,15 @@ def _entities(search: Search, shape: RecordShape | None) -> Layout | None:
     if tokens is not None and settings.text in (None, tokens) and (tagged or (asked and not beside)):
         return Layout(shape, tokens, labels=(tags,) if tags else (), form="tags")
     # One bad cell does not hide the spans: its fault is to be told.
-    if not asked and not _holds_spans(raw, column):
+    if not asked and not (_holds_spans(raw, column) or _without_any(raw, search.named(SPAN_NAMES[:2]))):
         return None
     text = search.text() or search.named(("data",))  # as some versions of doccano call it
     return Layout(shape, text, labels=(column,) if column else (), form="spans") if text else None
+
+
+def _without_any(raw: RawTable, column: str | None) -> bool:
+    """Whether a column that is called as one of spans holds nothing but empty lists."""
+    return column is not None and bool(pc.all(pc.equal(pc.fill_null(raw.table[column], ""), "[]")).as_py())
 
 
 def _holds_spans(raw: RawTable, column: str | None) -> bool:

@@ -80,6 +80,8 @@ def read_label_column(raw: RawTable, layout: Layout, shape: RecordShape | None, 
     """
     (column,) = layout.labels
     where = f"{raw.path}: column {column!r}"
+    objects = pc.match_substring_regex(raw.table[column].fill_null(""), r'^\s*\{\s*"[^"]*"\s*:')
+    refuse_rows(raw, column, objects, 'is a JSON object; write the label itself, as "a" instead of {"name": "a"}')
     cells = _filled(raw, column)
     typed = raw.format not in ("csv", "tsv")
     asked = shape is not None and shape.labels == "several"
@@ -210,7 +212,7 @@ def label_column(raw: RawTable, layout: Layout) -> tuple[pa.Array | pa.ChunkedAr
         what = "an empty cell is read as no label (data.unlabelled=skip leaves these rows out)"
         notes.append(f"{row_list(raw.rows[empty].tolist())}: column {name!r}: {what}")
     elif layout.form != "separated":
-        none = " (task.name=multilabel reads it as no label)" if layout.shape.labels == "one" else ""
+        none = "; a row without a label needs task.name=multilabel" if layout.shape.labels == "one" else ""
         write = "[] for no label" if layout.shape.labels == "several" else "a label"
         refuse_rows(raw, name, empty, f"is empty; write {write}, {SKIP}{none}")
     refuse_rows(raw, name, pc.match_substring(column, "\0"), "holds a NUL character; remove it")

@@ -107,6 +107,8 @@ class Search:
                     why = f"column {identifier!r} has empty or repeated values; rows are named by their number instead"
                     self.notes.append(why)
                     identifier = None
+        if found.text in self.columns and self._is_like_a_value(found.text):
+            self.notes.append("the first line looks like an example, and is read as the names of the columns")
         needed = found.text, found.text_pair, *labels, group, identifier
         self.problems += [self.raw.unread[name] for name in needed if name and name in self.raw.unread]
         self.problems = list(dict.fromkeys(self.problems))  # a column may be looked for twice
@@ -148,7 +150,9 @@ class Search:
         if found is None and self.need_label:
             text = self.settings.text or self.named(TEXT_NAMES)
             taken = {text, self.settings.text_pair, self.settings.group, *self.all_named(ID_NAMES)}
-            hint = label_hint(self.raw, [name for name in self.columns if name not in taken], text)
+            hint = ""
+            if not any(map(self._is_like_a_value, self.columns)):
+                hint = label_hint(self.raw, [name for name in self.columns if name not in taken], text)
             self.no_label = f"{self.raw.path}: no label column; give data.label=COLUMN{hint}; {self._there}"
             self.problems.append(self.no_label)
         others = [name for name in self.all_named(LABEL_NAMES) if name != found]

@@ -42,6 +42,9 @@ def read(path: str, settings: DataSettings) -> RawTable:
                 if len(columns) < 2 or not columns[-1] or line.startswith("\t"):
                     builder.fault(lines.number, f"expected a token and a tag, found {line.rstrip()!r:.80}")
                     continue
+                if columns[-1].isdecimal() and (columns[1] == ":" or columns[0][1:].endswith(":")):
+                    builder.fault(lines.number, f"expected a token and a tag, found {line.strip()!r:.80}; remove it")
+                    continue
                 width = width if any(width) else (len(columns), lines.number)
                 if len(columns) != width[0]:
                     as_first = f"expected {width[0]} columns as in line {width[1]}, found {len(columns)}"

@@ -9,6 +9,7 @@ from tunesmith.data.files import Lines
 from tunesmith.data.records import RawTable
 from tunesmith.data.table import TableBuilder
 from tunesmith.errors import DataError
+from tunesmith.text import row_list
 
 PREFIX = "__label__"
 
@@ -24,12 +25,15 @@ def read(path: str, settings: DataSettings) -> RawTable:
     if most == 0:
         raise DataError(f"{path}: no rows that begin with {PREFIX}; expected lines such as '{PREFIX}sport The match …'")
     with Lines(Path(path), settings.encoding) as lines, TableBuilder(path, "line") as builder:
+        none = list[int]()
         for line in lines:
             if line.strip():
                 labels, text = _labels(line)
                 cell = labels if most > 1 else next(iter(labels), None)
+                none += [] if labels else [lines.number]
                 builder.append(lines.number, {"text": text, "label": cell}, len(line))
-        return builder.finish("fasttext")
+        told = f"{row_list(none, 'line')}: no {PREFIX}; since others have several labels, read as no label"
+        return builder.finish("fasttext", [told] if none and most > 1 else ())
 
 
 def _labels(line: str) -> tuple[list[str], str]:

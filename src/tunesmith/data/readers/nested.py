@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tunesmith.errors import DataError
-from tunesmith.text import name_list
+from tunesmith.text import counted, name_list
 
 OF_A_ROW = ("text", "content", "context", "sentence", "document", "question", "tokens")
 PARTS = ("train", "training", "valid", "validation", "dev", "val", "test")
@@ -24,7 +24,7 @@ def rows_inside(path: str, value: dict[str, Any]) -> tuple[list[Any], tuple[str,
     """The rows of an object that has them under one of its keys, or as columns; else the object. And notes.
 
     Raises:
-        DataError: several keys have rows; they are named.
+        DataError: several keys have rows, or keys are columns of different lengths; they are named.
     """
     lists = _lists(value)
     if len(lists) > 1:
@@ -37,7 +37,7 @@ def rows_inside(path: str, value: dict[str, Any]) -> tuple[list[Any], tuple[str,
     if lists:
         ((key, rows),) = lists.items()
         return rows, () if key == "data" else (f"the rows are those under the key {key!r}",)
-    columns = _columns(value)
+    columns = _columns(path, value)
     if columns is None:
         return [value], ()
     names, cells = list(columns), zip(*columns.values(), strict=True)
@@ -61,7 +61,7 @@ def _are_rows(items: list[Any]) -> bool:
     )
 
 
-def _columns(value: dict[str, Any]) -> dict[str, list[Any]] | None:
+def _columns(path: str, value: dict[str, Any]) -> dict[str, list[Any]] | None:
     """A table written column by column, as pandas and `datasets` write them."""
     names, data = value.get("columns"), value.get("data")
     if isinstance(names, list) and isinstance(data, list) and all(isinstance(name, str) for name in names):
@@ -73,6 +73,8 @@ def _columns(value: dict[str, Any]) -> dict[str, list[Any]] | None:
         if keys[0] and all(one == keys[0] for one in keys) and all(key.isdecimal() for key in keys[0]):
             return {name: list(one.values()) for name, one in value.items()}
     if len(value) > 1 and all(isinstance(one, list) for one in value.values()):
-        sizes = {len(one) for one in value.values()}
-        return value if len(sizes) == 1 and 0 not in sizes else None
+        if len({len(one) for one in value.values()}) > 1:
+            sizes = ", ".join(f"{name!r} with {counted(len(one), 'value')}" for name, one in value.items())
+            raise DataError(f"{path}: columns of different lengths: {sizes}; give every row a value in each, or null")
+        return value if all(value.values()) else None
     return None
