@@ -25,7 +25,7 @@ from tunesmith.data.records import Records
 from tunesmith.disk import read_json_lines, write_json_lines, write_text
 from tunesmith.engine import Engine, attached
 from tunesmith.evaluation.intervals import Score
-from tunesmith.methods.base import methods_for
+from tunesmith.methods.base import methods_for, unused_settings
 from tunesmith.models.seen import remember, seen_keys, warn_of_seen
 from tunesmith.opening import Opening, tell
 from tunesmith.predictor import Predictor
@@ -79,6 +79,7 @@ def train(opening: Opening, progress: Progress) -> Run:
         begun.identity = record.identity
         methods = methods_for(config.method, begun.model, len(splits["train"]), task.on_tokens)
         fittings = begun.by_each(methods, encoded["train"], encoded["valid"])
+        _tell_unused(config, fittings, progress)
         for fitting in fittings:
             with clock.stage(fitting.method.name):
                 fit(fitting)
@@ -102,6 +103,16 @@ def train(opening: Opening, progress: Progress) -> Run:
         if not config.output.keep_checkpoints:  # a run that is killed before needs them
             shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     return Run(folder, record)
+
+
+def _tell_unused(config: Config, fittings: Sequence[Fitting], progress: Progress) -> None:
+    """Say which settings were given for methods that are not tried."""
+    first, methods = fittings[0], [fitting.method for fitting in fittings]
+    solved = all(fitting.solves for fitting in fittings)
+    usual = first.method.defaults(first.model, first.rows) if solved else None
+    if unused := unused_settings(config.method, config.training, methods, usual):
+        names = " or ".join(method.name for method in methods)
+        progress.line(f"note: not used by {names}: {', '.join(unused)}")
 
 
 def _augmented(

@@ -6,8 +6,10 @@ from importlib.metadata import EntryPoint
 import pytest
 
 from tunesmith import registry
+from tunesmith.config.loading import resolve
 from tunesmith.errors import UsageError
-from tunesmith.methods.base import Method
+from tunesmith.methods import METHODS
+from tunesmith.methods.base import Defaults, Method, unused_settings
 from tunesmith.tasks import shape_of
 from tunesmith.tasks.base import Task
 from tunesmith.tasks.classification import Classification
@@ -97,3 +99,17 @@ def test_a_foreign_part_that_is_not_whole_is_told_as_it_is_looked_up(
     if group == "tasks":
         with pytest.raises(UsageError, match=re.escape(where)):
             shape_of(name)
+
+
+def test_settings_that_no_chosen_method_uses_are_named() -> None:
+    usual = Defaults(1e-4, 1e-3, epochs=1, batch_size=8)
+    config = resolve(options={"lora_r": 4, "trainable_layers": 3, "epochs": 3, "lr": 1e-4, "head_lr": 1.0, "seed": 7})
+
+    def unused(*names: str, steps: bool) -> list[str]:
+        methods = [registry.lookup(METHODS, "methods", name)(config.method) for name in names]
+        return unused_settings(config.method, config.training, methods, None if steps else usual)
+
+    of_steps = ["training.epochs", "training.head_lr"]
+    assert unused("features", steps=False) == ["method.trainable_layers", "method.lora_r", *of_steps]
+    assert unused("features", "lora", steps=True) == ["method.trainable_layers"]
+    assert unused("freeze", steps=True) == ["method.lora_r"] and unused("freeze", "lora", steps=True) == []

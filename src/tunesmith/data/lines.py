@@ -60,6 +60,7 @@ class LineReader:
         if said and not self.objects and layout.text_pair:
             form = f'{{"{layout.text}": "…", "{layout.text_pair}": "…"}}'
             raise DataError(f"{self.name}: {needs_pairs(layout)}, found lines of text; give JSON lines such as {form}")
+        self._told = frozenset[str]()
         self._notes = () if self.objects else self._about_header(said)
 
     def chunks(self, size: int) -> Iterator[NewData]:
@@ -77,10 +78,11 @@ class LineReader:
                 raw = self._table(lines)
             except NoRows:
                 continue
-            new = found is None
             found = found or layout_of_new(raw, self._layout, self._settings, need_label=False)
             records = to_records(raw, found, self._settings)
-            yield NewData(records if new else replace(records, notes=()), raw.table, found)
+            told, self._told = self._told, self._told.union(records.notes)
+            notes = tuple(note for note in records.notes if note not in told)
+            yield NewData(replace(records, notes=notes), raw.table, found)
 
     def whole(self) -> NewData:
         """All rows of objects together; see `tunesmith.data.reading.read_new_data`."""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from torch import nn
 
-from tunesmith.config.schema import MethodSettings, OptimisationSettings, TrainingSettings
+from tunesmith.config.schema import MethodSettings, OptimisationSettings, Section, TrainingSettings
 from tunesmith.errors import ModelError
 from tunesmith.methods import METHODS
 from tunesmith.models.depth import parameter_order, token_embedding
@@ -27,6 +27,12 @@ ENOUGH_STEPS = 200
 """Optimizer steps that a small data set is passed over often enough for..."""
 MOST_EPOCHS = 20
 """... but not more often than this: its rows are known by then."""
+
+OF_STEPS = (
+    "epochs", "lr", "head_lr", "warmup", "schedule", "weight_decay", "max_grad_norm", "layer_decay", "label_smoothing",
+    "early_stopping",
+)  # fmt: skip
+"""Settings that matter only where steps are taken."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +83,8 @@ class Method(ABC):
     """On the usual learning rate of the trained layers."""
     solves_head: ClassVar[bool] = False
     """The head is solved for directly from pooled vectors, by `solve`; no steps are taken."""
+    own: ClassVar[tuple[str, ...] | None] = None
+    """Those of `MethodSettings` that it uses; None where it does not say."""
     required: ClassVar = ("name", "title")
     """What every method must say of itself."""
     settings: MethodSettings
@@ -160,6 +168,33 @@ def methods_for(settings: MethodSettings, model: nn.Module, rows: int, on_tokens
     elif settings.name == "auto":
         names = ["features", "lora" if large else "full"]
     return [lookup(METHODS, "methods", name)(settings) for name in names]
+
+
+def unused_settings(
+    settings: MethodSettings, training: TrainingSettings, methods: Sequence[Method], usual: Defaults | None
+) -> list[str]:
+    """Keys of the settings that none of the methods uses, and that have another value than by default.
+
+    Args:
+        usual: what the methods would choose for the steps, where none takes any; else None.
+    """
+    found: list[str] = []
+    if all(method.own is not None for method in methods):
+        used = {"name"}.union(*(method.own or () for method in methods))
+        found += [
+            f"method.{name}" for name, value in settings if name not in used and value != _default(settings, name)
+        ]
+    if usual is not None:
+        chosen = vars(usual)
+        given = [
+            name for name in OF_STEPS if getattr(training, name) not in (_default(training, name), chosen.get(name))
+        ]
+        found += [f"training.{name}" for name in given]
+    return found
+
+
+def _default(settings: Section, name: str) -> Any:
+    return type(settings).model_fields[name].default
 
 
 def backbone_parameters(model: nn.Module) -> int:

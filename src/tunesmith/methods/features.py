@@ -41,6 +41,7 @@ class FeatureExtraction(Method):
 
     name = "features"
     title = "frozen features, linear head"
+    own = ()
     solves_head = True
 
     def defaults(self, model: nn.Module, rows: int) -> Defaults:

@@ -14,6 +14,7 @@ class Freeze(Method):
 
     name = "freeze"
     title = "fine-tuning of the last layers"
+    own = ("trainable_layers",)
     lr_factor = 2  # fewer layers must make the same move; the frozen ones cannot be harmed
 
     def apply(self, model: nn.Module) -> nn.Module:

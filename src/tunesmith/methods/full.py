@@ -12,6 +12,7 @@ class Full(Method):
 
     name = "full"
     title = "full fine-tuning"
+    own = ()
 
     def apply(self, model: nn.Module) -> nn.Module:
         return model.requires_grad_(True)

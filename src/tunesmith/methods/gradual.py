@@ -19,6 +19,7 @@ class Gradual(Method):
 
     name = "gradual"
     title = "gradual unfreezing"
+    own = ()
     lr_factor = 2
 
     def defaults(self, model: nn.Module, rows: int) -> Defaults:

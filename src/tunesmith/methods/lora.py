@@ -63,6 +63,7 @@ class Lora(Method):
 
     name = "lora"
     title = "low-rank adaptation (LoRA)"
+    own = ("lora_r", "lora_alpha", "lora_dropout", "lora_targets")
     lr_factor = 20  # few parameters must make the same move
 
     def apply(self, model: nn.Module) -> nn.Module:
