@@ -66,6 +66,14 @@ def test_a_first_line_that_is_an_example_is_proposed_as_no_column_and_told_where
     assert any("the first line looks like an example, and is read as the names" in note for note in records.notes)
 
 
+@pytest.mark.parametrize("value", [["a", "b"], {"title": "a", "body": "b"}])
+def test_texts_that_are_lists_or_objects_are_told(tmp_path: Path, value: object) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text("".join(json.dumps({"text": value, "label": label}) + "\n" for label in "xyxy"))
+    records, _ = load_records(str(path), DataSettings())
+    assert "the texts in 'text' are lists or objects, read as the JSON that stands there" in records.notes
+
+
 def test_lines_without_a_label_beside_those_with_several_are_told(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_text("__label__a __label__b one\ntwo\n__label__a three\n")

@@ -119,6 +119,14 @@ def test_the_sheet_of_training_is_read_where_there_is_one(path: Path, tmp_path: 
     assert records.texts == ["a", "b"] and records.notes == ("no sheet 'Two'; the only one, 'Tabelle1', is read",)
 
 
+def test_hidden_rows_are_read_and_told(path: Path) -> None:
+    book = workbook(path, Data=[("text", "label"), ("one", "a"), ("two", "b")])
+    book["Data"].row_dimensions[3].hidden = True
+    book.save(path)
+    raw = read(str(path), DataSettings())
+    assert len(raw.rows) == 2 and "hidden rows are read as all others (row 3)" in raw.notes
+
+
 def test_errors_and_formulas_without_value_are_told(path: Path) -> None:
     workbook(path, S=[("text", "label"), ("a", "#N/A"), ("b", "=1+1"), ("c", "x")])
     raw = read(str(path), PLAIN)

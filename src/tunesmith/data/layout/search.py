@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tunesmith.config.schema import DataSettings
+from tunesmith.data.jsontext import parse
 from tunesmith.data.layout.base import Layout
 from tunesmith.data.layout.candidates import label_hint
 from tunesmith.data.records import RawTable
@@ -44,6 +45,14 @@ def first_filled(raw: RawTable, column: str | None) -> list[str]:
         return []
     empty = pc.is_in(pc.fill_null(raw.table[column], ""), value_set=pa.array(["", "[]"], TEXT))
     return [str(cell) for cell in raw.table[column].filter(pc.invert(empty)).slice(0, SAMPLE).to_pylist()]
+
+
+def _is_json(cell: str) -> bool:
+    try:
+        parse(cell)
+    except ValueError:
+        return False
+    return True
 
 
 class NoLabelColumn(DataError):
@@ -109,6 +118,9 @@ class Search:
                     identifier = None
         if found.text in self.columns and self._is_like_a_value(found.text):
             self.notes.append("the first line looks like an example, and is read as the names of the columns")
+        cells = first_filled(self.raw, found.text) if found.form == "plain" else []
+        if cells and all(cell.lstrip().startswith(("[", "{")) and _is_json(cell) for cell in cells):
+            self.notes.append(f"the texts in {found.text!r} are lists or objects, read as the JSON that stands there")
         needed = found.text, found.text_pair, *labels, group, identifier
         self.problems += [self.raw.unread[name] for name in needed if name and name in self.raw.unread]
         self.problems = list(dict.fromkeys(self.problems))  # a column may be looked for twice

@@ -27,13 +27,14 @@ from tunesmith.data.readers.memory import cell_text
 from tunesmith.data.records import RawTable
 from tunesmith.data.table import NoRows, TableBuilder, column_names, without_unused
 from tunesmith.errors import DataError
-from tunesmith.text import counted, name_list
+from tunesmith.text import counted, name_list, row_list
 
 MAX_CELLS = 2**25  # a sheet is laid out in memory from its first to its last cell, 32 bytes for each
 TAIL_BYTES = 64  # more than the beginning of a cell has, which two chunks may share
 HEADER_ROWS = 50  # within which the header stands
 ADDRESS = re.compile(rb'\br="([A-Z]{1,3})(\d{1,7})"(?=([^>]* t="e")?)')
 NOT_COMPUTED = re.compile(rb"</f>\s*(?:<v\s*/>|<v></v>|</c>)")
+HIDDEN = re.compile(rb'<row (?=[^>]*\bhidden="(?:1|true)")[^>]*?\br="(\d{1,7})"')
 EXACT = 10**15  # from here on not every whole number has a floating-point number of its own
 
 
@@ -108,9 +109,11 @@ class _Contents:
     def __init__(self) -> None:
         self.last_row = self.last_column = 0
         self._errors = dict[str, None]()
+        self._hidden = dict[int, None]()
         self._not_computed = False
 
     def add(self, path: Path, xml: bytes) -> None:
+        self._hidden.update(dict.fromkeys(map(int, HIDDEN.findall(xml))))
         for letters, row, error in set(ADDRESS.findall(xml)):
             self.last_row = max(self.last_row, int(row))
             self.last_column = max(self.last_column, reduce(lambda number, one: 26 * number + one - 64, letters, 0))
@@ -128,6 +131,8 @@ class _Contents:
         told = (
             [f"cells with an error such as #N/A are read as empty: {name_list(self._errors)}"] if self._errors else []
         )
+        if self._hidden:
+            told.append(f"hidden rows are read as all others ({row_list(list(self._hidden))})")
         if self._not_computed:
             told.append("formulas that were never computed are read as empty; open the workbook and save it once")
         return told
