@@ -308,10 +308,10 @@ def test_new_numbers_that_may_be_written_otherwise_are_refused(trained: str, new
 @pytest.mark.parametrize(
     ("columns", "hint"),
     [
-        (("text", "kind"), r"\('kind' is the only column beside 'text': data\.label=kind\)"),
+        (("text", "number"), r"\('number' is the only column beside 'text': data\.label=number\)"),
         (
-            ("remark", "kind"),
-            r"if 'remark', with the longer values, holds the texts: data\.text=remark and data\.label=kind",
+            ("remark", "number"),
+            r"if 'remark', with the longer values, holds the texts: data\.text=remark and data\.label=number",
         ),
         (
             ("text", "kind", "team", "number"),
@@ -332,3 +332,44 @@ def test_a_missing_label_column_is_looked_for(columns: tuple[str, ...], hint: st
 def test_other_columns_called_like_labels_are_told() -> None:
     _, layout = load_records(table(["x", "y"], category=["a", "b"]), DataSettings())
     assert layout.notes == ("the label is read from 'label', not from 'category' (data.label=COLUMN)",)
+
+
+WORDY = [f"please send parcel number {i} again" for i in range(12)]
+BESIDE = {
+    "kind": [*"ab"] * 6,
+    "stars": [*"123"] * 4,
+    "day": ["2024-05-01", "2024-05-02"] * 6,
+    "code": [f"A{i}" for i in range(12)],
+    "Answer": [f"it was sent to you on day {i}" for i in range(12)],
+    "Mail": [f"person{i}@example.org" for i in range(12)],
+    "When": [f"Thu 26 Nov 2026 12:{10 + i}" for i in range(12)],
+    "brief": [f"yes {i}" for i in range(12)],
+}
+
+
+@pytest.mark.parametrize("text", ["text", "Message one"])
+@pytest.mark.parametrize("label", BESIDE)
+def test_of_two_columns_each_is_what_it_looks_like_or_asked_for(text: str, label: str) -> None:
+    source = {label: BESIDE[label], text: WORDY}
+    if label in ("kind", "stars"):
+        layout = load_records(source, DataSettings())[1]
+        assert (layout.text, layout.labels) == (text, (label,))
+        assert f"the label is read from {label!r}, the only column beside {text!r}" in layout.notes
+    else:
+        with pytest.raises(DataError, match="no label column"):
+            load_records(source, DataSettings())
+    with pytest.raises(DataError, match="no label column"):  # of short words nobody can tell
+        load_records({"one": BESIDE["brief"], "two": BESIDE["kind"]}, DataSettings())
+
+
+def test_a_second_text_is_told_and_nothing_else_is_taken_for_one() -> None:
+    source = {"Question A": WORDY, "same": [*"01"] * 6, **BESIDE}
+    _, layout = load_records(source, DataSettings(text="Question A", label="same"))
+    (told,) = [note for note in layout.notes if "second text" in note]
+    assert told == "'Answer' looks like a second text, which is not read (data.text_pair=Answer)"
+    with pytest.raises(
+        DataError, match=r"'Question A', 'B b'; as in data\.text='Question A', and for pairs data\.text_pair='B b'"
+    ):
+        load_records({"Question A": WORDY, "B b": BESIDE["Answer"], "same": [*"01"] * 6}, DataSettings())
+    japanese = {"text": WORDY, "label": [*"01"] * 6, "other": [f"これは長い文章の例です{i}" for i in range(12)]}
+    assert any("'other' looks like" in note for note in load_records(japanese, DataSettings())[1].notes)

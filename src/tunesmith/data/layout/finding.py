@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import replace
 
 from tunesmith.config.schema import DataSettings
 from tunesmith.data.layout.annotated import annotated, entities, in_lists, questions
 from tunesmith.data.layout.base import Form, Layout
+from tunesmith.data.layout.candidates import looks_like_text
 from tunesmith.data.layout.labels import read_alike, read_label_column
 from tunesmith.data.layout.search import DELIMITED, Search, first_filled
 from tunesmith.data.layout.spans import is_span_list, is_token_list
@@ -42,6 +44,14 @@ def find_layout(
     if need_label and settings.label_separator is not None and found.form != "separated":
         where = f"data.label_separator needs several labels in a cell, found {found.shape.task}"
         raise UsageError(f"{where} in {name_list(found.labels)}; leave it out, or give task.name=multilabel")
+    if need_label and found.text_pair is None and found.form not in OWN_FORMS:
+        used = {found.text, *found.labels, found.group, found.id, settings.split, *raw.unread, *raw.annotated}
+        others = [name for name in raw.table.column_names if name not in used and looks_like_text(raw, name)]
+        notes = [
+            f"{name!r} looks like a second text, which is not read (data.text_pair={shlex.quote(name)})"
+            for name in others
+        ]
+        return replace(found, notes=(*found.notes, *notes))
     return found
 
 

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from tunesmith.config.schema import DataSettings
 from tunesmith.data.jsontext import parse
 from tunesmith.data.layout.base import Layout
-from tunesmith.data.layout.candidates import label_hint
+from tunesmith.data.layout.candidates import label_hint, looks_like_labels, looks_like_text, text_hint
 from tunesmith.data.records import RawTable
 from tunesmith.data.table import TEXT, is_empty
 from tunesmith.errors import DataError
@@ -74,9 +74,14 @@ class Search:
     def _there(self) -> str:
         """The columns, for a message; of a file with a header also where its names come from."""
         header = " (the first line of a CSV file is its header)" if self.raw.format in ("csv", "tsv") else ""
-        if any(map(self._is_like_a_value, self.columns)):
+        if self._no_header:
             header = "; the first line looks like an example: add one with names above it, such as text,label"
         return f"columns there: {name_list(self.columns)}{header}"
+
+    @cached_property
+    def _no_header(self) -> bool:
+        """The names of the columns may be an example, not a header."""
+        return any(map(self._is_like_a_value, self.columns))
 
     def _is_like_a_value(self, column: str) -> bool:
         """Whether the name of a column of a file with a header may be a value of it: a sentence, or one that recurs."""
@@ -162,15 +167,32 @@ class Search:
         if found is None and self.need_label:
             text = self.settings.text or self.named(TEXT_NAMES)
             taken = {text, self.settings.text_pair, self.settings.group, *self.all_named(ID_NAMES)}
-            hint = ""
-            if not any(map(self._is_like_a_value, self.columns)):
-                hint = label_hint(self.raw, [name for name in self.columns if name not in taken], text)
+            left = [name for name in self.columns if name not in taken]
+            if (found := self._only_labels(left, text)) is not None:
+                return (found,)
+            hint = "" if self._no_header else label_hint(self.raw, left, text)
             self.no_label = f"{self.raw.path}: no label column; give data.label=COLUMN{hint}; {self._there}"
             self.problems.append(self.no_label)
         others = [name for name in self.all_named(LABEL_NAMES) if name != found]
         if found and others and self.need_label:
             self.notes.append(f"the label is read from {found!r}, not from {name_list(others)} (data.label=COLUMN)")
         return (found,) if found else ()
+
+    def _only_labels(self, left: list[str], text: str | None) -> str | None:
+        """Of two columns the one with labels, where the other holds the texts, with a note; None where that is unsure.
+
+        Args:
+            left: those that may hold labels.
+            text: the one of the texts, if its name is known.
+        """
+        if len(self.columns) != 2 or self._no_header:
+            return None
+        labels = [name for name in left if name != text and looks_like_labels(self.raw, name)]
+        others = [name for name in self.columns if name not in labels]
+        if len(labels) != 1 or (text is None and not (others[0] in left and looks_like_text(self.raw, others[0]))):
+            return None
+        self.notes.append(f"the label is read from {labels[0]!r}, the only column beside {others[0]!r}")
+        return labels[0]
 
     def text(self) -> str | None:
         return self.given(self.settings.text, "text") or self.named(TEXT_NAMES)
@@ -199,5 +221,6 @@ class Search:
                 found = left[0]
                 self.notes.append(f"the text is read from {found!r}, the only column left")
             else:
-                self.problems.append(f"{self.raw.path}: no text column; give data.text=COLUMN; {self._there}")
+                hint = "" if self._no_header else text_hint(self.raw, left)
+                self.problems.append(f"{self.raw.path}: no text column; give data.text=COLUMN{hint}; {self._there}")
         return found, pair
