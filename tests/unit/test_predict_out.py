@@ -430,7 +430,7 @@ def test_json_lines_of_standard_input_are_those_of_a_file(
     assert (tmp_path / "in.csv").read_text() == (tmp_path / "file.csv").read_text()
     # what the first lines have is asked of the later ones: their answers would have other names
     given_lines(monkeypatch, content.replace('"id": "k2", ', ""))
-    with pytest.raises(tunesmith.DataError, match=r"standard input: .*'id'"):
+    with pytest.raises(tunesmith.DataError, match=r"standard input: .*'id'(.|\n)*data\.format=jsonl"):
         list(call("-"))
 
 

@@ -78,8 +78,13 @@ class LineReader:
                 raw = self._table(lines)
             except NoRows:
                 continue
+            later = found is not None
             found = found or layout_of_new(raw, self._layout, self._settings, need_label=False)
-            records = to_records(raw, found, self._settings)
+            try:
+                records = to_records(raw, found, self._settings)
+            except DataError as error:
+                advice = "lines before have other columns, or values; data.format=jsonl reads all before it answers"
+                raise DataError([*error.problems, f"{self.name}: {advice}"] if later else error.problems) from None
             told, self._told = self._told, self._told.union(records.notes)
             notes = tuple(note for note in records.notes if note not in told)
             yield NewData(replace(records, notes=notes), raw.table, found)
