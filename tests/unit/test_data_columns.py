@@ -63,7 +63,8 @@ def test_no_label_needed() -> None:
     found = layout(table, need_label=False)
     assert found.labels == ()
     assert to_records(table, found).labels == [None, None]
-    assert layout(table, need_label=False, label="gone").labels == ()
+    with pytest.raises(DataError, match="no column 'gone'"):  # what is named must be there
+        layout(table, need_label=False, label="gone")
 
 
 def test_labels_are_not_read_where_none_are_needed() -> None:
