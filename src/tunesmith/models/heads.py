@@ -25,8 +25,8 @@ from transformers.utils import logging
 from tunesmith.errors import ModelError
 from tunesmith.models import sentence
 
-LABELS, PROBLEM_TYPE = "labels", "problem_type"
-"""What the weights of a head say of it besides; see `save_model`."""
+ABOUT = "tunesmith"
+"""Where the file of a head says what it means: the only key, since those of several have no order in the file."""
 
 
 class PooledClassifier(nn.Module):
@@ -148,8 +148,8 @@ def save_model(model: nn.Module, tokenizer: Any, folder: Path, max_length: int) 
     with quiet_library():
         if isinstance(model, PooledClassifier):
             config: Any = model.config
-            about = {LABELS: json.dumps([config.id2label[number] for number in range(config.num_labels)])}
-            about |= {PROBLEM_TYPE: config.problem_type} if config.problem_type else {}
+            labels = [config.id2label[number] for number in range(config.num_labels)]
+            about = {ABOUT: json.dumps({"labels": labels, "problem_type": config.problem_type})}
             sentence.write_modules(folder, model.pooling, model.classifier.state_dict(), about, max_length)
             folder = folder / sentence.BACKBONE
             with without_labels(model.backbone):
@@ -189,12 +189,17 @@ def load_pooled(folder: Path, backbone: PreTrainedModel) -> PooledClassifier:
     if set(weights) != {"linear.weight", "linear.bias"}:
         raise ModelError(f"{dense}: expected linear.weight and linear.bias, found {', '.join(sorted(weights))}")
     with safe_open(dense, "pt") as file:
-        said = file.metadata() or {}
-    if LABELS in said:  # else it is of the layout that has them in the configuration of the backbone
-        names, backbone.config.problem_type = json.loads(said[LABELS]), said.get(PROBLEM_TYPE)
-        if not isinstance(names, list) or len(names) != len(weights["linear.bias"]):
+        said = (file.metadata() or {}).get(ABOUT)
+    if said is not None:  # else it is of the layout that has them in the configuration of the backbone
+        try:
+            about = json.loads(said)
+            names, problem_type = list(about["labels"]), about["problem_type"]
+        except (ValueError, LookupError, TypeError, RecursionError):
+            names, problem_type = [], None
+        if len(names) != len(weights["linear.bias"]) or not isinstance(problem_type, str | None):
             raise ModelError(f"{dense}: expected the names of {len(weights['linear.bias'])} labels; train again")
-        backbone.config.id2label = dict(enumerate(map(str, names)))
+        config: Any = backbone.config
+        config.problem_type, config.id2label = problem_type, dict(enumerate(map(str, names)))
     model = PooledClassifier(backbone, len(weights["linear.bias"]), pooling)
     model.classifier.load_state_dict({key.removeprefix("linear."): value for key, value in weights.items()})
     return model

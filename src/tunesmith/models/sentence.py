@@ -81,4 +81,4 @@ def write_modules(folder: Path, pooling: str, head: dict[str, Tensor], about: di
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     weights = {f"linear.{key}": value.contiguous() for key, value in head.items()}
-    save_file(weights, folder / DENSE / "model.safetensors", metadata={"format": "pt"} | about)
+    save_file(weights, folder / DENSE / "model.safetensors", metadata=about)
