@@ -31,7 +31,7 @@ from tunesmith.run.record import AdaptRecord, FilePart, Record, RunRecord
 from tunesmith.run.runs import RUNS
 from tunesmith.tasks import shape_of
 
-_COUNT = re.compile(r"^\d[\d,]*|(?<=\()\d[\d.]*%(?=\))")
+_COUNT = re.compile(r"^\d[\d,]*|(?<=\()\d[\d.]*%(?=\))|(?<=, )\d[\d,]*(?= of them )")
 """How many rows a message is about, and their share: ``60 rows … (3.4%)``."""
 
 
