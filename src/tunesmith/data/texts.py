@@ -12,7 +12,7 @@ import pyarrow as pa
 from tunesmith.config.schema import DataSettings
 from tunesmith.data import read
 from tunesmith.data.keys import alike_keys
-from tunesmith.data.layout import find_layout, layout_of_other, to_records
+from tunesmith.data.layout import Layout, find_layout, layout_of_other, to_records
 from tunesmith.data.layout.search import NoLabelColumn
 from tunesmith.data.parts import with_own_parts
 from tunesmith.data.reading import NO_DIALECT, load_splits, refuse_remote, with_missing, written_alike
@@ -78,11 +78,8 @@ def read_texts(
     if not labelled:
         layout = find_layout(raw, settings, None, need_label=False)
         parts["train"] = to_records(replace(raw, notes=(*given.notes, *raw.notes)), layout)
-        for name, source in sources.items():
-            if name != "train":
-                alike = written_alike(source, settings.model_copy(update=NO_DIALECT), layout)
-                other = source if isinstance(source, RawTable) else read(source, alike, plain_text=True)
-                parts[name] = to_records(other, layout_of_other(other, layout, settings, need_label=False))
+        others = {name: source for name, source in sources.items() if name != "train"}
+        parts |= {name: _unlabelled(source, layout, settings) for name, source in others.items()}
     read_from, notes = tuple(parts.values()), [*parts["train"].notes, *notes]
     names = dict.fromkeys(("valid", *(["test"] if labelled else []), *parts))
     parts = with_missing(parts, layout.shape, settings, seed, [name for name in names if name != "train"])
@@ -106,6 +103,13 @@ def read_texts(
         if not len(texts):
             raise DataError(f"{raw.path}: no text {what}; expected different texts that are not empty, add some")
     return DomainTexts(take(train, kept)["text"], held_out["text"], read_from, tuple(notes))
+
+
+def _unlabelled(source: object, layout: Layout, settings: DataSettings) -> Records:
+    """The texts of a source that is written as one of this layout."""
+    alike = written_alike(source, settings.model_copy(update=NO_DIALECT), layout)
+    raw = source if isinstance(source, RawTable) else read(source, alike, plain_text=True)
+    return to_records(raw, layout_of_other(raw, layout, settings, need_label=False))
 
 
 def _different(records: Records) -> tuple[pa.Table, np.ndarray]:
