@@ -363,7 +363,7 @@ def test_the_best_of_those_beside_it_is_told_with_the_paired_test() -> None:
     worse = Difference(-0.08, -0.1, -0.06, 400, 0.003)
     made.record.baselines = [words.model_copy(update={"difference": worse})]
     for text in (made.page(), made.card()):
-        assert "Worse than words by 8.0 points (6.0 – 10.0, p = 0.003); train longer" in text
+        assert "Worse than words by 8.0 points (6.0 – 10.0, p = 0.003); try another method" in text
 
 
 @pytest.mark.parametrize("points", [[(1, 0.5)], [(1, 0.0), (2, 0.0)], [(i, float(i)) for i in range(5000)]])

@@ -17,7 +17,7 @@ from tunesmith.evaluation.metrics import Arrays, Floats, Metric, Metrics, Scores
 # resamples, as each block sorts the scores anew.
 BLOCK_VALUES = 2**16
 MIN_BLOCK = 16
-AGAINST_WORSE = "train longer (training.epochs), or with more examples, another method or another model"
+AGAINST_WORSE = "try another method, another model, more examples, or more training.epochs where it trains by steps"
 SIGNIFICANT = 0.05
 """A difference whose p-value is not below may be chance."""
 
