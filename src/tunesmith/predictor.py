@@ -16,7 +16,7 @@ from torch import nn
 from tunesmith.config.loading import resolve
 from tunesmith.config.schema import DataSettings, LongName
 from tunesmith.data.layout import Layout
-from tunesmith.data.reading import NewData, about_missing_texts, read_new_data, refuse_mixture, without_text
+from tunesmith.data.reading import NewData, about_missing_texts, read_new, refuse_mixture, without_text
 from tunesmith.data.records import Records, text_records
 from tunesmith.data.sources import Examples
 from tunesmith.data.table import NoRows
@@ -262,7 +262,7 @@ class Predictor:
     ) -> NewData:
         """As `read`, with all the columns that there are."""
         try:
-            data = read_new_data(source, self.layout, trained, given, need_label)
+            data = read_new(source, self.layout, trained, given, need_label)
         except NoRows as error:
             if need_label:
                 raise

@@ -143,7 +143,7 @@ def test_keys_of_the_data_and_controls_of_one_name(tmp_path: Path) -> None:
 def test_new_files_keep_the_labels_of_training(tmp_path: Path) -> None:
     one, several = [task(1, chosen("a")), task(2, chosen("b"))], [task(1, chosen("a", "b")), task(2, chosen("b"))]
     _, first = load_records(several, DataSettings())
-    assert read_new(one, first, DataSettings(), DataSettings()).labels == [("a",), ("b",)]
+    assert read_new(one, first, DataSettings(), DataSettings()).records.labels == [("a",), ("b",)]
     _, first = load_records(one, DataSettings())
     with pytest.raises(DataError, match="several labels in a row, for one label a text"):
         read_new(several, first, DataSettings(), DataSettings())
@@ -218,7 +218,7 @@ def test_a_token_a_row(tmp_path: Path, names: str) -> None:
     records, layout = load_records(str(tmp_path / "a.parquet"), DataSettings())
     assert records.labels == READ and layout.shape.task == "ner"
     without = {name: cells for name, cells in columns.items() if name != names.split(",")[2]}
-    assert read_new(without, layout, DataSettings(), DataSettings(), need_label=False).texts == records.texts
+    assert read_new(without, layout, DataSettings(), DataSettings(), need_label=False).records.texts == records.texts
     mixed = {name: columns[name] for name in columns} | {"POS": ["NN"] * 5}
     assert load_records(mixed, DataSettings())[0].labels == READ
 

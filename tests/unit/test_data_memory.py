@@ -179,7 +179,7 @@ def test_tables_in_memory_are_split_checked_and_read_anew() -> None:
     rows = [{"ticket": f"text {i}", "label": "ab"[i % 2]} for i in range(40)]
     splits, layout = load_splits({"train": pd.DataFrame(rows)}, PLAIN, shape_of("classification"))
     assert len(splits["train"]) == 40
-    new = read_new([{"date": 3, "ticket": "x", "label": "a"}], layout, PLAIN, PLAIN)
+    new = read_new([{"date": 3, "ticket": "x", "label": "a"}], layout, PLAIN, PLAIN).records
     assert (new.texts, new.labels, new.ids) == (["x"], ["a"], ["1"])
 
 
@@ -198,7 +198,7 @@ UNREADABLE: dict[str, Callable[[str], Any]] = {
 @pytest.mark.parametrize("kind", UNREADABLE)
 def test_columns_without_text_matter_only_where_they_are_needed(kind: str) -> None:
     layout = Layout(ONE_LABEL, "text", labels=("label",))
-    new = read_new(UNREADABLE[kind]("extra"), layout, PLAIN, PLAIN, need_label=False)
+    new = read_new(UNREADABLE[kind]("extra"), layout, PLAIN, PLAIN, need_label=False).records
     assert new.texts == ["a", "b"] and "without the columns that cannot be read as text: 'extra'" in new.notes
     for settings in (PLAIN, DataSettings(label="label")):
         with pytest.raises(DataError, match=r"column 'label'.* not text"):

@@ -101,7 +101,7 @@ def test_texts_to_adapt_to_are_those_of_train(given: Any) -> None:
 
 def test_new_data_is_its_test_split_or_is_named(given: Any) -> None:
     source = given(parts(train=8, validation=4, test=2))
-    records = read_new(source, LAYOUT, PLAIN, PLAIN)
+    records = read_new(source, LAYOUT, PLAIN, PLAIN).records
     assert records.texts == ["test 0", "test 1"]
     assert records.notes == ("the split 'test' of 'test', 'train', 'validation'",)
     with pytest.raises(DataError) as caught:
@@ -123,15 +123,19 @@ def test_the_hub_is_not_asked_where_it_must_not_be(monkeypatch: pytest.MonkeyPat
 
 def test_several_splits_and_none_for_it(given: Any) -> None:
     source = given(parts(dev=8, validation=4))
-    for read in (lambda: read_new(source, LAYOUT, PLAIN, PLAIN), lambda: load_splits({"train": source}, PLAIN)):
+    for read in (lambda: read_new(source, LAYOUT, PLAIN, PLAIN).records, lambda: load_splits({"train": source}, PLAIN)):
         with pytest.raises(DataError, match="holds the splits 'dev', 'validation'; give one of them"):
             read()
 
 
 def test_the_only_split_is_it(given: Any) -> None:
     source = given(parts(dev=8))
-    assert len(read_new(source, LAYOUT, PLAIN, PLAIN, need_label=False)) == 8
-    assert len(read_new(source, LAYOUT, PLAIN, PLAIN)) == len(load_splits({"train": source}, PLAIN)[0]["train"]) == 8
+    assert len(read_new(source, LAYOUT, PLAIN, PLAIN, need_label=False).records) == 8
+    assert (
+        len(read_new(source, LAYOUT, PLAIN, PLAIN).records)
+        == len(load_splits({"train": source}, PLAIN)[0]["train"])
+        == 8
+    )
 
 
 def write(folder: Path, **files: str) -> str:
@@ -160,7 +164,9 @@ def test_a_folder_of_splits_with_class_folders_is_read_as_them(tmp_path: Path) -
     assert "'test' is read as data.test" in notes and "no split: 'README.txt'" in notes
     assert "skipped, not text files of the folder: 'urls.txt'" in notes
     assert "left out, since the texts there have no class: 'unsup'" in notes
-    assert read_new(path, LAYOUT, PLAIN, PLAIN).texts[0] == "test neg 0" and set_name(f"{path}/train") == "aclImdb"
+    assert (
+        read_new(path, LAYOUT, PLAIN, PLAIN).records.texts[0] == "test neg 0" and set_name(f"{path}/train") == "aclImdb"
+    )
     assert len(read_texts({"train": path}, PLAIN, None, 1, True).train) > 4  # texts without a class as well
 
 

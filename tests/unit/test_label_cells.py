@@ -128,10 +128,10 @@ def test_the_separator_that_is_named_counts_also_for_new_data() -> None:
     settings = DataSettings(label_separator="/")
     records, layout = load_records(table(["a/b", "b", "a"]), settings)
     assert records.labels == [("a", "b"), ("b",), ("a",)]
-    assert read_new(table(["b/a"]), layout, settings, DataSettings()).labels == [("b", "a")]
-    assert read_new(table(["b;a"]), layout, settings, DataSettings(label_separator=";")).labels == [("b", "a")]
+    assert read_new(table(["b/a"]), layout, settings, DataSettings()).records.labels == [("b", "a")]
+    assert read_new(table(["b;a"]), layout, settings, DataSettings(label_separator=";")).records.labels == [("b", "a")]
     moved = {"text": ["x"], "category": ["b/a"]}
-    assert read_new(moved, layout, settings, DataSettings(label="category")).labels == [("b", "a")]
+    assert read_new(moved, layout, settings, DataSettings(label="category")).records.labels == [("b", "a")]
     assert "no cell has data.label_separator='/'" in load_records(table(["a", "b"]), settings)[1].notes[-1]
     for task in ("classification", "regression"):
         with pytest.raises(UsageError, match=r"data\.label_separator needs several labels in a cell"):
@@ -171,7 +171,7 @@ def test_labels_are_trimmed_when_asked_and_then_also_in_new_data() -> None:
     settings = DataSettings(strip=True)
     records, layout = load_records(table(["a ", "\ta", "b\u200b", "\ufeffb"]), settings)
     assert records.labels == ["a", "a", "b", "b"]
-    assert read_new(table([" a"]), layout, settings, DataSettings()).labels == ["a"]
+    assert read_new(table([" a"]), layout, settings, DataSettings()).records.labels == ["a"]
 
 
 @pytest.mark.parametrize("pair", [("a", "a "), ("a", "a\u200b"), ("café", "cafe\u0301"), ("a", "A")])

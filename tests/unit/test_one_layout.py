@@ -177,9 +177,9 @@ def test_new_annotated_files_may_be_in_a_form_of_their_own(tmp_path: Path, forma
         (tmp_path / other).mkdir()
         path = tmp_path / other / FILES[other][0]
         path.write_text(FILES[other][1])
-        records = read_new(str(path), layout, DataSettings(), DataSettings())
+        records = read_new(str(path), layout, DataSettings(), DataSettings()).records
         assert len(records) == ROWS and all(records.labels), other
-        assert len(read_new(str(path), layout, DataSettings(), DataSettings(), need_label=False)) == ROWS
+        assert len(read_new(str(path), layout, DataSettings(), DataSettings(), need_label=False).records) == ROWS
 
 
 def test_lines_of_objects_have_the_columns_of_training(tmp_path: Path) -> None:
@@ -329,8 +329,8 @@ def test_scores_are_not_of_another_label_column_unless_it_is_named() -> None:
     new = {"text": ["a", "b"], "category": ["y", "x"]}
     with pytest.raises(DataError, match=r"no label column 'label', as in training; .* give data\.label=category"):
         read_new(new, first, DataSettings(), DataSettings())
-    assert read_new(new, first, DataSettings(), DataSettings(label="category")).labels == ["y", "x"]
-    assert read_new(new, first, DataSettings(), DataSettings(), need_label=False).texts == ["a", "b"]
+    assert read_new(new, first, DataSettings(), DataSettings(label="category")).records.labels == ["y", "x"]
+    assert read_new(new, first, DataSettings(), DataSettings(), need_label=False).records.texts == ["a", "b"]
 
 
 def test_a_file_without_header_is_not_read_from_its_second_text_on(tmp_path: Path) -> None:
@@ -340,15 +340,15 @@ def test_a_file_without_header_is_not_read_from_its_second_text_on(tmp_path: Pat
     with pytest.raises(DataError, match=r"'good one', not 'text' as in training; if the first line is a text, add a"):
         read_new(str(path), first, DataSettings(), DataSettings(), need_label=False)
     said = DataSettings(text="good one")
-    assert read_new(str(path), first, DataSettings(), said, need_label=False).texts == ["bad two", "poor three"]
-    assert len(read_new([{"good one": "a"}], first, DataSettings(), DataSettings(), need_label=False)) == 1
+    assert read_new(str(path), first, DataSettings(), said, need_label=False).records.texts == ["bad two", "poor three"]
+    assert len(read_new([{"good one": "a"}], first, DataSettings(), DataSettings(), need_label=False).records) == 1
     spans = Layout(SPANS, "tokens", labels=("tags",), form="tags")
     with pytest.raises(DataError, match="if the first line is a text"):
         read_new(str(path), spans, DataSettings(), DataSettings(), need_label=False)
     for name in ("text", "remark"):
         path.write_text(f"{name}\ngood one\n")
-        assert len(read_new(str(path), spans, DataSettings(), DataSettings(), need_label=False)) == 1
-    found = read_new(str(path), first, DataSettings(), DataSettings(), need_label=False)
+        assert len(read_new(str(path), spans, DataSettings(), DataSettings(), need_label=False).records) == 1
+    found = read_new(str(path), first, DataSettings(), DataSettings(), need_label=False).records
     assert found.texts == ["good one"] and any("is read from 'remark'" in note for note in found.notes)
 
 
@@ -364,13 +364,13 @@ def test_files_of_its_format_are_written_as_the_training_file_and_others_as_usua
     for source, texts in ((enclosed, ['"a"']), (commas, ["a, b"])):
         splits, layout = load_splits({"train": quotes, "test": source}, DataSettings())
         assert layout.dialect == Dialect("tsv", None, "off") and splits["test"].texts == texts
-        assert read_new(source, layout, DataSettings(), DataSettings()).texts == texts
-    assert read_new(enclosed, layout, DataSettings(), DataSettings(quoting="on")).texts == ["a"]
+        assert read_new(source, layout, DataSettings(), DataSettings()).records.texts == texts
+    assert read_new(enclosed, layout, DataSettings(), DataSettings(quoting="on")).records.texts == ["a"]
     assert any("quotes are read as text" in note for note in splits["train"].notes)
     hats = written(tmp_path / "train.csv", "text^label\na^x\nb^y\n")
     splits, layout = load_splits({"train": hats, "test": enclosed}, DataSettings(delimiter="^"))
     assert layout.dialect == Dialect("csv", "^") and splits["test"].texts == ["a"]
-    assert read_new(hats, layout, DataSettings(), DataSettings()).texts == ["a", "b"]
+    assert read_new(hats, layout, DataSettings(), DataSettings()).records.texts == ["a", "b"]
     semicolons = written(tmp_path / "more.csv", "text;label\na;x\nb;y\n")
     assert load_splits({"train": semicolons, "test": commas}, DataSettings())[1].dialect is None
 
@@ -382,7 +382,10 @@ def test_every_label_of_training_needs_its_column(label: str | None) -> None:
     with pytest.raises(DataError, match="no label column 'poor', as in training; every label needs its 0/1 column"):
         read_new(columns, first, DataSettings(), DataSettings(label=label))
     lists = {"text": ["a", "b"], "tags": ["good|poor", "bad"]}
-    assert read_new(lists, first, DataSettings(), DataSettings(label="tags")).labels == [("good", "poor"), ("bad",)]
+    assert read_new(lists, first, DataSettings(), DataSettings(label="tags")).records.labels == [
+        ("good", "poor"),
+        ("bad",),
+    ]
 
 
 @pytest.mark.parametrize("name", ["valid", "test"])

@@ -21,7 +21,7 @@ def test_a_file_for_test_gives_the_rows_that_its_column_says_to_train_and_to_eva
     splits, layout = load_splits({"train": train, "valid": str(new), "test": str(new)}, DataSettings())
     assert (splits["valid"].texts, splits["test"].texts) == (["three"], ["two"])
     assert any("scored are the rows for valid of column 'split'" in note for note in splits["valid"].notes)
-    assert read_new(str(new), layout, DataSettings(), DataSettings()).texts == splits["test"].texts
+    assert read_new(str(new), layout, DataSettings(), DataSettings()).records.texts == splits["test"].texts
     everything = DataSettings(split="none")
     assert len(load_splits({"train": train, "test": str(new)}, everything)[0]["test"]) == 3
     new.write_text("text,label,split\none,a,train\ntwo,b,test\n")

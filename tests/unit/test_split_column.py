@@ -111,15 +111,15 @@ def test_the_settings_of_a_run_repeat_it(tmp_path: Path) -> None:
 def test_scored_are_the_rows_for_test() -> None:
     source = rows(VALUES)
     _, layout = load_splits({"train": source}, DataSettings())
-    records = read_new(source, layout, DataSettings(), DataSettings())
+    records = read_new(source, layout, DataSettings(), DataSettings()).records
     assert records.table["row"].to_pylist() == [21, 22, 23, 24]
     assert any("scored are the rows for test of column 'split'" in note for note in records.notes)
-    assert len(read_new(source, layout, DataSettings(), DataSettings(split="none"))) == 24
-    assert len(read_new(source, layout, DataSettings(), DataSettings(), need_label=False)) == 24
-    assert len(read_new(rows(["dev"] * 4), layout, DataSettings(), DataSettings())) == 4
+    assert len(read_new(source, layout, DataSettings(), DataSettings(split="none")).records) == 24
+    assert len(read_new(source, layout, DataSettings(), DataSettings(), need_label=False).records) == 24
+    assert len(read_new(rows(["dev"] * 4), layout, DataSettings(), DataSettings()).records) == 4
     named = DataSettings(split="use")
-    assert len(read_new(rows(VALUES, "use"), layout, named, DataSettings())) == 4
-    assert len(read_new(rows(["x"] * 3, "kind"), layout, named, DataSettings())) == 3
+    assert len(read_new(rows(VALUES, "use"), layout, named, DataSettings()).records) == 4
+    assert len(read_new(rows(["x"] * 3, "kind"), layout, named, DataSettings()).records) == 3
     with pytest.raises(
         DataError, match=r"column 'split' has no rows for test .*; give data\.split=none to take all rows"
     ):

@@ -113,9 +113,9 @@ def test_several_sheets_are_named_unless_one_is_meant(path: Path) -> None:
 def test_the_sheet_of_training_is_read_where_there_is_one(path: Path, tmp_path: Path) -> None:
     layout = Layout(ONE_LABEL, "text", None, ("label",))
     workbook(path, One=ROWS, Two=[("text", "label"), ("c", "x")])
-    assert read_new(str(path), layout, DataSettings(sheet="Two"), PLAIN).texts == ["c"]
+    assert read_new(str(path), layout, DataSettings(sheet="Two"), PLAIN).records.texts == ["c"]
     workbook(tmp_path / "new.xlsx", Tabelle1=ROWS)
-    records = read_new(str(tmp_path / "new.xlsx"), layout, DataSettings(sheet="Two"), PLAIN)
+    records = read_new(str(tmp_path / "new.xlsx"), layout, DataSettings(sheet="Two"), PLAIN).records
     assert records.texts == ["a", "b"] and records.notes == ("no sheet 'Two'; the only one, 'Tabelle1', is read",)
 
 

@@ -90,7 +90,7 @@ class LineReader:
             yield NewData(replace(records, notes=notes), raw.table, found)
 
     def whole(self) -> NewData:
-        """All rows of objects together; see `tunesmith.data.reading.read_new_data`."""
+        """All rows of objects together; see `tunesmith.data.reading.read_new`."""
         raw = self._table(self._lines)
         found = layout_of_new(raw, self._layout, self._settings, need_label=False)
         return NewData(to_records(raw, found, self._settings), raw.table, found)

@@ -150,10 +150,27 @@ def refuse_remote(sources: Iterable[object]) -> None:
         )
 
 
+class NewData(NamedTuple):
+    """New data.
+
+    Attributes:
+        records: its rows.
+        columns: as they stand there; row for row, where no labels are needed.
+        layout: which of them is what.
+    """
+
+    records: Records
+    columns: pa.Table
+    layout: Layout
+
+
 def read_new(
     source: object, layout: Layout, trained: DataSettings, given: DataSettings, need_label: bool = True
-) -> Records:
+) -> NewData:
     """New data for a trained model, read as its training file was.
+
+    Standard input (``-``) is read as a whole, in the format that is given; where no labels are needed, every text file
+    of a folder is a document.
 
     Args:
         layout: of the training file; extra columns never matter.
@@ -165,27 +182,9 @@ def read_new(
         DataError, UsageError: as `load_records`; the labels are needed and in another column than in training, which
             `given` does not name.
     """
-    return read_new_data(source, layout, trained, given, need_label).records
-
-
-class NewData(NamedTuple):
-    """New data: as records, every column as it stands there (row for row, where no labels are needed), which is what"""
-
-    records: Records
-    columns: pa.Table
-    layout: Layout
-
-
-def read_new_data(
-    source: object, layout: Layout, trained: DataSettings, given: DataSettings, need_label: bool = True
-) -> NewData:
-    """As `read_new`; where no labels are needed, every text file of a folder is a document.
-
-    Standard input (``-``) is read as a whole, in the format that is given.
-    """
     if isinstance(source, str) and source == STANDARD_INPUT:
         with _spooled() as file:
-            data = read_new_data(file, layout, trained, given, need_label)
+            data = read_new(file, layout, trained, given, need_label)
         return data._replace(records=replace(data.records, path=INPUT_NAME))
     settings = settings_of_new(trained, given)
     if not need_label and given.format is None and is_folder_of_texts(source):

@@ -71,9 +71,8 @@ def read_texts(
             if settings.label is not None or shape is not None:
                 raise
             if not isinstance(error, NoLabelColumn):
-                notes.append(
-                    f"{raw.path}: read as unlabelled texts, since its labels cannot be used ({error.problems[0]})"
-                )
+                why = f"its labels cannot be used ({error.problems[0]})"
+                notes.append(f"{raw.path}: read as unlabelled texts, since {why}")
     labelled = bool(parts)
     if not labelled:
         layout = find_layout(raw, settings, None, need_label=False)
