@@ -5,9 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+import stat
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
+
+MOST_BYTES = 16 * 2**20
+"""Of a file of settings; labels by the hundred thousand fit."""
+LEFTOVER = ".tmp"
 
 
 def file_sha256(path: Path) -> str:
@@ -27,19 +34,122 @@ def path_sha256(name: str) -> str | None:
     return digest.hexdigest() if root.exists() else None
 
 
+def read_plain(path: Path, most: int = MOST_BYTES) -> bytes:
+    """The content of a regular file that is no link and has at most `most` bytes; a pipe or a device is not opened.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is something else, or too large.
+    """
+    if stat.S_ISLNK(os.lstat(path).st_mode):
+        raise ValueError("a link, expected a file")
+    # What took its place since then is not followed either, and a pipe without a writer does not block.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise ValueError("not a regular file")
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise ValueError(f"more than {most:,} bytes")
+    return content
+
+
+def read_json(path: Path, most: int = MOST_BYTES, depth: int = 64) -> Any:
+    """The value of a JSON file that somebody else may have written; see also `parse_json`.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is no regular file, too large, or no such JSON.
+    """
+    return parse_json(read_plain(path, most), depth)
+
+
+def parse_json(content: str | bytes, depth: int = 64) -> Any:
+    """The value of a JSON text in UTF-8, without NaN, a key that stands twice, or more than `depth` levels.
+
+    Raises:
+        ValueError: what is wrong.
+    """
+    try:
+        text = content if isinstance(content, str) else content.decode("utf-8")
+        value = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    level = [value]
+    for _ in range(depth):
+        level = [inner for outer in level for inner in _inside(outer) if isinstance(inner, dict | list)]
+        if not level:
+            return value
+    raise ValueError(f"nested more than {depth} levels deep")
+
+
+def _inside(value: Any) -> Iterable[Any]:
+    return value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f"key {key[:100]!r} stands twice in one object")
+        found[key] = value
+    return found
+
+
+def _refuse(constant: str) -> Any:
+    raise ValueError(f"{constant} is not JSON")
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A new file that takes the place of another in one step, on disk before it does; nothing stays of half a file.
+
+    It is the user's alone (0600), and has a name that cannot be guessed until then; a link in its place is replaced,
+    not followed.
+    """
+    descriptor, name = tempfile.mkstemp(LEFTOVER, f".{path.name}.", path.parent)
+    try:
+        with open(descriptor, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(name, path)
+        sync(path.parent)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(name)
+        raise
+
+
+def remove_leftovers(folder: Path) -> None:
+    """What `replacing` left in a folder, and in those below, when it was killed."""
+    for path in folder.rglob(f".*.*{LEFTOVER}"):
+        with suppress(OSError):
+            path.unlink()
+
+
+@contextmanager
+def private() -> Iterator[None]:
+    """Files and folders that are made meanwhile, by whatever library, are the user's alone (0600, 0700)."""
+    before = os.umask(0o077)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
 def write_text(path: Path, text: str) -> None:
     """Replace a file in one step; a lone surrogate, which UTF-8 cannot hold, becomes a question mark."""
-    aside = path.with_name(f".{path.name}.tmp")
-    aside.write_text(text, encoding="utf-8", errors="replace")
-    aside.replace(path)
+    with replacing(path) as file:
+        file.write(text.encode("utf-8", errors="replace"))
 
 
 def write_json_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """One JSON object a line."""
+    """One JSON object a line; the file is replaced in one step."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", encoding="utf-8", errors="replace") as file:
+    with replacing(path) as file:
         for row in rows:
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            file.write((json.dumps(row, ensure_ascii=False) + "\n").encode("utf-8", errors="replace"))
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:

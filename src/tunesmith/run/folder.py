@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 
 from tunesmith.config.loading import dump
 from tunesmith.config.schema import Config, OutputSettings
-from tunesmith.disk import write_text
+from tunesmith.disk import private, remove_leftovers, write_text
 from tunesmith.errors import Interrupted, ResourceError, UsageError, is_disk_full
 from tunesmith.run.record import AdaptRecord, RunRecord, Timing
 
@@ -33,7 +33,7 @@ NOT_PART_OF_THE_RESULT = (
 
 @contextmanager
 def locked(folder: Path, record: str = RunRecord.FILE) -> Iterator[None]:
-    """Hold a run folder for this process.
+    """Hold a run folder for this process; what is written meanwhile is the user's alone.
 
     Args:
         record: name of the run's record.
@@ -44,7 +44,7 @@ def locked(folder: Path, record: str = RunRecord.FILE) -> Iterator[None]:
     made, path = not folder.exists(), folder / LOCK
     lock = FileLock(path, timeout=0, mode=0o600)  # refuses a link
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock.acquire()
         path.write_text(str(os.getpid()), encoding="utf-8")
     except Timeout:
@@ -57,7 +57,9 @@ def locked(folder: Path, record: str = RunRecord.FILE) -> Iterator[None]:
             f"output.out={folder}: cannot be a run folder ({error.strerror}); give another output.out"
         ) from None
     try:
-        yield
+        with private():
+            remove_leftovers(folder)
+            yield
     finally:
         if not (folder / record).exists():  # nothing came of it
             path.unlink(missing_ok=True)
