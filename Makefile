@@ -7,9 +7,10 @@ STAMP := $(VENV)/.installed
 # One thread per test worker, and no look at the network: a test that needs a download is a mistake.
 TEST_ENV := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 PYTEST := $(TEST_ENV) $(BIN)/python -m pytest -q -n 2
+PROVE := $(TEST_ENV) PYTHONPATH=. $(BIN)/python -m tests.campaigns
 BENCHMARKS := $(filter-out benchmarks/_%,$(wildcard benchmarks/*.py))
 
-.PHONY: help demo test check test-slow bench clean
+.PHONY: help demo test check test-slow bench prove clean
 .DEFAULT_GOAL := help
 
 help:
@@ -18,6 +19,7 @@ help:
 	@echo "make check      style, format and types"
 	@echo "make test-slow  the slow tests"
 	@echo "make bench      every benchmark in benchmarks/, one after the other"
+	@echo "make prove      every campaign in tests/campaigns/, one after the other, then docs/reliability.md (hours)"
 	@echo "make clean      remove caches and build products (the environment and the runs stay)"
 	@echo "PYTHON=/path/to/python3 chooses the interpreter of a new environment (3.11 or later)"
 
@@ -37,6 +39,10 @@ test-slow: $(STAMP)
 
 bench: $(STAMP)
 	@set -e; for program in $(BENCHMARKS); do echo "$$program"; $(BIN)/python "$$program"; done
+
+# A campaign with cases that are not good ends in an error, but the others still run, and the page is made.
+prove: $(STAMP)
+	$(PROVE)
 
 clean:
 	rm -rf build dist src/*.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

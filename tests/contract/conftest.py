@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import copy
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pytest
 import torch
 from torch import nn
 
+from tests.tiny import make_records
 from tunesmith.config.loading import resolve
 from tunesmith.config.schema import Config, MethodSettings
-from tunesmith.data.layout.answers import ANSWER_LISTS
-from tunesmith.data.layout.spans import SPAN_LISTS
 from tunesmith.data.records import Records
 from tunesmith.engine.dropout import Noise
 from tunesmith.methods import METHODS
@@ -31,43 +28,6 @@ from tunesmith.training.fitting import Fitting
 from tunesmith.training.inference import predict_logits
 from tunesmith.training.learning import fit
 from tunesmith.training.signals import StopRequest
-
-WORDS = ["good", "bad", "great", "film", "book", "card", "bank", "money", "late", "lost", "new", "old", "fast", "cat"]
-NAMES = ("alpha", "beta", "gamma")
-
-
-def make_records(kind: str, rows: int = 24, seed: int = 0) -> Records:
-    """Texts of 2 to 12 words whose labels follow from a word, so that they can be learned.
-
-    Entities are the first word of each text (its type follows from it) and every "cat"; the answer to every question
-    is the first word of its context, but every fourth question has none.
-    """
-    generator = np.random.default_rng(seed)
-    texts, labels = [], []
-    for row in range(rows):
-        words = [str(w) for w in generator.choice(WORDS[3:], generator.integers(1, 12))]
-        text = " ".join([WORDS[row % 3], *words])
-        texts.append(text)
-        if kind == "multilabel":
-            labels.append(list(NAMES[: row % 3 + 1]))  # one to three labels; every row has the first
-        elif kind == "ner":
-            cats = [{"start": found.start(), "end": found.end(), "label": "cat"} for found in re.finditer("cat", text)]
-            labels.append([{"start": 0, "end": len(WORDS[row % 3]), "label": NAMES[row % 3]}, *cats])
-        elif kind == "qa":
-            texts[-1] = text if row % 4 else text.partition(" ")[2]
-            labels.append([{"start": 0, "text": WORDS[row % 3]}] if row % 4 else [])
-        else:
-            labels.append(f"{row % 3 + row / 100:.2f}" if kind == "regression" else NAMES[row % 3])
-    types = {"ner": SPAN_LISTS, "qa": ANSWER_LISTS}
-    columns = {
-        "id": [str(row) for row in range(rows)],
-        "text": texts,
-        "label": pa.array(labels, types.get(kind)),
-        "row": pa.array(range(1, rows + 1), pa.int64()),
-    }
-    if kind == "qa":
-        columns |= {"text": ["the good one ?"] * rows, "text_pair": texts}
-    return Records(pa.table(columns), "made.csv")
 
 
 @dataclass(frozen=True)
