@@ -123,7 +123,7 @@ def _be_child(work: Callable[[], Any], pipe: int, files: list[Path], environment
             os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), number)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         # Not those of the parent, which pytest may have replaced.
-        sys.stdin, sys.stdout, sys.stderr = (open(n, m, closefd=False) for n, m in enumerate("rww"))
+        sys.stdin, sys.stdout, sys.stderr = (os.fdopen(n, m, closefd=False) for n, m in enumerate("rww"))
         os.environ.update(environment)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         answer = pickle.dumps(work())
