@@ -175,3 +175,11 @@ def test_a_cell_far_from_the_table_is_named_before_memory_is_asked_for(path: Pat
     book.save(path)
     with pytest.raises(DataError, match=r"row 1,048,576 or column 16,384 lies far from the others"):
         read(str(path), PLAIN)
+
+
+def test_a_sheet_with_nothing_but_errors_holds_nothing(path: Path) -> None:
+    workbook(path, S=[("#N/A", "#DIV/0!")])
+    with pytest.raises(DataError, match="no rows"):
+        read(str(path), PLAIN)
+    workbook(path, S=[("#N/A",)], T=ROWS)
+    assert rows_of(read(str(path), PLAIN)) == ROWS[1:]

@@ -120,14 +120,21 @@ class LineReader:
         """The lines without their ends."""
         with nullcontext(sys.stdin.buffer) if source == STANDARD_INPUT else local_path(source).open("rb") as stream:
             if codec.startswith(("utf-16", "utf-32")):
-                for line in io.TextIOWrapper(stream, codec, newline="\n"):
-                    yield line.rstrip("\r\n")
+                number = 1
+                try:
+                    for line in io.TextIOWrapper(stream, codec, newline="\n"):
+                        yield line.rstrip("\r\n")
+                        number += 1
+                except UnicodeError:
+                    raise self._not_text(number, codec) from None
                 return
             for number, data in enumerate(stream, 1):
                 try:
                     text = (data.removeprefix(codecs.BOM_UTF8) if number == 1 else data).decode(codec)
-                except UnicodeDecodeError:
-                    wrong = f"not {'UTF-8' if codec == 'utf-8-sig' else codec}"
-                    place, advice = f"{self.name}, line {number}", "say what it is, as in data.encoding=cp1252"
-                    raise DataError(f"{place}: {wrong}; {advice}") from None
+                except UnicodeError:
+                    raise self._not_text(number, codec) from None
                 yield text.rstrip("\r\n")
+
+    def _not_text(self, number: int, codec: str) -> DataError:
+        wrong = f"not {'UTF-8' if codec == 'utf-8-sig' else codec}"
+        return DataError(f"{self.name}, line {number}: {wrong}; say what it is, as in data.encoding=cp1252")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,10 +36,18 @@ class Format(NamedTuple):
 
 @contextmanager
 def _open_csv(path: Path, columns: pa.Schema, delimiter: str = ",") -> Iterator[Write]:
+    # not by `csv.writer`, which before Python 3.13 puts no quotes around "\r", so that a reader ends the row there
+    special = re.compile(f'["\r\n{delimiter}]')
+
+    def line(values: Iterable[Any]) -> str:
+        cells = (
+            f'"{cell.replace(QUOTE, 2 * QUOTE)}"' if special.search(cell) else cell for cell in map(cell_text, values)
+        )
+        return (delimiter.join(cells) or 2 * QUOTE) + "\n"
+
     with path.open("x", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, delimiter=delimiter, lineterminator="\n")
-        writer.writerow(columns.names)
-        yield lambda rows: writer.writerows([cell_text(row.get(name)) for name in columns.names] for row in rows)
+        file.write(line(columns.names))
+        yield lambda rows: file.writelines(line(map(row.get, columns.names)) for row in rows)
 
 
 def _open_tsv(path: Path, columns: pa.Schema) -> Any:
@@ -80,6 +88,7 @@ WRITTEN: dict[str, Format] = {
     ".labelstudio.json": Format(_open_json_array, nested=True),
 }
 """By the ending of the file's name."""
+QUOTE = '"'
 STUDIO, WORKBOOK = ".labelstudio.json", ".xlsx"
 
 

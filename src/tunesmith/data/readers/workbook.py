@@ -202,7 +202,7 @@ def _chosen(
 def _filled(workbook: CalamineWorkbook, names: list[str]) -> dict[str, CalamineSheet]:
     """The sheets of these names that hold anything."""
     sheets = {name: workbook.get_sheet_by_name(name) for name in names}
-    return {name: sheet for name, sheet in sheets.items() if sheet.start is not None}
+    return {name: sheet for name, sheet in sheets.items() if any(any(cells) for _, cells in _rows(sheet, {}))}
 
 
 def _header(sheet: CalamineSheet, columns: list[str]) -> _Header:
