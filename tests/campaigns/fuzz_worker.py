@@ -22,6 +22,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -172,8 +173,7 @@ def blind(judge: Judge, count: int, seed: int) -> None:
 
 def guided(judge: Judge, count: int, seed: int) -> None:
     """Inputs by libFuzzer; does not return."""
-    import atheris
-
+    atheris, last = import_module("atheris"), judge.state.count + count
     corpus, words = judge.folder / "reached", judge.folder / "tokens"
     corpus.mkdir(exist_ok=True)
     for number, data in enumerate(judge.target.seeds):
@@ -190,11 +190,10 @@ def guided(judge: Judge, count: int, seed: int) -> None:
     ]
 
     def one(data: bytes) -> None:
-        if judge.state.count >= judge.last:
+        if judge.state.count >= last:
             os._exit(0)  # libFuzzer counts some inputs twice
         judge(data)
 
-    judge.last = judge.state.count + count  # type: ignore[attr-defined]
     atheris.Setup(["fuzz", *options, str(corpus)], one, enable_python_coverage=True)
     atheris.Fuzz()
 
@@ -204,9 +203,7 @@ def main(name: str, count: int, seed: int, folder: Path) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_AS, (8 * 2**30, 8 * 2**30))
     if GUIDED:
-        import atheris
-
-        with atheris.instrument_imports(include=["tunesmith"], enable_loader_override=False):
+        with import_module("atheris").instrument_imports(include=["tunesmith"], enable_loader_override=False):
             from tests.campaigns.fuzz_targets import TARGETS
     else:
         from tests.campaigns.fuzz_targets import TARGETS

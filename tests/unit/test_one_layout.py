@@ -434,3 +434,11 @@ def test_every_problem_is_told_once_and_headers_only_of_files() -> None:
     with pytest.raises(DataError) as caught:
         find_layout(replace(raw(a=["x"], b=["y"]), format="workbook"), DataSettings())
     assert "CSV" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"no mark", "two\n\nlines".encode("utf-16")[:-1]])
+def test_lines_that_are_not_of_their_encoding_are_named(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(content)
+    given = DataSettings(encoding="utf-16")
+    with pytest.raises(DataError, match=r"a.txt, line [13]: not utf-16"):
+        list(LineReader(str(tmp_path / "a.txt"), Layout(ONE_LABEL, "text"), DataSettings(), given).chunks(1))

@@ -44,7 +44,19 @@ HEADS = {
     "ner": ("TokenClassification", ("O", "B-PER", "I-PER"), Layout(SPANS, "text", None, ("spans",), "spans")),
     "qa": ("QuestionAnswering", ("start", "end"), Layout(ANSWERS, "question", "context", ("answers",), "answers")),
 }
-ODD = ["007", "NA", "1.0", "=1+2", "@x", ' two\nlines, "quoted"\r\n ', "<r>&amp;</r>", "🎉 ü", "_x0041_", "\x01"]
+ODD = [
+    "a\rb",
+    "007",
+    "NA",
+    "1.0",
+    "=1+2",
+    "@x",
+    ' two\nlines, "quoted"\r\n ',
+    "<r>&amp;</r>",
+    "🎉 ü",
+    "_x0041_",
+    "\x01",
+]
 ROWS = [{"body": f"a film {row}", "score": text, "topic": "bad"} for row, text in enumerate(ODD)]
 Models = Callable[[str], Path]
 

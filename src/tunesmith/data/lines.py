@@ -120,9 +120,9 @@ class LineReader:
         """The lines without their ends."""
         with nullcontext(sys.stdin.buffer) if source == STANDARD_INPUT else local_path(source).open("rb") as stream:
             if codec.startswith(("utf-16", "utf-32")):
-                number = 1
+                lines, number = io.TextIOWrapper(stream, codec, newline="\n"), 1
                 try:
-                    for line in io.TextIOWrapper(stream, codec, newline="\n"):
+                    for line in lines:
                         yield line.rstrip("\r\n")
                         number += 1
                 except UnicodeError:
