@@ -54,25 +54,28 @@ def read_plain(path: Path, most: int = MOST_BYTES) -> bytes:
     return content
 
 
-def read_json(path: Path, most: int = MOST_BYTES, depth: int = 64) -> Any:
+def read_json(path: Path, most: int = MOST_BYTES, depth: int = 64, finite: bool = True) -> Any:
     """The value of a JSON file that somebody else may have written; see also `parse_json`.
 
     Raises:
         OSError: it cannot be read.
         ValueError: it is no regular file, too large, or no such JSON.
     """
-    return parse_json(read_plain(path, most), depth)
+    return parse_json(read_plain(path, most), depth, finite)
 
 
-def parse_json(content: str | bytes, depth: int = 64) -> Any:
-    """The value of a JSON text in UTF-8, without NaN, a key that stands twice, or more than `depth` levels.
+def parse_json(content: str | bytes, depth: int = 64, finite: bool = True) -> Any:
+    """The value of a JSON text in UTF-8, without a key that stands twice, or more than `depth` levels.
+
+    Args:
+        finite: refuse NaN and Infinity, which are Python's own.
 
     Raises:
         ValueError: what is wrong.
     """
     try:
         text = content if isinstance(content, str) else content.decode("utf-8")
-        value = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse)
+        value = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse if finite else float)
     except RecursionError:
         raise ValueError("nested too deeply") from None
     level = [value]

@@ -381,7 +381,7 @@ def test_a_best_model_whose_settings_were_rewritten_is_returned_and_damaged_weig
     rewrites = Rewrites()
     trained(Trainer, bert(), rows(), tmp_path, {"callbacks": [rewrites]}, **BEST)
     rewrites.name = "model.safetensors"
-    with pytest.raises(ModelError, match=r"model.safetensors is missing .* delete manifest.json there"):
+    with pytest.raises(ModelError, match=r"model.safetensors has the wrong size.* delete manifest.json there"):
         trained(Trainer, bert(), rows(), tmp_path, {"callbacks": [rewrites]}, **BEST)
 
 
@@ -425,17 +425,18 @@ def test_a_reduced_batch_and_an_optimizer_of_ones_own_train_all_rows(tmp_path: P
         assert trainer.engine_report["vocabulary"]["state"] == "off" and trainer.state.global_step == 2
 
 
-def test_checkpoints_without_an_optimizer_and_those_of_the_library_are_resumed(tmp_path: Path) -> None:
+def test_a_checkpoint_without_an_optimizer_is_resumed_and_one_with_pickles_is_not(tmp_path: Path) -> None:
     saving = {"save_strategy": "steps", "save_steps": 1}
     trained(Trainer, bert(), rows(), tmp_path / "ours", **saving, save_only_model=True)
     assert not list((tmp_path / "ours").rglob("optimizer*"))
-    straight = trained(transformers.Trainer, bert(), rows(), tmp_path / "stock", **saving)
-    for name in ("ours", "stock"):
-        trainer = Trainer(bert(), arguments(tmp_path / name, max_steps=2), train_dataset=rows())
-        trainer.train(resume_from_checkpoint=str(tmp_path / name / "checkpoint-1"))
-        assert trainer.state.global_step == 2
-    for a, b in zip(trainer.model.parameters(), straight.model.parameters(), strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+    trainer = Trainer(bert(), arguments(tmp_path / "ours", max_steps=2), train_dataset=rows())
+    trainer.train(resume_from_checkpoint=tmp_path / "ours" / "checkpoint-1")
+    assert trainer.state.global_step == 2
+    trained(transformers.Trainer, bert(), rows(), tmp_path / "stock", **saving)
+    for resume in (True, tmp_path / "stock" / "checkpoint-1"):
+        trainer = Trainer(bert(), arguments(tmp_path / "stock", max_steps=2), train_dataset=rows())
+        with pytest.raises(ModelError, match="wrote it, with pickles, which are never read"):
+            trainer.train(resume_from_checkpoint=resume)
 
 
 @pytest.mark.parametrize("resume", [True, "nowhere"])

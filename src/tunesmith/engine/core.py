@@ -41,6 +41,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from tunesmith.disk import read_json
 from tunesmith.engine.cache import Budget
 from tunesmith.engine.dropout import Noise
 from tunesmith.engine.layout import PackedLayout
@@ -48,6 +49,7 @@ from tunesmith.engine.packing import PASSED_ON, Packing
 from tunesmith.engine.part import Part, Replacement
 from tunesmith.engine.prefix import Prefix
 from tunesmith.engine.vocabulary import Vocabulary
+from tunesmith.errors import ModelError
 
 STATE_FILE = "engine.json"
 KNOWN_CODE = ("peft", "torch", "transformers", "tunesmith")
@@ -157,9 +159,18 @@ class Engine:
             (folder / STATE_FILE).write_text(json.dumps(kept), encoding="utf-8")
 
     def load(self, folder: Path) -> None:
-        """Read back what `save` kept, if it did, before the checkpoint's weights are loaded."""
+        """Read back what `save` kept, if it did, before the checkpoint's weights are loaded.
+
+        Raises:
+            ModelError: it was changed.
+        """
         if (folder / STATE_FILE).is_file():
-            kept = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
+            try:
+                kept = read_json(folder / STATE_FILE)
+                if not isinstance(kept, dict) or any(type(value) not in (int, float) for value in kept.values()):
+                    raise ValueError("expected numbers by name")
+            except (OSError, ValueError) as error:
+                raise ModelError(f"{folder / STATE_FILE}: cannot be used ({error}); train from the start") from None
             for part in self.parts.values():
                 part.load(kept)
 

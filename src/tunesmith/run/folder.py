@@ -18,6 +18,7 @@ from tunesmith.config.loading import dump
 from tunesmith.config.schema import Config, OutputSettings
 from tunesmith.disk import private, remove_leftovers, write_text
 from tunesmith.errors import Interrupted, ResourceError, UsageError, is_disk_full
+from tunesmith.run import gate
 from tunesmith.run.record import AdaptRecord, RunRecord, Timing
 
 LOCK = ".lock"
@@ -40,7 +41,9 @@ def locked(folder: Path, record: str = RunRecord.FILE) -> Iterator[None]:
 
     Raises:
         UsageError: another process holds it.
+        ModelError: it is not the user's own, or leads elsewhere; see `tunesmith.run.gate`.
     """
+    gate.require_own(folder, LOCK)
     made, path = not folder.exists(), folder / LOCK
     lock = FileLock(path, timeout=0, mode=0o600)  # refuses a link
     try:
@@ -58,6 +61,8 @@ def locked(folder: Path, record: str = RunRecord.FILE) -> Iterator[None]:
         ) from None
     try:
         with private():
+            if os.path.lexists(folder / record):
+                gate.admit(folder)
             remove_leftovers(folder)
             yield
     finally:

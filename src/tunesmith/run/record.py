@@ -15,13 +15,15 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, m
 
 from tunesmith.config.schema import AdaptConfig, Config
 from tunesmith.data.layout import Layout
-from tunesmith.disk import write_text
+from tunesmith.disk import read_json, write_text
 from tunesmith.errors import ModelError, wrong_values
 from tunesmith.evaluation.intervals import Difference, Score, shortfalls
 from tunesmith.evaluation.labels import LabelScores
 from tunesmith.evaluation.metrics import Metric
 
 VERSION = 1
+MOST_BYTES = 256 * 2**20
+"""Of a record: scores by label, by the hundred thousand, fit."""
 LIBRARIES = ("tunesmith", "torch", "transformers", "peft", "datasets", "accelerate", "scikit-learn", "numpy", "pyarrow")
 Scores = dict[str, Score]
 Split = Annotated[str, Field(pattern="^(train|valid|test)$")]
@@ -178,12 +180,12 @@ class Record(RecordPart):
         """
         path = folder / cls.FILE
         try:
-            tree = json.loads(path.read_text(encoding="utf-8"))
+            tree = read_json(path, MOST_BYTES)
         except OSError as error:
             where = f"{folder}: not a run ({cls.FILE}: {error.strerror})"
             raise ModelError(f"{where}; give the folder that train printed") from None
-        except (ValueError, RecursionError) as error:
-            raise ModelError(f"{path}: damaged ({error})") from None
+        except ValueError as error:
+            raise ModelError(f"{path}: damaged ({error}); restore the file, or train again") from None
         if not isinstance(tree, dict) or tree.get("version") != VERSION:
             raise ModelError(f"{path}: not a record of version {VERSION}; train again, or use an older Tunesmith")
         try:

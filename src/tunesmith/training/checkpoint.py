@@ -2,13 +2,14 @@
 
 A checkpoint folder holds the model's files, ``optimizer.safetensors`` with ``optimizer.json`` (moments and settings, no
 pickle), ``trainer_state.json``, and ``manifest.json`` with the size and hash of every file and the run it belongs to.
+Nothing else may lie in it, and nothing of it is given to a library before all of it was checked.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import re
+import secrets
 import shutil
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
@@ -17,15 +18,21 @@ from typing import Any
 
 import torch
 from peft import PeftModel
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 from transformers.trainer_callback import ExportableState
 
-from tunesmith.disk import file_sha256, sync
-from tunesmith.errors import ModelError, ResourceError, is_disk_full
+from tunesmith import manifest
+from tunesmith.disk import sync
+from tunesmith.errors import ModelError, ResourceError, TunesmithError, is_disk_full
+from tunesmith.manifest import Manifest
+from tunesmith.training import state_files
+from tunesmith.training.state_files import CONFIG_FILE, OPTIMIZER_FILE, STATE_FILE, WEIGHTS_INDEX
 
-MANIFEST = "manifest.json"
-OPTIMIZER_TENSORS, OPTIMIZER_VALUES = "optimizer.safetensors", "optimizer.json"
+MANIFEST = manifest.FILE
+OPTIMIZER_TENSORS = "optimizer.safetensors"
+WEIGHTS = ("model.safetensors", "adapter_model.safetensors")
 MOMENTS = ("exp_avg", "exp_avg_sq", "momentum_buffer")
 """State of an optimizer that has the shape of its parameter."""
 
@@ -42,14 +49,15 @@ def commit(folder: Path, identity: dict[str, Any], resuming: str) -> Iterator[Pa
     Raises:
         ResourceError: the disk is full; nothing half-written stays.
     """
-    aside = folder.with_name(f".{folder.name}.tmp-{os.getpid()}")
+    aside = folder.with_name(f".{folder.name}.tmp-{secrets.token_hex(8)}")
     folder.parent.mkdir(parents=True, exist_ok=True)
     for leftover in folder.parent.glob(f".{folder.name}.tmp-*"):
         shutil.rmtree(leftover, ignore_errors=True)
     aside.mkdir()
     try:
         yield aside
-        _write_manifest(aside, identity)
+        manifest.write(aside, identity)
+        sync(aside)
         if folder.exists():
             shutil.rmtree(folder)
         aside.rename(folder)
@@ -114,52 +122,118 @@ def require_known(folder: Path, loaded: Any) -> None:
 
 
 def verify(folder: Path, identity: dict[str, Any] | None = None) -> str | None:
-    """Why a checkpoint cannot be used, or None when every file is what the manifest says.
+    """Why a checkpoint cannot be used, or None when its files are those of the manifest, and what they should be.
 
-    Where there is no such folder, or `transformers.Trainer` wrote it, nothing is known against it.
+    Where there is no such folder, nothing is known against it, unless it should be of a run.
 
     Args:
         identity: if given, its values must be those of the manifest.
     """
-    if not identity and (is_stock(folder) or not folder.exists()):
+    if not identity and not folder.exists():
         return None
+    if is_stock(folder):
+        return "transformers.Trainer wrote it, with pickles, which are never read"
     try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        files = manifest["files"].items()
-    except (OSError, ValueError, KeyError, AttributeError) as error:
-        return f"{MANIFEST} is missing or unreadable ({type(error).__name__})"
-    for key, value in (identity or {}).items():
-        if manifest["identity"].get(key) != value:
-            return f"it belongs to another run ({key} is {manifest['identity'].get(key)!r}, expected {value!r})"
-    return next((problem for name, facts in files if (problem := _damage(folder, name, facts))), None)
+        listed = Manifest.load(folder)
+        for key, value in (identity or {}).items():
+            if listed.identity.get(key) != value:
+                return f"it belongs to another run ({key} is {listed.identity.get(key)!r}, expected {value!r})"
+        of_run = bool(identity)
+        return _missing(listed.files, of_run) or manifest.refusal(folder, listed) or _odd(folder, listed, of_run)
+    except ValueError as error:
+        return str(error)
 
 
 def verify_weights(folder: Path) -> str | None:
-    """What is wrong with the weights in a checkpoint, or None; others than this Trainer may have written into it."""
-    if not (folder / MANIFEST).is_file():
-        return None
-    files = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
-    weights = {name: facts for name, facts in files.items() if name.endswith(".safetensors")}
-    weights.pop(OPTIMIZER_TENSORS, None)
-    return next((problem for name, facts in weights.items() if (problem := _damage(folder, name, facts))), None)
+    """What is wrong with the weights in a checkpoint, or None; others than this Trainer may have written into it.
+
+    Where they removed the manifest, too, the weights are looked for alone: nothing of it is read as a pickle.
+    """
+    try:
+        names = set(manifest.file_names(folder))
+        files = Manifest.load(folder).files if MANIFEST in names else {}
+        weights = {name: facts for name, facts in files.items() if name.endswith(".safetensors")}
+        weights.pop(OPTIMIZER_TENSORS, None)
+        for name, facts in weights.items():
+            if problem := "is missing" if name not in names else manifest.damage(folder / name, facts):
+                return f"{name} {problem}"
+        return _missing_weights(folder, names)
+    except OSError as error:
+        return f"it cannot be read ({error.strerror})"
+    except ValueError as error:
+        return str(error)
 
 
-def _damage(folder: Path, name: str, facts: dict[str, Any]) -> str | None:
-    path = folder / name
-    if not path.is_file() or path.stat().st_size != facts["bytes"]:
-        return f"{name} is missing or has the wrong size"
-    return f"{name} is damaged (its hash differs from the manifest)" if file_sha256(path) != facts["sha256"] else None
+def _missing(names: Collection[str], of_run: bool) -> str | None:
+    """What no checkpoint is without; a run always saves its optimizer."""
+    optimizer = [name in names for name in (OPTIMIZER_TENSORS, OPTIMIZER_FILE)]
+    if STATE_FILE not in names or any(optimizer) != all(optimizer) or (of_run and not all(optimizer)):
+        wanted = f"{STATE_FILE}, {OPTIMIZER_TENSORS} and {OPTIMIZER_FILE}"
+        return f"{MANIFEST} does not list what every checkpoint has ({wanted})"
+    return None
+
+
+def _missing_weights(folder: Path, names: Collection[str]) -> str | None:
+    """What is wrong with the files that weights are read from, so that a library finds them and no others."""
+    if WEIGHTS_INDEX in names and WEIGHTS[0] not in names:
+        shards = set(state_files.read(folder / WEIGHTS_INDEX).weight_map.values())
+        strange = [name for name in sorted(shards) if name not in names or not name.endswith(".safetensors")]
+        return f"{WEIGHTS_INDEX} names {strange[0]!r}, which is no file of weights there" if strange else None
+    adapters = any(name.endswith(f"/{WEIGHTS[1]}") for name in names)
+    return None if adapters or any(name in names for name in WEIGHTS) else f"it has no weights ({' or '.join(WEIGHTS)})"
+
+
+def _odd(folder: Path, listed: Manifest, of_run: bool) -> str | None:
+    """What the files hold that they never should, though their hashes are right; raises ValueError as well."""
+    state = state_files.read(folder / STATE_FILE)
+    for name in (OPTIMIZER_FILE, CONFIG_FILE):
+        if name in listed.files:
+            state_files.read(folder / name)
+    if listed.identity.get("step", state.global_step) != state.global_step:
+        return f"{STATE_FILE} is of step {state.global_step}, {MANIFEST} of {listed.identity['step']}"
+    if of_run:
+        if not folder.name.endswith(f"-{state.global_step}"):
+            return f"{STATE_FILE} is of step {state.global_step}, which the folder is not named after"
+        if problem := state_files.strange_event(state.log_history):
+            return f"{STATE_FILE} holds something else than it should ({problem})"
+    return _missing_weights(folder, listed.files)
+
+
+@contextmanager
+def reading(folder: Path) -> Iterator[None]:
+    """While it lasts, what a library says of a checkpoint that it cannot use becomes one `ModelError`."""
+    try:
+        yield
+    except (TunesmithError, MemoryError):
+        raise
+    except Exception as error:
+        if not folder.is_dir():  # as in stock code
+            raise
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise ModelError(f"{folder}: cannot be resumed ({reason}); remove it, or train from the start") from error
+
+
+def require_own_adapters(folder: Path, model: Any) -> None:
+    """Refuse a checkpoint with adapters that the model does not have, which a library would make from their settings.
+
+    Raises:
+        ModelError: there are such.
+    """
+    own = getattr(model, "peft_config", {})
+    for path in sorted(folder.glob(f"*/{WEIGHTS[1]}")):
+        if path.parent.name not in own:
+            raise ModelError(f"{folder}: has an adapter {path.parent.name!r}, which the model does not have; remove it")
 
 
 def is_stock(folder: Path) -> bool:
     """Whether `transformers.Trainer` wrote a checkpoint."""
-    ours = any((folder / name).exists() for name in (MANIFEST, OPTIMIZER_VALUES, OPTIMIZER_TENSORS))
-    return (folder / "trainer_state.json").is_file() and not ours
+    ours = any((folder / name).exists() for name in (MANIFEST, OPTIMIZER_FILE, OPTIMIZER_TENSORS))
+    return (folder / STATE_FILE).is_file() and not ours
 
 
 def has_optimizer(folder: Path) -> bool:
     """Whether a checkpoint lists the state of an optimizer; with `save_only_model` it has none."""
-    return OPTIMIZER_VALUES in json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
+    return OPTIMIZER_FILE in Manifest.load(folder).files
 
 
 def checkpoints(folder: Path, prefix: str) -> list[Path]:
@@ -182,7 +256,7 @@ def last_valid(folder: Path, prefix: str, identity: dict[str, Any] | None = None
     """The newest checkpoint that verifies, and one line for each newer one that was passed over."""
     passed_over: list[str] = []
     for path in checkpoints(folder, prefix):
-        problem = verify(path, identity)
+        problem = "it is a link" if path.is_symlink() else verify(path, identity)
         if problem is None:
             return path, passed_over
         passed_over.append(f"{path}: {problem}; using an earlier checkpoint")
@@ -212,7 +286,7 @@ def save_optimizer(folder: Path, optimizer: torch.optim.Optimizer, scheduler: An
     save_file(tensors, folder / OPTIMIZER_TENSORS)
     content = {"values": values, "param_groups": state["param_groups"], "schedule": schedule}
     content["scaler"] = None if scaler is None else scaler.state_dict()
-    (folder / OPTIMIZER_VALUES).write_text(json.dumps(content), encoding="utf-8")
+    (folder / OPTIMIZER_FILE).write_text(json.dumps(content), encoding="utf-8")
 
 
 def load_optimizer(folder: Path, optimizer: torch.optim.Optimizer, scheduler: Any, scaler: Any = None) -> None:
@@ -223,39 +297,48 @@ def load_optimizer(folder: Path, optimizer: torch.optim.Optimizer, scheduler: An
     """
     try:
         tensors = load_file(folder / OPTIMIZER_TENSORS)
-        content = json.loads((folder / OPTIMIZER_VALUES).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        content = state_files.read(folder / OPTIMIZER_FILE)
+        state: dict[int, dict[str, Any]] = {}
+        for name, value in [*tensors.items(), *content.values.items()]:
+            index, _, key = name.partition(".")
+            state.setdefault(int(index), {})[key] = value
+    except (OSError, ValueError, SafetensorError) as error:
         raise ModelError(
             f"{folder}: the optimizer's state cannot be read ({error}); it cannot be resumed exactly"
         ) from None
-    state: dict[int, dict[str, Any]] = {}
-    for name, value in [*tensors.items(), *content["values"].items()]:
-        index, _, key = name.partition(".")
-        state.setdefault(int(index), {})[key] = value
+    # The shape of the schedule is a function, which is made anew; only its position is state.
+    schedule = {key: value for key, value in scheduler.state_dict().items() if key != "lr_lambdas"}
+    if problem := _other_settings(content, optimizer, schedule, scaler, state):
+        raise ModelError(f"{folder}: the optimizer's state is of another model or method ({problem})")
     try:
-        optimizer.load_state_dict({"state": state, "param_groups": content["param_groups"]})
-    except ValueError as error:
+        optimizer.load_state_dict({"state": state, "param_groups": content.param_groups})
+    except (ValueError, KeyError, TypeError) as error:
         raise ModelError(f"{folder}: the optimizer's state is of another model or method ({error})") from None
     for parameter, entry in optimizer.state.items():
-        if any(entry[key].shape != parameter.shape for key in MOMENTS if isinstance(entry.get(key), torch.Tensor)):
+        shapes = [tuple(getattr(entry[key], "shape", ())) for key in MOMENTS if entry.get(key) is not None]
+        if (other := next((shape for shape in shapes if shape != parameter.shape), None)) is not None:
             raise ModelError(
                 f"{folder}: the optimizer's state is of another model, method or set of tokens (it has the shape "
-                f"{tuple(next(entry[key] for key in MOMENTS if key in entry).shape)}, {tuple(parameter.shape)} was "
-                "expected); resume with the data, callbacks and engine that it was written with"
+                f"{other}, {tuple(parameter.shape)} was expected); resume with the data, callbacks and engine that it "
+                "was written with"
             )
-    # The shape of the schedule is a function, which is made anew; only its position is state.
     lambdas = {"lr_lambdas": [None] * len(scheduler.lr_lambdas)} if hasattr(scheduler, "lr_lambdas") else {}
-    scheduler.load_state_dict(content["schedule"] | lambdas)
-    if scaler is not None and content["scaler"]:
-        scaler.load_state_dict(content["scaler"])
+    scheduler.load_state_dict(content.schedule | lambdas)
+    if scaler is not None and content.scaler:
+        scaler.load_state_dict(content.scaler)
 
 
-def _write_manifest(folder: Path, identity: dict[str, Any]) -> None:
-    files = {}
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        sync(path)
-        files[str(path.relative_to(folder))] = {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
-    manifest = folder / MANIFEST
-    manifest.write_text(json.dumps({"version": 1, "identity": identity, "files": files}, indent=1), encoding="utf-8")
-    sync(manifest)
-    sync(folder)
+def _other_settings(
+    content: Any, optimizer: Any, schedule: dict[str, Any], scaler: Any, state: Collection[int]
+) -> str | None:
+    """What is stored of an optimizer, a schedule and a loss scale that these do not have, or have of another kind."""
+    own = optimizer.state_dict()["param_groups"]
+    if [group.get("params") for group in content.param_groups] != [group["params"] for group in own]:
+        return "param_groups should have the parameters that are trained"
+    if set(state).difference(*(group["params"] for group in own)):
+        return "there are moments of more parameters"
+    pairs = [(*pair, f"param_groups.{i}") for i, pair in enumerate(zip(content.param_groups, own, strict=True))]
+    pairs.append((content.schedule, schedule, "schedule"))
+    if scaler is not None and content.scaler:
+        pairs.append((content.scaler, scaler.state_dict(), "scaler"))
+    return next((problem for pair in pairs if (problem := state_files.difference(*pair))), None)

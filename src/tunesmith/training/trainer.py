@@ -27,7 +27,7 @@ from transformers.trainer_utils import has_length
 
 from tunesmith.engine import Engine, attached
 from tunesmith.errors import DivergedError, ModelError, UsageError
-from tunesmith.training import checkpoint, stock_defaults
+from tunesmith.training import checkpoint, state_files, stock_defaults
 from tunesmith.training.arguments import TrainingArguments
 from tunesmith.training.sampling import EpochSampler, split_by_length, trim_padding
 from tunesmith.training.step_loss import StepLoss
@@ -80,7 +80,6 @@ class Trainer(StepLoss):
         self._tunesmith_cache_bytes = round(engine_cache_gigabytes * 2**30)
         self._tunesmith_engine: Engine | None = None
         self._tunesmith_evaluating: tuple[tuple[bool, ...], list[nn.Module]] = ((), [])
-        self._tunesmith_from_stock = False
         self.engine_report: dict[str, Any] = {}
         args = TrainingArguments("trainer_output") if args is None else args
         super().__init__(model, args, *positional, **options)
@@ -228,8 +227,7 @@ class Trainer(StepLoss):
     def _tunesmith_make_engine(self, training: bool, model: nn.Module) -> Engine:
         if not self._tunesmith_use_engine or self.neftune_noise_alpha is not None:
             return Engine(model, packing=False)  # NEFTune's noise depends on how long the padded batch is
-        whole = not training or self._tunesmith_from_stock  # whose optimizer trained all rows
-        token_ids = None if whole else stock_defaults.training_tokens(self)
+        token_ids = stock_defaults.training_tokens(self) if training else None
         packing, space = not stock_defaults.reads_padding(model), self._tunesmith_cache_bytes
         return Engine(model, packing, token_ids, prefix_bytes=space, budget_name="engine_cache_gigabytes")
 
@@ -265,8 +263,6 @@ class Trainer(StepLoss):
                     f"{resume_from_checkpoint}: {refusal}; it cannot be resumed. To go on from its weights alone, "
                     "load them with from_pretrained"
                 )
-        folder = resume_from_checkpoint
-        self._tunesmith_from_stock = isinstance(folder, str) and checkpoint.is_stock(Path(folder))
         with ExitStack() as self._tunesmith_training:
             return super().train(resume_from_checkpoint or None, *positional, **options)
 
@@ -296,9 +292,17 @@ class Trainer(StepLoss):
             self._push_from_checkpoint(str(folder))
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        if self._tunesmith_engine is not None:
-            self._tunesmith_engine.load(Path(resume_from_checkpoint))
-        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        checkpoint.require_own_adapters(Path(resume_from_checkpoint), self.model)
+        with checkpoint.reading(Path(resume_from_checkpoint)):
+            if self._tunesmith_engine is not None:
+                self._tunesmith_engine.load(Path(resume_from_checkpoint))
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+    def _load_callback_state(self) -> None:
+        callbacks: Any = [*self.callback_handler.callbacks, self.control]
+        stored: Any = self.state.stateful_callbacks
+        state_files.require_own_states(self._tunesmith_folder(), stored, callbacks)
+        super()._load_callback_state()
 
     def _issue_warnings_after_load(self, load_result: Any) -> None:
         checkpoint.require_known(self._tunesmith_folder(), load_result)
@@ -310,11 +314,7 @@ class Trainer(StepLoss):
     def _load_optimizer_and_scheduler(self, folder: str | None) -> None:
         if folder is None:
             return
-        if self._tunesmith_from_stock:
-            logger.warning(f"{folder} is of transformers.Trainer: not verified, and its order of rows was another")
-            super()._load_optimizer_and_scheduler(folder)
-            super()._load_scaler(folder)
-        elif checkpoint.has_optimizer(Path(folder)):
+        if checkpoint.has_optimizer(Path(folder)):
             checkpoint.load_optimizer(Path(folder), self.optimizer, self.lr_scheduler, self.accelerator.scaler)
         else:
             logger.warning(f"{folder} was saved with save_only_model: the optimizer and the schedule start anew")
@@ -333,7 +333,8 @@ class Trainer(StepLoss):
             )
         if self._tunesmith_engine is not None:
             self._tunesmith_engine.load(best)
-        super()._load_best_model()
+        with checkpoint.reading(best):
+            super()._load_best_model()
         known = not stock_defaults.is_subclass(self) and has_length(self.eval_dataset)
         if not known or isinstance(self.eval_dataset, dict | IterableDataset):
             return  # what measured it may draw other rows the next time, or do more than measure
