@@ -137,6 +137,7 @@ def adapt(opening: TextsOpening, config: AdaptConfig, progress: Progress) -> Ada
         record.save(folder)
         if not config.output.keep_checkpoints:  # a run that is killed before needs them
             shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    begun.stop.saved = f"the model in {folder} is done"
     return AdaptedModel(folder, record)
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 import tunesmith
-from tunesmith.commandline import Shown, app, command, main, spelled
+from tunesmith.commandline import Shown, app, command, main, put, spelled
 from tunesmith.config.loading import dump, resolve
 from tunesmith.config.options import ReadOptions
 from tunesmith.config.schema import AdaptConfig, Config
@@ -128,7 +128,7 @@ def predict(
     if json:
         return {"predictions": list(predictions)}, ""
     for prediction in predictions:
-        print(jsons.dumps(prediction, ensure_ascii=False))
+        put(jsons.dumps(prediction, ensure_ascii=False))
     return None
 
 

@@ -13,15 +13,17 @@ import platform
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from functools import lru_cache
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
 
 import tunesmith
+from tunesmith import signals
 from tunesmith.config.loading import choices, fields, flag, flags, resolve
 from tunesmith.config.schema import Config, Section
-from tunesmith.errors import DataError, TunesmithError, is_disk_full, is_out_of_memory
+from tunesmith.errors import DataError, Interrupted, TunesmithError, is_disk_full, is_out_of_memory
 from tunesmith.progress import Progress
 from tunesmith.registry import did_you_mean
 from tunesmith.spelling import spell
@@ -42,48 +44,78 @@ def main() -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # before it is imported: no advice
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    stop = signals.current()
+    if "--resume" in options_of(_command_name()):
+        stop.saved = "nothing is saved yet; the same command starts again"
     keep_freed_memory()
     try:
-        code = app(standalone_mode=False) or 0
-        sys.stdout.flush()  # what cannot be written is noticed here
-        sys.exit(code)
-    except typer.Exit as stop:
-        sys.exit(stop.exit_code)
-    except (KeyboardInterrupt, typer.Abort):
-        advice = "; the same command with --resume goes on" if "--resume" in options_of(_command_name()) else ""
-        exit_code, messages = 130, [f"interrupted{advice}"]
-    except (BrokenPipeError, SystemExit) as stop:  # the reader of our output went away, as `head` does
-        if not isinstance(stop.__context__ or stop, BrokenPipeError):
+        exit_code, messages = _run()
+        if isinstance(stop, signals.Command):
+            stop.over()
+    except BaseException as error:
+        if stop.arrived is None or not isinstance(stop, signals.Command):
             raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+        # Whatever became of it on its way: libraries turn one error into another.
+        stop.tell(spelled(str(error)) if isinstance(error, Interrupted) else "")
+        exit_code, messages = stop.exit_code, []
+    messages = [spelled(message) for message in messages]
+    with suppress(OSError):
+        for message in messages:
+            print(f"tunesmith: {message}", file=sys.stderr)
+        if messages and "--json" in sys.argv:
+            print(jsons.dumps({"error": messages, "exit_code": exit_code}, ensure_ascii=False))
+    try:
+        sys.stdout.flush()
+    except OSError:  # Python would try once more at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    sys.exit(exit_code)
+
+
+def _run() -> tuple[int, list[str]]:
+    """The exit code of a command, and what is to be said of its errors."""
+    try:
+        code = int(app(standalone_mode=False) or 0)
+        put(end="", flush=True)  # what cannot be written is noticed here
+        return code, []
+    except (BrokenPipeError, SystemExit) as error:  # the reader of our output went away, as `head` does
+        if not isinstance(error.__context__ or error, BrokenPipeError):
+            raise
+        return 0, []
     except Exception as error:
+        if signals.current().arrived is not None:
+            raise
         if "--debug" in sys.argv:
             traceback.print_exc()
-        if isinstance(error, TunesmithError):
-            exit_code, messages = error.exit_code, str(error).splitlines()
-        elif hasattr(error, "format_message"):  # click's own errors: unknown flag, missing argument
-            exit_code, messages = 2, [error.format_message()]
-            if not messages[0]:  # no argument at all: its help was shown
-                sys.exit(exit_code)
-            if "No such command" in messages[0]:
-                messages = [f"no command {_command_name()!r}; {did_you_mean(_command_name(), list(commands()))}"]
-        elif is_out_of_memory(error):
-            trains = "--batch-size" in options_of(_command_name())
-            advice = "lower training.batch_size or training.max_length" if trains else "give it less at a time"
-            exit_code, messages = 5, [f"out of memory; {advice}"]
-        elif is_disk_full(error):
-            where = getattr(error, "filename", None) or "standard output or the folder for temporary files"
-            exit_code, messages = 5, [f"{where}: no space left on the disk; free some, or name another one"]
-        else:
-            what = f"{type(error).__name__}: {error}"
-            exit_code, messages = 1, [f"internal error: {what}; run again with --debug and report it"]
-    messages = [spelled(message) for message in messages]
-    for message in messages:
-        print(f"tunesmith: {message}", file=sys.stderr)
-    if "--json" in sys.argv:
-        print(jsons.dumps({"error": messages, "exit_code": exit_code}, ensure_ascii=False))
-    sys.exit(exit_code)
+        return _said_of(error)
+
+
+def _said_of(error: Exception) -> tuple[int, list[str]]:
+    """The exit code and the lines for an error."""
+    if isinstance(error, TunesmithError):
+        return error.exit_code, str(error).splitlines()
+    if hasattr(error, "format_message"):  # click's own errors: unknown flag, missing argument
+        message = error.format_message()
+        if "No such command" in message:
+            message = f"no command {_command_name()!r}; {did_you_mean(_command_name(), list(commands()))}"
+        return 2, [message] if message else []  # no argument at all: its help was shown
+    if is_out_of_memory(error):
+        trains = "--batch-size" in options_of(_command_name())
+        advice = "lower training.batch_size or training.max_length" if trains else "give it less at a time"
+        return 5, [f"out of memory; {advice}"]
+    if is_disk_full(error):
+        where = getattr(error, "filename", None) or "the folder for temporary files (TMPDIR)"
+        return 5, [f"{where}: no space left on the disk; free some, or name another one"]
+    what = f"{type(error).__name__}: {error}"
+    return 1, [f"internal error: {what}; run again with --debug and report it"]
+
+
+def put(text: str = "", **options: Any) -> None:
+    """Print on standard output; an error that comes of it names the place."""
+    try:
+        print(text, **options)
+    except OSError as error:
+        error.filename = "standard output"
+        raise
 
 
 def keep_freed_memory() -> bool:
@@ -178,7 +210,7 @@ def command(kind: type[Section] = Config, names: Iterable[str] = (), whole: bool
             given |= {name: value for name, value in offered.items() if name in asked}
             value, text = function(**given) or (None, "")
             if shown := jsons.dumps(value, ensure_ascii=False) if json and value is not None else text:
-                print(shown)
+                put(shown)
             if value is not None and value.get("failed"):
                 raise typer.Exit(DataError.exit_code)
 

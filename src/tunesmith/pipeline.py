@@ -102,6 +102,7 @@ def train(opening: Opening, progress: Progress) -> Run:
         _write(folder, record, predictor, scored, findings, best.source.hub)
         if not config.output.keep_checkpoints:  # a run that is killed before needs them
             shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    begun.stop.saved = f"the run in {folder} is done"
     return Run(folder, record)
 
 

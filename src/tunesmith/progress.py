@@ -10,6 +10,12 @@ from rich import progress as bars
 from rich.console import Console
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Nobody reads the lines any more, and the work goes on; by default rich ends the process."""
+        self.quiet = True
+
+
 class Progress:
     """Lines and progress bars of a command, on standard error; nothing when `quiet`.
 
@@ -19,11 +25,14 @@ class Progress:
 
     def __init__(self, quiet: bool = False, spell: Callable[[str], str] = str) -> None:
         self._spell = spell
-        self.console = Console(stderr=True, quiet=quiet, highlight=False)
+        self.console = _Console(stderr=True, quiet=quiet, highlight=False)
 
     def line(self, text: str) -> None:
         """One line for the user."""
-        self.console.print(self._spell(text), markup=False, soft_wrap=True)
+        try:
+            self.console.print(self._spell(text), markup=False, soft_wrap=True)
+        except OSError:
+            self.console.quiet = True
 
     @contextmanager
     def bar(self, title: str, total: int) -> Iterator[Bar]:

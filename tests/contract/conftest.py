@@ -22,12 +22,12 @@ from tunesmith.methods import METHODS
 from tunesmith.methods.base import Method
 from tunesmith.progress import Progress
 from tunesmith.registry import lookup
+from tunesmith.signals import StopRequest
 from tunesmith.tasks import TASKS
 from tunesmith.tasks.encoding import EncodedTexts, Encoder
 from tunesmith.training.fitting import Fitting
 from tunesmith.training.inference import predict_logits
 from tunesmith.training.learning import fit
-from tunesmith.training.signals import StopRequest
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import shutil
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ import torch
 from safetensors import SafetensorError
 
 from tunesmith.errors import DivergedError, Interrupted, ModelError, ResourceError
+from tunesmith.signals import StopRequest
 from tunesmith.tasks import TASKS
 from tunesmith.training import checkpoint
-from tunesmith.training.signals import StopRequest
+from tunesmith.training.task_trainer import TaskTrainer
 
 ON_TOKENS = ("ner", "qa")
 # They add the same to every position, which a softmax over positions does not see: their gradient is rounding noise.
@@ -77,6 +79,31 @@ def test_a_resumed_run_equals_the_straight_one_bit_for_bit(
     for name, value in state(expected.model).items():
         assert torch.equal(value, found.model.state_dict()[name]), name
     assert found.best == expected.best
+
+
+@pytest.mark.parametrize("epoch", [1, 2])
+def test_a_run_that_is_stopped_in_an_evaluation_does_it_again_first(
+    make_problem: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, epoch: int
+) -> None:
+    straight, broken = tmp_path / "straight", tmp_path / "broken"
+    straight.mkdir(), broken.mkdir()
+    problem = make_problem(method="full", rows=60, epochs=2, batch_size=8)
+    expected = problem.fit(straight)
+    evaluate = TaskTrainer.evaluate
+
+    def stopped(self: TaskTrainer, *rest: Any, **named: Any) -> Any:
+        if self.state.epoch == epoch:
+            signal.raise_signal(signal.SIGTERM)
+        return evaluate(self, *rest, **named)
+
+    with monkeypatch.context() as patch, pytest.raises(Interrupted, match=f"step {epoch * 8} of 16 is saved") as told:
+        patch.setattr(TaskTrainer, "evaluate", stopped)
+        problem.fit(broken)
+    assert told.value.exit_code == 143
+    found = problem.fit(broken, resume=True)
+    for name, value in state(expected.model).items():
+        assert torch.equal(value, found.model.state_dict()[name]), name
+    assert found.best == expected.best and found.curve == expected.curve
 
 
 class StopAfter(StopRequest):

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tunesmith import signals
 from tunesmith.data.workbook import open_workbook, refuse_too_large
 from tunesmith.errors import ResourceError, UsageError, is_disk_full
 from tunesmith.text import cell_text
@@ -144,10 +145,12 @@ class Target:
         """
         path = Path(self.name).resolve()  # a link stays one
         aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        signals.leftovers.add(str(aside))
         try:
             with WRITTEN[self.ending].open(aside, columns) as write:
                 yield write
             aside.replace(path)
+            signals.current().saved = f"{self.name} is written"
         except OSError as error:
             if is_disk_full(error):
                 raise ResourceError(f"{self.name}: no space left on the disk; free some, or name another one") from None
@@ -156,3 +159,4 @@ class Target:
             raise
         finally:
             aside.unlink(missing_ok=True)
+            signals.leftovers.discard(str(aside))

@@ -14,6 +14,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from tunesmith import signals
 from tunesmith.config.loading import dump
 from tunesmith.config.schema import Config, OutputSettings
 from tunesmith.disk import private, remove_leftovers, write_text
@@ -145,6 +146,8 @@ def kept(folder: Path, record: RunRecord | AdaptRecord, resume: bool) -> Iterato
     except (Interrupted, KeyboardInterrupt):
         raise
     except BaseException as error:
+        if signals.current().arrived is not None:
+            raise
         record.status, record.error = "failed", str(error)
         with suppress(OSError):
             record.save(folder)

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
+from tunesmith import signals
 from tunesmith.config.schema import Config, EngineSettings, TrainingSettings
 from tunesmith.data.records import Records
 from tunesmith.errors import UsageError
@@ -27,7 +28,6 @@ from tunesmith.tasks.base import LabelSpace, Task
 from tunesmith.tasks.encoding import Encoded, EncodedTexts, Truncation, choose_max_length
 from tunesmith.tasks.losses import Loss
 from tunesmith.training.precision import Precision, choose_device
-from tunesmith.training.signals import StopRequest
 from tunesmith.training.trial import Reader, settle_precision
 
 FEW_VALID_ROWS = 50
@@ -85,7 +85,7 @@ class Fitting:
     progress: Progress
     resume: bool = False
     identity: dict[str, Any] = field(default_factory=dict)
-    stop: StopRequest = field(default_factory=StopRequest)
+    stop: signals.StopRequest = field(default_factory=signals.current)
     phase: str = "step"
     open_pooling: bool = False
     rows: int = 0

@@ -58,11 +58,39 @@ class TaskTrainer(Trainer):
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         super()._save_checkpoint(model, trial)
         self._last_save = time.monotonic()
+        self.fitting.stop.saved = self._everything_saved()
+
+    def _everything_saved(self) -> str:
+        where = f"step {self.state.global_step} of {self.state.max_steps}"
+        return f"everything up to {where} is saved, and the same command goes on ({self._tunesmith_resuming})"
+
+    def prediction_step(self, *positional: Any, **named: Any) -> Any:
+        """See `Trainer.prediction_step`; a request to stop does not wait for the end of an evaluation."""
+        if self.fitting.stop.arrived is not None:
+            raise Interrupted(self.fitting.stop.words, self.fitting.stop.exit_code)
+        return super().prediction_step(*positional, **named)
 
     def _run_epoch(self, *positional: Any, **options: Any) -> None:
+        self._evaluate_if_owed(options["trial"], options["start_time"])
+        if self.control.should_training_stop:
+            return
         self._step_before = None
         self.fitting.begin_epoch(int(self.state.epoch or 0), int(self.state.num_train_epochs))
         super()._run_epoch(*positional, **options)
+
+    def _finalize_training(self, trial: Any, num_train_samples: Any, start_time: Any) -> Any:
+        self._evaluate_if_owed(trial, start_time)
+        return super()._finalize_training(trial, num_train_samples, start_time)  # type: ignore[no-untyped-call]
+
+    def _evaluate_if_owed(self, trial: Any, start_time: Any) -> None:
+        """The evaluation at the end of an epoch, where the run that is resumed was stopped in it."""
+        step, resumed = self.state.global_step, self.state.global_step == self._initial_global_step
+        at_end = step and step % self.fitting.steps_per_epoch == 0 and self.args.eval_strategy == "epoch"
+        evaluated = any(row["step"] == step and "eval_loss" in row for row in self.state.log_history)
+        if resumed and at_end and not evaluated:
+            self.control = self.callback_handler.on_epoch_end(self.args, self.state, self.control)
+            self._step_before = step
+            self._maybe_log_save_evaluate(self._tr_loss, None, self.model, trial, None, None, start_time)
 
     def _maybe_log_save_evaluate(self, *positional: Any, **options: Any) -> None:
         # The last step of an epoch is followed by the epoch's own evaluation and save, which must not be lost: this is
@@ -73,10 +101,10 @@ class TaskTrainer(Trainer):
         stopping = stop.signum is not None and not epoch_ends_next
         overdue = time.monotonic() - self._last_save > 60 * self.fitting.settings.save_minutes
         self.control.should_save |= (stopping or overdue) and not epoch_ends_next
-        super()._maybe_log_save_evaluate(*positional, **options)
+        try:
+            super()._maybe_log_save_evaluate(*positional, **options)
+        except Interrupted:  # in the evaluation, with which a resumed run begins
+            self._save_checkpoint(self.model, None)
+            stopping = True
         if stopping:
-            raise Interrupted(
-                f"stopped at step {step} of {self.state.max_steps}, everything is saved; "
-                f"continue with {self._tunesmith_resuming}",
-                stop.exit_code,
-            )
+            raise Interrupted(stop.words, stop.exit_code)
