@@ -112,16 +112,22 @@ def test_within_the_walls_the_library_itself_imports_no_module_of_a_folder(tmp_p
     assert dynamic_module_utils.get_class_in_module is before
 
 
-def test_code_beside_a_known_model_is_left_alone(
+def test_code_beside_a_known_model_is_refused_or_left_alone(
     tmp_path: Path, tiny_model_folder: Callable[[str], Path], yes: io.StringIO
 ) -> None:
     folder, mark = tmp_path / "honest", tmp_path / "mark"
     shutil.copytree(tiny_model_folder("bert"), folder)
     (folder / "owned.py").write_text(CODE.format(mark=str(mark)))
     edit(folder / "config.json", auto_map={"AutoConfig": "owned.Owned", "AutoModel": "owned.Owned"})
-    source = find_source(ModelSettings(name=str(folder)))
+    with pytest.raises(
+        ModelError, match=r"config.json: auto_map names code, which is never run; .*model.allow=auto_map"
+    ):
+        load_config(find_source(ModelSettings(name=str(folder))))
+    source = find_source(ModelSettings(name=str(folder), allow="auto_map"))
     model = load_classifier(source, load_tokenizer(source), ("a", "b"), "single_label_classification", "head", 1)
     assert type(model).__name__ == "BertForSequenceClassification" and not mark.exists() and yes.tell() == 0
+    model.save_pretrained(tmp_path / "saved")  # whose configuration names no code
+    load_config(find_source(ModelSettings(name=str(tmp_path / "saved"))))
 
 
 def test_every_family_of_the_tests_is_on_the_lists(

@@ -117,6 +117,14 @@ class SourceSettings(Section):
     )
     revision: str | None = option(None, "Revision of a Hub model.", "--revision")
     local: bool = option(False, "Refuse all network access.", "--local")
+    allow: str | None = option(
+        None, "Model types that are loaded though they are not known; auto_map to leave a model's code aside."
+    )
+
+    @property
+    def allowed(self) -> frozenset[str]:
+        """The names in `allow`."""
+        return frozenset(filter(None, map(str.strip, (self.allow or "").split(","))))
 
 
 class ModelSettings(SourceSettings):

@@ -22,6 +22,7 @@ from transformers import PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.utils import logging
 
+from tunesmith.disk import parse_json
 from tunesmith.errors import ModelError
 from tunesmith.models import sentence
 
@@ -192,9 +193,9 @@ def load_pooled(folder: Path, backbone: PreTrainedModel) -> PooledClassifier:
         said = (file.metadata() or {}).get(ABOUT)
     if said is not None:  # else it is of the layout that has them in the configuration of the backbone
         try:
-            about = json.loads(said)
+            about = parse_json(said)
             names, problem_type = list(about["labels"]), about["problem_type"]
-        except (ValueError, LookupError, TypeError, RecursionError):
+        except (ValueError, LookupError, TypeError):
             names, problem_type = [], None
         if len(names) != len(weights["linear.bias"]) or not isinstance(problem_type, str | None):
             raise ModelError(f"{dense}: expected the names of {len(weights['linear.bias'])} labels; train again")

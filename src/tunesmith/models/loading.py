@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -26,7 +25,6 @@ from transformers import (
     PreTrainedConfig,
     PreTrainedTokenizerBase,
 )
-from transformers.utils.hub import cached_file
 
 from tunesmith.errors import ModelError
 from tunesmith.models import gate
@@ -61,26 +59,31 @@ OFFSET_POSITIONS = {
 OFFSET_POSITIONS |= {"roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod"}
 
 
-def admit(source: Source) -> None:
-    """Let a model through to the libraries, or not; see `tunesmith.models.gate.check_files`."""
-    where = {"revision": source.revision, "local_files_only": source.local}
-    with _loading(source, "configuration"):
-        files = [
-            cached_file(source.loaded_from, name, _raise_exceptions_for_missing_entries=False, **where)
-            for name in ("config.json", "tokenizer_config.json")
-        ]
-    gate.check_files(source.name, *(None if file is None else Path(file) for file in files))
+def admit(source: Source, whole: bool = False) -> None:
+    """Let a model through to the libraries, or not; see `tunesmith.models.gate`.
+
+    Args:
+        whole: its weights have to be there, too.
+
+    Raises:
+        ModelError: it is refused, or is not there.
+    """
+    with _loading(source, "files", online=not source.local):
+        folder = source.files()
+    gate.check_folder(source.name, source.root or folder, source.inside, source.allowed, whole)
 
 
 def load_config(source: Source) -> PreTrainedConfig:
-    """The model's configuration, within the limits of `gate.CONFIG_LIMITS`.
+    """The model's configuration, from a folder that was let through.
 
     Raises:
-        ModelError: missing, unreadable, needing remote code, or absurdly large.
+        ModelError: missing, unreadable, or refused.
     """
     admit(source)
     with _loading(source, "configuration"):
-        return AutoConfig.from_pretrained(source.loaded_from, **source.arguments)  # type: ignore[no-any-return]
+        config = AutoConfig.from_pretrained(str(source.files()), **source.arguments)
+    vars(config).pop("auto_map", None)  # of code that is not run, which a saved model does not need
+    return config  # type: ignore[no-any-return]
 
 
 def load_tokenizer(source: Source) -> PreTrainedTokenizerBase:
@@ -91,7 +94,7 @@ def load_tokenizer(source: Source) -> PreTrainedTokenizerBase:
     """
     admit(source)
     with _loading(source, "tokenizer"):
-        tokenizer = AutoTokenizer.from_pretrained(source.loaded_from, use_fast=True, **source.arguments)
+        tokenizer = AutoTokenizer.from_pretrained(str(source.files()), use_fast=True, **source.arguments)
     if not isinstance(tokenizer, PreTrainedTokenizerBase):
         raise ModelError(f"model {source.name}: {type(tokenizer).__name__} is no tokenizer of one model; give another")
     if tokenizer.pad_token_id is None:
@@ -148,7 +151,7 @@ def load_classifier(
     if auto is AutoModelForTextEncoding:
         config.is_encoder_decoder = False
     torch.manual_seed(seed)
-    model, missing = from_pretrained(auto, source, config)
+    model, missing = from_pretrained(auto, source, config, len(label_names))
     require_body(source, missing, head_parameter_names(model) if pooling == "head" else set())
     if pooling == "head" and not keep:
         renew_head(model, missing)
@@ -198,9 +201,10 @@ def require_body(source: Source, missing: set[str], head: set[str]) -> None:
 
 def check_fit(model: Any, tokenizer: PreTrainedTokenizerBase, source: Source) -> None:
     """Refuse a model that does not know all tokens of the tokenizer, or has weights that are not finite."""
-    if getattr(model.config, "vocab_size", len(tokenizer)) < len(tokenizer):
+    tokens = max((len(tokenizer), *(number + 1 for number in tokenizer.get_vocab().values())))
+    if getattr(model.config, "vocab_size", tokens) < tokens:
         raise ModelError(
-            f"model {source.name}: the tokenizer has {len(tokenizer)} tokens, the model {model.config.vocab_size}; "
+            f"model {source.name}: the tokenizer has {tokens} tokens, the model {model.config.vocab_size}; "
             "they do not belong together"
         )
     check_finite(model, source.name)
@@ -255,29 +259,36 @@ def _safe_arguments(auto: Any, source: Source, config: PreTrainedConfig) -> dict
     }
 
 
-def from_pretrained(auto: Any, source: Source, config: PreTrainedConfig) -> tuple[Any, set[str]]:
+def from_pretrained(auto: Any, source: Source, config: PreTrainedConfig, outputs: int = 0) -> tuple[Any, set[str]]:
     """A model of a transformers auto class, and the names of the weights that its checkpoint lacks, or has misshapen.
+
+    Args:
+        outputs: of a new head, whose weights need not be in the checkpoint.
 
     Raises:
         ModelError: the architecture has no such head, or the checkpoint cannot be loaded safely.
     """
+    admit(source, whole=True)
     arguments = _safe_arguments(auto, source, config)
-    with _loading(source, "weights"), quiet_library():
+    held = gate.shapes_in(source.files())
+    with _loading(source, "weights"), quiet_library(), gate.bounded(source.name, held, outputs):
         # A head trained for other labels is replaced; the caller refuses anything else that does not match.
         model, info = auto.from_pretrained(
-            source.loaded_from, ignore_mismatched_sizes=True, output_loading_info=True, **arguments
+            str(source.files()), ignore_mismatched_sizes=True, output_loading_info=True, **arguments
         )
     return model, {*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])}
 
 
 @contextmanager
-def _loading(source: Source, part: str) -> Iterator[None]:
+def _loading(source: Source, part: str, online: bool = False) -> Iterator[None]:
     """A library loads: within walls, and with its exceptions turned into one `ModelError`.
+
+    Only the files of a Hub model are fetched `online`; whatever is loaded is a folder on this machine by then.
 
     Tokenizer files can make native code panic with a `BaseException`; only those that mean "stop" are let through.
     """
     try:
-        with gate.walled():
+        with gate.walled(local=not online):
             yield
     except (ModelError, KeyboardInterrupt, SystemExit, GeneratorExit, MemoryError):
         raise

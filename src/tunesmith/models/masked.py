@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from transformers import AutoModel, AutoModelForMaskedLM, PreTrainedTokenizerBase
 
-from tunesmith.disk import write_text
+from tunesmith.disk import read_json, write_text
 from tunesmith.errors import ModelError
 from tunesmith.models.heads import base_model, head_parameter_names, quiet_library, without_labels
 from tunesmith.models.loading import check_fit, from_pretrained, load_config, require_body
@@ -128,7 +128,7 @@ def _copy_pooling(source: Source, folder: Path) -> None:
         return
     names = ["config_sentence_transformers.json", f"{source.inside}/{MAX_TOKENS}" if source.inside else MAX_TOKENS]
     with suppress(OSError, ValueError, TypeError, LookupError, AttributeError):
-        modules = json.loads((root / MODULES).read_text(encoding="utf-8"))
+        modules = read_json(root / MODULES)
         modules = [{**modules[0], "path": ""}, *modules[1 : 2 if source.trained else None]]
         write_text(folder / MODULES, json.dumps(modules, indent=2) + "\n")
         names += [

@@ -19,6 +19,8 @@ from typing import Any
 from safetensors.torch import save_file
 from torch import Tensor
 
+from tunesmith.disk import read_json
+
 MODULES = "modules.json"
 BACKBONE, POOLING, DENSE = "0_Transformer", "1_Pooling", "2_Dense"
 MAX_TOKENS = "sentence_bert_config.json"
@@ -30,7 +32,7 @@ POOLING_VALUES = {"mean": "mean", "first": "cls"}
 def backbone_folder(folder: Path) -> str:
     """Where in a model's folder its backbone lies: the folder that ``modules.json`` gives its first module, or ""."""
     try:
-        inside = json.loads((folder / MODULES).read_text(encoding="utf-8"))[0]["path"]
+        inside = read_json(folder / MODULES)[0]["path"]
     except (OSError, ValueError, LookupError, TypeError):
         return ""
     is_name = isinstance(inside, str) and PurePosixPath(inside).parts == (inside,) and inside != ".."
@@ -42,7 +44,7 @@ def sentence_pooling(folder: Path | None) -> str | None:
     if folder is None or not (folder / MODULES).is_file():
         return None
     try:
-        pooling = json.loads((folder / POOLING / "config.json").read_text(encoding="utf-8"))
+        pooling = read_json(folder / POOLING / "config.json")
         said = pooling.get("pooling_mode")
         by_value = {value: name for name, value in POOLING_VALUES.items()}
         by_key = next((name for name, key in POOLING_KEYS.items() if pooling.get(key) is True), None)

