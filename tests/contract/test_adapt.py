@@ -218,7 +218,7 @@ def test_a_sentence_encoder_keeps_its_pooling(corpus: Path, tmp_path: Path, trai
     (source / "1_Pooling" / "code.py").write_text("raise SystemExit")
     modules = [{"path": ""}, {"path": "1_Pooling"}]
     (source / "modules.json").write_text(json.dumps([*modules, {"path": "../elsewhere"}]))
-    with pytest.raises(ModelError, match="modules.json: expected a list of modules, each with the plain name"):
+    with pytest.raises(ModelError, match=r"modules\.json: expected a list of modules, each with the plain name"):
         adapt(corpus, tmp_path / "refused", source, epochs=1)
     (source / "modules.json").write_text(json.dumps(modules))
     adapted = adapt(corpus, tmp_path / "out", source, epochs=1)
