@@ -14,6 +14,7 @@ from pathlib import Path
 
 from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 
+from tunesmith.config.schema import DataSettings
 from tunesmith.data.files import Lines, explained, local_path
 from tunesmith.errors import DataError
 
@@ -56,7 +57,7 @@ class Groups(Lexicon):
     def __init__(self, path: Path) -> None:
         self._others: dict[str, dict[str, None]] = {}  # word in lower case → the other words of all its groups
         problems = []
-        with Lines(path, "utf-8") as lines:
+        with Lines(path, DataSettings()) as lines:
             for line in lines:
                 if not line.strip() or line.startswith("#"):
                     continue
@@ -92,7 +93,7 @@ class WordNet(Lexicon):
         self._senses: dict[str, tuple[int, str, tuple[int, ...]]] = {}
         for part in PARTS:
             index, content = folder / f"index.{part}", folder / f"data.{part}"
-            with explained(content, "utf-8"):
+            with explained(content, DataSettings()):
                 if not (index.is_file() and content.is_file()):
                     continue
                 self._data[part] = content.read_bytes()
@@ -132,7 +133,7 @@ def _index(path: Path) -> Iterator[tuple[str, int, tuple[int, ...]]]:
 
     A line: word, part, meanings, number of pointers, their symbols, meanings again, tagged meanings, offsets.
     """
-    with explained(path, "utf-8"):
+    with explained(path, DataSettings()):
         lines = path.read_text(encoding="utf-8").splitlines()
     for number, line in enumerate(lines, start=1):
         if line.startswith("  "):  # the licence

@@ -101,6 +101,7 @@ class DataSettings(Section):
     )
     sheet: str | int | None = option(None, "Sheet of a workbook, by name or number (else the only one).", "--sheet")
     encoding: str = option("utf-8", "Character encoding of text files.", "--encoding")
+    expansion: int = option(100, "How many times its size a compressed file may expand to.", ge=1)
 
 
 class TaskSettings(Section):

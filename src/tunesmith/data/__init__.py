@@ -139,7 +139,8 @@ def detect(path: Path, plain_text: bool = False) -> str | None:
         raise DataError(f"{path}: expected a folder with one subfolder per class, found none; {advice}")
     compressed, format = path.suffix.lower() == ".gz", ENDINGS.get(ending_of(path))
     if format is None or format == "json":
-        with explained(path, "utf-8"), open_bytes(path) as stream:
+        usual = DataSettings()
+        with explained(path, usual), open_bytes(path, usual) as stream:
             head = stream.read(HEAD_BYTES).decode("utf-8", errors="replace")
         if format == "json":
             return "squad" if _SQUAD.search(head) else "json"

@@ -13,11 +13,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from tunesmith.config.schema import DataSettings
+from tunesmith.data.expansion import Budget
 from tunesmith.errors import DataError, UsageError
 
-MAX_RATIO = 100  # a compressed file may expand to this many times its size ...
-HARMLESS_BYTES = 16 * 2**20  # ... or to this much in any case
-MAX_EXPANDED_BYTES = 64 * 2**30
 LINE_LIMIT = 64 * 2**20
 SAMPLE_BYTES = 2**16
 CHUNK_BYTES = 2**20
@@ -110,34 +109,30 @@ def codec_name(encoding: str) -> str:
 class _Bounded(gzip.GzipFile):
     """The expanded bytes of a gzip file, up to a limit."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, settings: DataSettings) -> None:
         super().__init__(path, "rb")
-        self.limit = max(HARMLESS_BYTES, min(MAX_RATIO * path.stat().st_size, MAX_EXPANDED_BYTES))
+        self._budget = Budget(path, settings)
 
     def read(self, size: int | None = -1) -> bytes:
         data = super().read(size)
-        if self.tell() > self.limit:
-            raise DataError(
-                f"{self.name}: expands to more than {MAX_RATIO} times its size; if it is yours, unpack it and name "
-                "the unpacked file"
-            )
+        self._budget.spend(len(data))
         return data
 
 
-def open_bytes(path: Path) -> BinaryIO:
+def open_bytes(path: Path, settings: DataSettings) -> BinaryIO:
     """The (expanded) bytes of a file; the caller closes it."""
     if path.suffix.lower() == ".gz":
-        return io.BufferedReader(_Bounded(path), CHUNK_BYTES)
+        return io.BufferedReader(_Bounded(path, settings), CHUNK_BYTES)
     return open(path, "rb")
 
 
 @contextmanager
-def explained(path: Path, encoding: str) -> Iterator[None]:
+def explained(path: Path, settings: DataSettings) -> Iterator[None]:
     """Turns what goes wrong while bytes become text into one `DataError`."""
     try:
         yield
     except UnicodeError:
-        raise DataError(_explain_encoding(path, encoding)) from None
+        raise DataError(_explain_encoding(path, settings)) from None
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise DataError(f"{path}: not a complete gzip file ({error}); copy or compress it again") from None
     except OSError as error:
@@ -148,6 +143,7 @@ class Lines:
     """The lines of a text file, with their ends as they stand in it (``\\n``, ``\\r\\n`` or ``\\r``).
 
     Args:
+        settings: its encoding, and how far it may expand.
         limit: number of characters of the longest line.
 
     Attributes:
@@ -155,15 +151,15 @@ class Lines:
         characters: characters given so far.
     """
 
-    def __init__(self, path: Path, encoding: str, limit: int = LINE_LIMIT) -> None:
-        self.path, self.encoding, self.limit = path, codec_name(encoding), limit
+    def __init__(self, path: Path, settings: DataSettings, limit: int = LINE_LIMIT) -> None:
+        self.path, self.encoding, self.limit, self._settings = path, codec_name(settings.encoding), limit, settings
         self.number = self.characters = 0
 
     def __enter__(self) -> Lines:
-        with explained(self.path, self.encoding):
-            with open_bytes(self.path) as stream:
+        with explained(self.path, self._settings):
+            with open_bytes(self.path, self._settings) as stream:
                 _refuse_other_content(self.path, stream.read(SAMPLE_BYTES), self.encoding)
-            self._text = io.TextIOWrapper(open_bytes(self.path), encoding=self.encoding, newline="")
+            self._text = io.TextIOWrapper(open_bytes(self.path, self._settings), encoding=self.encoding, newline="")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -176,7 +172,7 @@ class Lines:
         try:
             line = self._text.readline(self.limit)
         except (UnicodeError, EOFError, zlib.error, OSError) as error:
-            with explained(self.path, self.encoding):
+            with explained(self.path, self._settings):
                 raise error
         if not self.number:
             line = line.removeprefix("\ufeff")  # codecs that name the order of bytes leave the mark
@@ -225,12 +221,13 @@ def _shown(encoding: str) -> str:
     return "UTF-8" if encoding == "utf-8-sig" else encoding
 
 
-def _explain_encoding(path: Path, encoding: str) -> str:
-    """Where the file stops being text in `encoding`, and what it is more likely to be."""
+def _explain_encoding(path: Path, settings: DataSettings) -> str:
+    """Where the file stops being text in its encoding, and what it is more likely to be."""
+    encoding = codec_name(settings.encoding)
     # utf-8-sig counts positions from after the mark; plain utf-8 takes the mark as a character
     decoder = codecs.getincrementaldecoder("utf-8" if encoding == "utf-8-sig" else encoding)()
     start, line = 0, 1
-    with open_bytes(path) as stream:
+    with open_bytes(path, settings) as stream:
         while True:
             chunk = stream.read(CHUNK_BYTES)
             pending = decoder.getstate()[0]

@@ -207,7 +207,7 @@ def read_new(
 def settings_of_new(trained: DataSettings, given: DataSettings) -> DataSettings:
     """What is said of new data, and of what is not, encoding, sheet and treatment of labels as in training."""
     said = given.model_dump(exclude_unset=True, exclude_none=True)
-    usual = {name: getattr(trained, name) for name in ("encoding", "sheet", "unlabelled", "strip")}
+    usual = {name: getattr(trained, name) for name in ("encoding", "expansion", "sheet", "unlabelled", "strip")}
     return DataSettings().model_copy(update=usual | said)
 
 

@@ -41,6 +41,7 @@ class BatchStore:
 
     def __init__(self) -> None:
         self._pending: list[pa.Table] = []
+        self._pending_bytes = 0
         self._on_disk: list[pa.Table] = []
         self._folder: Path | None = None
 
@@ -53,7 +54,8 @@ class BatchStore:
 
     def add(self, part: pa.Table) -> None:
         self._pending.append(part)
-        if sum(waiting.nbytes for waiting in self._pending) <= MEMORY_BYTES:
+        self._pending_bytes += part.nbytes
+        if self._pending_bytes <= MEMORY_BYTES:
             return
         try:
             self._folder = self._folder or Path(tempfile.mkdtemp(prefix="tunesmith-"))  # readable by this user alone
@@ -68,6 +70,7 @@ class BatchStore:
                 "free space there, or set TMPDIR to a folder on a larger disk"
             ) from None
         self._pending.clear()
+        self._pending_bytes = 0
 
     def table(self) -> pa.Table:
         """All parts, of which there is at least one, as one table."""
@@ -153,17 +156,22 @@ class TableBuilder(BatchStore):
         except UnicodeEncodeError:
             bad = [number for number, value in zip(numbers, values, strict=True) if value and SURROGATE.search(value)]
             what = "half of a surrogate pair (\\ud800 to \\udfff alone); remove it or write the whole character"
-            return self._unreadable(name, bad[0], what, numbers)
+            self.leave_out(name, self._at(name, bad[0], what))
+            return pa.nulls(len(numbers), TEXT)
         lengths = pc.binary_length(array)
         if (pc.max(lengths).as_py() or 0) > FIELD_LIMIT:
             at = int(np.argmax(lengths.fill_null(0).to_numpy(zero_copy_only=False)))
-            size, limit = counted(lengths[at].as_py(), "byte"), f"more than the limit of {FIELD_LIMIT:,} for one value"
-            return self._unreadable(name, numbers[at], f"{size}, {limit}; cut it into several examples", numbers)
+            self.leave_out_large(name, numbers[at], lengths[at].as_py())
+            return pa.nulls(len(numbers), TEXT)
         return array
 
-    def _unreadable(self, name: str, number: int, what: str, numbers: Sequence[int]) -> pa.Array:
-        self.leave_out(name, f"{self._path}: {self._unit} {number}, column {name!r}: {what}")
-        return pa.nulls(len(numbers), TEXT)
+    def leave_out_large(self, name: str, number: int, size: int) -> None:
+        """A value of a column is too large; see `leave_out`."""
+        size_and_limit = f"{counted(size, 'byte')}, more than the limit of {FIELD_LIMIT:,} for one value"
+        self.leave_out(name, self._at(name, number, f"{size_and_limit}; cut it into several examples"))
+
+    def _at(self, name: str, number: int, what: str) -> str:
+        return f"{self._path}: {self._unit} {number}, column {name!r}: {what}"
 
     def leave_out(self, name: str, why: str) -> None:
         """A column cannot be read as text: an error where it is needed, else a note."""

@@ -1,53 +1,80 @@
-"""Parquet, Arrow, and data sets saved to disk: typed columns become text, class numbers their names."""
+"""Parquet, Arrow, and data sets saved to disk: typed columns become text, class numbers their names.
+
+Arrow trusts what it decodes, and damage there ends the process. So every part is validated in full before it is touched
+otherwise, and what it expands to is counted before it is decoded.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from itertools import chain
 from pathlib import Path
+from struct import error as StructError
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tunesmith.config.schema import DataSettings
+from tunesmith.data.expansion import Budget
+from tunesmith.data.readers.headers import spend_messages, spend_pages
+from tunesmith.data.readers.typed import CELL_BYTES, TooMany, as_text, text_sizes
 from tunesmith.data.records import RawTable
-from tunesmith.data.table import BATCH_ROWS, TEXT, TableBuilder
+from tunesmith.data.table import BATCH_CHARACTERS, BATCH_ROWS, FIELD_LIMIT, TEXT, TableBuilder
+from tunesmith.disk import read_json
 from tunesmith.errors import DataError
 from tunesmith.text import name_list
 
 Features = dict[str, Any]
+DECODED_BYTES = 256 * 2**20
+"""Of rows that are decoded together."""
+MOST_VALUES = 2**25
+"""Of a column, nested ones included, that are laid out together."""
+FILE_MARK = b"ARROW1"
+FILE_HEAD = 8
+"""Bytes before the stream that an Arrow file holds."""
 
 
 def read_parquet(path: str, settings: DataSettings) -> RawTable:
     """A Parquet file. See `tunesmith.data.read`."""
+    with _damage_explained(path, "Parquet"):
+        largest = spend_pages(path, Budget(path, settings))  # first, since Arrow ends the process over some footers
     with _damage_explained(path, "Parquet"), pq.ParquetFile(path) as file:
-        return from_batches(path, "parquet", file.schema_arrow, file.iter_batches(batch_size=BATCH_ROWS))
+        batches = _joined(file.iter_batches(batch_size=max(1, min(BATCH_ROWS, DECODED_BYTES // largest))))
+        return from_batches(path, "parquet", file.schema_arrow, batches, budget=Budget(path, settings))
 
 
 def read_arrow(path: str, settings: DataSettings) -> RawTable:
     """An Arrow file or stream. See `tunesmith.data.read`."""
-    with _damage_explained(path, "Arrow"):
-        table = _arrow_table(Path(path))
-        return from_batches(path, "arrow", table.schema, table.to_batches(max_chunksize=BATCH_ROWS))
+    with _damage_explained(path, "Arrow"), _arrow_batches(Path(path), Budget(path, settings)) as (schema, batches):
+        return from_batches(path, "arrow", schema, batches, budget=Budget(path, settings))
 
 
 def read_saved(path: str, settings: DataSettings) -> RawTable:
     """A folder made by ``Dataset.save_to_disk``. See `tunesmith.data.read`."""
     folder = Path(path)
     with _damage_explained(path, "saved data set"):
-        state = json.loads((folder / "state.json").read_text("utf-8"))
-        info = json.loads((folder / "dataset_info.json").read_text("utf-8"))
-        files = [entry["filename"] for entry in state["_data_files"]]
-        if any(Path(name).name != name for name in files):
+        state, info = (read_json(folder / name) for name in ("state.json", "dataset_info.json"))
+        files = [folder / Path(entry["filename"]).name for entry in state["_data_files"]]
+        if any(file.name != entry["filename"] for file, entry in zip(files, state["_data_files"], strict=True)):
             raise DataError(f"{path}: state.json names files outside the folder; refused")
-        table = pa.concat_tables([_arrow_table(folder / name) for name in files])
-        batches = table.to_batches(max_chunksize=BATCH_ROWS)
-        return from_batches(path, "datasets", table.schema, batches, info.get("features"))
+        if any(file.is_symlink() or not file.is_file() for file in files):
+            raise DataError(f"{path}: state.json names what is no file; expected files, without links")
+        size = sum(file.stat().st_size for file in files)
+        with ExitStack() as opened:
+            decoded = Budget(path, settings, size)
+            parts = [opened.enter_context(_arrow_batches(file, decoded)) for file in files]
+            schema = pa.unify_schemas([schema for schema, _ in parts])
+            if any(not schema.equals(one) for one, _ in parts):
+                raise DataError(f"{path}: its files have different columns; save it again")
+            batches = chain.from_iterable(batches for _, batches in parts)
+            return from_batches(
+                path, "datasets", schema, batches, info.get("features"), budget=Budget(path, settings, size)
+            )
 
 
 def from_batches(
@@ -58,6 +85,7 @@ def from_batches(
     features: Features | None = None,
     notes: Iterable[str] = (),
     unread: Mapping[str, str] = MappingProxyType({}),
+    budget: Budget | None = None,
 ) -> RawTable:
     """Typed batches as a table of text.
 
@@ -65,40 +93,111 @@ def from_batches(
         features: descriptions of the columns as the `datasets` library writes them (else from the schema's metadata);
             columns of class numbers become the names of the classes.
         unread: more columns, which have no text, and what is wrong with each.
+        budget: of a file, what its rows may come to as text.
+
+    Raises:
+        ArrowInvalid: a batch is not valid.
+        DataError: two columns of one name; more than the budget.
     """
     if len(set(schema.names)) < len(schema.names):
         raise DataError(f"{path}: two columns have the same name among {name_list(schema.names)}; rename one")
-    features = features or _features(schema)
+    features = features if isinstance(features, dict) else _features(schema)
     start = 1
     with TableBuilder(path) as builder:
         for name, why in unread.items():
             builder.leave_out(name, why)
-        for batch in batches:
-            columns = {name: pa.nulls(batch.num_rows, TEXT) for name in (*schema.names, *unread)}
-            for name, column in zip(schema.names, batch.columns, strict=True):
-                try:
-                    columns[name] = _text(path, name, column, features.get(name), start)
-                except DataError as error:
-                    builder.leave_out(name, str(error))
-            builder.extend(columns, range(start, start + batch.num_rows))
-            start += batch.num_rows
+        for whole in batches:
+            whole.validate(full=True)
+            if budget is not None:
+                budget.spend(CELL_BYTES * whole.num_rows * max(1, whole.num_columns))
+            for batch in _parts(whole, budget, start, builder):
+                columns = {name: pa.nulls(batch.num_rows, TEXT) for name in (*schema.names, *unread)}
+                for name, column in zip(batch.schema.names, batch.columns, strict=True):
+                    try:
+                        columns[name] = as_text(path, name, column, features.get(name), start)
+                    except DataError as error:
+                        builder.leave_out(name, str(error))
+                builder.extend(columns, range(start, start + batch.num_rows))
+                start += batch.num_rows
         return builder.finish(format, notes)
 
 
-def _arrow_table(path: Path) -> pa.Table:
-    source = pa.memory_map(str(path))
-    try:
-        return pa.ipc.open_file(source).read_all()
-    except pa.ArrowInvalid:
-        source.seek(0)
-        return pa.ipc.open_stream(source).read_all()
+def _parts(batch: pa.RecordBatch, budget: Budget | None, start: int, builder: TableBuilder) -> Iterator[pa.RecordBatch]:
+    """The rows of a batch, as many at a time as memory holds as text, without columns that have too large a value."""
+    rows = batch.num_rows
+    if rows > BATCH_ROWS:
+        for at in range(0, rows, BATCH_ROWS):
+            yield from _parts(batch.slice(at, BATCH_ROWS), budget, start + at, builder)
+        return
+    if budget is None:
+        yield batch
+        return
+    sizes, kept = np.zeros(rows, dtype=np.int64), list[str]()
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        try:
+            found = text_sizes(column, MOST_VALUES)
+        except TooMany:
+            if rows > 1:
+                yield from _parts(batch.slice(0, rows // 2), budget, start, builder)
+                yield from _parts(batch.slice(rows // 2), budget, start + rows // 2, builder)
+                return
+            found = np.array([MOST_VALUES])
+        if found.max(initial=0) > FIELD_LIMIT:
+            builder.leave_out_large(name, start + int(found.argmax()), int(found.max()))
+        else:
+            sizes += found
+            kept.append(name)
+    ends, at = np.cumsum(sizes), 0
+    budget.spend(int(sizes.sum()))
+    while at < rows:
+        full = int(np.searchsorted(ends, (ends[at - 1] if at else 0) + BATCH_CHARACTERS))
+        yield batch.select(kept).slice(at, max(1, full - at))
+        at += max(1, full - at)
+
+
+def _joined(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Small batches together."""
+    waiting, rows, size = list[pa.RecordBatch](), 0, 0
+    for batch in batches:
+        waiting.append(batch)
+        rows, size = rows + batch.num_rows, size + batch.nbytes
+        if rows >= BATCH_ROWS or size > BATCH_CHARACTERS:
+            yield pa.concat_batches(waiting)
+            waiting, rows, size = [], 0, 0
+    if waiting:
+        yield pa.concat_batches(waiting)
+
+
+@contextmanager
+def _arrow_batches(path: Path, budget: Budget) -> Iterator[tuple[pa.Schema, Iterator[pa.RecordBatch]]]:
+    """The batches of an Arrow file or stream; of a file by the stream that is in it, not by where its end says they
+    are.
+
+    Nothing is mapped into memory: what was found valid stays so, whatever becomes of the file.
+    """
+    with pa.OSFile(str(path)) as source:
+        whole = source.read(len(FILE_MARK)) == FILE_MARK
+        wanted = pa.ipc.open_file(source).num_record_batches if whole else None
+        source.seek(FILE_HEAD if whole else 0)
+        spend_messages(path, source.tell(), budget)
+        reader = pa.ipc.open_stream(source)
+        yield reader.schema, _all(path, reader, wanted)
+
+
+def _all(path: Path, reader: Iterable[pa.RecordBatch], wanted: int | None) -> Iterator[pa.RecordBatch]:
+    found = 0
+    for batch in reader:
+        found += 1
+        yield batch
+    if wanted not in (None, found):
+        raise DataError(f"{path}: not a complete Arrow file ({found} of {wanted} parts); write it again")
 
 
 @contextmanager
 def _damage_explained(path: str, kind: str) -> Iterator[None]:
     try:
         yield
-    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (pa.ArrowException, OSError, ValueError, LookupError, TypeError, RecursionError, StructError) as error:
         reason = " ".join(str(error).split())[:200]
         raise DataError(f"{path}: not a readable {kind} ({reason}); write it again") from None
 
@@ -109,50 +208,3 @@ def _features(schema: pa.Schema) -> Features:
     except (ValueError, KeyError, TypeError):
         return {}
     return found if isinstance(found, dict) else {}
-
-
-def _text(path: str, name: str, array: pa.Array, feature: Any, start: int) -> pa.Array:
-    """One column as text; numbers as Python writes them, nested values as JSON."""
-    if isinstance(array, pa.ExtensionArray):
-        array = array.storage
-    if pa.types.is_run_end_encoded(array.type):
-        array = pc.run_end_decode(array)
-    if pa.types.is_dictionary(array.type):
-        array = array.dictionary_decode()
-    if isinstance(feature, dict):
-        array = _class_names(path, name, array, feature, start)
-    kind = array.type
-    if pa.types.is_floating(kind):
-        # not Arrow's cast, which writes 1.0 as "1"
-        numbers = array.to_numpy(zero_copy_only=False)
-        missing = array.is_null().to_numpy(zero_copy_only=False)
-        return pa.array([None if gone else str(number) for number, gone in zip(numbers, missing, strict=True)], TEXT)
-    if pa.types.is_nested(kind) and not pa.types.is_union(kind):
-        dump = json.JSONEncoder(ensure_ascii=False, default=str).encode
-        return pa.array((None if cell is None else dump(cell) for cell in array.to_pylist()), TEXT)
-    try:
-        text = pc.cast(array, TEXT)
-        text.validate(full=True)
-    except pa.ArrowException:
-        raise DataError(
-            f"{path}: rows {start} to {start + len(array) - 1}, column {name!r}: values of type {kind} are not text; "
-            "store the column as strings"
-        ) from None
-    return text
-
-
-def _class_names(path: str, name: str, array: pa.Array, feature: dict[str, Any], start: int) -> pa.Array:
-    """Class numbers as names; -1 (no label) as null. Lists of class numbers as lists of names."""
-    inner = feature.get("feature")
-    if isinstance(inner, dict) and inner.get("_type") == "ClassLabel" and pa.types.is_nested(array.type):
-        names = inner["names"]
-        named = dict(enumerate(names))  # -1 and other numbers without a name become null
-        return pa.array([None if cell is None else [named.get(i) for i in cell] for cell in array.to_pylist()])
-    if feature.get("_type") != "ClassLabel" or not pa.types.is_integer(array.type):
-        return array
-    names = pa.array(feature["names"], TEXT)
-    numbers = pc.if_else(pc.less(array, 0), None, array)
-    if (pc.max(numbers).as_py() or 0) >= len(names):
-        at = start + int(np.argmax(numbers.fill_null(0).to_numpy(zero_copy_only=False)))
-        raise DataError(f"{path}: row {at}, column {name!r}: no name for this class number (of {len(names)})")
-    return names.take(numbers)

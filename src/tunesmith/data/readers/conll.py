@@ -30,7 +30,7 @@ def read(path: str, settings: DataSettings) -> RawTable:
     """
     counted, longest, first, document, width = True, 0, 0, 0, (0, 0)
     start, ends, tokens, tags = 0, 0, list[str](), list[str]()
-    with Lines(Path(path), settings.encoding) as lines, TableBuilder(path, "line") as builder:
+    with Lines(Path(path), settings) as lines, TableBuilder(path, "line") as builder:
         for line in chain(lines, ["\n"]):
             columns = _columns(line) if line.strip() else []
             opens = bool(columns) and columns[0] == DOCUMENT

@@ -42,7 +42,7 @@ def _read(path: str, settings: DataSettings, format: str, usual: str) -> RawTabl
         given = DELIMITER_NAMES.get(given, given)
         if len(given) != 1 or given in '"\r\n':
             raise UsageError(f"data.delimiter: expected one character (or tab), found {given!r}")
-    source = _Source(path, settings.encoding, format, given or usual, settings.quoting != "off")
+    source = _Source(path, settings, format, given or usual, settings.quoting != "off")
     if given is None and (found := source.likely_delimiter()) != usual:
         shown = "tab" if found == "\t" else repr(found)
         source = replace(source, delimiter=found, notes=(f"the values are separated by {shown}",))
@@ -102,7 +102,7 @@ class _Source:
     """
 
     path: str
-    encoding: str
+    settings: DataSettings
     format: str
     delimiter: str
     quotes: bool
@@ -111,7 +111,7 @@ class _Source:
 
     def table(self) -> RawTable:
         notes, cut, blank, again = list(self.notes), list[int](), list[int](), list[int]()
-        with Lines(Path(self.path), self.encoding) as lines:
+        with Lines(Path(self.path), self.settings) as lines:
             rows = self._rows(lines)
             first = next(((line, row) for line, row in rows if row), None)
             several = first is not None and lines.number > first[0]
@@ -146,7 +146,7 @@ class _Source:
     def if_quotes_are_text(self) -> _Unquoted | None:
         """What there is then; None without quotes, where the header has some, or a row too few or too many values."""
         source, width, rows, quoted, doubled = replace(self, quotes=False), 0, 0, False, False
-        with Lines(Path(self.path), self.encoding) as lines:
+        with Lines(Path(self.path), self.settings) as lines:
             for _, row in source._rows(lines):
                 width = width or len(row)
                 if row and (len(row) < width or any(row[width:]) or (not rows and any('"' in name for name in row))):
@@ -158,7 +158,7 @@ class _Source:
 
     def likely_delimiter(self) -> str:
         """The one that Excel's first line names, or by which each of the first rows has the values of the header."""
-        with Lines(Path(self.path), self.encoding) as lines:
+        with Lines(Path(self.path), self.settings) as lines:
             head = list[str]()
             for line in lines:
                 head.append(line)
@@ -202,7 +202,7 @@ class _Source:
         text.
         """
         opened, state, seen = None, "start", 0
-        with Lines(Path(self.path), self.encoding) as lines:
+        with Lines(Path(self.path), self.settings) as lines:
             for line in lines:
                 if lines.number < start:
                     continue

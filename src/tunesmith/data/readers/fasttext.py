@@ -20,11 +20,11 @@ def read(path: str, settings: DataSettings) -> RawTable:
     Raises:
         DataError: no line has a label; see also `tunesmith.data.read`.
     """
-    with Lines(Path(path), settings.encoding) as lines:
+    with Lines(Path(path), settings) as lines:
         most = max((len(_labels(line)[0]) for line in lines), default=0)
     if most == 0:
         raise DataError(f"{path}: no rows that begin with {PREFIX}; expected lines such as '{PREFIX}sport The match …'")
-    with Lines(Path(path), settings.encoding) as lines, TableBuilder(path, "line") as builder:
+    with Lines(Path(path), settings) as lines, TableBuilder(path, "line") as builder:
         none = list[int]()
         for line in lines:
             if line.strip():

@@ -66,7 +66,7 @@ def read_files(path: str, settings: DataSettings, deep: bool) -> RawTable:
                 skipped.append(str(name))
                 continue
             number += 1
-            with explained(file, codec), open_bytes(file) as stream:
+            with explained(file, settings), open_bytes(file, settings) as stream:
                 data = stream.read(FIELD_LIMIT + 1)
             if len(data) > FIELD_LIMIT:
                 raise DataError(f"{file}: a text of more than {FIELD_LIMIT:,} bytes; part it into several files")

@@ -25,7 +25,7 @@ SPACE = " \t\r\n"
 
 def read(path: str, settings: DataSettings, format: str = "jsonl", notes: tuple[str, ...] = ()) -> RawTable:
     """A file with one JSON object a line. See `tunesmith.data.read`."""
-    with Lines(Path(path), settings.encoding) as lines:
+    with Lines(Path(path), settings) as lines:
         return of_lines(path, ((lines.number, line) for line in lines), format, notes)
 
 
@@ -51,7 +51,7 @@ def read_array(path: str, settings: DataSettings) -> RawTable:
     Raises:
         DataError: the file is neither; several keys have rows; see also `tunesmith.data.read`.
     """
-    with Lines(Path(path), settings.encoding, WHOLE_LIMIT) as lines:
+    with Lines(Path(path), settings, WHOLE_LIMIT) as lines:
         first = next((line.strip(SPACE) for line in lines if line.strip(SPACE)), "")
         more = any(line.strip(SPACE) for line in lines)
     if first.startswith("{") and more and _is_json(first):
@@ -103,7 +103,7 @@ def whole_text(path: str, settings: DataSettings, what: str) -> str:
         DataError: it is too large; see also `tunesmith.data.read`.
     """
     pieces = []
-    with Lines(Path(path), settings.encoding, WHOLE_LIMIT) as lines:
+    with Lines(Path(path), settings, WHOLE_LIMIT) as lines:
         for line in lines:
             pieces.append(line)
             if lines.characters > WHOLE_LIMIT:

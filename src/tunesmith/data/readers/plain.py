@@ -31,14 +31,14 @@ def read(path: str, settings: DataSettings) -> RawTable:
     if file.is_dir():
         return read_files(path, settings, deep=True)
     filled_lines = paragraphs = 0
-    with Lines(file, settings.encoding) as lines:
+    with Lines(file, settings) as lines:
         for empty, group in groupby(islice(lines, DECIDING_LINES), key=str.isspace):
             if not empty:
                 paragraphs += 1
                 filled_lines += sum(1 for _ in group)
     by_line = paragraphs < 2 or filled_lines > LINES_A_PARAGRAPH * paragraphs
     note = f"{path}: {'every line' if by_line else 'every paragraph (empty lines between)'} is read as a text"
-    with Lines(file, settings.encoding) as lines, TableBuilder(path, "line") as builder:
+    with Lines(file, settings) as lines, TableBuilder(path, "line") as builder:
         # a group of lines is a text; by line, each has a group of its own
         for filled, group in groupby(lines, key=lambda line: 0 if line.isspace() else lines.number if by_line else 1):
             if not filled:

@@ -22,7 +22,8 @@ from python_calamine import (
 )
 
 from tunesmith.config.schema import DataSettings
-from tunesmith.data.files import CHUNK_BYTES, HARMLESS_BYTES, MAX_EXPANDED_BYTES, MAX_RATIO, SAMPLE_BYTES, contents_name
+from tunesmith.data.expansion import Budget
+from tunesmith.data.files import CHUNK_BYTES, SAMPLE_BYTES, contents_name
 from tunesmith.data.readers.memory import cell_text
 from tunesmith.data.records import RawTable
 from tunesmith.data.table import NoRows, TableBuilder, column_names, without_unused
@@ -49,7 +50,7 @@ def read(path: str, settings: DataSettings) -> RawTable:
         DataError: several sheets hold something and no setting says which; there is no such sheet; the workbook is
             damaged, needs a password, or expands beyond all measure.
     """
-    notes = _examined(Path(path))
+    notes = _examined(Path(path), settings)
     with _damage_explained(path), open(path, "rb") as stream:
         workbook = load_workbook(stream)  # by its content, not by its ending
         sheet, header = _chosen(path, workbook, settings, notes)
@@ -69,7 +70,7 @@ def read(path: str, settings: DataSettings) -> RawTable:
     return without_unused(raw, unnamed)
 
 
-def _examined(path: Path) -> list[str]:
+def _examined(path: Path, settings: DataSettings) -> list[str]:
     """What the user should know of the parts of a workbook, after a look at whether it can be opened without harm.
 
     Raises:
@@ -83,19 +84,14 @@ def _examined(path: Path) -> list[str]:
         raise DataError(f"{path}: not a workbook but {(contents_name(head) or text) if head else 'an empty file'}")
     if not head.startswith(b"PK"):
         return []
-    left, found = max(HARMLESS_BYTES, min(MAX_RATIO * path.stat().st_size, MAX_EXPANDED_BYTES)), _Contents()
+    budget, found = Budget(path, settings), _Contents()
     with _damage_explained(str(path)), zipfile.ZipFile(path) as archive:
         for part in archive.infolist():
             part.file_size = 2**62  # read to the end of what is there, not of what is said to be there
             rest = b""
             with archive.open(part) as stream:
                 while data := stream.read(CHUNK_BYTES):
-                    left -= len(data)
-                    if left < 0:
-                        raise DataError(
-                            f"{path}: expands to more than {MAX_RATIO} times its size; if it is yours, save the sheet "
-                            "as CSV (UTF-8) and name that file"
-                        )
+                    budget.spend(len(data))
                     if part.filename.startswith("xl/worksheets/"):
                         found.add(path, rest + data)
                         rest = data[-TAIL_BYTES:]
