@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from itertools import chain
 from pathlib import Path
-from struct import error as StructError
 from types import MappingProxyType
 from typing import Any
 
@@ -21,7 +20,7 @@ import pyarrow.parquet as pq
 
 from tunesmith.config.schema import DataSettings
 from tunesmith.data.expansion import Budget
-from tunesmith.data.readers.headers import spend_messages, spend_pages
+from tunesmith.data.readers.headers import MALFORMED, spend_messages, spend_pages
 from tunesmith.data.readers.typed import CELL_BYTES, TooMany, as_text, text_sizes
 from tunesmith.data.records import RawTable
 from tunesmith.data.table import BATCH_CHARACTERS, BATCH_ROWS, FIELD_LIMIT, TEXT, TableBuilder
@@ -197,7 +196,7 @@ def _all(path: Path, reader: Iterable[pa.RecordBatch], wanted: int | None) -> It
 def _damage_explained(path: str, kind: str) -> Iterator[None]:
     try:
         yield
-    except (pa.ArrowException, OSError, ValueError, LookupError, TypeError, RecursionError, StructError) as error:
+    except (pa.ArrowException, OSError, *MALFORMED) as error:
         reason = " ".join(str(error).split())[:200]
         raise DataError(f"{path}: not a readable {kind} ({reason}); write it again") from None
 

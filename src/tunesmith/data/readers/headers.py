@@ -22,7 +22,8 @@ BYTES_A_STRUCTURE = 256
 BYTE_ARRAY, DELTA_BYTE_ARRAY = 6, 7
 """A type, and the encoding of values that each begin as the one before."""
 MAX_DEPTH = 16
-MALFORMED = IndexError, KeyError, TypeError, AttributeError, RecursionError, StructError, ValueError
+MALFORMED = LookupError, TypeError, AttributeError, RecursionError, StructError, ValueError
+"""What contradictions in a file raise, where it is taken apart."""
 
 
 def spend_pages(path: str, budget: Budget) -> int:
