@@ -6,7 +6,8 @@ A campaign is a module of this package with
 - ``cases(count, seed)``: a list of cases (anything that has a readable ``repr``), the same for the same arguments;
 - ``run(case, folder)``: tries one in a child and in an empty folder of its own, and returns an `Outcome`;
 - optionally ``COUNT`` (cases of a full run, else 100), ``SAMPLE`` (of the tests' sample, else 4), ``SECONDS`` (limit of
-  a case, else 60) and ``facts(outcomes)``: more figures for the table, by name.
+  a case, else 60), ``facts(outcomes)``: more figures for the table, by name; and ``unavailable()``: why it cannot be
+  done on this machine, or None.
 
 It ends in ``if __name__ == "__main__": common.main(__name__)``; ``python -m tests.campaigns.NAME`` runs it. A child
 that dies, hangs or raises is an outcome that is not good, so `run` has nothing to catch. What several cases share (a
@@ -16,6 +17,7 @@ pretrained model, the result of a run that nothing disturbed) is made by `once`;
 from __future__ import annotations
 
 import argparse
+import gc
 import importlib
 import json
 import os
@@ -79,24 +81,30 @@ class Campaign:
         self.title, self.goal = str(module.TITLE), str(module.GOAL)
         self.count, self.sample = getattr(module, "COUNT", 100), getattr(module, "SAMPLE", 4)
         self.seconds: float = getattr(module, "SECONDS", 60.0)
+        self.unavailable: Callable[[], str | None] = getattr(module, "unavailable", lambda: None)
 
     def run(self, count: int, seed: int = 0, workers: int = 1) -> list[Outcome]:
         """Outcomes of `count` cases, in their order."""
-        cases = list(self.module.cases(count, seed))
+        _warm_up()
+        with _place() as place:
+            cases = list(self.module.cases(count, seed))
+            with _bar(self.name, len(cases)) as tick:
+                return self._outcomes(cases, place, workers, tick)
+
+    def _outcomes(self, cases: list[Any], place: Path, workers: int, tick: Callable[[Outcome], None]) -> list[Outcome]:
         outcomes: dict[int, Outcome] = {}
-        with _place() as place, _bar(self.name, len(cases)) as tick:
-            waiting, running = list(enumerate(cases)), dict[int, Child]()
-            while waiting or running:
-                while waiting and len(running) < workers:
-                    index, case = waiting.pop(0)
-                    running[index] = self._start(case, place / f"{index:05d}")
-                for index, child in list(running.items()):
-                    hung = time.perf_counter() - child.begin > self.seconds
-                    if child.poll(0.2 / len(running)) or hung:
-                        outcomes[index] = _outcome(cases[index], child.ended(hung))
-                        shutil.rmtree(place / f"{index:05d}", ignore_errors=True)
-                        del running[index]
-                        tick(outcomes[index])
+        waiting, running = list(enumerate(cases)), dict[int, Child]()
+        while waiting or running:
+            while waiting and len(running) < workers:
+                index, case = waiting.pop(0)
+                running[index] = self._start(case, place / f"{index:05d}")
+            for index, child in list(running.items()):
+                hung = time.perf_counter() - child.begin > self.seconds
+                if child.poll(0.2 / len(running)) or hung:
+                    outcomes[index] = _outcome(cases[index], child.ended(hung))
+                    shutil.rmtree(place / f"{index:05d}", ignore_errors=True)
+                    del running[index]
+                    tick(outcomes[index])
         return [outcomes[index] for index in range(len(cases))]
 
     def _start(self, case: Any, folder: Path) -> Child:
@@ -111,6 +119,13 @@ class Campaign:
             return found
 
         return Child(work, folder / "output", within)
+
+
+def _warm_up() -> None:
+    """Import here what every child would import, and keep it from being looked through for garbage there."""
+    for name in ("cli", "pipeline", "adapting", "predicting", "evaluating"):
+        importlib.import_module(f"tunesmith.{name}")
+    gc.freeze()
 
 
 def campaigns() -> list[str]:
@@ -252,6 +267,8 @@ def main(name: str) -> None:
     parser.add_argument("--workers", type=int, default=1, help="cases at a time (else 1)")
     parser.add_argument("--dry", action="store_true", help="leave the result file as it is")
     given = parser.parse_args()
+    if reason := campaign.unavailable():
+        sys.exit(f"{campaign.name}: {reason}")
     begin = time.perf_counter()
     outcomes = campaign.run(given.count, given.seed, given.workers)
     found = result(campaign, outcomes, given.seed, time.perf_counter() - begin)
