@@ -1,0 +1,99 @@
+"""A step whose rows do not fit into memory together is taken in smaller parts: the same rows, the same sum.
+
+The step begins anew from the state before it. What was chosen is kept beside the checkpoints, for the rounding of a sum
+and the noise of dropout depend on the parts: a run that goes on after it was killed takes each step as it was taken.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tunesmith.disk import read_json, write_text
+from tunesmith.errors import ModelError, ResourceError, is_out_of_memory
+
+
+@dataclass
+class Parts:
+    """How many rows go through the model together.
+
+    Attributes:
+        file: where it is kept.
+        rows: {step: number of rows from that step on}, in the order of the steps.
+    """
+
+    file: Path
+    rows: dict[int, int]
+
+    @classmethod
+    def of(cls, file: Path, resumed: bool) -> Parts:
+        """Those of the run that is resumed, or none.
+
+        Raises:
+            ModelError: the file is damaged.
+        """
+        if not resumed:
+            file.unlink(missing_ok=True)
+        if not file.exists():
+            return cls(file, {})
+        try:
+            rows = {int(step): int(rows) for step, rows in sorted(read_json(file).items(), key=lambda pair: int(pair[0]))}
+        except (OSError, ValueError, TypeError, AttributeError) as error:
+            raise ModelError(f"{file}: damaged ({error}); train again") from None
+        return cls(file, rows)
+
+    def at(self, step: int) -> int | None:
+        """Rows that go through the model together in the step after `step`; None for all."""
+        return next((rows for first, rows in reversed(self.rows.items()) if first <= step), None)
+
+    def halve(self, step: int, rows: int, error: BaseException) -> int:
+        """From `step` on half of `rows`, which did not fit.
+
+        Raises:
+            ResourceError: there was only one.
+        """
+        if rows < 2:
+            raise ResourceError(
+                "out of memory with a single text; lower training.max_length, or give a smaller model"
+            ) from error
+        self.rows[step] = -(-rows // 2)
+        write_text(self.file, json.dumps(self.rows))
+        return self.rows[step]
+
+    def report(self, rows: int) -> dict[str, Any]:
+        """For the record of a run, whose steps have `rows` together at first."""
+        if not self.rows:
+            return {}
+        reason = f"{rows} rows did not fit into memory together"
+        return {"memory": {"state": "smaller parts", "reason": reason, "rows_from_step": {str(k + 1): v for k, v in self.rows.items()}}}
+
+
+def cut(batch: dict[str, Any], rows: int | None) -> list[dict[str, Any]]:
+    """A batch as parts of so many rows; None for the whole."""
+    count = len(next(iter(batch.values())))
+    if rows is None or rows >= count:
+        return [batch]
+    return [{key: value[first : first + rows] for key, value in batch.items()} for first in range(0, count, rows)]
+
+
+def fitting_memory(compute: Callable[[int], Any], rows: int) -> Any:
+    """What `compute` returns for so many rows at a time: half as many each time that memory runs out, down to one."""
+    while True:
+        try:
+            return compute(rows)
+        except Exception as error:
+            if rows < 2 or not is_out_of_memory(error):
+                raise
+        rows = -(-rows // 2)
+        free_memory()
+
+
+def free_memory() -> None:
+    """Give back what a device keeps for later; it may lie in pieces that are too small."""
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
