@@ -91,13 +91,35 @@ class ResourceError(TunesmithError):
 def is_disk_full(error: BaseException) -> bool:
     """Whether an error means that the disk (or a quota) is full; libraries of native code wrap the system's error."""
     full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    return getattr(error, "errno", None) in full or any(f"os error {number}" in str(error) for number in full)
+    return getattr(error, "errno", None) in full or any(f"os error {number})" in str(error) for number in full)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error means that memory ran out; torch raises plain RuntimeErrors on the CPU."""
-    signs = ("out of memory", "can't allocate memory")
-    return isinstance(error, MemoryError) or any(sign in str(error) for sign in signs)
+    """Whether an error means that memory, or room for threads, ran out; torch raises plain RuntimeErrors."""
+    signs = (
+        "out of memory",
+        "can't allocate memory",
+        "annot allocate memory",
+        "bad_alloc",
+        "ALLOC_FAILED",
+        "new thread",
+    )
+    return (
+        isinstance(error, MemoryError)
+        or getattr(error, "errno", None) == errno.ENOMEM
+        or any(sign in str(error) for sign in signs)
+    )
+
+
+def is_out_of_files(error: BaseException) -> bool:
+    """Whether an error means that no more files can be opened."""
+    most = (errno.EMFILE, errno.ENFILE)
+    return getattr(error, "errno", None) in most or any(f"os error {number})" in str(error) for number in most)
+
+
+def is_shortage(error: BaseException) -> bool:
+    """Whether an error is of the machine, whatever was attempted: no memory, disk, threads or files are left."""
+    return is_disk_full(error) or is_out_of_memory(error) or is_out_of_files(error)
 
 
 class DivergedError(TunesmithError):

@@ -20,7 +20,7 @@ from tunesmith.engine.attention import NAME, CannotPack, running
 from tunesmith.engine.dropout import Noise, replace_dropout
 from tunesmith.engine.layout import PackedLayout
 from tunesmith.engine.part import SWITCHED_OFF, Part
-from tunesmith.errors import ModelError
+from tunesmith.errors import ModelError, is_shortage
 from tunesmith.models.depth import layer_stack, token_embedding
 
 TRIAL_LENGTHS = (9, 5, 1)
@@ -165,6 +165,10 @@ class Packing(Part):
         except CannotPack:
             raise
         except Exception as error:  # whatever a strange architecture raises, it runs unpacked
+            if is_shortage(error):
+                raise
+            if is_shortage(error):
+                raise
             raise CannotPack(f"packed batches do not pass through it ({type(error).__name__})") from error
         for name, tensor in wanted.items():
             _require_close(name, tensor, found.get(name), layout, mask[:, 0])

@@ -26,7 +26,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from tunesmith.errors import ModelError
+from tunesmith.errors import ModelError, is_shortage
 from tunesmith.models import gate
 from tunesmith.models.heads import PooledClassifier, final_linear, head_parameter_names, load_pooled, quiet_library
 from tunesmith.models.sentence import MODULES, sentence_pooling
@@ -293,6 +293,8 @@ def _loading(source: Source, part: str, online: bool = False) -> Iterator[None]:
     except (ModelError, KeyboardInterrupt, SystemExit, GeneratorExit, MemoryError):
         raise
     except BaseException as error:
+        if is_shortage(error):
+            raise
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         hint = "check the folder" if source.folder else "check the name and the network, or give a local folder"
         raise ModelError(f"model {source.name}: its {part} cannot be loaded ({reason}); {hint}") from error

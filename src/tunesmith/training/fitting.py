@@ -102,7 +102,7 @@ class Fitting:
     parameters: dict[str, int] = field(init=False)
     seconds: float = field(init=False)
     tokens: int = field(init=False)
-    report: dict[str, Any] = field(init=False)
+    report: dict[str, Any] = field(init=False, default_factory=dict)
 
     @classmethod
     def begin(cls, config: Config, task: Task, train: Records, folder: Path, progress: Progress) -> Fitting:
@@ -173,7 +173,7 @@ class Fitting:
         chosen = method.defaults(fitting.model, len(train)).missing_in(self.settings, stepped)
         chosen["metric"] = self.settings.metric or self.task.primary_metric
         fitting.settings = self.settings.model_copy(update=chosen)
-        fitting.best, fitting.curve, fitting.details = {}, [], {}
+        fitting.best, fitting.curve, fitting.details, fitting.report = {}, [], {}, {}
         return fitting
 
     def by_each(self, methods: Sequence[Method], train: Encoded, valid: EncodedTexts) -> list[Fitting]:

@@ -12,11 +12,12 @@ from torch import nn
 
 from tunesmith.engine import attached
 from tunesmith.engine.vectors import Vectors
-from tunesmith.errors import ModelError
+from tunesmith.errors import ModelError, is_out_of_memory
 from tunesmith.models.heads import final_linear
 from tunesmith.tasks.base import Task
 from tunesmith.tasks.batching import PaddingCollator, batches_by_tokens
 from tunesmith.tasks.encoding import Encoded
+from tunesmith.training.parts import free_memory
 
 TOKENS_PER_BATCH = 4_096
 ROWS_PER_BATCH = 256
@@ -121,9 +122,19 @@ def _run(
     model.eval()
     try:
         with torch.inference_mode(), lower, attached(model):
-            for rows in batches_by_tokens(features.lengths, TOKENS_PER_BATCH, rows_per_batch):
-                batch = collate([features[i] for i in rows])
-                values = compute({key: value.to(device) for key, value in batch.items()}).cpu().numpy()
+            waiting = batches_by_tokens(features.lengths, TOKENS_PER_BATCH, rows_per_batch)[::-1]
+            while waiting:
+                rows, values = waiting.pop(), None
+                try:
+                    batch = collate([features[i] for i in rows])
+                    values = compute({key: value.to(device) for key, value in batch.items()}).cpu().numpy()
+                except Exception as error:
+                    if len(rows) < 2 or not is_out_of_memory(error):
+                        raise
+                if values is None:  # its two halves need less
+                    waiting += np.array_split(rows, 2)[::-1]
+                    free_memory()
+                    continue
                 values = values if on_tokens else values[:, None]
                 if result is None:
                     result = np.empty((int(count.sum()), *values.shape[2:]), dtype=values.dtype)

@@ -66,7 +66,7 @@ def fit(fitting: Fitting) -> Fitting:
         shutil.rmtree(fitting.adapter, ignore_errors=True)
         save_adapter(model, fitting.adapter, fitting.source.public, task.head)
     fitting.model = fitting.method.finish(model).requires_grad_(True).eval()
-    fitting.report = engine.report()
+    fitting.report |= engine.report()
     fitting.seconds = time.perf_counter() - start
     if best := fitting.best:
         found = f"{fitting.method.name}: valid {best['metric']} {best['value']:.4f}"
@@ -149,6 +149,7 @@ def _take_steps(fitting: Fitting) -> None:
         with fitting.stop, quiet_library():
             trainer.train(None if checkpoint is None else str(checkpoint))
     state = trainer.state
+    fitting.report = trainer.parts.report(arguments.per_device_train_batch_size)
     if valid is not None:
         fitting.curve = [row[f"eval_{metric}"] for row in state.log_history if f"eval_{metric}" in row]
         step, value = state.global_step, fitting.curve[-1]

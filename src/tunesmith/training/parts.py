@@ -42,10 +42,10 @@ class Parts:
         if not file.exists():
             return cls(file, {})
         try:
-            rows = {int(step): int(rows) for step, rows in sorted(read_json(file).items(), key=lambda pair: int(pair[0]))}
+            rows = {int(step): max(1, int(rows)) for step, rows in read_json(file).items()}
         except (OSError, ValueError, TypeError, AttributeError) as error:
             raise ModelError(f"{file}: damaged ({error}); train again") from None
-        return cls(file, rows)
+        return cls(file, dict(sorted(rows.items())))
 
     def at(self, step: int) -> int | None:
         """Rows that go through the model together in the step after `step`; None for all."""
@@ -62,6 +62,7 @@ class Parts:
                 "out of memory with a single text; lower training.max_length, or give a smaller model"
             ) from error
         self.rows[step] = -(-rows // 2)
+        self.file.parent.mkdir(parents=True, exist_ok=True)
         write_text(self.file, json.dumps(self.rows))
         return self.rows[step]
 
@@ -70,7 +71,8 @@ class Parts:
         if not self.rows:
             return {}
         reason = f"{rows} rows did not fit into memory together"
-        return {"memory": {"state": "smaller parts", "reason": reason, "rows_from_step": {str(k + 1): v for k, v in self.rows.items()}}}
+        from_step = {str(step + 1): rows for step, rows in self.rows.items()}
+        return {"memory": {"state": "smaller parts", "reason": reason, "rows_from_step": from_step}}
 
 
 def cut(batch: dict[str, Any], rows: int | None) -> list[dict[str, Any]]:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
+from transformers.trainer_pt_utils import nested_concat
 
-from tunesmith.errors import Interrupted, ModelError
+from tunesmith.errors import Interrupted, ModelError, is_out_of_memory
+from tunesmith.text import counted
+from tunesmith.training.parts import Parts, cut, fitting_memory, free_memory
 from tunesmith.training.sampling import trim_padding
 from tunesmith.training.trainer import Trainer
 
@@ -34,6 +39,9 @@ class TaskTrainer(Trainer):
         self._tunesmith_head = fitting.loss()
         self._step_before: int | None = None
         self._last_save = time.monotonic()
+        self.parts = Parts.of(Path(str(self.args.output_dir)) / f"{fitting.phase}-parts.json", fitting.resume)
+        self._loss_before: Any = 0.0
+        self._taken: list[dict[str, Any]] = []
 
     _tunesmith_resuming, _tunesmith_rate = "output.resume=true", "training.lr"
 
@@ -64,11 +72,60 @@ class TaskTrainer(Trainer):
         where = f"step {self.state.global_step} of {self.state.max_steps}"
         return f"everything up to {where} is saved, and the same command goes on ({self._tunesmith_resuming})"
 
-    def prediction_step(self, *positional: Any, **named: Any) -> Any:
+    def get_batch_samples(self, *positional: Any, **named: Any) -> Any:
+        """See `Trainer.get_batch_samples`."""
+        self._loss_before, self._taken = self._tr_loss.clone(), []
+        return super().get_batch_samples(*positional, **named)
+
+    def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
+        """See `Trainer.training_step`; where memory runs out, the optimizer step begins anew in smaller parts.
+
+        Raises:
+            ResourceError: not even one row fits.
+        """
+        self._taken.append(inputs)
+        batches, step = [inputs], self.state.global_step
+        while True:
+            rows = self.parts.at(step)
+            try:
+                # What is logged is added up as it is for micro-batches, which the caller adds one by one.
+                *before, last = (part for batch in batches for part in cut(batch, rows))
+                for part in before:
+                    self._tr_loss += super().training_step(model, part, num_items_in_batch)
+                return super().training_step(model, last, num_items_in_batch)
+            except Exception as error:
+                if not is_out_of_memory(error) or self.args.world_size > 1:
+                    raise
+                most = max(len(batch["input_ids"]) for batch in batches)
+                rows = self.parts.halve(step, most if rows is None else min(rows, most), error)
+            batches = self._taken
+            model.zero_grad()
+            free_memory()
+            self._tr_loss.copy_(self._loss_before)
+            self._tunesmith_seed_step()
+            self.fitting.progress.line(
+                f"note: out of memory in step {step + 1}; taken in parts of {counted(rows, 'row')}"
+            )
+
+    def prediction_step(self, model: nn.Module, inputs: dict[str, Any], *positional: Any, **named: Any) -> Any:
         """See `Trainer.prediction_step`; a request to stop does not wait for the end of an evaluation."""
         if self.fitting.stop.arrived is not None:
             raise Interrupted(self.fitting.stop.words, self.fitting.stop.exit_code)
-        return super().prediction_step(*positional, **named)
+
+        def predicted(rows: int) -> Any:
+            parts = cut(inputs, rows)
+            found = [super(TaskTrainer, self).prediction_step(model, part, *positional, **named) for part in parts]
+            return found[0] if len(found) == 1 else self._joined(parts, found)
+
+        return fitting_memory(predicted, len(inputs["input_ids"]))
+
+    def _joined(self, parts: list[dict[str, Any]], found: list[Any]) -> Any:
+        """Loss, outputs and labels of a batch that was predicted in parts."""
+        losses, *tensors = zip(*found, strict=True)
+        assert self._tunesmith_head is not None
+        weights = torch.stack([self._tunesmith_head.weight(part["labels"]) for part in parts])
+        loss = (torch.stack(losses).cpu() * weights).sum() / weights.sum()
+        return loss, *(functools.reduce(nested_concat, one) for one in tensors)
 
     def _run_epoch(self, *positional: Any, **options: Any) -> None:
         self._evaluate_if_owed(options["trial"], options["start_time"])

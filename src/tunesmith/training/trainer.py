@@ -174,9 +174,13 @@ class Trainer(StepLoss):
         batches, weight = super().get_batch_samples(epoch_iterator, num_batches, device)
         if self._tunesmith_head is not None and weight is not None and self.args.world_size > 1:
             weight = self.accelerator.gather(weight).sum()  # of the step in all processes; evaluation counts its own
-        seed = np.random.SeedSequence((self.args.seed, self.state.global_step)).generate_state(1)
-        torch.manual_seed(int(seed[0]))  # dropout depends on the step alone, so a resumed step equals the first try
+        self._tunesmith_seed_step()
         return batches, weight
+
+    def _tunesmith_seed_step(self) -> None:
+        """Dropout depends on the step alone, so that a step that is taken again equals the first try."""
+        seed = np.random.SeedSequence((self.args.seed, self.state.global_step)).generate_state(1)
+        torch.manual_seed(int(seed[0]))
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         data: Any = self.train_dataset if train_dataset is None else train_dataset

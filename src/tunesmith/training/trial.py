@@ -16,7 +16,7 @@ from torch import nn
 
 from tunesmith.data.records import text_records
 from tunesmith.engine.packing import evaluating
-from tunesmith.errors import ModelError, TunesmithError, is_disk_full, is_out_of_memory
+from tunesmith.errors import ModelError, TunesmithError, is_shortage
 from tunesmith.tasks.base import LabelSpace, Task
 from tunesmith.tasks.batching import PaddingCollator
 from tunesmith.tasks.encoding import Encoded, Encoder, Truncation
@@ -79,7 +79,7 @@ def _problem(precision: str, reader: Reader) -> str | None:
                 if reader.trains:
                     _answer_in_training(reader, encoded)
     except Exception as error:  # whatever a strange architecture raises
-        if is_out_of_memory(error) or is_disk_full(error) or isinstance(error, TunesmithError):
+        if is_shortage(error) or isinstance(error, TunesmithError):
             raise
         return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
     finally:
