@@ -27,6 +27,7 @@ from tunesmith.methods.full import Full
 from tunesmith.models.heads import head_parameter_names
 from tunesmith.models.loading import load_tokenizer, token_limit
 from tunesmith.models.masked import head_at_predicted, load_masked, save_masked
+from tunesmith.models.sealed import seal
 from tunesmith.models.seen import remember, seen_keys
 from tunesmith.models.source import Source, find_source, weights_sha256
 from tunesmith.opening import TextsOpening
@@ -132,6 +133,7 @@ def adapt(opening: TextsOpening, config: AdaptConfig, progress: Progress) -> Ada
             phases, report = _train(begun, train, held_out, config.training.head_steps if fresh else 0, record)
         save_masked(model, tokenizer, source, folder)
         remember(folder, before, alike_keys(data.train))
+        record.files = seal(folder)
         record.engine = {part: EnginePart(**found) for part, found in report.items()} | record.engine
         _finish(record, config, phases, held_out, clock)
         record.save(folder)

@@ -26,6 +26,7 @@ from tunesmith.disk import read_json_lines, write_json_lines, write_text
 from tunesmith.engine import Engine, attached
 from tunesmith.evaluation.intervals import Score
 from tunesmith.methods.base import methods_for, unused_settings
+from tunesmith.models.sealed import seal
 from tunesmith.models.seen import remember, seen_keys, warn_of_seen
 from tunesmith.opening import Opening, tell
 from tunesmith.predictor import Predictor
@@ -98,6 +99,7 @@ def train(opening: Opening, progress: Progress) -> Run:
         remember(folder / "model", before, text_keys(splits["train"]))
         if best.adapter is not None:
             shutil.copytree(best.adapter, folder / "model" / "adapter", dirs_exist_ok=True)
+        record.files = seal(folder / "model", "model/")
         entries.finish(record, config, best, scored, baselines, clock)
         _write(folder, record, predictor, scored, findings, best.source.hub)
         if not config.output.keep_checkpoints:  # a run that is killed before needs them

@@ -20,11 +20,13 @@ from tunesmith.data.reading import NewData, about_missing_texts, read_new, refus
 from tunesmith.data.records import Records, text_records
 from tunesmith.data.sources import Examples
 from tunesmith.data.table import NoRows
+from tunesmith.disk import parse_json, read_plain, write_text
 from tunesmith.engine import Engine
 from tunesmith.errors import DataError, ModelError, UsageError, wrong_values
 from tunesmith.models.heads import PooledClassifier, save_model
 from tunesmith.models.loading import load_trained, token_limit
-from tunesmith.models.source import TRAINED_FILE, Source
+from tunesmith.models.sealed import TRAINED_FILE, model_folder, seal
+from tunesmith.models.source import Source
 from tunesmith.progress import Progress
 from tunesmith.registry import lookup, names
 from tunesmith.scored import Scored
@@ -55,11 +57,15 @@ class Facts(BaseModel):
         """Raises ModelError where there is no such file in the folder, or something else in it."""
         file = folder / cls.FILE
         try:
-            facts = cls.model_validate_json(file.read_bytes())
+            content = read_plain(file)
+            parse_json(content)
+            facts = cls.model_validate_json(content)
         except OSError:
             raise ModelError(f"{folder}: no trained model ({file} is missing); give a finished run") from None
         except ValidationError as error:
             raise wrong_values(file, error) from None
+        except ValueError as error:
+            raise ModelError(f"{file}: damaged ({error}); restore the file, or train again") from None
         if facts.task not in names(TASKS, "tasks"):
             remedy = "install the package that brings it"
             raise ModelError(f"{file}: task: the task {facts.task!r} is not installed; {remedy}")
@@ -69,6 +75,8 @@ class Facts(BaseModel):
         """What contradicts the task, or itself, by key."""
         shape, wanted = self.layout.shape, replace(task.shape, task=task.name)
         found = {f"layout.{key}": problem for key, problem in self.layout.contradictions().items()}
+        if len(set(self.labels.names)) < len(self.labels.names):
+            found["labels.names"] = "should be different from each other"
         if self.labels != self.labels.in_users_units:
             found["labels"] = "mean and scale should be 0 and 1"
         if shape != wanted:
@@ -131,11 +139,11 @@ class Predictor:
         """
         resolve(options={"precision": precision})  # refuses what is none
         path = Path(folder)
-        model_folder = path / "model" if (path / "model").is_dir() else path
-        facts, file = Facts.load(model_folder), model_folder / Facts.FILE
+        inside = model_folder(path)
+        facts, file = Facts.load(inside), inside / Facts.FILE
         task: Task = lookup(TASKS, "tasks", facts.task)()
         facts.require(file, facts.of_task(task))  # before a model is loaded for it
-        model, tokenizer = load_trained(Source.of_folder(str(path), model_folder), task.head)
+        model, tokenizer = load_trained(Source.of_folder(str(path), inside), task.head)
         facts.require(file, facts.of_model(task, model, tokenizer))
         truncation = Truncation(facts.max_length, facts.long)
         model.to(choose_device())
@@ -161,9 +169,8 @@ class Predictor:
             max_length=self.truncation.max_tokens,
             long=self.truncation.long,
         )
-        (folder / Facts.FILE).write_text(
-            json.dumps(facts.model_dump(mode="json"), ensure_ascii=False, indent=1) + "\n", encoding="utf-8"
-        )
+        write_text(folder / Facts.FILE, json.dumps(facts.model_dump(mode="json"), ensure_ascii=False, indent=1) + "\n")
+        seal(folder)
 
     def saved(self, folder: str, base: str | None = None) -> Saved:
         """What a model card says of it, once it is saved.

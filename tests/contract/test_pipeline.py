@@ -23,6 +23,7 @@ from tunesmith.errors import DataError, ModelError, UsageError
 from tunesmith.models.heads import PooledClassifier
 from tunesmith.models.loading import load_classifier, load_tokenizer
 from tunesmith.models.masked import load_masked, save_masked
+from tunesmith.models.sealed import seal
 from tunesmith.models.seen import seen_keys
 from tunesmith.models.sentence import sentence_pooling
 from tunesmith.models.source import find_source
@@ -229,12 +230,14 @@ def test_a_model_with_weights_that_are_not_finite_is_refused(
 ) -> None:
     data = write(tmp_path / "a.csv", ["text", "label"], [(t, "xy"[i % 2]) for i, t in enumerate(texts(40))])
     run = train(data, tmp_path / "run", tiny_model_folder("bert"), method="features")
-    file = run.folder / "model" / "0_Transformer" / "model.safetensors"
+    model = shutil.copytree(run.folder / "model", tmp_path / "model")
+    file = model / "0_Transformer" / "model.safetensors"
     weights = load_file(file)
     next(iter(weights.values())).view(-1)[0] = float("nan")
     save_file(weights, file, metadata={"format": "pt"})
+    seal(model)
     with pytest.raises(ModelError, match="not finite"):
-        tunesmith.load(run)
+        tunesmith.load(model)
 
 
 def test_local_refuses_names_that_would_need_the_network(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from tunesmith.data.shapes import SHAPES
 from tunesmith.errors import ModelError
 from tunesmith.models import gate
 from tunesmith.models.loading import load_classifier, load_config, load_tokenizer
+from tunesmith.models.sealed import seal
 from tunesmith.models.source import find_source
 from tunesmith.predictor import Predictor
 
@@ -93,6 +94,7 @@ def test_a_run_from_a_stranger_runs_nothing(
     (run / "model" / "tunesmith.json").write_text(json.dumps(facts))
     rag_folder(run / "model", mark)
     edit(run / "model" / "tokenizer_config.json", tokenizer_class="RagTokenizer")
+    seal(run / "model")
     with pytest.raises(ModelError, match="RagTokenizer"):
         Predictor.load(run)
     assert not mark.exists() and yes.tell() == 0

