@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -11,7 +10,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import pyarrow as pa
-import torch
 from torch import nn
 
 from tunesmith.config.schema import AdaptConfig, MethodSettings, OptimisationSettings, TrainingSettings
@@ -29,11 +27,11 @@ from tunesmith.models.loading import load_tokenizer, token_limit
 from tunesmith.models.masked import head_at_predicted, load_masked, save_masked
 from tunesmith.models.sealed import seal
 from tunesmith.models.seen import remember, seen_keys
-from tunesmith.models.source import Source, find_source, weights_sha256
+from tunesmith.models.source import Source, find_source
 from tunesmith.opening import TextsOpening
 from tunesmith.progress import Progress
-from tunesmith.run import entries
-from tunesmith.run.folder import Clock, kept
+from tunesmith.run import entries, inputs
+from tunesmith.run.folder import Clock, close, kept
 from tunesmith.run.record import AdaptData, AdaptRecord, EnginePart, FilePart
 from tunesmith.tasks.base import LabelSpace
 from tunesmith.tasks.encoding import Encoder, Truncation
@@ -96,7 +94,7 @@ def adapt(opening: TextsOpening, config: AdaptConfig, progress: Progress) -> Ada
         TunesmithError: of any kind; ``adapt.json`` then says ``failed`` or ``stopped``.
     """
     folder, clock, data = opening.folder, opening.clock, opening.data
-    torch.set_num_threads(config.training.threads or torch.get_num_threads())
+    entries.use_threads(config, opening.earlier)
     settings = TrainingSettings(**config.training.model_dump(include=set(OptimisationSettings.model_fields)))
     with clock.stage("model"):
         source = find_source(config.model)
@@ -115,19 +113,18 @@ def adapt(opening: TextsOpening, config: AdaptConfig, progress: Progress) -> Ada
             engine=config.engine,
             folder=folder,
             progress=progress,
-            resume=config.output.resume,
         )
         if fresh:
             progress.line(f"note: model {source.name}: {FRESH_HEAD}")
         with head_at_predicted(model):
-            precision = begun.settle(entries.precision(AdaptRecord, folder, config))
+            precision = begun.settle(entries.precision(config, opening.earlier))
     # Nothing was written so far: a bad file or model leaves an earlier model in the folder as it was.
     record = _begin(config, source, data, precision)
-    with kept(folder, record, config.output.resume):
+    begun.resume, begun.identity = entries.compare(opening.earlier, record)
+    with kept(folder, record, begun.resume):
         with clock.stage("encode"):
             train, held_out = _encode(begun, data)
             _require_known(begun, train.stream, held_out.stream, opening.name)
-        begun.identity = record.identity
         begun.settings = begun.settings.model_copy(update={"max_length": train.length})
         with clock.stage("train"):
             phases, report = _train(begun, train, held_out, config.training.head_steps if fresh else 0, record)
@@ -136,21 +133,21 @@ def adapt(opening: TextsOpening, config: AdaptConfig, progress: Progress) -> Ada
         record.files = seal(folder)
         record.engine = {part: EnginePart(**found) for part, found in report.items()} | record.engine
         _finish(record, config, phases, held_out, clock)
-        record.save(folder)
-        if not config.output.keep_checkpoints:  # a run that is killed before needs them
-            shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+        close(folder, record, config.output.keep_checkpoints)
     begun.stop.saved = f"the model in {folder} is done"
     return AdaptedModel(folder, record)
 
 
 def _begin(config: AdaptConfig, source: Source, data: DomainTexts, precision: Precision) -> AdaptRecord:
     files = [FilePart(**source_facts(records)) for records in data.sources]
-    sides, sha256 = {"train": len(data.train), "held_out": len(data.held_out)}, weights_sha256(source)
-    hashes = [sides, [file.sha256 for file in files], sha256]
+    sides, weights = {"train": data.train, "held out": data.held_out}, inputs.model_files(source)
+    identity = weights | inputs.data_files(files) | inputs.texts(sides)
     return AdaptRecord(
-        model=entries.model_part(source, sha256=sha256),
-        data=AdaptData(files=files, texts=sides, notes=list(data.notes)),
-        **entries.common(config, precision, data=hashes),
+        model=entries.model_part(source, sha256=inputs.weights_sha256(weights)),
+        data=AdaptData(
+            files=files, texts={"train": len(data.train), "held_out": len(data.held_out)}, notes=list(data.notes)
+        ),
+        **entries.common(config, precision, identity),
     )
 
 
@@ -266,4 +263,3 @@ def _finish(
     record.tokens = {"train": len(train.stream.ids), "held_out": len(held_out.stream.ids)}
     record.blocks = {"train": len(train), "held_out": len(held_out), "length": train.length}
     record.steps = {name: fitting.details["steps"] for name, fitting in phases.items()}
-    record.status = "done"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack, cast
 
 from tunesmith.catalogue.catalogue import Suggestion, select
 from tunesmith.config.loading import flags, resolve
@@ -19,8 +19,8 @@ from tunesmith.data.summary import Summary, summarise
 from tunesmith.errors import UsageError
 from tunesmith.opening import default_folder, opened, opened_texts
 from tunesmith.progress import Progress
-from tunesmith.run.record import Run
-from tunesmith.run.runs import RUNS, RunFacts, Tree, continued, runs_in
+from tunesmith.run.record import AdaptRecord, Run, RunRecord
+from tunesmith.run.runs import RUNS, RunFacts, Tree, continued, finished, runs_in
 from tunesmith.tasks import shape_of
 from tunesmith.text import name_list
 
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from tunesmith.evaluating import Evaluation
     from tunesmith.predicting import Written
     from tunesmith.predictor import Predictor
+
+FINISHED = "the run in {} is finished; nothing is left to continue"
 
 
 class Findings(list[Finding]):
@@ -95,6 +97,9 @@ def train(
     """
     config, sources = _prepared(Config, config, options, data, valid, test)
     progress = progress or Progress()
+    if record := finished(config, sources):
+        progress.line(FINISHED.format(config.output.out))
+        return Run(Path(str(config.output.out)), cast(RunRecord, record))
     with opened(sources, config, progress) as opening:
         from tunesmith import pipeline
 
@@ -126,6 +131,11 @@ def adapt(
     """
     config, sources = _prepared(AdaptConfig, config, options, texts, valid, test)
     progress = progress or Progress()
+    if record := finished(config, sources):
+        from tunesmith.adapting import AdaptedModel
+
+        progress.line(FINISHED.format(config.output.out))
+        return AdaptedModel(Path(str(config.output.out)), cast(AdaptRecord, record))
     with opened_texts(sources, config, progress) as opening:
         from tunesmith import adapting
 

@@ -26,9 +26,9 @@ from tunesmith.data.summary import summary_line
 from tunesmith.data.texts import DomainTexts, read_texts
 from tunesmith.errors import DataError, UsageError
 from tunesmith.progress import Progress
-from tunesmith.run.folder import Clock, check_folder, locked
-from tunesmith.run.record import AdaptRecord, FilePart, Record, RunRecord
-from tunesmith.run.runs import RUNS
+from tunesmith.run.folder import AnyRecord, Clock, locked, open_folder
+from tunesmith.run.record import AdaptRecord, FilePart, RunRecord
+from tunesmith.run.runs import RUNS, progress_of
 from tunesmith.tasks import shape_of
 
 _COUNT = re.compile(r"^\d[\d,]*|(?<=\()\d[\d.]*%(?=\))|(?<=, )\d[\d,]*(?= of them )")
@@ -47,6 +47,7 @@ class Opening:
         layout: what their columns mean.
         files: facts of each source that was read, not split off, for the record.
         findings: of the data checks; none is a failure.
+        earlier: record of the run in the folder that goes on; None for a new one.
     """
 
     folder: Path
@@ -56,6 +57,7 @@ class Opening:
     layout: Layout
     files: dict[str, FilePart]
     findings: list[Finding]
+    earlier: RunRecord | None
 
 
 @contextmanager
@@ -71,7 +73,8 @@ def opened(sources: Mapping[str, Examples], config: Config, progress: Progress) 
         UsageError: the folder or a setting cannot be used.
     """
     folder = Path(config.output.out) if config.output.out else default_folder(sources["train"], config)
-    with _folder(RunRecord, folder, config, sources, config.augmentation.lexicon, config.augmentation.masked_model):
+    made_with = config.augmentation.lexicon, config.augmentation.masked_model
+    with _folder(RunRecord, folder, config, sources, progress, *made_with) as earlier:
         clock = Clock()
         chosen_techniques(config, shape_of(config.task.name))  # need not wait for the data
         with clock.stage("data"):
@@ -79,7 +82,8 @@ def opened(sources: Mapping[str, Examples], config: Config, progress: Progress) 
             progress.line(summary_line(splits, layout))
             findings = run_checks(splits, layout.shape)
             tell(findings, progress)
-        yield Opening(folder, _with_own_parts(config, sources, files), clock, splits, layout, files, findings)
+        config = _with_own_parts(config, sources, files)
+        yield Opening(folder, config, clock, splits, layout, files, findings, earlier)
 
 
 @dataclass(frozen=True)
@@ -91,12 +95,14 @@ class TextsOpening:
         name: what the texts are called.
         clock: of the run.
         data: the texts.
+        earlier: record of the run in the folder that goes on; None for a new one.
     """
 
     folder: Path
     name: str
     clock: Clock
     data: DomainTexts
+    earlier: AdaptRecord | None
 
 
 @contextmanager
@@ -115,7 +121,7 @@ def opened_texts(sources: Mapping[str, Examples], config: AdaptConfig, progress:
     if config.output.out is None:
         raise UsageError("output.out is missing: name a folder for the adapted model")
     folder, name = Path(config.output.out), source_name(sources["train"])
-    with _folder(AdaptRecord, folder, config, sources):
+    with _folder(AdaptRecord, folder, config, sources, progress) as earlier:
         clock = Clock()
         _check_paths(folder, sources["train"], name)
         with clock.stage("data"):
@@ -123,31 +129,33 @@ def opened_texts(sources: Mapping[str, Examples], config: AdaptConfig, progress:
             data = read_texts(sources, config.data, shape, settings.seed, config.model.local)
             for note in data.notes:
                 progress.line(f"note: {note}")
-        yield TextsOpening(folder, name, clock, data)
+        yield TextsOpening(folder, name, clock, data, earlier)
 
 
 @contextmanager
 def _folder(
-    kind: type[Record],
+    kind: type[AnyRecord],
     folder: Path,
     config: Config | AdaptConfig,
     sources: Mapping[str, Examples],
+    progress: Progress,
     *ingredients: str | None,
-) -> Iterator[None]:
-    """The folder is locked and free for the run, and its tracker is there.
+) -> Iterator[AnyRecord | None]:
+    """The folder is locked and free for the run, or holds the one that goes on, whose record is given.
 
     Args:
         kind: of its record.
         sources, ingredients: what it reads besides the model; none of it may lie in a folder that is replaced.
     """
-    read = [str(source) for source in sources.values() if isinstance(source, str | Path)]
+    read = [str(source) for source in (*sources.values(), *ingredients) if isinstance(source, str | Path)]
     with locked(folder, kind.FILE):
-        output = config.output
-        check_folder(folder, output.overwrite, output.resume, [*read, config.model.name, *ingredients], kind.FILE)
+        earlier = open_folder(kind, folder, config.output, [*read, config.model.name])
         tracker = config.training.tracker  # called like its package
         if tracker != "none" and find_spec(tracker) is None:
             raise UsageError(f"training.tracker={tracker}: its package is not installed; run `pip install {tracker}`")
-        yield
+        if earlier is not None:
+            progress.line(f"continuing the run in {folder}, {progress_of(folder)}; output.overwrite starts anew")
+        yield earlier
 
 
 def read_splits(

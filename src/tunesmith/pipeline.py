@@ -14,8 +14,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from tunesmith.augmentation.rows import Augmenter
 from tunesmith.config.schema import Config
 from tunesmith.data.checks import Finding
@@ -35,7 +33,7 @@ from tunesmith.registry import lookup
 from tunesmith.report.card import adapter_card, card
 from tunesmith.report.page import page
 from tunesmith.run import entries
-from tunesmith.run.folder import kept, save_config
+from tunesmith.run.folder import close, kept, save_config
 from tunesmith.run.record import AugmentationPart, Baseline, Ingredient, Run, RunRecord, main_metric
 from tunesmith.scored import Scored
 from tunesmith.tasks import TASKS
@@ -59,25 +57,26 @@ def train(opening: Opening, progress: Progress) -> Run:
     folder, config, clock, splits = opening.folder, opening.config, opening.clock, opening.splits
     layout, findings = opening.layout, opening.findings
     task: Task = lookup(TASKS, "tasks", layout.shape.task)()
-    torch.set_num_threads(config.training.threads or torch.get_num_threads())
+    earlier = opening.earlier
+    entries.use_threads(config, earlier)
     with clock.stage("model"):
         augmenter = Augmenter.of(config, task.shape, splits["train"])
         begun = Fitting.begin(config, task, splits["train"], folder, progress)
-        precision = begun.settle(entries.precision(RunRecord, folder, config), splits["train"].has("text_pair"))
+        precision = begun.settle(entries.precision(config, earlier), splits["train"].has("text_pair"))
         before = seen_keys(begun.source.root)
         seen = warn_of_seen(begun.source.name, before, splits)
         tell(seen, progress)
         findings = [*findings, *seen]
     # Nothing was written so far: a bad file or model leaves an earlier run in the folder as it was.
-    ingredients = entries.ingredients(config)
+    ingredients, their_files = entries.ingredients(config)
     files = list(opening.files.values())
-    record = entries.begin(config, begun, precision, splits, layout, files, findings, ingredients)
-    with kept(folder, record, config.output.resume):
+    record = entries.begin(config, begun, precision, splits, layout, files, findings, their_files)
+    begun.resume, begun.identity = entries.compare(earlier, record)
+    with kept(folder, record, begun.resume):
         write_json_lines(folder / "findings.jsonl", (finding.to_dict() for finding in findings))
 
         with clock.stage("encode"):
             encoded = _encode(_augmented(splits, augmenter, record, ingredients, begun), begun)
-        begun.identity = record.identity
         methods = methods_for(config.method, begun.model, len(splits["train"]), task.on_tokens)
         fittings = begun.by_each(methods, encoded["train"], encoded["valid"])
         _tell_unused(config, fittings, progress)
@@ -95,6 +94,7 @@ def train(opening: Opening, progress: Progress) -> Run:
             if config.evaluation.baseline:
                 baselines += judge.cheap_models(best, scored["test"])
 
+        shutil.rmtree(folder / "model", ignore_errors=True)  # half of one, of a run that was killed here
         predictor.save(folder / "model")
         remember(folder / "model", before, text_keys(splits["train"]))
         if best.adapter is not None:
@@ -102,8 +102,7 @@ def train(opening: Opening, progress: Progress) -> Run:
         record.files = seal(folder / "model", "model/")
         entries.finish(record, config, best, scored, baselines, clock)
         _write(folder, record, predictor, scored, findings, best.source.hub)
-        if not config.output.keep_checkpoints:  # a run that is killed before needs them
-            shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+        close(folder, record, config.output.keep_checkpoints)
     begun.stop.saved = f"the run in {folder} is done"
     return Run(folder, record)
 
@@ -235,7 +234,6 @@ def _write(
     for name, answers in scored.items():
         write_json_lines(folder / "predictions" / f"{name}.jsonl", answers.lines())
     save_config(folder, record.config)
-    record.save(folder)
     task, test, log = predictor.task, scored["test"], read_json_lines(folder / "metrics.jsonl")
     evidence = task.evidence(test.records, test.outputs, test.targets, predictor.space)
     write_text(folder / "report.html", page(folder, record, task, evidence, findings, log))

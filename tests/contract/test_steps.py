@@ -75,10 +75,74 @@ def test_a_resumed_run_equals_the_straight_one_bit_for_bit(
     expected = problem.fit(straight)
     with pytest.raises(Interrupted, match=r"output\.resume"):
         problem.fit(broken, stop=StopAfter(stop_at))
+    (broken / "metrics.jsonl").unlink()  # its lines are in the checkpoints
     found = problem.fit(broken, resume=True)
     for name, value in state(expected.model).items():
         assert torch.equal(value, found.model.state_dict()[name]), name
     assert found.best == expected.best
+    assert logged(broken) == logged(straight)
+
+
+def logged(folder: Path) -> list[dict[str, Any]]:
+    """The lines of the log, but for what is measured in seconds."""
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    timed = ("runtime", "_per_second")
+    return [{key: value for key, value in line.items() if not key.endswith(timed)} for line in lines]
+
+
+@pytest.mark.parametrize("stop_at", [3, 22, 26])
+def test_losses_that_were_not_logged_yet_are_not_lost(make_problem: Any, tmp_path: Path, stop_at: int) -> None:
+    straight, broken = tmp_path / "straight", tmp_path / "broken"
+    straight.mkdir(), broken.mkdir()
+    problem = make_problem(rows=82, method="full", epochs=2, batch_size=2)  # 41 steps an epoch: two to a line
+    problem.fit(straight)
+    with pytest.raises(Interrupted):
+        problem.fit(broken, stop=StopAfter(stop_at))
+    (broken / "metrics.jsonl").unlink()
+    problem.fit(broken, resume=True)
+    assert logged(broken) == logged(straight)
+
+
+@pytest.mark.parametrize("which", ["best", "newest", "both"])
+def test_a_run_ends_the_same_whichever_checkpoint_is_damaged(
+    make_problem: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, which: str
+) -> None:
+    straight, broken = tmp_path / "straight", tmp_path / "broken"
+    straight.mkdir(), broken.mkdir()
+    problem = make_problem(method="full", epochs=3, batch_size=8, early_stopping=5)
+    monkeypatch.setattr(type(problem.begun.task), "quick_score", lambda *a: {"accuracy": 0.9})  # the first is best
+    expected = problem.fit(straight)
+    with pytest.raises(Interrupted):
+        problem.fit(broken, stop=StopAfter(8))
+    newest, best = checkpoint.checkpoints(broken / "checkpoints", "step")
+    for folder in {"best": [best], "newest": [newest], "both": [best, newest]}[which]:
+        content = bytearray((folder / "model.safetensors").read_bytes())
+        content[-5] ^= 1
+        (folder / "model.safetensors").write_bytes(content)
+    (broken / "metrics.jsonl").unlink()
+    said: list[str] = []
+    monkeypatch.setattr(problem.begun.progress, "line", said.append)
+    found = problem.fit(broken, resume=True)
+    for name, value in state(expected.model).items():
+        assert torch.equal(value, found.model.state_dict()[name]), name
+    assert (found.best, logged(broken)) == (expected.best, logged(straight)) and found.best["step"] == 3
+    warnings = [line for line in said if line.startswith("warning")]
+    assert len(warnings) == 1 + (which != "newest") and "model.safetensors is damaged" in warnings[-1]
+    assert ("its best state is step-3" in warnings[0]) == (which == "best")
+
+
+def test_each_checkpoint_is_read_once(make_problem: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    problem, read, verify = make_problem(method="full", epochs=2, batch_size=8), list[str](), checkpoint.verify
+
+    def watched(folder: Path, *others: Any) -> str | None:
+        read.append(folder.name)
+        return verify(folder, *others)
+
+    with pytest.raises(Interrupted):
+        problem.fit(tmp_path, stop=StopAfter(2))
+    monkeypatch.setattr(checkpoint, "verify", watched)
+    problem.fit(tmp_path, resume=True)
+    assert read == ["step-2"]
 
 
 @pytest.mark.parametrize("epoch", [1, 2])
@@ -134,8 +198,10 @@ def test_a_damaged_checkpoint_is_passed_over_or_refused(make_problem: Any, tmp_p
     content = bytearray((damaged / "model.safetensors").read_bytes())
     content[-5] ^= 1
     (damaged / "model.safetensors").write_bytes(content)
-    found, passed_over = checkpoint.last_valid(folder, "step", {"run": "1"})
-    assert found == good and "model.safetensors is damaged" in passed_over[0]
+    said: list[str] = []
+    problem.begun.progress.line = said.append
+    problem.fit(tmp_path, resume=True)
+    assert "step-9999: model.safetensors is damaged" in said[1] and said[2] == f"resuming from {good}"
     assert "another run" in str(checkpoint.verify(good, {"run": "2"}))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 
 from tunesmith import demo
-from tunesmith.config.schema import AdaptConfig, Config
+from tunesmith.config.schema import AdaptConfig, Config, OutputSettings
 from tunesmith.console import runs_text
 from tunesmith.data.layout import Layout
 from tunesmith.data.shapes import ONE_LABEL
@@ -21,7 +22,8 @@ from tunesmith.errors import ModelError, UsageError
 from tunesmith.evaluation.intervals import Score
 from tunesmith.evaluation.metrics import CLASSIFICATION_METRICS
 from tunesmith.progress import Progress
-from tunesmith.run.folder import check_folder, kept, locked
+from tunesmith.run.changes import differences, digest
+from tunesmith.run.folder import kept, locked, open_folder
 from tunesmith.run.record import (
     Baseline,
     Best,
@@ -35,7 +37,7 @@ from tunesmith.run.record import (
     SplitPart,
     Titles,
 )
-from tunesmith.run.runs import continued, runs_in
+from tunesmith.run.runs import continued, finished, runs_in
 from tunesmith.run.schema import schema_text
 
 ROOT = Path(__file__).parents[2]
@@ -152,22 +154,76 @@ def test_the_committed_schema_is_that_of_the_record() -> None:
 
 def test_the_status_is_true_however_a_run_ends(tmp_path: Path) -> None:
     record = make_record(status="stopped")
-    with pytest.raises(ZeroDivisionError), kept(tmp_path, record, resume=False):
+    with pytest.raises(ZeroDivisionError), kept(tmp_path, record, goes_on=False):
         assert Run.load(tmp_path).content.status == "stopped"
         raise ZeroDivisionError("oh")
     assert (Run.load(tmp_path).content.status, Run.load(tmp_path).content.error) == ("failed", "oh")
 
 
-def test_a_resumed_run_must_be_the_same(tmp_path: Path) -> None:
+IDENTITY = {
+    "code: Tunesmith": "0" * 64,
+    "library: torch": "2.13.0",
+    "model: config.json": "1" * 64,
+    "data: a.csv": "2" * 64,
+    "rows: train": "3" * 64,
+    "number: training.threads": "2",
+    "machine: processor": "A, AVX2",
+}
+
+
+@pytest.mark.parametrize(
+    ("part", "now", "said"),
+    [
+        ("code: Tunesmith", "f" * 64, "the code of Tunesmith changed; use the Tunesmith that began the run"),
+        ("library: torch", "2.14.0", "torch was 2.13.0 and is now 2.14.0; install the version that began the run"),
+        ("model: config.json", "f" * 64, "model: config.json changed; restore it"),
+        ("model: config.json", None, "model: config.json is gone; restore it"),
+        ("model: vocab.txt", "f" * 64, "model: vocab.txt is new; restore it"),
+        ("data: a.csv", "f" * 64, "data: a.csv changed; restore it"),
+        ("rows: train", "f" * 64, "rows: train changed; restore it"),
+        ("number: training.threads", "1", "training.threads was 2 and is now 1; leave it out"),
+        ("machine: processor", "B, AVX2", "the processor was A, AVX2 and is now B, AVX2; go on where the run began"),
+    ],
+)
+def test_each_difference_is_named(part: str, now: str | None, said: str) -> None:
+    old = make_record(identity=IDENTITY)
+    after = {key: value for key, value in {**IDENTITY, part: now}.items() if value is not None}
+    new = make_record(identity=after)
+    assert differences(old, new) == [f"output.resume: {said}, or start anew with output.overwrite"]
+    assert digest(old.requested, IDENTITY) != digest(new.requested, after)
+    assert not differences(old, old)
+
+
+def test_a_changed_seed_is_not_called_changed_data() -> None:
+    other = Config.model_validate({"training": {"seed": 7, "threads": 1, "save_minutes": 1}})
+    changed = make_record(requested=other, identity=IDENTITY | {"rows: train": "f" * 64})
+    (problem,) = differences(make_record(identity=IDENTITY), changed)
+    assert problem.startswith("output.resume: training.seed was 42 and is now 7; use the old value")
+
+
+def test_a_run_of_an_earlier_version_is_not_gone_on_with() -> None:
+    (problem,) = differences(make_record(identity={"config": "x"}), make_record(identity=IDENTITY))
+    assert "begun by another version of Tunesmith" in problem
+
+
+def test_a_run_that_is_replaced_counts_for_nothing_from_its_first_moment(tmp_path: Path) -> None:
     make_record(status="stopped").save(tmp_path)
-    other = Config.model_validate({"training": {"lr": 0.5, "threads": 1}})
-    changed = make_record(requested=other, identity={"config": "x", "data": "z"})
-    with pytest.raises(UsageError) as error, kept(tmp_path, changed, resume=True):
-        pass
-    assert [problem.split(";")[0] for problem in error.value.problems] == [
-        "output.resume: training.lr was None and is now 0.5",
-        "output.resume: the data changed since the run began",
-    ]
+    for name in ("checkpoints", "model"):
+        (tmp_path / name).mkdir()
+    for names in (["metrics.jsonl"], []):
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(shutil, "rmtree", killed)
+            with kept(tmp_path, make_record(status="stopped", identity=IDENTITY), goes_on=False):
+                pass
+        assert open_folder(RunRecord, tmp_path, OutputSettings(), []) is None  # so the same command begins it
+        assert all(not (tmp_path / name).exists() for name in names)
+    with kept(tmp_path, make_record(status="stopped", identity=IDENTITY), goes_on=False):
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["metrics.jsonl", "run.json"]
+        assert open_folder(RunRecord, tmp_path, OutputSettings(), []) is not None
+
+
+def killed(*positional: Any, **named: Any) -> None:
+    raise KeyboardInterrupt
 
 
 def test_one_process_holds_a_folder(tmp_path: Path) -> None:
@@ -202,12 +258,13 @@ def test_a_folder_that_nothing_came_of_is_removed(tmp_path: Path) -> None:
 
 
 def test_what_a_run_reads_is_not_replaced(tmp_path: Path) -> None:
-    make_record().save(tmp_path)
+    timing = {"seconds": 1.0, "stages": {}, "tokens_per_second": 1.0}
+    make_record(status="done", timing=timing).save(tmp_path)
     with pytest.raises(UsageError, match=r"would replace .*data\.csv"):
-        check_folder(tmp_path, overwrite=True, resume=False, inputs=[str(tmp_path / "data.csv"), None])
-    with pytest.raises(UsageError, match="a run is there already"):
-        check_folder(tmp_path, overwrite=False, resume=False, inputs=[])
-    check_folder(tmp_path, overwrite=True, resume=False, inputs=["elsewhere.csv"])
+        open_folder(RunRecord, tmp_path, OutputSettings(overwrite=True), [str(tmp_path / "data.csv")])
+    assert open_folder(RunRecord, tmp_path, OutputSettings(overwrite=True), ["elsewhere.csv"]) is None
+    with pytest.raises(UsageError, match="a finished run is there already"):
+        open_folder(RunRecord, tmp_path, OutputSettings(), [])
 
 
 def test_the_hash_of_a_folder_is_over_names_and_contents(tmp_path: Path) -> None:
@@ -269,7 +326,7 @@ def test_an_unfinished_run_goes_on_with_its_own_settings_and_data(tmp_path: Path
 
 def test_the_only_unfinished_run_need_not_be_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UsageError, match="runs holds no unfinished run;"):
+    with pytest.raises(UsageError, match=r"runs holds no unfinished run; .* or name the examples to begin one"):
         continued(resuming(), None, None)
     stopped_run(Path("runs", "one"))
     config, source = continued(resuming(), None, Path("runs", "data-auto"))
@@ -278,12 +335,15 @@ def test_the_only_unfinished_run_need_not_be_named(tmp_path: Path, monkeypatch: 
     assert continued(resuming(), "b.csv", None)[0].output.out == str(Path("runs", "two"))
     with pytest.raises(UsageError, match=r"2 unfinished runs .*one.*output\.out=FOLDER"):
         continued(resuming(), None, None)
-    with pytest.raises(UsageError, match=r"no unfinished run of c\.csv"):
-        continued(resuming(), "c.csv", None)
-    with pytest.raises(UsageError, match="nowhere holds no run"):
-        continued(resuming(output={"resume": True, "out": "nowhere"}), "a.csv", None)
     with pytest.raises(UsageError, match="holds no unfinished run"):
         continued(AdaptConfig.model_validate({"output": {"resume": True}}), None, None)
+
+
+def test_where_there_is_no_run_yet_one_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    stopped_run(Path("runs", "one"))
+    for config in (resuming(output={"resume": True, "out": "nowhere"}), resuming()):
+        assert continued(config, "c.csv", Path("runs", "c-auto")) == (config, "c.csv")
 
 
 def test_a_run_that_is_being_written_is_not_the_one_to_continue(
@@ -300,8 +360,21 @@ def test_a_run_that_is_being_written_is_not_the_one_to_continue(
         continued(resuming(), None, None)
 
 
-def test_a_finished_run_is_not_continued(tmp_path: Path) -> None:
-    timing = {"seconds": 1.0, "stages": {}, "tokens_per_second": 1.0}
-    make_record(status="done", timing=timing).save(tmp_path)
-    with pytest.raises(UsageError, match="is finished; nothing is left"):
-        continued(resuming(output={"resume": True, "out": str(tmp_path)}), None, None)
+def test_of_a_finished_run_nothing_is_left_to_do(tmp_path: Path) -> None:
+    data, timing = tmp_path / "a.csv", {"seconds": 1.0, "stages": {}, "tokens_per_second": 1.0}
+    data.write_text("text,label")
+    record = make_record(status="done", timing=timing)
+    record.data.files = [FilePart(path=str(data), sha256=path_sha256(str(data)), rows=9)]
+    record.save(tmp_path)
+    asked = resuming(output={"resume": True, "out": str(tmp_path)})
+    config, source = continued(asked, None, None)
+    assert source == str(data) and finished(config, {"train": str(source)}) == record
+    other = resuming(output={"resume": True, "out": str(tmp_path)}, training={"lr": 0.5})
+    with pytest.raises(UsageError, match=r"finished, but training\.lr was None and is now 0\.5"):
+        finished(continued(other, None, None)[0], {"train": str(data)})
+    with pytest.raises(UsageError, match=r"finished, but .*folder.* is not what it read"):
+        (tmp_path / "folder").mkdir()
+        finished(config, {"train": str(tmp_path / "folder")})
+    data.write_text("text,label,id")
+    with pytest.raises(UsageError, match=r"finished, but .*a\.csv changed; restore it"):
+        finished(config, {"train": str(data)})

@@ -257,7 +257,11 @@ class OutputSettings(Section):
 
     out: str | None = option(None, "Run folder (else runs/<data>-<method>).", "--out")
     overwrite: bool = option(False, "Replace a run that is already in the folder.", "--overwrite")
-    resume: bool = option(False, "Continue an unfinished run; its data and settings need not be repeated.", "--resume")
+    resume: bool = option(
+        False,
+        "Continue the run in the folder with its data and settings, or begin it.",
+        "--resume",
+    )
     keep_checkpoints: bool = option(False, "Keep the checkpoints of a finished run.", "--keep-checkpoints")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,9 +17,13 @@ from tunesmith.data.layout import Layout
 from tunesmith.data.records import Records
 from tunesmith.data.splits import fingerprint
 from tunesmith.disk import path_sha256
-from tunesmith.models.source import Source, weights_sha256
-from tunesmith.run.folder import Clock, identity
+from tunesmith.errors import UsageError
+from tunesmith.models.source import Source
+from tunesmith.run import inputs
+from tunesmith.run.changes import differences, digest
+from tunesmith.run.folder import Clock
 from tunesmith.run.record import (
+    AdaptRecord,
     Baseline,
     Best,
     DataPart,
@@ -39,18 +42,25 @@ from tunesmith.training.fitting import Fitting
 from tunesmith.training.precision import Precision, choose_precision
 
 
-def precision(kind: type[Record], folder: Path, config: Config | AdaptConfig) -> Precision:
-    """Of the matrix products; a resumed run goes on with what was measured when it began."""
-    if config.output.resume:
-        return Precision(**kind.load(folder).engine["precision"].model_dump())
+def use_threads(config: Config | AdaptConfig, earlier: Record | None) -> None:
+    """As many as were asked for, else as many as when the run began: their number decides how sums are rounded."""
+    begun = earlier.machine.threads if earlier else None
+    torch.set_num_threads(config.training.threads or begun or torch.get_num_threads())
+
+
+def precision(config: Config | AdaptConfig, earlier: Record | None) -> Precision:
+    """Of the matrix products; a run that goes on does so with what was measured when it began."""
+    if earlier is not None and "precision" in earlier.engine:
+        measured = earlier.engine["precision"]
+        return Precision(measured.state, measured.reason or "")
     return choose_precision(config.training.precision)
 
 
-def common(config: Config | AdaptConfig, precision: Precision, **facts: Any) -> dict[str, Any]:
+def common(config: Config | AdaptConfig, precision: Precision, identity: Mapping[str, str]) -> dict[str, Any]:
     """What both commands enter when they begin.
 
     Args:
-        facts: see `tunesmith.run.folder.identity`.
+        identity: what decides the result besides the settings and the surroundings; see `tunesmith.run.inputs`.
     """
     return {
         "config": config,
@@ -58,8 +68,19 @@ def common(config: Config | AdaptConfig, precision: Precision, **facts: Any) -> 
         "seed": config.training.seed,
         "machine": Machine.here(torch.get_num_threads()),
         "engine": {"precision": EnginePart(**vars(precision))},
-        "identity": identity(config.model_dump(mode="json"), **facts),
+        "identity": {**identity, **inputs.surroundings()},
     }
+
+
+def compare(earlier: RunRecord | AdaptRecord | None, record: RunRecord | AdaptRecord) -> tuple[bool, dict[str, str]]:
+    """Whether there is a run that goes on, and what its checkpoints are known by.
+
+    Raises:
+        UsageError: what decides the result is not what it was; each difference is named.
+    """
+    if earlier is not None and (problems := differences(earlier, record)):
+        raise UsageError(problems)
+    return earlier is not None, {"run": digest(record.requested, record.identity)}
 
 
 def model_part(source: Source, **facts: Any) -> ModelPart:
@@ -76,12 +97,12 @@ def begin(
     layout: Layout,
     files: Sequence[FilePart],
     findings: Sequence[Finding],
-    ingredients: Mapping[str, Ingredient],
+    ingredients: Mapping[str, str],
 ) -> RunRecord:
     """The record of a run that has not finished.
 
     Args:
-        ingredients: see `ingredients`.
+        ingredients: hashes of their files; see `ingredients`.
     """
     task = fitting.task
     parts = [
@@ -93,29 +114,36 @@ def begin(
         )
         for name, part in splits.items()
     ]
-    hashes = {"augmentation": [one.sha256 for one in ingredients.values()]} if ingredients else {}
-    data = [[part.model_dump() for part in parts], [file.sha256 for file in files]]
+    model = inputs.model_files(fitting.source)
+    identity = model | inputs.data_files(files) | inputs.rows(splits) | dict(ingredients)
     return RunRecord(
         task=task.name,
         method=config.method.name,
         titles=Titles(task=task.title, method=config.method.name),
-        model=model_part(fitting.source),
+        model=model_part(fitting.source, sha256=inputs.weights_sha256(model)),
         data=DataPart(files=list(files), splits=parts, labels=list(task.kinds(fitting.space)), layout=layout),
         described=dict(task.metrics),
         warnings=[finding.message for finding in findings if finding.level == "warning"],
-        **common(config, precision, data=data, **hashes),
+        **common(config, precision, identity),
     )
 
 
-def ingredients(config: Config) -> dict[str, Ingredient]:
-    """What new rows are made with besides the training rows: lexicon and masked model, where they are used."""
-    settings, found = config.augmentation, {}
+def ingredients(config: Config) -> tuple[dict[str, Ingredient], dict[str, str]]:
+    """What new rows are made with besides the training rows, and hashes of its files by name.
+
+    That is a lexicon and a masked model, where they are used.
+    """
+    settings, found, files = config.augmentation, dict[str, Ingredient](), dict[str, str]()
     if settings.lexicon is not None and settings.names != NONE:
-        found["lexicon"] = Ingredient(path=settings.lexicon, sha256=path_sha256(settings.lexicon))
+        sha256 = path_sha256(settings.lexicon)
+        found["lexicon"] = Ingredient(path=settings.lexicon, sha256=sha256)
+        files = {f"lexicon: {settings.lexicon}": str(sha256)}
     if settings.masked_model and "masked" in chosen_names(settings):
         source = masked_source(config)
-        found["masked_model"] = Ingredient(name=source.name, sha256=weights_sha256(source))
-    return found
+        weights = inputs.model_files(source, "masked model")
+        found["masked_model"] = Ingredient(name=source.name, sha256=inputs.weights_sha256(weights))
+        files |= weights
+    return found, files
 
 
 def finish(
@@ -128,12 +156,7 @@ def finish(
 ) -> None:
     """Enter what a finished run knows."""
     record.method, record.titles.method = best.method.name, best.method.title
-    record.model = model_part(
-        best.source,
-        sha256=weights_sha256(best.source),
-        parameters=best.parameters["parameters"],
-        trainable=best.parameters["trainable"],
-    )
+    record.model = record.model.model_copy(update=best.parameters)
     record.config = config.model_copy(
         update={
             "task": config.task.model_copy(update={"name": record.task}),
@@ -153,4 +176,3 @@ def finish(
     if (warning := best.unfinished(scored["valid"].metrics)) is not None:
         record.warnings.append(warning)
         best.progress.line(f"warning: {warning}")
-    record.status = "done"

@@ -2,35 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from filelock import FileLock, Timeout
 
 from tunesmith import signals
 from tunesmith.config.loading import dump
 from tunesmith.config.schema import Config, OutputSettings
-from tunesmith.disk import private, remove_leftovers, write_text
+from tunesmith.disk import private, remove_leftovers, sync, write_json_lines, write_text
 from tunesmith.errors import Interrupted, ResourceError, UsageError, is_disk_full
 from tunesmith.run import gate
-from tunesmith.run.record import AdaptRecord, RunRecord, Timing
+from tunesmith.run.record import AdaptRecord, Record, RunRecord, Timing
 
-LOCK = ".lock"
-NOT_PART_OF_THE_RESULT = (
-    "output",
-    "training.threads",
-    "training.save_minutes",
-    "training.tracker",
-    "model.local",
-    "engine.cache_gigabytes",
-)
+LOCK, WORK, CHECKPOINTS = ".lock", ".work", "checkpoints"
+AnyRecord = TypeVar("AnyRecord", bound=Record)
 
 
 @contextmanager
@@ -88,33 +79,36 @@ def is_held(folder: Path) -> bool:
     return False
 
 
-def check_folder(
-    folder: Path, overwrite: bool, resume: bool, inputs: Iterable[str | None], record: str = RunRecord.FILE
-) -> None:
-    """Whether the settings allow a run in the folder; nothing is changed yet.
+def open_folder(kind: type[AnyRecord], folder: Path, output: OutputSettings, read: Iterable[str]) -> AnyRecord | None:
+    """The record of the run in the folder that goes on, None for a new run there; nothing is changed yet.
 
     Args:
-        inputs: what the run reads; none of it may lie in a folder that is replaced.
-        record: name of the run's record.
+        kind: of the record.
+        read: what the run reads; none of it may lie in a folder that is replaced.
 
     Raises:
-        UsageError: it holds something that may not be touched.
+        UsageError: the folder holds something that may not be touched.
+        ModelError: the record of the run there cannot be read.
     """
-    others, has_run = _content(folder), (folder / record).exists()
-    if resume or not others:
-        return
+    others, has_run = _content(folder), (folder / kind.FILE).exists()
+    if not others:
+        return None
     if not has_run:
         found = f"the folder is not empty and holds no run ({others[0].name}, …)"
         raise UsageError(f"output.out={folder}: {found}; give another output.out")
-    own = folder.resolve()  # and the folder of a model may begin with ~
-    inside = [name for name in inputs if name and Path(os.path.expanduser(name)).resolve().is_relative_to(own)]
-    if inside:
-        raise UsageError(
-            f"output.out={folder}: the run would replace {inside[0]}, which it reads; give another output.out"
-        )
-    if not overwrite:
-        remedy = "add output.overwrite to replace it or output.resume to continue it"
-        raise UsageError(f"output.out={folder}: a run is there already; {remedy}")
+    if output.overwrite and not output.resume:
+        own = folder.resolve()  # and the folder of a model may begin with ~
+        inside = [name for name in read if Path(os.path.expanduser(name)).resolve().is_relative_to(own)]
+        if inside:
+            raise UsageError(
+                f"output.out={folder}: the run would replace {inside[0]}, which it reads; give another output.out"
+            )
+        return None
+    record = kind.load(folder)
+    if record.status == "done":
+        remedy = "add output.overwrite to replace it, or give another output.out"
+        raise UsageError(f"output.out={folder}: a finished run is there already; {remedy}")
+    return record if record.identity else None
 
 
 def _content(folder: Path) -> list[Path]:
@@ -122,25 +116,28 @@ def _content(folder: Path) -> list[Path]:
 
 
 @contextmanager
-def kept(folder: Path, record: RunRecord | AdaptRecord, resume: bool) -> Iterator[None]:
+def kept(folder: Path, record: RunRecord | AdaptRecord, goes_on: bool) -> Iterator[None]:
     """Keep the record on disk while the run lasts, and its status true however it ends.
 
-    An earlier run is replaced, its record, which names it as one, last.
+    The record comes before all else in the folder, and where an earlier run is replaced it says first that nothing in
+    the folder counts: a run that is killed here begins again by the same command.
+
+    Args:
+        goes_on: the run in the folder does; else what is there is replaced.
 
     Raises:
-        UsageError: a resumed run differs from the one in the folder; the differences are named.
         ResourceError: the disk is full.
     """
-    if resume:
-        _refuse_changes(type(record).load(folder), record)
-    else:
-        for path in sorted(_content(folder), key=lambda path: path.name == record.FILE):
+    if not goes_on:
+        record.model_copy(update={"identity": {}}).save(folder)
+        for path in _content(folder):
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
-            else:
+            elif path.name != record.FILE:
                 path.unlink()
-        (folder / "metrics.jsonl").write_text("", encoding="utf-8")
+    shutil.rmtree(folder / WORK, ignore_errors=True)
     record.save(folder)
+    write_json_lines(folder / "metrics.jsonl", [])  # a run that goes on has its lines in its checkpoints
     try:
         yield
     except (Interrupted, KeyboardInterrupt):
@@ -158,32 +155,18 @@ def kept(folder: Path, record: RunRecord | AdaptRecord, resume: bool) -> Iterato
             ) from error
         raise
     finally:
-        shutil.rmtree(folder / ".work", ignore_errors=True)
+        shutil.rmtree(folder / WORK, ignore_errors=True)
 
 
-def _refuse_changes(old: RunRecord | AdaptRecord, new: RunRecord | AdaptRecord) -> None:
-    before, after = (_flat(record.requested.model_dump(mode="json")) for record in (old, new))
-    changed = [
-        f"output.resume: {key} was {before[key]!r} and is now {after[key]!r}; use the old value, or start a new run"
-        for key in sorted(before)
-        if before[key] != after[key] and not key.startswith(NOT_PART_OF_THE_RESULT)
-    ]
-    for part, what in {"data": "the data", "augmentation": "the lexicon or the masked model"}.items():
-        if old.identity.get(part) != new.identity.get(part):
-            changed.append(f"output.resume: {what} changed since the run began; restore the files, or start a new run")
-    if changed:
-        raise UsageError(changed)
-
-
-def identity(requested: Mapping[str, Any], **facts: Any) -> dict[str, str]:
-    """What checkpoints of a run belong to: hashes of the settings that decide its result, and of `facts` by name."""
-    deciding = {k: v for k, v in _flat(requested).items() if not k.startswith(NOT_PART_OF_THE_RESULT)}
-    parts = {"config": deciding, **facts}
-    return {k: hashlib.sha256(json.dumps(v, sort_keys=True).encode()).hexdigest() for k, v in parts.items()}
-
-
-def _flat(tree: Mapping[str, Any]) -> dict[str, Any]:
-    return {f"{section}.{name}": value for section, values in tree.items() for name, value in values.items()}
+def close(folder: Path, record: RunRecord | AdaptRecord, keep_checkpoints: bool) -> None:
+    """Say that a run is done once all else of it is on disk, and remove what only a run that is killed needs."""
+    for path in sorted(folder.rglob("*"), reverse=True):
+        if not {WORK, CHECKPOINTS}.intersection(path.relative_to(folder).parts):
+            sync(path)
+    record.status = "done"
+    record.save(folder)
+    if not keep_checkpoints:
+        shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
 
 
 def save_config(folder: Path, config: Config) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -11,8 +11,10 @@ from typing import Any, TypeVar
 from tunesmith.config.schema import AdaptConfig, Config
 from tunesmith.data.readers.memory import source_name
 from tunesmith.data.sources import Examples
+from tunesmith.disk import path_sha256
 from tunesmith.errors import ModelError, UsageError
-from tunesmith.run.folder import is_held
+from tunesmith.run.changes import ANEW, changed_settings
+from tunesmith.run.folder import CHECKPOINTS, is_held
 from tunesmith.run.record import AdaptRecord, RunRecord
 
 RUNS = "runs"
@@ -88,8 +90,17 @@ def _runs(folder: Path) -> Iterator[RunFacts]:
             yield RunFacts(folder, record, problem, running, changed, size)
 
 
+def progress_of(folder: Path) -> str:
+    """How far an unfinished run is, read off the names of its checkpoints."""
+    names = [path.name for path in (folder / CHECKPOINTS).glob("*-*") if path.is_dir() and path.name[0] != "."]
+    steps = [int(step) for name in names if (step := name.rpartition("-")[2]).isdecimal()]
+    return f"saved at step {max(steps)}" if steps else "stopped before its first checkpoint"
+
+
 def continued(config: Tree, source: Examples | None, default: Path | None) -> tuple[Tree, Examples | None]:
     """Settings and examples of the run that is to be continued: its own, where no others were asked for.
+
+    Where there is none yet they are what was asked for: the same command begins a run and continues it.
 
     Args:
         config: as it was asked for.
@@ -98,17 +109,15 @@ def continued(config: Tree, source: Examples | None, default: Path | None) -> tu
 
     Raises:
         ModelError: the record of the run cannot be read.
-        UsageError: the folder holds no run, or a finished one; or none was named, and not exactly one run can be meant.
+        UsageError: no folder and no examples were named, and not exactly one run can be meant.
     """
     kind = RunRecord if isinstance(config, Config) else AdaptRecord
     folder = Path(config.output.out) if config.output.out else default
     if folder is None or not (config.output.out or (folder / kind.FILE).exists()):
-        folder = _only_unfinished(kind, source)
-    if not (folder / kind.FILE).exists():
-        raise UsageError(f"output.resume: {folder} holds no run; start it without output.resume")
+        folder = _only_unfinished(kind, source) or folder
+    if folder is None or not (folder / kind.FILE).exists():
+        return config, source
     record = kind.load(folder)
-    if record.status == "done":
-        raise UsageError(f"output.resume: the run in {folder} is finished; nothing is left to continue")
     then: Tree = record.requested
     parts = {
         name: part.model_copy(update={key: getattr(asked, key) for key in asked.model_fields_set})
@@ -118,8 +127,40 @@ def continued(config: Tree, source: Examples | None, default: Path | None) -> tu
     return then.model_copy(update=parts), record.data.files[0].path if source is None else source
 
 
-def _only_unfinished(kind: type[RunRecord | AdaptRecord], source: Examples | None) -> Path:
-    """Folder of the only run in `RUNS` that has not finished, of `source` if that is given."""
+def finished(config: Config | AdaptConfig, sources: Mapping[str, Examples]) -> RunRecord | AdaptRecord | None:
+    """Record of the run that is to be continued, where it is done already.
+
+    Args:
+        config, sources: of the run, as of `continued`.
+
+    Raises:
+        UsageError: it was made with other settings, or of other files.
+    """
+    kind = RunRecord if isinstance(config, Config) else AdaptRecord
+    folder = Path(config.output.out or "")
+    if not config.output.resume or not config.output.out or not (folder / kind.FILE).exists():
+        return None
+    record = kind.load(folder)
+    if record.status != "done":
+        return None
+    problems = changed_settings(record.requested, config)
+    files = {file.path: file.sha256 for file in record.data.files if file.sha256}
+    changed = [path for path, sha256 in files.items() if path_sha256(path) not in (None, sha256)]
+    problems += [f"{path} changed; restore it" for path in changed]
+    others = [name for name in map(source_name, sources.values()) if not any(_lies_in(path, name) for path in files)]
+    problems += [f"{name} is not what it read; name that" for name in others if Path(name).exists()]
+    if problems:
+        done = f"output.resume: the run in {folder} is finished, but"
+        raise UsageError(f"{done} {problem}, {ANEW}" for problem in problems)
+    return record
+
+
+def _lies_in(path: str, name: str) -> bool:
+    return Path(path).absolute().is_relative_to(Path(name).absolute())
+
+
+def _only_unfinished(kind: type[RunRecord | AdaptRecord], source: Examples | None) -> Path | None:
+    """Folder of the only run in `RUNS` that has not finished; of `source`, if that is given, there may be none."""
     runs = runs_in(RUNS) if Path(RUNS).is_dir() else []
     of = "" if source is None else f" of {source_name(source)}"
     found = [
@@ -132,6 +173,8 @@ def _only_unfinished(kind: type[RunRecord | AdaptRecord], source: Examples | Non
     ]
     if len(found) == 1:
         return Path(found[0])
+    if not found and source is not None:
+        return None
     several = f"{len(found)} unfinished runs{of} ({', '.join(found)})"
-    what = several if found else f"{RUNS} holds no unfinished run{of}"
-    raise UsageError(f"output.resume: {what}; say which with output.out=FOLDER, or start one without output.resume")
+    what = several if found else f"{RUNS} holds no unfinished run"
+    raise UsageError(f"output.resume: {what}; say which with output.out=FOLDER, or name the examples to begin one")

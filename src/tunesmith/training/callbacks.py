@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from transformers import TrainerCallback
 
-from tunesmith.disk import read_json_lines, write_json_lines
 from tunesmith.progress import Bar, Progress
 from tunesmith.text import duration
 
@@ -40,13 +40,10 @@ class ProgressCallback(TrainerCallback):
         self.began = self.told = time.monotonic()
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Forget the lines of steps that a resumed run takes again."""
+        """Of a run that goes on, the lines up to its checkpoint are those that the checkpoint holds."""
         self.first_step = int(state.global_step)
         self.began = self.told = time.monotonic()
-        if self.file.exists():
-            rows = read_json_lines(self.file)
-            kept = [row for row in rows if row["method"] != self.method or row["step"] <= state.global_step]
-            write_json_lines(self.file, kept)
+        self._write(state.log_history)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.bar.update(state.global_step, "  ".join(self.notes.values()))
@@ -59,9 +56,12 @@ class ProgressCallback(TrainerCallback):
             self.notes["metric"] = f"valid {self.metric} {logs[f'eval_{self.metric}']:.4f}"
         if "loss" in logs or f"eval_{self.metric}" in logs:
             self._tell(state, STEP_SECONDS if "loss" in logs else EVALUATION_SECONDS)
-        line = {"step": state.global_step, **logs, "method": self.method}
+        self._write([{**logs, "step": state.global_step}])
+
+    def _write(self, events: Iterable[Mapping[str, Any]]) -> None:
         with self.file.open("a", encoding="utf-8") as out:
-            out.write(json.dumps(line) + "\n")
+            for event in events:
+                out.write(json.dumps({"step": event["step"], **event, "method": self.method}) + "\n")
 
     def _tell(self, state: Any, every: float) -> None:
         """A line on how far it is, unless one was told less than `every` seconds ago."""

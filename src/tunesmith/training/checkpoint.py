@@ -252,17 +252,6 @@ def rotate(folder: Path, prefix: str, limit: int, needed: Collection[Path]) -> N
         shutil.rmtree(path)
 
 
-def last_valid(folder: Path, prefix: str, identity: dict[str, Any] | None = None) -> tuple[Path | None, list[str]]:
-    """The newest checkpoint that verifies, and one line for each newer one that was passed over."""
-    passed_over: list[str] = []
-    for path in checkpoints(folder, prefix):
-        problem = "it is a link" if path.is_symlink() else verify(path, identity)
-        if problem is None:
-            return path, passed_over
-        passed_over.append(f"{path}: {problem}; using an earlier checkpoint")
-    return None, passed_over
-
-
 def states(callbacks: Iterable[Any]) -> dict[str, Any]:
     """What callbacks keep, by the name of their class; a list where there are several of one."""
     found: dict[str, list[Any]] = {}

@@ -143,7 +143,6 @@ class Fitting:
             engine=config.engine,
             folder=folder,
             progress=progress,
-            resume=config.output.resume,
             open_pooling=pooling == "auto" and not isinstance(model, PooledClassifier),
             rows=len(train),
         )

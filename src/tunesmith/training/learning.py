@@ -27,10 +27,10 @@ from tunesmith.tasks.encoding import EncodedTexts
 from tunesmith.text import counted
 from tunesmith.training.arguments import TrainingArguments
 from tunesmith.training.callbacks import ProgressCallback
-from tunesmith.training.checkpoint import last_valid
 from tunesmith.training.fitting import Fitting
 from tunesmith.training.inference import pooled_vectors, predict_logits, tokens_in_order
 from tunesmith.training.precision import choose_device
+from tunesmith.training.resuming import newest
 from tunesmith.training.task_trainer import TaskTrainer
 
 LOGS_PER_EPOCH = 20
@@ -139,13 +139,7 @@ def _take_steps(fitting: Fitting) -> None:
         trainer.remove_callback(PrinterCallback)
         if settings.early_stopping:
             trainer.add_callback(EarlyStoppingCallback(settings.early_stopping))
-        checkpoint = None
-        if fitting.resume:
-            checkpoint, problems = last_valid(Path(str(arguments.output_dir)), fitting.phase, fitting.identity)
-            for problem in problems:
-                fitting.progress.line(f"warning: {problem}")
-            start = f"resuming from {checkpoint}" if checkpoint else "no checkpoint yet: starting from the first step"
-            fitting.progress.line(start)
+        checkpoint = _resume_point(trainer, fitting) if fitting.resume else None
         with fitting.stop, quiet_library():
             trainer.train(None if checkpoint is None else str(checkpoint))
     state = trainer.state
@@ -161,6 +155,18 @@ def _take_steps(fitting: Fitting) -> None:
     fitting.details = {"steps": state.global_step}
     epochs = (state.global_step - progress.first_step) * (settings.batch_size or 1) / max(1, len(train))
     fitting.tokens = int(train.lengths.sum() * min(epochs, settings.epochs or 1))
+
+
+def _resume_point(trainer: TaskTrainer, fitting: Fitting) -> Path | None:
+    """Where the run goes on, and a line that says so."""
+    found = newest(trainer)
+    for problem in found.passed_over:
+        fitting.progress.line(f"warning: {problem}")
+    start = (
+        f"resuming from {found.folder}" if found.folder else "no checkpoint to go on from: starting at the first step"
+    )
+    fitting.progress.line(start)
+    return found.folder
 
 
 def _arguments(fitting: Fitting) -> TrainingArguments:

@@ -15,6 +15,7 @@ from transformers.trainer_pt_utils import nested_concat
 from tunesmith.errors import Interrupted, ModelError, is_out_of_memory
 from tunesmith.text import counted
 from tunesmith.training.parts import Parts, cut, fitting_memory, free_memory
+from tunesmith.training.resuming import take_up_loss
 from tunesmith.training.sampling import trim_padding
 from tunesmith.training.trainer import Trainer
 
@@ -137,10 +138,11 @@ class TaskTrainer(Trainer):
 
     def _finalize_training(self, trial: Any, num_train_samples: Any, start_time: Any) -> Any:
         self._evaluate_if_owed(trial, start_time)
-        return super()._finalize_training(trial, num_train_samples, start_time)  # type: ignore[no-untyped-call]
+        return super()._finalize_training(trial, num_train_samples, start_time)
 
     def _evaluate_if_owed(self, trial: Any, start_time: Any) -> None:
         """The evaluation at the end of an epoch, where the run that is resumed was stopped in it."""
+        take_up_loss(self)
         step, resumed = self.state.global_step, self.state.global_step == self._initial_global_step
         at_end = step and step % self.fitting.steps_per_epoch == 0 and self.args.eval_strategy == "epoch"
         evaluated = any(row["step"] == step and "eval_loss" in row for row in self.state.log_history)

@@ -27,7 +27,7 @@ from transformers.trainer_utils import has_length
 
 from tunesmith.engine import Engine, attached
 from tunesmith.errors import DivergedError, ModelError, UsageError
-from tunesmith.training import checkpoint, state_files, stock_defaults
+from tunesmith.training import checkpoint, resuming, state_files, stock_defaults
 from tunesmith.training.arguments import TrainingArguments
 from tunesmith.training.sampling import EpochSampler, split_by_length, trim_padding
 from tunesmith.training.step_loss import StepLoss
@@ -80,6 +80,8 @@ class Trainer(StepLoss):
         self._tunesmith_cache_bytes = round(engine_cache_gigabytes * 2**30)
         self._tunesmith_engine: Engine | None = None
         self._tunesmith_evaluating: tuple[tuple[bool, ...], list[nn.Module]] = ((), [])
+        self._tunesmith_verified: Path | None = None
+        self._tunesmith_sums: Any = None
         self.engine_report: dict[str, Any] = {}
         args = TrainingArguments("trainer_output") if args is None else args
         super().__init__(model, args, *positional, **options)
@@ -195,6 +197,7 @@ class Trainer(StepLoss):
         return SequentialSampler(eval_dataset) if one_process and has_length(eval_dataset) else None
 
     def _run_epoch(self, *positional: Any, **options: Any) -> None:
+        resuming.take_up_loss(self)
         stopping = (c for c in self.callback_handler.callbacks if isinstance(c, EarlyStoppingCallback))
         resumed = options.get("resume_from_checkpoint") and self.args.restore_callback_states_from_checkpoint
         if resumed and any(c.early_stopping_patience_counter >= c.early_stopping_patience for c in stopping):
@@ -252,21 +255,8 @@ class Trainer(StepLoss):
             Interrupted: a signal came; the state was saved.
             DivergedError: a loss or gradient was not finite.
         """
-        if resume_from_checkpoint is True:
-            run, identity = self._tunesmith_folder(), self._tunesmith_identity
-            found, problems = checkpoint.last_valid(run, self._tunesmith_prefix, identity)
-            if found is None and problems:
-                raise ModelError([*problems, f"{run}: no checkpoint that can be resumed; train from the start"])
-            for problem in problems:
-                logger.warning(problem)
-            resume_from_checkpoint = True if found is None else str(found)  # where there is none, stock code says so
-        elif resume_from_checkpoint:
-            resume_from_checkpoint = str(resume_from_checkpoint)
-            if refusal := checkpoint.verify(Path(resume_from_checkpoint), self._tunesmith_identity):
-                raise ModelError(
-                    f"{resume_from_checkpoint}: {refusal}; it cannot be resumed. To go on from its weights alone, "
-                    "load them with from_pretrained"
-                )
+        if resume_from_checkpoint:
+            resume_from_checkpoint = resuming.chosen(self, resume_from_checkpoint)
         with ExitStack() as self._tunesmith_training:
             return super().train(resume_from_checkpoint or None, *positional, **options)
 
@@ -280,6 +270,7 @@ class Trainer(StepLoss):
             self.state.best_model_checkpoint = str(best)
         callbacks: Any = [*self.callback_handler.callbacks, self.control]
         self.state.stateful_callbacks = checkpoint.states(callbacks)  # type: ignore[assignment]
+        resuming.keep_loss(self)
         if self.args.should_save:
             identity = {**self._tunesmith_identity, "step": self.state.global_step}
             committed = checkpoint.commit(folder, identity, self._tunesmith_resuming)
@@ -305,6 +296,7 @@ class Trainer(StepLoss):
     def _load_callback_state(self) -> None:
         callbacks: Any = [*self.callback_handler.callbacks, self.control]
         stored: Any = self.state.stateful_callbacks
+        self._tunesmith_sums = stored.pop(resuming.LOSS, None)
         state_files.require_own_states(self._tunesmith_folder(), stored, callbacks)
         super()._load_callback_state()
 
@@ -322,6 +314,16 @@ class Trainer(StepLoss):
             checkpoint.load_optimizer(Path(folder), self.optimizer, self.lr_scheduler, self.accelerator.scaler)
         else:
             logger.warning(f"{folder} was saved with save_only_model: the optimizer and the schedule start anew")
+
+    def _finalize_training(self, *positional: Any, **options: Any) -> Any:
+        resuming.take_up_loss(self)
+        return super()._finalize_training(*positional, **options)  # type: ignore[no-untyped-call]
+
+    def log(self, logs: dict[str, Any], *positional: Any, **options: Any) -> None:
+        """See `transformers.Trainer.log`; the loss of the whole run is that of all of its steps."""
+        if "train_loss" in logs and self.state.global_step:
+            logs["train_loss"] = self._total_loss_scalar / self.state.global_step
+        super().log(logs, *positional, **options)
 
     def _load_scaler(self, checkpoint: str | None) -> None:
         """Restored with the optimizer."""

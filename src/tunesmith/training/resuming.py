@@ -1,0 +1,124 @@
+"""Where a run goes on: the newest checkpoint that, with the best state it names, is what was written.
+
+A checkpoint whose best state is damaged would be trained to an end that cannot be had; from an earlier one the best
+state is made again, bit for bit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+
+from tunesmith.errors import ModelError
+from tunesmith.training import checkpoint, state_files
+from tunesmith.training.state_files import STATE_FILE
+
+logger = transformers.logging.get_logger(__name__)
+LOSS = "tunesmith.loss"
+
+
+@dataclass(frozen=True)
+class ResumePoint:
+    """Where to go on.
+
+    Attributes:
+        folder: the checkpoint; None for the first step.
+        passed_over: one line for each newer checkpoint, why it is not used.
+    """
+
+    folder: Path | None
+    passed_over: list[str]
+
+
+def newest(trainer: Any) -> ResumePoint:
+    """Where the run in a trainer's output folder goes on; its files are not read again when it is loaded."""
+    passed_over: list[str] = []
+    known: dict[Path, str | None] = {}
+    for folder in checkpoint.checkpoints(trainer._tunesmith_folder(), trainer._tunesmith_prefix):
+        problem = refusal(trainer, folder, known)
+        if problem is None:
+            trainer._tunesmith_verified = folder
+            return ResumePoint(folder, passed_over)
+        passed_over.append(f"{folder}: {problem}; it is passed over")
+    return ResumePoint(None, passed_over)
+
+
+def chosen(trainer: Any, asked: Any) -> str | bool:
+    """What stock code is given to resume from; True where there is nothing, of which it says so.
+
+    Args:
+        asked: a folder, or True for the newest checkpoint that can be used.
+
+    Raises:
+        ModelError: the checkpoint, or every one of the run, cannot be used.
+    """
+    if asked is not True:
+        problem = None if Path(asked) == trainer._tunesmith_verified else refusal(trainer, Path(asked), {})
+        if problem is None:
+            return str(asked)
+        advice = "To go on from its weights alone, load them with from_pretrained"
+        raise ModelError(f"{asked}: {problem}; it cannot be resumed. {advice}")
+    point = newest(trainer)
+    if point.folder is None and point.passed_over:
+        none = f"{trainer._tunesmith_folder()}: no checkpoint that can be resumed; train from the start"
+        raise ModelError([*point.passed_over, none])
+    for problem in point.passed_over:
+        logger.warning(problem)
+    return True if point.folder is None else str(point.folder)
+
+
+def refusal(trainer: Any, folder: Path, known: dict[Path, str | None]) -> str | None:
+    """Why a run cannot go on from a checkpoint, or None.
+
+    Args:
+        known: verdicts on checkpoints, each of which is read once.
+    """
+    identity = trainer._tunesmith_identity
+    problem = _verified(folder, identity, known)
+    if problem is not None or not trainer.args.load_best_model_at_end:
+        return problem
+    best = _best_of(folder, trainer._tunesmith_prefix)
+    if best is None or best == folder:
+        return None
+    problem = _verified(best, identity, known) if best.is_dir() else "nothing is left"
+    return None if problem is None else f"its best state is {best.name}, of which {problem}"
+
+
+def keep_loss(trainer: Any) -> None:
+    """Put the loss since the last event of the log, and that of all steps, into the state that is about to be saved."""
+    since, total = trainer._globalstep_last_logged, trainer._total_loss_scalar
+    sums = {"since": since, "pending": trainer._tr_loss.item(), "total": total}
+    trainer.state.stateful_callbacks[LOSS] = {"args": {}, "attributes": sums}
+
+
+def take_up_loss(trainer: Any) -> None:
+    """Go on with the sums of the checkpoint; without them a resumed run would log other losses than one in one piece.
+
+    Raises:
+        ModelError: they are none.
+    """
+    kept, trainer._tunesmith_sums = trainer._tunesmith_sums, None
+    if kept is None:
+        return
+    try:
+        sums = {name: float(kept["attributes"][name]) for name in ("since", "pending", "total")}
+    except (LookupError, TypeError, ValueError):
+        raise ModelError(f"{trainer._tunesmith_folder()}: {STATE_FILE} has no sums of losses; remove it") from None
+    trainer._globalstep_last_logged, trainer._total_loss_scalar = int(sums["since"]), sums["total"]
+    trainer._tr_loss = torch.tensor(sums["pending"], device=trainer.args.device)
+
+
+def _best_of(folder: Path, prefix: str) -> Path | None:
+    """The checkpoint beside a verified one that holds the best state so far; None where none is best yet."""
+    step = state_files.read(folder / STATE_FILE).best_global_step
+    return folder.with_name(f"{prefix}-{step}") if step else None
+
+
+def _verified(folder: Path, identity: dict[str, Any], known: dict[Path, str | None]) -> str | None:
+    if folder not in known:
+        known[folder] = "it is a link" if folder.is_symlink() else checkpoint.verify(folder, identity)
+    return known[folder]
