@@ -122,7 +122,7 @@ def test_splits_in_memory_and_in_files_go_together(file: Path, model: str, tmp_p
     assert any("leak" in code or "shared" in code or "overlap" in code for code in codes), codes
     run.content.status = "stopped"
     run.content.save(run.folder)
-    with pytest.raises(tunesmith.UsageError, match="data: list of dicts in memory changed"):
+    with pytest.raises(tunesmith.UsageError, match="data file: list of dicts in memory changed"):
         tunesmith.train(
             file, model=model, out=tmp_path / "a", valid=valid, test=test[:30], text="body", resume=True, **QUICK
         )

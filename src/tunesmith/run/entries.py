@@ -140,7 +140,7 @@ def ingredients(config: Config) -> tuple[dict[str, Ingredient], dict[str, str]]:
         files = {f"lexicon: {settings.lexicon}": str(sha256)}
     if settings.masked_model and "masked" in chosen_names(settings):
         source = masked_source(config)
-        weights = inputs.model_files(source, "masked model")
+        weights = inputs.model_files(source, "masked model file")
         found["masked_model"] = Ingredient(name=source.name, sha256=inputs.weights_sha256(weights))
         files |= weights
     return found, files

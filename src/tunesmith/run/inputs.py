@@ -53,7 +53,7 @@ def surroundings() -> dict[str, str]:
     return found | {"number: training.threads": str(torch.get_num_threads())}
 
 
-def model_files(source: Source, what: str = "model") -> dict[str, str]:
+def model_files(source: Source, what: str = "model file") -> dict[str, str]:
     """The files of a model that a library may read, by name; of one of the Hub those of its snapshot here."""
     if source.root is not None:
         return {f"{what}: {name}": file_sha256(path) for name, path in _files_of(source.root, source.inside)}
@@ -70,7 +70,7 @@ def weights_sha256(files: Mapping[str, str]) -> str | None:
 
 def data_files(files: Iterable[FilePart]) -> dict[str, str]:
     """Hashes of the files that were read; what is no file of this machine counts by its rows alone."""
-    return {f"data: {file.path}": file.sha256 for file in files if file.sha256}
+    return {f"data file: {file.path}": file.sha256 for file in files if file.sha256}
 
 
 def rows(splits: Mapping[str, Records]) -> dict[str, str]:
