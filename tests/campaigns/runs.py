@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable
@@ -50,7 +51,8 @@ class Recipe:
 
     def arguments(self) -> list[str]:
         """Of the command; the same for every case of a campaign."""
-        values = ["training.threads=1", "training.precision=float32", *self.settings]
+        precise = () if any("precision" in value for value in self.settings) else ("training.precision=float32",)
+        values = ["training.threads=1", *precise, *self.settings]
         given = [word for value in values for word in ("--set", value)]
         train = common.rows(self.task, self.rows)
         given = ["--model", str(common.model(self.family)), "--out", "run", *given]
@@ -80,7 +82,7 @@ class Recipe:
                 raise RuntimeError(f"{self}: the run that nothing disturbs fails: {ended.err}")
             (folder / "seconds").write_text(str(ended.seconds), encoding="utf-8")
 
-        return common.once(f"reference {self}".replace("/", "-"), make)
+        return common.once(f"reference-{hashlib.sha256(repr(self).encode()).hexdigest()[:16]}", make)
 
     def seconds(self) -> float:
         """That the run takes when nothing disturbs it."""
