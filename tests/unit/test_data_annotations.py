@@ -219,6 +219,7 @@ def test_columns_without_a_tag_are_named(tmp_path: Path) -> None:
         ("Ada\tB-PER\n\tBob\tB-PER\n", r"line 2: expected a token and a tag, found '\\tBob\\tB-PER'"),
         ("Ada B-PER\nBob Lee B-PER\n", "line 2: expected 2 columns as in line 1, found 3; where a token has spaces"),
         ("Ada NN B-PER\n\nsings O\nand O\n", "lines 3, 4: expected 3 columns as in line 1, found 2"),
+        ("Ada B-\nis O\n", "row 1: column .tags.: has a tag without a type"),
         ("Ada B-PER\nis O\n\nsings o\n", 'row 4: column .tags.: has the tag "o"; write "O"'),
     ],
 )

@@ -183,3 +183,53 @@ def test_a_sheet_with_nothing_but_errors_holds_nothing(path: Path) -> None:
         read(str(path), PLAIN)
     workbook(path, S=[("#N/A",)], T=ROWS)
     assert rows_of(read(str(path), PLAIN)) == ROWS[1:]
+
+
+def test_whole_numbers_keep_their_digits(path: Path) -> None:
+    workbook(path, S=[("text", "label"), (10**15 + 1, "a"), (2**53 - 1, "b")])
+    assert rows_of(read(str(path), PLAIN)) == [("1000000000000001", "a"), ("9007199254740991", "b")]
+
+
+def test_merged_cells_beside_the_table_change_nothing(path: Path) -> None:
+    book = Workbook()
+    for row, cells in enumerate(ROWS, 1):
+        for column, value in enumerate(cells, 2):
+            book.active.cell(row, column, value)
+    for merged in ("A2:A3", "F2:F3", "B9:B12"):
+        book.active.merge_cells(merged)
+    book.save(path)
+    assert rows_of(read(str(path), PLAIN)) == ROWS[1:]
+
+
+def with_xml(path: Path, xml: bytes, first: bytes, last: bytes) -> None:
+    """Replaces what stands from `first` to `last` in the sheet."""
+    with zipfile.ZipFile(path) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    sheet = parts["xl/worksheets/sheet1.xml"]
+    parts["xl/worksheets/sheet1.xml"] = sheet[: sheet.index(first)] + xml + sheet[sheet.index(last) + len(last) :]
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in parts.items():
+            archive.writestr(name, content)
+
+
+@pytest.mark.parametrize(
+    "xml",
+    [
+        b"<sheetData><row r='1'><c r='A1'><v>1</v></c><c r='XFD1048576'><v>1</v></c></row></sheetData>",
+        b'<sheetData><row r="1"><c r="xfd1"><v>1</v></c></row><row r="1048576"><c><v>1</v></c></row></sheetData>',
+        b'<sheetData><row r="1"><c r="A1"><v>1</v></c><c r="ggggggA2"><v>1</v></c></row></sheetData>',
+    ],
+)
+def test_a_sheet_that_no_memory_holds_ends_nothing(xml: bytes, path: Path) -> None:
+    workbook(path, S=ROWS)
+    with_xml(path, xml, b"<sheetData>", b"</sheetData>")
+    with pytest.raises(DataError, match=r"MB of memory.*save the sheet as CSV"):
+        read(str(path), PLAIN)
+
+
+def test_merged_cells_that_overlap_are_refused(path: Path) -> None:
+    workbook(path, S=[ROWS[0], *[("a", "b")] * 50])
+    merged = b"".join(b'<mergeCell ref="A%d:A51"/>' % row for row in range(2, 40))
+    with_xml(path, b"</sheetData><mergeCells>" + merged + b"</mergeCells>", b"</sheetData>", b"</sheetData>")
+    with pytest.raises(DataError, match="merged cells overlap"):
+        read(str(path), PLAIN)

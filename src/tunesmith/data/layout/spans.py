@@ -19,7 +19,7 @@ import pyarrow as pa
 from tunesmith.data.jsontext import parse
 from tunesmith.data.layout.cells import CellError, Mended, each_row, is_of_python, json_list, offset, relocated
 from tunesmith.data.layout.listed import Word, list_items
-from tunesmith.data.layout.tags import entities, scheme
+from tunesmith.data.layout.tags import PREFIXES, entities, scheme
 from tunesmith.data.records import RawTable
 from tunesmith.data.table import TEXT
 from tunesmith.data.words import whole_words, word_bounds
@@ -72,6 +72,8 @@ def tagged_columns(raw: RawTable, tokens: str, tags: str | None) -> tuple[pa.Arr
             )
         if "o" in names:
             raise CellError('has the tag "o"; write "O" for tokens outside, and prefixes in capitals, as in "B-LOC"')
+        if any(len(name) == 2 and name[0] in PREFIXES and name[1] in "-_" for name in names):
+            raise CellError('has a tag without a type; write the type behind the prefix, as in "B-LOC"')
         found, situations = entities(names)
         seen.update(situations)
         spans = [{"start": starts[first], "end": starts[after] - 1, "label": type_} for first, after, type_ in found]

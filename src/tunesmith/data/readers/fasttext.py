@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from tunesmith.config.schema import DataSettings
@@ -12,6 +13,7 @@ from tunesmith.errors import DataError
 from tunesmith.text import row_list
 
 PREFIX = "__label__"
+LABEL = re.compile(rf"\s*{PREFIX}([^ \t\v\f\0]*)[ \t\v\f\0]?")  # words end where they do for fastText
 
 
 def read(path: str, settings: DataSettings) -> RawTable:
@@ -38,8 +40,8 @@ def read(path: str, settings: DataSettings) -> RawTable:
 
 def _labels(line: str) -> tuple[list[str], str]:
     """The labels at the beginning of a line, and the text after them."""
-    labels, rest = [], line.rstrip("\r\n")
-    while rest.lstrip().startswith(PREFIX):
-        word, _, rest = rest.lstrip().partition(" ")
-        labels.append(word.removeprefix(PREFIX))
-    return labels, rest
+    labels, text, end = [], line.rstrip("\r\n"), 0
+    while found := LABEL.match(text, end):
+        labels.append(found[1])
+        end = found.end()
+    return labels, text[end:]

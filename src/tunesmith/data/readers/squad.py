@@ -34,7 +34,11 @@ def questions(row: dict[str, Any], number: int) -> Iterator[dict[str, Any]]:
                 question = asked["question"]
                 if not (isinstance(context, str) and isinstance(question, str)):
                     raise TypeError("context and question are not text")
-                answers = [] if asked.get("is_impossible") is True else asked.get("answers", asked.get("answer"))
+                answers = asked.get("answers", asked.get("answer"))
+                if asked.get("is_impossible") is True:
+                    if answers:
+                        raise TypeError("is_impossible, and yet it has answers; plausible ones are plausible_answers")
+                    answers = []
                 found = {"id": asked.get("id"), "context": context, "question": question, "answers": answers}
                 yield found if title is None else {"title": title} | found
     except (KeyError, TypeError, AttributeError) as error:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -36,7 +38,20 @@ HEADER_ROWS = 50  # within which the header stands
 ADDRESS = re.compile(rb'\br="([A-Z]{1,3})(\d{1,7})"(?=([^>]* t="e")?)')
 NOT_COMPUTED = re.compile(rb"</f>\s*(?:<v\s*/>|<v></v>|</c>)")
 HIDDEN = re.compile(rb'<row (?=[^>]*\bhidden="(?:1|true)")[^>]*?\br="(\d{1,7})"')
-EXACT = 10**15  # from here on not every whole number has a floating-point number of its own
+EXACT = 2**53  # from here on not every whole number has a floating-point number of its own
+TRIAL_BYTES, TRIAL_RATIO = (
+    5 * 2**28,
+    32,
+)  # memory that a workbook may take to be opened: so much, and so many times its size
+TRIAL = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_AS, (int(sys.argv[2]),) * 2)
+from python_calamine import load_workbook
+with open(sys.argv[1], "rb") as stream:
+    workbook = load_workbook(stream)
+    for name in workbook.sheet_names:
+        workbook.get_sheet_by_name(name)
+"""
 
 
 def read(path: str, settings: DataSettings) -> RawTable:
@@ -51,6 +66,7 @@ def read(path: str, settings: DataSettings) -> RawTable:
             damaged, needs a password, or expands beyond all measure.
     """
     notes = _examined(Path(path), settings)
+    _try_in_another_process(Path(path))
     with _damage_explained(path), open(path, "rb") as stream:
         workbook = load_workbook(stream)  # by its content, not by its ending
         sheet, header = _chosen(path, workbook, settings, notes)
@@ -59,7 +75,7 @@ def read(path: str, settings: DataSettings) -> RawTable:
             notes.append(f"the header is row {header.row}; above it, {place} left out: {name_list(header.above)}")
         place = f"sheet {sheet.name!r}, row {header.row}"
         names, unnamed = column_names(path, place, header.cells, notes)
-        merged = _merged(sheet, header.row)
+        merged = _merged(path, sheet, header.row)
         if merged:
             notes.append("the value of cells that are merged down a column stands in each of their rows")
         with TableBuilder(path, "row", names) as builder:
@@ -97,6 +113,23 @@ def _examined(path: Path, settings: DataSettings) -> list[str]:
                         rest = data[-TAIL_BYTES:]
             found.last_row = found.last_column = 0
     return found.notes()
+
+
+def _try_in_another_process(path: Path) -> None:
+    """Opens all sheets where no harm is done: the library ends its process when there is no memory for a sheet, which a
+    few bytes can ask for (a cell that lies far away, a text that thousands of cells share).
+
+    Raises:
+        DataError: the process ended so. Any other error is met again when the workbook is read.
+    """
+    most = TRIAL_BYTES + TRIAL_RATIO * path.stat().st_size
+    command = [sys.executable, "-I", "-c", TRIAL, str(path.absolute()), str(most)]
+    tried = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    if tried.returncode < 0 or b"MemoryError" in tried.stderr:
+        raise DataError(
+            f"{path}: opening it takes more than {most >> 20:,} MB of memory, or ends the program that does; delete "
+            "what stands beyond the table (Ctrl+End shows it), or save the sheet as CSV (UTF-8)"
+        )
 
 
 class _Contents:
@@ -222,15 +255,23 @@ def _names_all(cells: list[str], columns: list[str]) -> bool:
     return all(name in there or {part.strip() for part in name.split(",")} <= there for name in columns)
 
 
-def _merged(sheet: CalamineSheet, header_row: int) -> dict[tuple[int, int], int]:
-    """The first row of each cell (row, column) that continues one above it; rows from 1, columns from the sheet's."""
-    left = (sheet.start or (0, 0))[1]
-    return {
-        (row + 1, column - left): top + 1
-        for (top, column), (bottom, _) in sheet.merged_cell_ranges or ()
-        if top >= header_row
-        for row in range(top + 1, bottom + 1)
-    }
+def _merged(path: str, sheet: CalamineSheet, header_row: int) -> dict[tuple[int, int], int]:
+    """The first row of each cell (row, column) that continues one above it; rows from 1, columns from the sheet's.
+
+    Raises:
+        DataError: there are more of them than the sheet has cells.
+    """
+    (_, left), (last, right), found = sheet.start or (0, 0), sheet.end or (0, 0), dict[tuple[int, int], int]()
+    inside = [
+        (top, min(bottom, last), column - left)
+        for (top, column), (bottom, _) in set(sheet.merged_cell_ranges or ())
+        if header_row <= top <= last and left <= column <= right
+    ]
+    if sum(bottom - top for top, bottom, _ in inside) > last * sheet.width:
+        raise DataError(f"{path}: merged cells overlap; undo the merging, or save the sheet as CSV (UTF-8)")
+    for top, bottom, column in sorted(inside):
+        found.update(((row + 1, column), top + 1) for row in range(top + 1, bottom + 1))
+    return found
 
 
 def _rows(sheet: CalamineSheet, merged: Mapping[tuple[int, int], int]) -> Iterator[tuple[int, list[str]]]:
