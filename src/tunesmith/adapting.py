@@ -39,6 +39,7 @@ from tunesmith.tasks.masked_words import MaskedBlocks, MaskedWords, Stream, Voca
 from tunesmith.training.fitting import Fitting
 from tunesmith.training.inference import predict_logits
 from tunesmith.training.learning import fit
+from tunesmith.training.needs import require_result
 from tunesmith.training.precision import Precision, choose_device
 
 RESAMPLES = 1_000
@@ -121,6 +122,7 @@ def adapt(opening: TextsOpening, config: AdaptConfig, progress: Progress) -> Ada
     # Nothing was written so far: a bad file or model leaves an earlier model in the folder as it was.
     record = _begin(config, source, data, precision)
     begun.resume, begun.identity = entries.compare(opening.earlier, record)
+    require_result(folder, model)
     with kept(folder, record, begun.resume):
         with clock.stage("encode"):
             train, held_out = _encode(begun, data)
@@ -134,7 +136,6 @@ def adapt(opening: TextsOpening, config: AdaptConfig, progress: Progress) -> Ada
         record.engine = {part: EnginePart(**found) for part, found in report.items()} | record.engine
         _finish(record, config, phases, held_out, clock)
         close(folder, record, config.output.keep_checkpoints)
-    begun.stop.saved = f"the model in {folder} is done"
     return AdaptedModel(folder, record)
 
 

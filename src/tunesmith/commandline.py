@@ -10,6 +10,7 @@ import inspect
 import json as jsons
 import os
 import platform
+import resource
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Mapping
@@ -23,9 +24,10 @@ import tunesmith
 from tunesmith import signals
 from tunesmith.config.loading import choices, fields, flag, flags, resolve
 from tunesmith.config.schema import Config, Section
-from tunesmith.errors import DataError, Interrupted, TunesmithError, is_disk_full, is_out_of_memory
+from tunesmith.errors import DataError, Interrupted, TunesmithError, is_disk_full, is_out_of_files, is_out_of_memory
 from tunesmith.progress import Progress
 from tunesmith.registry import did_you_mean
+from tunesmith.resources import disk_words
 from tunesmith.spelling import spell
 
 app = typer.Typer(
@@ -103,8 +105,13 @@ def _said_of(error: Exception) -> tuple[int, list[str]]:
         advice = "lower training.batch_size or training.max_length" if trains else "give it less at a time"
         return 5, [f"out of memory; {advice}"]
     if is_disk_full(error):
-        where = getattr(error, "filename", None) or "the folder for temporary files (TMPDIR)"
-        return 5, [f"{where}: no space left on the disk; free some, or name another one"]
+        named = getattr(error, "filename", None)  # a file, or standard output
+        return 5, [f"{named}: no space left on the disk; free some" if named else disk_words(error)]
+    if is_out_of_files(error):
+        most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        return 5, [f"too many files are open at a time (at most {most}, see ulimit -n); raise it"]
+    if "No usable temporary directory" in str(error):
+        return 5, ["no folder for temporary files can be written; free some space, or set TMPDIR to one that can"]
     what = f"{type(error).__name__}: {error}"
     return 1, [f"internal error: {what}; run again with --debug and report it"]
 

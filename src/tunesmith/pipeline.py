@@ -42,6 +42,7 @@ from tunesmith.tasks.encoding import EncodedTexts, Encoder
 from tunesmith.text import counted
 from tunesmith.training.fitting import FEW_VALID_ROWS, Fitting
 from tunesmith.training.learning import fit
+from tunesmith.training.needs import require_result
 
 
 def train(opening: Opening, progress: Progress) -> Run:
@@ -72,6 +73,7 @@ def train(opening: Opening, progress: Progress) -> Run:
     files = list(opening.files.values())
     record = entries.begin(config, begun, precision, splits, layout, files, findings, their_files)
     begun.resume, begun.identity = entries.compare(earlier, record)
+    require_result(folder, begun.model)
     with kept(folder, record, begun.resume):
         write_json_lines(folder / "findings.jsonl", (finding.to_dict() for finding in findings))
 
@@ -103,7 +105,6 @@ def train(opening: Opening, progress: Progress) -> Run:
         entries.finish(record, config, best, scored, baselines, clock)
         _write(folder, record, predictor, scored, findings, best.source.hub)
         close(folder, record, config.output.keep_checkpoints)
-    begun.stop.saved = f"the run in {folder} is done"
     return Run(folder, record)
 
 

@@ -222,7 +222,7 @@ def test_a_checkpoint_that_cannot_be_finished_leaves_nothing(tmp_path: Path) -> 
 def test_a_full_disk_is_said_and_leaves_the_last_checkpoint(tmp_path: Path, error: Exception) -> None:
     with checkpoint.commit(tmp_path / "step-1", {}, "this") as aside:
         (aside / "file").write_text("good")
-    full = pytest.raises(ResourceError, match=r"disk is full .* continue with output\.resume=true")
+    full = pytest.raises(ResourceError, match=r"no space left .* continue with output\.resume=true")
     with full, checkpoint.commit(tmp_path / "step-2", {}, "output.resume=true"):
         raise error
     assert list(tmp_path.iterdir()) == [tmp_path / "step-1"] and (tmp_path / "step-1" / "file").read_text() == "good"

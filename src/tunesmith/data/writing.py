@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from tunesmith import signals
 from tunesmith.data.workbook import open_workbook, refuse_too_large
 from tunesmith.errors import ResourceError, UsageError, is_disk_full
+from tunesmith.resources import disk_words
 from tunesmith.text import cell_text
 
 Write = Callable[[Sequence[Mapping[str, Any]]], None]
@@ -153,7 +154,7 @@ class Target:
             signals.current().saved = f"{self.name} is written"
         except OSError as error:
             if is_disk_full(error):
-                raise ResourceError(f"{self.name}: no space left on the disk; free some, or name another one") from None
+                raise ResourceError(f"{self.name}: {disk_words(error, path.parent)}, or name another one") from None
             if error.filename == str(aside):
                 raise UsageError(f"`out`: {self.name}: cannot be written ({error.strerror})") from None
             raise

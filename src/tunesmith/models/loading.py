@@ -31,6 +31,7 @@ from tunesmith.models import gate
 from tunesmith.models.heads import PooledClassifier, final_linear, head_parameter_names, load_pooled, quiet_library
 from tunesmith.models.sentence import MODULES, sentence_pooling
 from tunesmith.models.source import Source
+from tunesmith.resources import require_memory
 
 HEADS: dict[str, Any] = {
     "sequence": AutoModelForSequenceClassification,
@@ -270,11 +271,14 @@ def from_pretrained(auto: Any, source: Source, config: PreTrainedConfig, outputs
     """
     admit(source, whole=True)
     arguments = _safe_arguments(auto, source, config)
-    held = gate.shapes_in(source.files())
+    files = source.files()
+    size = sum(file.stat().st_size for file in files.glob("*.safetensors"))
+    require_memory(size, f"model {source.name}", "give a smaller model")
+    held = gate.shapes_in(files)
     with _loading(source, "weights"), quiet_library(), gate.bounded(source.name, held, outputs):
         # A head trained for other labels is replaced; the caller refuses anything else that does not match.
         model, info = auto.from_pretrained(
-            str(source.files()), ignore_mismatched_sizes=True, output_loading_info=True, **arguments
+            str(files), ignore_mismatched_sizes=True, output_loading_info=True, **arguments
         )
     return model, {*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])}
 

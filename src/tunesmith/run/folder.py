@@ -17,6 +17,7 @@ from tunesmith.config.loading import dump
 from tunesmith.config.schema import Config, OutputSettings
 from tunesmith.disk import private, remove_leftovers, sync, write_json_lines, write_text
 from tunesmith.errors import Interrupted, ResourceError, UsageError, is_disk_full
+from tunesmith.resources import disk_words
 from tunesmith.run import gate
 from tunesmith.run.record import AdaptRecord, Record, RunRecord, Timing
 
@@ -128,34 +129,37 @@ def kept(folder: Path, record: RunRecord | AdaptRecord, goes_on: bool) -> Iterat
     Raises:
         ResourceError: the disk is full.
     """
-    if not goes_on:
-        record.model_copy(update={"identity": {}}).save(folder)
-        for path in _content(folder):
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            elif path.name != record.FILE:
-                path.unlink()
-    shutil.rmtree(folder / WORK, ignore_errors=True)
-    record.save(folder)
-    write_json_lines(folder / "metrics.jsonl", [])  # a run that goes on has its lines in its checkpoints
     try:
+        if not goes_on:
+            _clear(folder, record)
+        shutil.rmtree(folder / WORK, ignore_errors=True)
+        record.save(folder)
+        write_json_lines(folder / "metrics.jsonl", [])  # a run that goes on has its lines in its checkpoints
         yield
     except (Interrupted, KeyboardInterrupt):
         raise
     except BaseException as error:
         if signals.current().arrived is not None:
             raise
+        full = f"{disk_words(error, folder)}, and the same command goes on" if is_disk_full(error) else ""
         record.status, record.error = "failed", str(error)
         with suppress(OSError):
             record.save(folder)
-        if is_disk_full(error):
-            free = shutil.disk_usage(folder).free
-            raise ResourceError(
-                f"{folder}: the disk is full ({free:,} bytes are free); free some and try again"
-            ) from error
+        if full:
+            raise ResourceError(full) from error
         raise
     finally:
         shutil.rmtree(folder / WORK, ignore_errors=True)
+
+
+def _clear(folder: Path, record: RunRecord | AdaptRecord) -> None:
+    """Make room for a new run, once the record says that nothing there counts."""
+    record.model_copy(update={"identity": {}}).save(folder)
+    for path in _content(folder):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path.name != record.FILE:
+            path.unlink()
 
 
 def close(folder: Path, record: RunRecord | AdaptRecord, keep_checkpoints: bool) -> None:
@@ -165,6 +169,7 @@ def close(folder: Path, record: RunRecord | AdaptRecord, keep_checkpoints: bool)
             sync(path)
     record.status = "done"
     record.save(folder)
+    signals.current().saved = f"{folder} is done"
     if not keep_checkpoints:
         shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
 

@@ -20,6 +20,7 @@ import torch
 from peft import PeftModel
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import nn
 from transformers import PreTrainedModel
 from transformers.trainer_callback import ExportableState
 
@@ -27,6 +28,7 @@ from tunesmith import manifest
 from tunesmith.disk import sync
 from tunesmith.errors import ModelError, ResourceError, TunesmithError, is_disk_full
 from tunesmith.manifest import Manifest
+from tunesmith.resources import disk_words, folder_bytes
 from tunesmith.training import state_files
 from tunesmith.training.state_files import CONFIG_FILE, OPTIMIZER_FILE, STATE_FILE, WEIGHTS_INDEX
 
@@ -38,13 +40,14 @@ MOMENTS = ("exp_avg", "exp_avg_sq", "momentum_buffer")
 
 
 @contextmanager
-def commit(folder: Path, identity: dict[str, Any], resuming: str) -> Iterator[Path]:
+def commit(folder: Path, identity: dict[str, Any], resuming: str, need: int = 0) -> Iterator[Path]:
     """Yield a folder to write into; on success it becomes `folder` in one rename, else it is removed.
 
     Args:
         folder: where the checkpoint will be; a leftover of that name is replaced.
         identity: what the checkpoint belongs to (run, step), stored in the manifest.
         resuming: how the user continues a run.
+        need: about how many bytes it takes, if that is known.
 
     Raises:
         ResourceError: the disk is full; nothing half-written stays.
@@ -63,14 +66,31 @@ def commit(folder: Path, identity: dict[str, Any], resuming: str) -> Iterator[Pa
         aside.rename(folder)
         sync(folder.parent)
     except BaseException as error:
+        full = is_disk_full(error)
+        words = disk_words(error, folder.parent, need=max(0, need - folder_bytes(aside))) if full else ""
         shutil.rmtree(aside, ignore_errors=True)
-        if not is_disk_full(error):
+        if not full:
             raise
-        free = shutil.disk_usage(folder.parent).free
         raise ResourceError(
-            f"{folder}: the checkpoint cannot be written, the disk is full ({free:,} bytes are free without it); "
-            f"free some space and continue with {resuming}; earlier checkpoints are intact"
+            f"{folder}: the checkpoint cannot be written; {words} and continue with {resuming}; "
+            "earlier checkpoints are intact"
         ) from error
+
+
+def expected_bytes(model: nn.Module) -> int:
+    """About what a checkpoint of a model takes on the disk."""
+    return (moment_bytes(model) // 2 if isinstance(model, PeftModel) else weight_bytes(model)) + moment_bytes(model)
+
+
+def weight_bytes(model: nn.Module) -> int:
+    """Of all weights."""
+    return sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
+
+
+def moment_bytes(model: nn.Module) -> int:
+    """Of the state of AdamW, which is twice as large as the weights that are trained."""
+    trained = (parameter for parameter in model.parameters() if parameter.requires_grad)
+    return 2 * sum(parameter.numel() * parameter.element_size() for parameter in trained)
 
 
 @contextmanager

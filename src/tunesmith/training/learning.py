@@ -29,6 +29,7 @@ from tunesmith.training.arguments import TrainingArguments
 from tunesmith.training.callbacks import ProgressCallback
 from tunesmith.training.fitting import Fitting
 from tunesmith.training.inference import pooled_vectors, predict_logits, tokens_in_order
+from tunesmith.training.needs import require_steps
 from tunesmith.training.precision import choose_device
 from tunesmith.training.resuming import newest
 from tunesmith.training.task_trainer import TaskTrainer
@@ -128,7 +129,9 @@ def _take_steps(fitting: Fitting) -> None:
             return fitting.quick_scores(logits[by_length.argsort()])
 
         watched = {"eval_dataset": Subset(valid, by_length.tolist()), "compute_metrics": metrics}
-    arguments, steps = _arguments(fitting), fitting.steps_per_epoch * (settings.epochs or 1)
+    arguments = _arguments(fitting)
+    require_steps(fitting.model, arguments, fitting.phase)
+    steps = fitting.steps_per_epoch * (settings.epochs or 1)
     if valid is not None:
         passes = f"{counted(fitting.rows, 'example')}, {counted(settings.epochs or 1, 'epoch')}"
         fitting.progress.line(f"{name}: {passes}, {counted(steps, 'step')} of {settings.batch_size}")

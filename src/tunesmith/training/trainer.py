@@ -273,7 +273,8 @@ class Trainer(StepLoss):
         resuming.keep_loss(self)
         if self.args.should_save:
             identity = {**self._tunesmith_identity, "step": self.state.global_step}
-            committed = checkpoint.commit(folder, identity, self._tunesmith_resuming)
+            need = checkpoint.expected_bytes(self.model)
+            committed = checkpoint.commit(folder, identity, self._tunesmith_resuming, need)
             with committed as aside, checkpoint.own_names(self.model):
                 self.save_model(str(aside), _internal_call=True)
                 if not self.args.save_only_model:

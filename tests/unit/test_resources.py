@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import errno
+import os
+import resource
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from tunesmith import resources
+from tunesmith.errors import ResourceError, is_out_of_files, is_out_of_memory, is_shortage
+from tunesmith.resources import available_memory, disk_words, free_bytes, require_disk, require_memory
+
+
+def test_disk_is_refused_with_need_and_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resources, "free_bytes", lambda folder: 5_000_000)
+    require_disk(tmp_path, 5_000_000, 10, 0, "the run")
+    require_disk(tmp_path, 9_000_000, 10, 4_000_000, "the run")
+    with pytest.raises(ResourceError, match=r"the run needs 7\.0 MB there, and 5\.0 MB are free; .*output\.out"):
+        require_disk(tmp_path, 9_000_000, 10, 2_000_000, "the run")
+
+
+@pytest.mark.parametrize("blocks", [0, 2**60])
+def test_a_disk_that_tells_nothing_or_is_huge_is_not_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, blocks: int
+) -> None:
+    facts = SimpleNamespace(f_blocks=blocks, f_bfree=blocks, f_bavail=blocks, f_frsize=4096)
+    monkeypatch.setattr(os, "statvfs", lambda folder: facts)
+    require_disk(tmp_path, 10**15, 10, 0, "the run")
+    assert free_bytes(tmp_path) == (blocks * 4096 or None)
+
+
+def test_a_limit_of_file_sizes_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (1_000_000, resource.RLIM_INFINITY))
+    with pytest.raises(ResourceError, match=r"a file of 2\.0 MB, and files may have 1\.0 MB; raise ulimit -f"):
+        require_disk(tmp_path, 2_000_000, 2_000_000, 0, "the run")
+    words = disk_words(OSError(errno.EFBIG, "File too large"), tmp_path)
+    assert words == f"{tmp_path}: a file grew to the 1.0 MB that it may have (ulimit -f); raise it"
+
+
+def test_where_there_is_no_room_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    full = OSError(errno.ENOSPC, "No space left on device")
+    other = tmp_path / "temporary"
+    monkeypatch.setattr("tempfile.tempdir", str(other))
+    free = {tmp_path: 1_000, other: 2_000_000}
+    monkeypatch.setattr(resources, "free_bytes", lambda folder: free[folder])
+    said = f"{tmp_path}: no space left on the disk (3.0 kB more are needed and 1.0 kB are free); free some"
+    assert disk_words(full, tmp_path, need=3_000) == said
+    free[other] = 0
+    assert disk_words(full, tmp_path).startswith(f"{other} (for temporary files, see TMPDIR): no space left")
+
+
+def limits(monkeypatch: pytest.MonkeyPatch, folder: Path, groups: str, files: dict[str, str]) -> None:
+    process, root = folder / "self", folder / "groups"
+    monkeypatch.setattr(resources, "PROCESS", process)
+    monkeypatch.setattr(resources, "CGROUPS", root)
+    monkeypatch.setattr(resources, "_of_machine", lambda: 10**15)
+    for name, text in {process / "cgroup": groups, **{root / name: text for name, text in files.items()}}.items():
+        name.parent.mkdir(parents=True, exist_ok=True)
+        name.write_text(text)
+
+
+@pytest.mark.parametrize(
+    ("groups", "files", "left"),
+    [
+        ("0::/job\n", {"job/memory.max": "1000", "job/memory.current": "900", "memory.max": "max"}, 100),
+        (
+            "0::/a/b\n",
+            {
+                "a/memory.max": "1000",
+                "a/memory.current": "950",
+                "a/memory.stat": "inactive_file 30\nother 7\nactive_file 3",
+                "a/b/memory.max": "5000",
+                "a/b/memory.current": "0",
+            },
+            83,
+        ),
+        (  # as a container sees it: the path is the host's, the files are its own
+            "5:cpu,memory:/docker/x\n1:name=systemd:/y\n",
+            {"memory/memory.limit_in_bytes": "700", "memory/memory.usage_in_bytes": "100"},
+            600,
+        ),
+        ("0::/\n", {}, 10**15),
+        ("nonsense", {}, 10**15),
+    ],
+)
+def test_the_memory_of_control_groups(
+    groups: str, files: dict[str, str], left: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits(monkeypatch, tmp_path, groups, files)
+    assert available_memory() == left
+
+
+def test_memory_is_refused_with_need_and_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resources, "available_memory", lambda: 3_000_000)
+    require_memory(3_000_000, "training", "less")
+    with pytest.raises(ResourceError, match=r"training needs 4\.0 MB, and 3\.0 MB are available; less"):
+        require_memory(4_000_000, "training", "less")
+    monkeypatch.setattr(resources, "available_memory", lambda: None)
+    require_memory(10**18, "training", "less")
+
+
+@pytest.mark.parametrize(
+    ("error", "memory", "files"),
+    [
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"), True, False),
+        (RuntimeError("can't start new thread"), True, False),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), True, False),
+        (RuntimeError("std::bad_alloc"), True, False),
+        (OSError(errno.EMFILE, "Too many open files"), False, True),
+        (Exception("No such thing: Too many open files (os error 24)"), False, True),
+        (ValueError("no memory of it"), False, False),
+    ],
+)
+def test_kinds_of_shortage(error: Any, memory: bool, files: bool) -> None:
+    assert (is_out_of_memory(error), is_out_of_files(error)) == (memory, files)
+    assert is_shortage(error) == (memory or files)
