@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as jsons
 import sys
 from typing import Annotated, Any
 
@@ -15,6 +14,7 @@ from tunesmith.config.options import ReadOptions
 from tunesmith.config.schema import AdaptConfig, Config
 from tunesmith.errors import UsageError
 from tunesmith.progress import Progress
+from tunesmith.text import json_text
 
 __all__ = ["app", "main"]
 
@@ -128,7 +128,7 @@ def predict(
     if json:
         return {"predictions": list(predictions)}, ""
     for prediction in predictions:
-        put(jsons.dumps(prediction, ensure_ascii=False))
+        put(json_text(prediction))
     return None
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import ctypes
 import inspect
-import json as jsons
 import os
 import platform
 import resource
@@ -29,6 +28,7 @@ from tunesmith.progress import Progress
 from tunesmith.registry import did_you_mean
 from tunesmith.resources import disk_words
 from tunesmith.spelling import spell
+from tunesmith.text import harmless, json_text
 
 app = typer.Typer(
     name="tunesmith",
@@ -60,12 +60,12 @@ def main() -> None:
         # Whatever became of it on its way: libraries turn one error into another.
         stop.tell(spelled(str(error)) if isinstance(error, Interrupted) else "")
         exit_code, messages = stop.exit_code, []
-    messages = [spelled(message) for message in messages]
+    messages = [harmless(spelled(message)) for message in messages]
     with suppress(OSError):
         for message in messages:
             print(f"tunesmith: {message}", file=sys.stderr)
         if messages and "--json" in sys.argv:
-            print(jsons.dumps({"error": messages, "exit_code": exit_code}, ensure_ascii=False))
+            print(json_text({"error": messages, "exit_code": exit_code}))
     try:
         sys.stdout.flush()
     except OSError:  # Python would try once more at its end
@@ -87,7 +87,7 @@ def _run() -> tuple[int, list[str]]:
         if signals.current().arrived is not None:
             raise
         if "--debug" in sys.argv:
-            traceback.print_exc()
+            print(harmless(traceback.format_exc()), file=sys.stderr)
         return _said_of(error)
 
 
@@ -216,7 +216,7 @@ def command(kind: type[Section] = Config, names: Iterable[str] = (), whole: bool
             offered = {"json": json, "quiet": quiet, "progress": Progress(quiet, spelled)}
             given |= {name: value for name, value in offered.items() if name in asked}
             value, text = function(**given) or (None, "")
-            if shown := jsons.dumps(value, ensure_ascii=False) if json and value is not None else text:
+            if shown := json_text(value) if json and value is not None else harmless(text):
                 put(shown)
             if value is not None and value.get("failed"):
                 raise typer.Exit(DataError.exit_code)

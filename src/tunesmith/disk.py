@@ -12,6 +12,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from tunesmith.text import json_text
+
 MOST_BYTES = 16 * 2**20
 """Of a file of settings; labels by the hundred thousand fit."""
 LEFTOVER = ".tmp"
@@ -152,7 +154,7 @@ def write_json_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as file:
         for row in rows:
-            file.write((json.dumps(row, ensure_ascii=False) + "\n").encode("utf-8", errors="replace"))
+            file.write(f"{json_text(row)}\n".encode())
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from rich import progress as bars
 from rich.console import Console
 
+from tunesmith.text import harmless
+
 
 class _Console(Console):
     def on_broken_pipe(self) -> None:
@@ -30,7 +32,7 @@ class Progress:
     def line(self, text: str) -> None:
         """One line for the user."""
         try:
-            self.console.print(self._spell(text), markup=False, soft_wrap=True)
+            self.console.print(harmless(self._spell(text)), markup=False, soft_wrap=True)
         except OSError:
             self.console.quiet = True
 
@@ -46,7 +48,7 @@ class Progress:
         )
         disable = not self.console.is_terminal
         with bars.Progress(*columns, console=self.console, transient=True, disable=disable) as shown:
-            yield Bar(shown, shown.add_task(title, total=total, note=""))
+            yield Bar(shown, shown.add_task(harmless(title), total=total, note=""))
 
 
 @dataclass(frozen=True)
@@ -60,4 +62,4 @@ class Bar:
         self.shown.advance(self.task, amount)
 
     def update(self, completed: int, note: str) -> None:
-        self.shown.update(self.task, completed=completed, note=note)
+        self.shown.update(self.task, completed=completed, note=harmless(note))

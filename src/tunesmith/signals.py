@@ -175,11 +175,12 @@ class Command(StopRequest):
 
 def report(messages: list[str], exit_code: int) -> None:
     """Messages on standard error, with ``--json`` also an object on standard output, where somebody reads them."""
+    from tunesmith.text import harmless, json_text  # not earlier: little is imported before signals are answered
+
+    messages = [harmless(message) for message in messages]
     shown = {2: "".join(f"tunesmith: {message}\n" for message in messages)}
     if "--json" in sys.argv:
-        import json  # not earlier: what is imported before signals are answered should be little
-
-        shown[1] = json.dumps({"error": messages, "exit_code": exit_code}, ensure_ascii=False) + "\n"
+        shown[1] = json_text({"error": messages, "exit_code": exit_code}) + "\n"
     for descriptor, text in shown.items():
         with suppress(OSError):  # not by `print`, whose lock the main thread may hold
             if select.select([], [descriptor], [], 0.5)[1]:

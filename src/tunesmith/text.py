@@ -17,6 +17,12 @@ TRIMMED = "".join(filter(str.isspace, map(chr, range(0x3001)))) + INVISIBLE
 JOINERS = "\u200c\u200d"
 BLANK = "\u115f\u1160\u2800\u3164\uffa0"
 """Letters and symbols without ink."""
+# Control characters but for line ends and tabs, line separators, halves of characters, and what changes how the text
+# around it is shown or is not seen itself; so joiners, which scripts and emoji need, are none.
+_UNSAFE = re.compile(
+    "[\0-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+    "\ud800-\udfff\U000e0000-\U000e007f]"
+)
 _UNSEEN = re.compile(f"[{INVISIBLE}{JOINERS}\u061c\u202a-\u202e\u2061-\u2064\u2066-\u2069]")
 
 
@@ -65,6 +71,26 @@ def duration(seconds: float) -> str:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def harmless(text: str) -> str:
+    """Text as it may be printed: nothing in it is obeyed by a terminal, breaks its lines or hides."""
+    return _UNSAFE.sub(lambda found: _code(found[0]), text)
+
+
+def json_text(value: Any) -> str:
+    """JSON on one line for every reader, and to be looked at: what is not `harmless` is escaped.
+
+    Half of a character, which no reader need take, becomes U+FFFD.
+    """
+    return _UNSAFE.sub(_escaped, json.dumps(value, ensure_ascii=False))
+
+
+def _escaped(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    if code > 0xFFFF:
+        return json.dumps(found[0])[1:-1]
+    return "\\ufffd" if 0xD800 <= code < 0xE000 else f"\\u{code:04x}"
 
 
 def visible(value: object, limit: int | None = None, exact: bool = False) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -18,7 +17,7 @@ from tunesmith import signals
 from tunesmith.data.workbook import open_workbook, refuse_too_large
 from tunesmith.errors import ResourceError, UsageError, is_disk_full
 from tunesmith.resources import disk_words
-from tunesmith.text import cell_text
+from tunesmith.text import cell_text, json_text
 
 Write = Callable[[Sequence[Mapping[str, Any]]], None]
 """Adds rows: name of the column → text, number, list, dict or None."""
@@ -59,7 +58,7 @@ def _open_tsv(path: Path, columns: pa.Schema) -> Any:
 @contextmanager
 def _open_json_lines(path: Path, columns: pa.Schema) -> Iterator[Write]:
     with path.open("x", encoding="utf-8") as file:
-        yield lambda rows: file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        yield lambda rows: file.writelines(f"{json_text(row)}\n" for row in rows)
 
 
 @contextmanager
@@ -68,7 +67,7 @@ def _open_json_array(path: Path, columns: pa.Schema) -> Iterator[Write]:
         between = iter(("[\n",))
 
         def write(rows: Sequence[Mapping[str, Any]]) -> None:
-            file.writelines(next(between, ",\n") + json.dumps(row, ensure_ascii=False) for row in rows)
+            file.writelines(next(between, ",\n") + json_text(row) for row in rows)
 
         yield write
         file.write(next(between, "\n") + "]\n" if file.tell() else "[]\n")
