@@ -143,6 +143,14 @@ def private() -> Iterator[None]:
         os.umask(before)
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder that is the user's alone (0700), and those above it that are missing; their names are on disk."""
+    if not path.is_dir():
+        make_folder(path.parent)
+        path.mkdir(mode=0o700, exist_ok=True)
+        sync(path.parent)
+
+
 def write_text(path: Path, text: str) -> None:
     """Replace a file in one step; a lone surrogate, which UTF-8 cannot hold, becomes a question mark."""
     with replacing(path) as file:
@@ -151,7 +159,7 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """One JSON object a line; the file is replaced in one step."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     with replacing(path) as file:
         for row in rows:
             file.write(f"{json_text(row)}\n".encode())

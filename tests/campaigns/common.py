@@ -161,9 +161,14 @@ def _place() -> Iterator[Path]:
             _shared.pop()
 
 
+def shared(name: str) -> Path:
+    """A path in the folder that all cases share."""
+    return _shared[-1] / name
+
+
 def once(name: str, make: Callable[[Path], Any]) -> Path:
     """Folder that `make` filled, by the first case that asks for this name; the others wait and must not change it."""
-    folder = _shared[-1] / name
+    folder = shared(name)
     with FileLock(f"{folder}.lock"):
         if not folder.exists():
             aside = folder.with_name(f"{name}.part")

@@ -19,7 +19,7 @@ import transformers
 
 from tests.campaigns import common
 from tests.campaigns.common import Outcome
-from tests.campaigns.runs import METHODS, TASKS, Recipe
+from tests.campaigns.runs import GOOD, METHODS, TASKS, Recipe
 
 TITLE = "combinations of settings that cover every pair of values; stopped after a random step, then the same command"
 GOAL = "the model, predictions, metrics and logs of an undisturbed run, bit for bit, or a refusal that says why"
@@ -156,12 +156,8 @@ def run(cell: Cell, folder: Path) -> Outcome:
         return Outcome("", True, "refused", first.err.strip().splitlines()[-1], first.err.strip().splitlines()[-1])
     if first.code not in (0, 143):
         return Outcome("", False, "failed", str(first))
-    stopped = first.code == 143
-    if stopped and (ended := recipe.go(folder)).code:
-        return Outcome("", False, "does not go on", str(ended))
-    wrong = recipe.difference(folder)
-    right = "exact" if stopped else "no step to stop at, repeated exactly"
-    return Outcome("", not wrong, "differs" if wrong else right, wrong)
+    verdict, note = recipe.go_on(folder)
+    return Outcome("", verdict in GOOD, "ended before that step" if verdict == "was done" else verdict, note)
 
 
 def facts(outcomes: Sequence[Outcome]) -> dict[str, Any]:

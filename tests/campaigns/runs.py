@@ -26,6 +26,10 @@ OF_THE_WORK = {"engine"}
 """What the record says of how the work was done: a run that goes on finds the states that it kept before."""
 
 
+GOOD = ("exact", "was done")
+"""Verdicts of a run that went on: it became the undisturbed one, or it was ended after its last result was saved."""
+
+
 @dataclass(frozen=True)
 class Recipe:
     """A run: ``tunesmith train`` (or ``adapt``) with tiny data and a tiny model, the folder of the run always ``run``.
@@ -72,6 +76,16 @@ class Recipe:
     def go(self, folder: Path, *more: str, before: Iterable[Callable[[], Any]] = (), seconds: float = 60) -> Ended:
         """The run from beginning to end, or on from where it is."""
         return self.start(folder, *more, before=before).wait(seconds)
+
+    def go_on(self, folder: Path) -> tuple[str, str]:
+        """The same command again, after something ended the run: a verdict (good: ``exact``, ``was done``), and why."""
+        ended = self.go(folder)
+        was_done = ended.code == 2 and "a finished run is there already" in ended.err
+        if ended.code and not was_done:
+            return "does not go on", str(ended)
+        if wrong := self.difference(folder):
+            return "differs", wrong
+        return ("was done" if was_done else "exact"), ""
 
     def reference(self) -> Path:
         """Folder of the same run that nothing disturbed, with its seconds in ``seconds``; made once."""

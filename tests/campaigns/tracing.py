@@ -9,6 +9,7 @@ import ctypes
 import os
 import platform
 import signal
+import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -21,7 +22,8 @@ from tests.campaigns.processes import Child, Ended
 TRACEME, GETREGS, SETREGS, SYSCALL, SETOPTIONS = 0, 12, 13, 24, 0x4200
 SYSCALLS_MARKED, FORKS, VFORKS, CLONES, EXITKILL = 0x1, 0x2, 0x4, 0x8, 0x100000
 ALL_CHILDREN = 0x40000000  # __WALL of waitpid(2): threads, too
-RAX, RDX, RSI, RDI, ORIG_RAX, R10, REGISTERS = 10, 12, 13, 14, 15, 7, 27
+# Places of registers in user_regs_struct, and how many there are.
+RDX, RSI, RDI, ORIG_RAX, R10, R8, REGISTERS = 12, 13, 14, 15, 7, 9, 27
 
 WRITES = {1: "write", 18: "pwrite64", 20: "writev", 40: "sendfile", 326: "copy_file_range", 77: "ftruncate"}
 SYNCS = {74: "fsync", 75: "fdatasync"}
@@ -130,7 +132,8 @@ def _enter(pid: int, root: Path, entering: Callable[[Call], Action], keep_data: 
         registers[ORIG_RAX] = 2**64 - 1  # no call at all
         _ptrace(SETREGS, pid, ctypes.addressof(registers))
     elif action == "half":
-        registers[R10 if call.name == "sendfile" else RDX] = max(1, call.size // 2)
+        amount = {"sendfile": R10, "copy_file_range": R8}.get(call.name, RDX)
+        registers[amount] = 1 if call.name == "writev" else max(1, call.size // 2)
         _ptrace(SETREGS, pid, ctypes.addressof(registers))
     return action
 
@@ -143,14 +146,7 @@ def _call(pid: int, registers: Any, keep_data: bool) -> Call | None:
     name = KNOWN[registers[ORIG_RAX]]
     first, second, third, fourth = (registers[index] for index in (RDI, RSI, RDX, R10))
     if registers[ORIG_RAX] in WRITES:
-        number = third if name == "copy_file_range" else first
-        call = Call(name, _open_file(pid, number), size=fourth if name == "sendfile" else third)
-        call.offset = fourth if name == "pwrite64" else _position(pid, number)
-        if name == "ftruncate":
-            call.size, call.offset = 0, second
-        if keep_data and name in ("write", "pwrite64"):
-            call.data = _memory(pid, second, third)
-        return call
+        return _write(name, pid, registers, keep_data)
     if registers[ORIG_RAX] in SYNCS:
         return Call(name, _open_file(pid, first))
     if registers[ORIG_RAX] in ON_PATH:
@@ -161,6 +157,32 @@ def _call(pid: int, registers: Any, keep_data: bool) -> Call | None:
         call.other = _path(pid, fourth, third) if name in RENAMES else ""
     changes = name not in OPENS or call.flags & (os.O_CREAT | os.O_TRUNC)
     return call if changes else None
+
+
+def _write(name: str, pid: int, registers: Any, keep_data: bool) -> Call:
+    first, second, third, fourth = (registers[index] for index in (RDI, RSI, RDX, R10))
+    if name == "ftruncate":
+        return Call(name, _open_file(pid, first), offset=second)
+    # Target, source, address of the place in the source (0: where its descriptor stands), most bytes.
+    copies = {"sendfile": (first, second, third, fourth), "copy_file_range": (third, first, second, registers[R8])}
+    number, source, start, size = copies.get(name, (first, -1, 0, third))
+    if source >= 0:
+        start = struct.unpack("q", _memory(pid, start, 8))[0] if start else _position(pid, source)
+        size = min(size, max(0, os.stat(f"/proc/{pid}/fd/{source}").st_size - start))
+    call = Call(name, _open_file(pid, number), size=size)
+    call.offset = fourth if name == "pwrite64" else _position(pid, number)
+    parts = [(second, third)]
+    if name == "writev":
+        words = struct.unpack(f"{2 * third}Q", _memory(pid, second, 16 * third))
+        parts = list(zip(words[::2], words[1::2], strict=True))
+        call.size = sum(words[1::2])
+    if keep_data and source >= 0:
+        with open(f"/proc/{pid}/fd/{source}", "rb") as copied:
+            copied.seek(start)
+            call.data = copied.read(size)
+    elif keep_data:
+        call.data = b"".join(_memory(pid, address, length) for address, length in parts)
+    return call
 
 
 def _open_file(pid: int, number: int) -> str:

@@ -257,6 +257,27 @@ def test_a_folder_that_nothing_came_of_is_removed(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
+def test_the_name_of_a_new_folder_is_on_disk_like_what_is_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[Path] = []
+    monkeypatch.setattr("tunesmith.disk.sync", lambda path: synced.append(Path(path)))
+    with locked(tmp_path / "runs" / "one"):
+        assert synced == [tmp_path, tmp_path / "runs"]
+
+
+def test_checkpoints_that_a_finished_run_could_not_remove_are_removed(tmp_path: Path) -> None:
+    timing = {"seconds": 1.0, "stages": {}, "tokens_per_second": 1.0}
+    make_record(status="done", timing=timing).save(tmp_path)
+    (tmp_path / "checkpoints" / "step-4").mkdir(parents=True)
+    with pytest.raises(UsageError, match="a finished run is there already"):
+        open_folder(RunRecord, tmp_path, OutputSettings(keep_checkpoints=True), [])
+    assert (tmp_path / "checkpoints").exists()
+    with pytest.raises(UsageError, match="a finished run is there already"):
+        open_folder(RunRecord, tmp_path, OutputSettings(), [])
+    assert not (tmp_path / "checkpoints").exists()
+
+
 def test_what_a_run_reads_is_not_replaced(tmp_path: Path) -> None:
     timing = {"seconds": 1.0, "stages": {}, "tokens_per_second": 1.0}
     make_record(status="done", timing=timing).save(tmp_path)

@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 from tunesmith import signals
 from tunesmith.config.loading import dump
 from tunesmith.config.schema import Config, OutputSettings
-from tunesmith.disk import private, remove_leftovers, sync, write_json_lines, write_text
+from tunesmith.disk import make_folder, private, remove_leftovers, sync, write_json_lines, write_text
 from tunesmith.errors import Interrupted, ResourceError, UsageError, is_disk_full
 from tunesmith.resources import disk_words
 from tunesmith.run import gate
@@ -40,7 +40,7 @@ def locked(folder: Path, record: str = RunRecord.FILE) -> Iterator[None]:
     made, path = not folder.exists(), folder / LOCK
     lock = FileLock(path, timeout=0, mode=0o600)  # refuses a link
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(folder)
         lock.acquire()
         path.write_text(str(os.getpid()), encoding="utf-8")
     except Timeout:
@@ -107,6 +107,8 @@ def open_folder(kind: type[AnyRecord], folder: Path, output: OutputSettings, rea
         return None
     record = kind.load(folder)
     if record.status == "done":
+        if not output.keep_checkpoints:  # it may have been killed before it removed them
+            shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
         remedy = "add output.overwrite to replace it, or give another output.out"
         raise UsageError(f"output.out={folder}: a finished run is there already; {remedy}")
     return record if record.identity else None

@@ -54,6 +54,7 @@ def commit(folder: Path, identity: dict[str, Any], resuming: str, need: int = 0)
     """
     aside = folder.with_name(f".{folder.name}.tmp-{secrets.token_hex(8)}")
     folder.parent.mkdir(parents=True, exist_ok=True)
+    sync(folder.parent.parent)  # the Trainer may have made it, and a name that is not on disk keeps nothing
     for leftover in folder.parent.glob(f".{folder.name}.tmp-*"):
         shutil.rmtree(leftover, ignore_errors=True)
     aside.mkdir()
