@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.campaigns.fuzz import CORPUS
-from tests.campaigns.fuzz_worker import MAX_INPUT, is_good, outcome
+from tests.campaigns.fuzz_worker import MAX_INPUT, find, is_good, outcome
 from tests.campaigns.processes import fork
 
 FILES = sorted(CORPUS.glob("*/*"))
@@ -15,10 +15,8 @@ FILES = sorted(CORPUS.glob("*/*"))
 
 @pytest.mark.parametrize("target", sorted({file.parent.name for file in FILES}))
 def test_inputs_that_found_something(target: str, tmp_path: Path) -> None:
-    from tests.campaigns.fuzz_targets import TARGETS
-
     files = [file for file in FILES if file.parent.name == target]
     assert all(file.stat().st_size <= MAX_INPUT for file in files)
-    ended = fork(lambda: [outcome(TARGETS[target].call, file.read_bytes(), tmp_path) for file in files], tmp_path)
+    ended = fork(lambda: [outcome(find(target).call, file.read_bytes(), tmp_path) for file in files], tmp_path)
     assert ended.code == 0, f"{ended}"
     assert [(file.name, found) for file, found in zip(files, ended.value, strict=True) if not is_good(found[0])] == []
