@@ -16,6 +16,8 @@ from tunesmith.text import json_text
 
 MOST_BYTES = 16 * 2**20
 """Of a file of settings; labels by the hundred thousand fit."""
+MOST_LINES_BYTES = 2**33
+"""Of a file of rows."""
 LEFTOVER = ".tmp"
 
 
@@ -165,10 +167,27 @@ def write_json_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
             file.write(f"{json_text(row)}\n".encode())
 
 
-def read_json_lines(path: Path) -> list[dict[str, Any]]:
-    """What `write_json_lines` wrote."""
-    with path.open(encoding="utf-8") as file:
-        return [json.loads(line) for line in file]
+def read_json_lines(path: Path, finite: bool = True) -> list[dict[str, Any]]:
+    """What `write_json_lines` wrote, or a process line by line; half a line at the end, of a killed one, is dropped.
+
+    Args:
+        finite: see `parse_json`.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is no regular file, or a line, which is named, is no object.
+    """
+    *lines, _ = read_plain(path, MOST_LINES_BYTES).split(b"\n")
+    rows = []
+    for number, line in enumerate(lines, 1):
+        try:
+            row = parse_json(line, finite=finite)
+        except ValueError as error:
+            raise ValueError(f"line {number}: {error}") from None
+        if not isinstance(row, dict):
+            raise ValueError(f"line {number}: expected an object, found {type(row).__name__}")
+        rows.append(row)
+    return rows
 
 
 def sync(path: str | Path) -> None:

@@ -9,7 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from tunesmith.disk import parse_json, private, read_json, read_plain, remove_leftovers, replacing, write_text
+from tunesmith.disk import (
+    parse_json,
+    private,
+    read_json,
+    read_json_lines,
+    read_plain,
+    remove_leftovers,
+    replacing,
+    write_text,
+)
 
 
 @pytest.mark.parametrize(
@@ -79,3 +88,24 @@ def test_private_files(tmp_path: Path) -> None:
     assert modes == [0o700, 0o600]
     (tmp_path / "out").write_text("x")
     assert stat.S_IMODE((tmp_path / "out").stat().st_mode) & 0o044
+
+
+def test_half_a_line_at_the_end_is_dropped_and_other_odd_lines_are_named(tmp_path: Path) -> None:
+    file = tmp_path / "metrics.jsonl"
+    file.write_text('{"a": 1}\n{"a": NaN}\n{"a": 2')
+    assert len(read_json_lines(file, finite=False)) == 2
+    for text, problem in {
+        '{"a": 1}\n{"a"\n': "line 2: ",
+        "[]\n": "line 1: expected an object",
+        "1\n{}\n": "1: ",
+    }.items():
+        file.write_text(text)
+        with pytest.raises(ValueError, match=problem):
+            read_json_lines(file)
+    with pytest.raises(ValueError, match="line 1: NaN is not JSON"):
+        file.write_text('{"a": NaN}\n')
+        read_json_lines(file)
+    file.unlink()
+    file.symlink_to("/dev/zero")
+    with pytest.raises(ValueError, match="a link"):
+        read_json_lines(file)

@@ -7,6 +7,7 @@ model it began with had seen. Texts cannot be read from it; who has a text can t
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,11 +16,12 @@ import numpy as np
 from tunesmith.data.checks import Finding
 from tunesmith.data.keys import alike_keys, column_keys, text_keys
 from tunesmith.data.records import Records, text_records
-from tunesmith.disk import read_json_lines, write_text
+from tunesmith.disk import read_json_lines, read_plain, write_text
 from tunesmith.errors import DataError, ModelError
 from tunesmith.text import SHOWN_ROWS, counted
 
 FILE = "seen.txt"
+MOST_BYTES = 2**32
 
 
 def seen_keys(folder: Path | None) -> np.ndarray:
@@ -28,10 +30,10 @@ def seen_keys(folder: Path | None) -> np.ndarray:
     Raises:
         ModelError: the file holds something else.
     """
-    if folder is None or not (folder / FILE).is_file():
+    if folder is None or not os.path.lexists(folder / FILE):
         return np.empty(0, dtype=np.uint64)
     try:
-        lines = (folder / FILE).read_text(encoding="ascii").split()
+        lines = read_plain(folder / FILE, MOST_BYTES).decode("ascii").split()
         if any(len(line) != 16 for line in lines):
             raise ValueError
         return np.sort(np.frombuffer(bytes.fromhex("".join(lines)), dtype=">u8").astype(np.uint64))
