@@ -71,6 +71,7 @@ def cases(count: int, seed: int) -> list[Case]:
     kinds = [(place, kind) for place in (NEWEST, EARLIER) for kind in (*harm.BYTES, *CHECKPOINT)]
     kinds += [("run.json", kind) for kind in (*harm.BYTES, "odd JSON", "odd JSON")]
     kinds += [("metrics.jsonl", kind) for kind in (*harm.BYTES, *LOG)]
+    kinds += [("the folder", kind) for kind in ("link", "pipe", "folder", "file")]
     order = [(run, *kind) for run in RUNS for kind in kinds]
     random.Random(seed).shuffle(order)
     return [Case(*order[number % len(order)], seed * count + number) for number in range(count)]
@@ -104,6 +105,8 @@ def run(case: Case, folder: Path) -> Outcome:
     shutil.copytree(base / "cache", folder / "cache", dirs_exist_ok=True) if (base / "cache").is_dir() else None
     name, said = damaged(case, folder / "run", chance)
     ended = recipe.go(folder, "--resume", seconds=SECONDS - 10)
+    if (folder / "outside").is_dir() and [path.name for path in (folder / "outside").iterdir()] != ["kept"]:
+        return Outcome(f"{case}, {name}: {said}", False, "wrote outside", str(ended))
     noticed = name in ended.err or f"{case.place}: " in ended.err
     if ended.code == 0:
         pairs = [(folder / "run" / part, recipe.reference() / "run" / part) for part in ("model", "predictions")]
@@ -121,6 +124,8 @@ def run(case: Case, folder: Path) -> Outcome:
 def damaged(case: Case, run: Path, chance: random.Random) -> tuple[str, str]:
     """Damage what the case says; the name of the file, and what was done to it."""
     checkpoints = run / "checkpoints"
+    if case.place == "the folder":
+        return _in_the_way(run, case.kind, chance)
     if case.place not in (NEWEST, EARLIER):
         path = run / case.place
         kinds = LOG if case.place == "metrics.jsonl" else {"odd JSON": harm.odd_json}
@@ -130,6 +135,28 @@ def damaged(case: Case, run: Path, chance: random.Random) -> tuple[str, str]:
         return CHECKPOINT[case.kind](folder, chance)
     path = chance.choice(harm.files(folder))
     return path.name, harm.BYTES[case.kind](path, chance)
+
+
+OTHERS = (".lock", ".work", "augmented.jsonl", "config.yaml", "findings.jsonl", "model", "predictions", "report.html")
+
+
+def _in_the_way(run: Path, kind: str, chance: random.Random) -> tuple[str, str]:
+    """Something at a place where the run will write."""
+    path, outside = run / chance.choice(OTHERS), run.parent / "outside"
+    if path.is_dir():
+        shutil.rmtree(path)
+    path.unlink(missing_ok=True)
+    outside.mkdir()
+    (outside / "kept").write_text("kept", encoding="utf-8")
+    if kind == "link":
+        path.symlink_to(chance.choice([outside, outside / "kept", outside / "new"]))
+    elif kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.write_text("in the way", encoding="utf-8")
+    return path.name, f"a {kind} in the way"
 
 
 # ---- checkpoints ----------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -29,7 +30,7 @@ from tunesmith.run import gate
 from tunesmith.tasks import TASKS
 from tunesmith.tasks.base import LabelSpace
 from tunesmith.tasks.encoding import Truncation
-from tunesmith.training import checkpoint, state_files
+from tunesmith.training import checkpoint, resuming, state_files
 
 RUN = {"config": "a", "data": "b"}
 STEP = 3
@@ -157,7 +158,6 @@ def test_a_checkpoint_is_exactly_what_was_written_or_is_refused(name: str, saved
     change, problem = DAMAGES[name]
     change(saved)
     assert re.search(problem, str(checkpoint.verify(saved, RUN))), checkpoint.verify(saved, RUN)
-    assert checkpoint.last_valid(saved.parent, "step", RUN)[0] is None
 
 
 def test_a_checkpoint_is_of_its_run_and_of_the_step_it_is_named_after(saved: Path) -> None:
@@ -166,8 +166,16 @@ def test_a_checkpoint_is_of_its_run_and_of_the_step_it_is_named_after(saved: Pat
     shutil.copytree(saved, later)
     assert "not named after" in str(checkpoint.verify(later, RUN))
     (saved.parent / "step-8").symlink_to(saved)
-    found, passed_over = checkpoint.last_valid(saved.parent, "step", RUN)
-    assert found == saved and "not named after" in passed_over[0] and "it is a link" in passed_over[1]
+    arguments = SimpleNamespace(load_best_model_at_end=False)
+    trainer = SimpleNamespace(
+        args=arguments,
+        _tunesmith_folder=lambda: saved.parent,
+        _tunesmith_prefix="step",
+        _tunesmith_identity=RUN,
+    )
+    point = resuming.newest(trainer)
+    assert point.folder == saved
+    assert "not named after" in point.passed_over[0] and "it is a link" in point.passed_over[1]
 
 
 @pytest.mark.parametrize(
@@ -246,6 +254,12 @@ def test_a_run_that_is_written_holds_files_and_folders_of_the_user_alone(
     with pytest.raises(ModelError, match=r"metrics\.jsonl is neither a file nor a folder"):
         gate.admit(run)
     (run / "metrics.jsonl").unlink()
+    for name, make in {"metrics.jsonl": Path.mkdir, "predictions": Path.touch}.items():
+        make(run / name)
+        with pytest.raises(ModelError, match=rf"{name} is a f"):
+            gate.admit(run)
+        shutil.rmtree(run / name, ignore_errors=True)
+        (run / name).unlink(missing_ok=True)
     other = os.geteuid() + 1
     monkeypatch.setattr(os, "geteuid", lambda: other)
     for refused in (lambda: gate.admit(run), lambda: gate.require_own(run, ".lock")):

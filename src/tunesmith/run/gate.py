@@ -15,6 +15,10 @@ from pathlib import Path
 from tunesmith.errors import ModelError
 from tunesmith.manifest import members
 
+RECORDS = ("run.json", "adapt.json", "config.yaml", "metrics.jsonl", "findings.jsonl", "augmented.jsonl")
+FILES = frozenset({*RECORDS, "report.html", "README.md", "seen.txt"})
+FOLDERS = frozenset({"checkpoints", "model", "predictions", ".work"})
+
 
 def require_own(folder: Path, lock: str) -> None:
     """Refuse a folder of another user, and one whose lock is no file of this one.
@@ -32,14 +36,17 @@ def require_own(folder: Path, lock: str) -> None:
 
 
 def admit(folder: Path) -> None:
-    """Let a run be continued, or not: everything in its folder is a file or folder, and the user's own.
+    """Let a run be continued, or not: everything in its folder is a file or folder as it should be, and the user's own.
 
     Raises:
         ModelError: the first thing that is not.
     """
     try:
         for path, facts in members(folder):
-            _require_owner(folder, facts, str(path.relative_to(folder)))
+            name, is_folder = str(path.relative_to(folder)), stat.S_ISDIR(facts.st_mode)
+            if name in (FILES if is_folder else FOLDERS):
+                raise ValueError(f"{name} is a {'folder' if is_folder else 'file'}; remove it")
+            _require_owner(folder, facts, name)
     except ValueError as error:
         raise ModelError(f"{folder}: {error}, or start a new run") from None
     except OSError as error:
