@@ -68,6 +68,8 @@ def train(opening: Opening, progress: Progress) -> Run:
         seen = warn_of_seen(begun.source.name, before, splits)
         tell(seen, progress)
         findings = [*findings, *seen]
+        for name in ("valid", "test"):
+            task.targets(splits[name], begun.space)  # refuses labels that train lacks
     # Nothing was written so far: a bad file or model leaves an earlier run in the folder as it was.
     ingredients, their_files = entries.ingredients(config)
     files = list(opening.files.values())

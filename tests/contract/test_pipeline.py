@@ -255,6 +255,9 @@ def test_a_bad_file_leaves_an_earlier_run_alone(tmp_path: Path, tiny_model_folde
     bad = write(tmp_path / "bad.csv", ["text", "label"], [("only", "one"), ("class", "one")])
     with pytest.raises(DataError):
         train(bad, run.folder, tiny_model_folder("bert"), method="features", overwrite=True)
+    other = write(tmp_path / "other.csv", ["text", "label"], [("good new text", "z")])
+    with pytest.raises(DataError, match="'z'"):
+        train(data, run.folder, tiny_model_folder("bert"), method="features", test=str(other), overwrite=True)
     words, settings = tmp_path / "words.txt", tmp_path / "settings.yaml"
     words.write_bytes(b"caf\xe9, bar\n")
     settings.write_text(f"augmentation:\n  lexicon: {words}\n", encoding="utf-8")
