@@ -16,6 +16,7 @@ import torch
 
 from tunesmith.disk import read_json, write_text
 from tunesmith.errors import ModelError, ResourceError, is_out_of_memory
+from tunesmith.training.precision import choose_device
 
 
 @dataclass
@@ -97,5 +98,5 @@ def fitting_memory(compute: Callable[[int], Any], rows: int) -> Any:
 
 def free_memory() -> None:
     """Give back what a device keeps for later; it may lie in pieces that are too small."""
-    if torch.cuda.is_available():
+    if choose_device().type == "cuda":
         torch.cuda.empty_cache()
