@@ -134,7 +134,7 @@ def adapt(opening: TextsOpening, config: AdaptConfig, progress: Progress) -> Ada
         remember(folder, before, alike_keys(data.train))
         record.files = seal(folder)
         record.engine = {part: EnginePart(**found) for part, found in report.items()} | record.engine
-        _finish(record, config, phases, held_out, clock)
+        _finish(record, phases, held_out, clock)
         close(folder, record, config.output.keep_checkpoints)
     return AdaptedModel(folder, record)
 
@@ -250,7 +250,6 @@ def perplexity(fitting: Fitting, held_out: MaskedBlocks) -> Score:
 
 def _finish(
     record: AdaptRecord,
-    config: AdaptConfig,
     phases: Mapping[str, Fitting],
     held_out: MaskedBlocks,
     clock: Clock,
@@ -258,6 +257,7 @@ def _finish(
     train = cast(MaskedBlocks, phases["step"].train)
     chosen = {name: getattr(phases["step"].settings, name) for name in OptimisationSettings.model_fields}
     record.model = record.model.model_copy(update={**phases["step"].parameters, "fresh_head": "head" in phases})
+    config = record.config
     record.config = config.model_copy(update={"training": config.training.model_copy(update=chosen)})
     done = phases.values()
     record.timing = clock.timing(sum(fitting.tokens for fitting in done), sum(fitting.seconds for fitting in done))

@@ -267,3 +267,27 @@ def test_early_stopping_keeps_the_best_state(
     assert sum("eval_accuracy" in line for line in lines) == 4
     values += [0.0, 0.9]  # for the metric, and for the best state: the resumed run takes no further epoch
     assert problem.fit(tmp_path, resume=True).best == best
+
+
+def test_a_run_that_was_copied_ends_with_its_own_best_state(
+    make_problem: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    problem, run, copy = (
+        make_problem(method="full", epochs=2, batch_size=8, early_stopping=5),
+        *(tmp_path / name for name in ("run", "copy")),
+    )
+    run.mkdir()
+    monkeypatch.setattr(type(problem.begun.task), "quick_score", lambda *a: {"accuracy": 0.9})  # the first is best
+    expected = problem.fit(run)
+    shutil.copytree(run, copy)
+    for gone in (False, True):
+        if gone:
+            shutil.rmtree(run)
+        else:
+            checkpoints = checkpoint.checkpoints(run / "checkpoints", "step")
+            assert len(checkpoints) == 2
+            (checkpoints[1] / "model.safetensors").write_bytes(b"of something else")
+        found = problem.fit(copy, resume=True)  # from the last checkpoint, which names the best one where it was
+        assert found.best == expected.best
+        for name, value in state(expected.model).items():
+            assert torch.equal(value, found.model.state_dict()[name]), name

@@ -201,6 +201,13 @@ def test_a_changed_seed_is_not_called_changed_data() -> None:
     assert problem.startswith("output.resume: training.seed was 42 and is now 7; use the old value")
 
 
+def test_files_that_a_setting_names_are_not_told_besides() -> None:
+    other = Config.model_validate({"data": {"valid": "b.csv"}, "model": {"name": "b"}})
+    changed = IDENTITY | {"model file: config.json": "f" * 64, "model file: vocab.txt": "f" * 64}
+    problems = differences(make_record(identity=IDENTITY), make_record(requested=other, identity=changed))
+    assert [problem.split()[1] for problem in problems] == ["data.valid", "model.name"]
+
+
 def test_a_run_of_an_earlier_version_is_not_gone_on_with() -> None:
     (problem,) = differences(make_record(identity={"config": "x"}), make_record(identity=IDENTITY))
     assert "begun by another version of Tunesmith" in problem

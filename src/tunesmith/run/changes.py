@@ -13,7 +13,14 @@ from typing import Any
 from tunesmith.config.schema import AdaptConfig, Config
 from tunesmith.run.record import AdaptRecord, RunRecord
 
-HARMLESS = ("output.", "training.threads", "training.save_minutes", "training.tracker", "model.local")
+HARMLESS = (
+    "output.",
+    "data.expansion",
+    "model.local",
+    "training.save_minutes",
+    "training.threads",
+    "training.tracker",
+)
 """Settings that decide nothing; of threads it is the number used that counts."""
 ANEW = "or start anew with output.overwrite"
 REMEDIES = {
@@ -25,6 +32,13 @@ REMEDIES = {
     "extension": "install the version that began the run",
 }
 """By what stands before the colon in the names of an identity; all others are files."""
+FOLLOWS = {
+    "data file: ": ("data.valid", "data.test"),
+    "model file: ": ("model.",),
+    "masked model file: ": ("model.", "augmentation."),
+    "lexicon: ": ("augmentation.",),
+}
+"""Parts of an identity that are other ones where a setting names other files."""
 
 
 def deciding(config: Config | AdaptConfig) -> dict[str, Any]:
@@ -40,22 +54,24 @@ def digest(config: Config | AdaptConfig, identity: Mapping[str, str]) -> str:
     return hashlib.sha256(content.encode()).hexdigest()
 
 
-def changed_settings(before: Config | AdaptConfig, after: Config | AdaptConfig) -> list[str]:
-    """The settings that decide and differ."""
+def changed_settings(before: Config | AdaptConfig, after: Config | AdaptConfig) -> dict[str, str]:
+    """What is to be said of each setting that decides and differs, by its key."""
     old, new = deciding(before), deciding(after)
     keys = [key for key in old if old[key] != new.get(key)]
-    return [f"{key} was {old[key]!r} and is now {new.get(key)!r}; use the old value" for key in keys]
+    return {key: f"{key} was {old[key]!r} and is now {new.get(key)!r}; use the old value" for key in keys}
 
 
 def differences(old: RunRecord | AdaptRecord, new: RunRecord | AdaptRecord) -> list[str]:
     """What a run that goes on does not share with its beginning, each with a remedy."""
     if "code: Tunesmith" not in old.identity:
         return [f"output.resume: the run was begun by another version of Tunesmith; use that one, {ANEW}"]
-    found, was, now = changed_settings(old.requested, new.requested), old.identity, new.identity
+    settings, was, now = changed_settings(old.requested, new.requested), old.identity, new.identity
+    explained = tuple(kind for kind, keys in FOLLOWS.items() if any(key.startswith(keys) for key in settings))
     names = [name for name in {**was, **now} if was.get(name) != now.get(name)]
-    # Rows follow from files and settings, and are told where none of these explains them.
-    causes = [name for name in names if not name.startswith("rows:")] or ([] if found else names)
-    found += [_difference(name, was.get(name), now.get(name)) for name in causes]
+    causes = [name for name in names if not name.startswith((*explained, "rows:"))]
+    if not settings and not causes:
+        causes = names  # rows follow from the rest, and are told where nothing explains them
+    found = [*settings.values(), *(_difference(name, was.get(name), now.get(name)) for name in causes)]
     return [f"output.resume: {problem}, {ANEW}" for problem in found]
 
 

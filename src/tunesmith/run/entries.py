@@ -62,6 +62,8 @@ def common(config: Config | AdaptConfig, precision: Precision, identity: Mapping
     Args:
         identity: what decides the result besides the settings and the surroundings; see `tunesmith.run.inputs`.
     """
+    output = config.output.model_copy(update={"resume": False, "overwrite": False})  # of this call, not of the run
+    config = config.model_copy(update={"output": output})
     return {
         "config": config,
         "requested": config,
@@ -157,7 +159,7 @@ def finish(
     """Enter what a finished run knows."""
     record.method, record.titles.method = best.method.name, best.method.title
     record.model = record.model.model_copy(update=best.parameters)
-    record.config = config.model_copy(
+    record.config = record.config.model_copy(
         update={
             "task": config.task.model_copy(update={"name": record.task}),
             "model": config.model.model_copy(update={"pooling": best.pooling}),

@@ -143,7 +143,7 @@ def finished(config: Config | AdaptConfig, sources: Mapping[str, Examples]) -> R
     record = kind.load(folder)
     if record.status != "done":
         return None
-    problems = changed_settings(record.requested, config)
+    problems = [*changed_settings(record.requested, config).values()]
     files = {file.path: file.sha256 for file in record.data.files if file.sha256}
     changed = [path for path, sha256 in files.items() if path_sha256(path) not in (None, sha256)]
     problems += [f"{path} changed; restore it" for path in changed]

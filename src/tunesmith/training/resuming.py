@@ -16,6 +16,7 @@ import transformers
 from tunesmith.errors import ModelError
 from tunesmith.training import checkpoint, state_files
 from tunesmith.training.state_files import STATE_FILE
+from tunesmith.training.step_loss import StepLoss
 
 logger = transformers.logging.get_logger(__name__)
 LOSS = "tunesmith.loss"
@@ -32,6 +33,32 @@ class ResumePoint:
 
     folder: Path | None
     passed_over: list[str]
+
+
+class Resumable(StepLoss):
+    """The part of `Trainer` that makes the log and the end of a resumed run those of a run in one piece."""
+
+    control: Any
+    _tunesmith_verified: Path | None = None
+    _tunesmith_sums: Any = None
+
+    def _load_callback_state(self) -> None:
+        stored: Any = self.state.stateful_callbacks
+        self._tunesmith_sums = stored.pop(LOSS, None)
+        callbacks: Any = [*self.callback_handler.callbacks, self.control]
+        state_files.require_own_states(Path(str(self.args.output_dir)), stored, callbacks)
+        super()._load_callback_state()
+
+    def _finalize_training(self, trial: Any, *positional: Any, **options: Any) -> Any:
+        take_up_loss(self)
+        find_best(self, trial)
+        return super()._finalize_training(trial, *positional, **options)  # type: ignore[no-untyped-call]
+
+    def log(self, logs: dict[str, Any], *positional: Any, **options: Any) -> None:
+        """See `transformers.Trainer.log`; the loss of a whole run is that of all of its steps."""
+        if "train_loss" in logs and self.state.global_step:
+            logs["train_loss"] = self._total_loss_scalar / self.state.global_step
+        super().log(logs, *positional, **options)
 
 
 def newest(trainer: Any) -> ResumePoint:
@@ -86,6 +113,18 @@ def refusal(trainer: Any, folder: Path, known: dict[Path, str | None]) -> str | 
         return None
     problem = _verified(best, identity, known) if best.is_dir() else "nothing is left"
     return None if problem is None else f"its best state is {best.name}, of which {problem}"
+
+
+def find_best(trainer: Any, trial: Any, about_to_be: Path | None = None) -> None:
+    """Let the state name the best checkpoint where it lies now: the folder of a run may have been moved, or copied.
+
+    Args:
+        about_to_be: a checkpoint that is about to be written.
+    """
+    run, step = trainer._tunesmith_folder(trial), trainer.state.best_global_step
+    best = run / f"{trainer._tunesmith_prefix}-{step}"
+    if step and (best == about_to_be or best.is_dir()):
+        trainer.state.best_model_checkpoint = str(best)
 
 
 def keep_loss(trainer: Any) -> None:

@@ -27,15 +27,15 @@ from transformers.trainer_utils import has_length
 
 from tunesmith.engine import Engine, attached
 from tunesmith.errors import DivergedError, ModelError, UsageError
-from tunesmith.training import checkpoint, resuming, state_files, stock_defaults
+from tunesmith.training import checkpoint, resuming, stock_defaults
 from tunesmith.training.arguments import TrainingArguments
+from tunesmith.training.resuming import Resumable
 from tunesmith.training.sampling import EpochSampler, split_by_length, trim_padding
-from tunesmith.training.step_loss import StepLoss
 
 logger = transformers.logging.get_logger(__name__)
 
 
-class Trainer(StepLoss):
+class Trainer(Resumable):
     """`transformers.Trainer` with the corrections above; takes everything that it takes.
 
     A sequence classifier gets ``eval_accuracy`` and ``eval_macro_f1`` (regression: its own metrics) without a
@@ -80,8 +80,6 @@ class Trainer(StepLoss):
         self._tunesmith_cache_bytes = round(engine_cache_gigabytes * 2**30)
         self._tunesmith_engine: Engine | None = None
         self._tunesmith_evaluating: tuple[tuple[bool, ...], list[nn.Module]] = ((), [])
-        self._tunesmith_verified: Path | None = None
-        self._tunesmith_sums: Any = None
         self.engine_report: dict[str, Any] = {}
         args = TrainingArguments("trainer_output") if args is None else args
         super().__init__(model, args, *positional, **options)
@@ -266,8 +264,7 @@ class Trainer(StepLoss):
         folder, best = (run / f"{self._tunesmith_prefix}-{step}" for step in steps)
         if self.hp_search_backend is None and trial is None:
             self.store_flos()
-        if self.state.best_global_step and (best == folder or best.is_dir()):
-            self.state.best_model_checkpoint = str(best)
+        resuming.find_best(self, trial, about_to_be=folder)
         callbacks: Any = [*self.callback_handler.callbacks, self.control]
         self.state.stateful_callbacks = checkpoint.states(callbacks)  # type: ignore[assignment]
         resuming.keep_loss(self)
@@ -294,13 +291,6 @@ class Trainer(StepLoss):
                 self._tunesmith_engine.load(Path(resume_from_checkpoint))
             super()._load_from_checkpoint(resume_from_checkpoint, model)
 
-    def _load_callback_state(self) -> None:
-        callbacks: Any = [*self.callback_handler.callbacks, self.control]
-        stored: Any = self.state.stateful_callbacks
-        self._tunesmith_sums = stored.pop(resuming.LOSS, None)
-        state_files.require_own_states(self._tunesmith_folder(), stored, callbacks)
-        super()._load_callback_state()
-
     def _issue_warnings_after_load(self, load_result: Any) -> None:
         checkpoint.require_known(self._tunesmith_folder(), load_result)
 
@@ -315,16 +305,6 @@ class Trainer(StepLoss):
             checkpoint.load_optimizer(Path(folder), self.optimizer, self.lr_scheduler, self.accelerator.scaler)
         else:
             logger.warning(f"{folder} was saved with save_only_model: the optimizer and the schedule start anew")
-
-    def _finalize_training(self, *positional: Any, **options: Any) -> Any:
-        resuming.take_up_loss(self)
-        return super()._finalize_training(*positional, **options)  # type: ignore[no-untyped-call]
-
-    def log(self, logs: dict[str, Any], *positional: Any, **options: Any) -> None:
-        """See `transformers.Trainer.log`; the loss of the whole run is that of all of its steps."""
-        if "train_loss" in logs and self.state.global_step:
-            logs["train_loss"] = self._total_loss_scalar / self.state.global_step
-        super().log(logs, *positional, **options)
 
     def _load_scaler(self, checkpoint: str | None) -> None:
         """Restored with the optimizer."""
