@@ -17,6 +17,7 @@ from tunesmith.data.reading import load_splits
 from tunesmith.data.sources import Examples
 from tunesmith.data.summary import Summary, summarise
 from tunesmith.errors import UsageError
+from tunesmith.network import offline
 from tunesmith.opening import default_folder, opened, opened_texts
 from tunesmith.progress import Progress
 from tunesmith.run.record import AdaptRecord, Run, RunRecord
@@ -100,7 +101,7 @@ def train(
     if record := finished(config, sources):
         progress.line(FINISHED.format(config.output.out))
         return Run(Path(str(config.output.out)), cast(RunRecord, record))
-    with opened(sources, config, progress) as opening:
+    with offline(config.model.local), opened(sources, config, progress) as opening:
         from tunesmith import pipeline
 
         return pipeline.train(opening, progress)
@@ -136,7 +137,7 @@ def adapt(
 
         progress.line(FINISHED.format(config.output.out))
         return AdaptedModel(Path(str(config.output.out)), cast(AdaptRecord, record))
-    with opened_texts(sources, config, progress) as opening:
+    with offline(config.model.local), opened_texts(sources, config, progress) as opening:
         from tunesmith import adapting
 
         return adapting.adapt(opening, config, progress)

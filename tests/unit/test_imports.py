@@ -15,7 +15,19 @@ SOURCE = Path(__file__).parents[2] / "src" / "tunesmith"
 
 # From low to high; names in one row may import each other.
 LAYERS = [
-    {"errors", "registry", "text", "disk", "manifest", "config", "signals", "spelling", "progress", "resources"},
+    {
+        "errors",
+        "registry",
+        "text",
+        "disk",
+        "manifest",
+        "network",
+        "config",
+        "signals",
+        "spelling",
+        "progress",
+        "resources",
+    },
     {"data"},
     {"evaluation"},
     {"tasks"},

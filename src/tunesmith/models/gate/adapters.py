@@ -59,7 +59,7 @@ def problems_of(folder: Path, prefix: str) -> Iterator[str]:
 
 def _check_settings(shown: str, settings: dict[str, Any]) -> Iterator[str]:
     kind = settings.get("peft_type")
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         yield f"{shown}: is of the kind {str(kind)[:50]!r}, which is not read here ({', '.join(sorted(KINDS))})"
     for key in NAME_LISTS:
         names = settings.get(key)

@@ -12,8 +12,12 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 LOAD_OTHERS = frozenset({"encoder-decoder", "rag", "speech-encoder-decoder", "vision-encoder-decoder"})
 """Model types whose classes load further models by names that the configuration gives."""
-HAVE_BACKBONES = frozenset({"chmv2", "depth_anything", "dpt", "musicgen", "omdet-turbo", "oneformer", "tvp", "upernet"})
-HAVE_BACKBONES |= {"grounding-dino", "mm-grounding-dino", "timm_backbone", "timm_wrapper", "tipsv2_dpt", "zoedepth"}
+HAVE_BACKBONES = frozenset(
+    (
+        *("chmv2", "depth_anything", "dpt", "grounding-dino", "mm-grounding-dino", "musicgen", "musicgen_melody"),
+        *("omdet-turbo", "oneformer", "timm_backbone", "timm_wrapper", "tipsv2_dpt", "tvp", "upernet", "zoedepth"),
+    )
+)
 """Model types with a part that they fetch by its name; none of them is for texts alone."""
 TABLES = (
     "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES",
@@ -212,12 +216,12 @@ def _walk(where: str, value: Any, key: str = "") -> Iterator[tuple[str, str, Any
 
 
 def _unknown_types(settings: dict[str, Any], allowed: Collection[str]) -> list[str]:
-    """Model types of a configuration, and of those inside it, that are not on the list; inner ones need no head."""
+    """The model type of a configuration if it is not on the list, and those inside it that load others."""
     free = registered() | {*allowed}
-    known = (frozenset(CONFIG_MAPPING.keys()) - LOAD_OTHERS - HAVE_BACKBONES) | free
     own = settings.get("model_type")
     # Without a type the library would guess it from the folder's name.
     found = [] if isinstance(own, str) and own in model_types() | free else [own]
     inner = (value for where, key, value in _walk("", settings) if key == "model_type" and where != key)
-    found += [kind for kind in inner if not (isinstance(kind, str) and kind in known)]
+    others = (LOAD_OTHERS | HAVE_BACKBONES) - free
+    found += [kind for kind in inner if kind is not None and (not isinstance(kind, str) or kind in others)]
     return list(dict.fromkeys(map(str, found)))

@@ -27,8 +27,8 @@ SPARSE_FROM = 64 * 2**20
 TIMES, ROOM = 4, 2**20
 """A model may have so many times the values that its files hold, and so many more: what is tied counts under each of
 its names, and a new head or pooler is not in the files."""
-MOST_BUFFERS = 2**29
-"""Bytes of what is no parameter: masks of positions, for the most part."""
+MOST_BUFFERS = 2**26
+"""Bytes of what is no parameter (masks of positions, for the most part), and as many as the weights have."""
 MOST_MODULES = 100_000
 
 Shapes = dict[str, tuple[int, ...]]
@@ -184,7 +184,7 @@ def bounded(name: str, shapes: Mapping[str, Iterable[int]], outputs: int = 0) ->
     def buffer(module: Any, key: str, value: Any) -> None:
         if threading.get_ident() == thread and isinstance(value, torch.Tensor) and value.is_meta:
             counted["bytes"] += value.numel() * value.element_size()
-            if counted["bytes"] > MOST_BUFFERS + sum(held):
+            if counted["bytes"] > MOST_BUFFERS + TIMES * sum(held):
                 too_large(f"masks and tables of more than {counted['bytes']:,} bytes")
 
     def submodule(module: Any, key: str, value: Any) -> None:
