@@ -14,7 +14,7 @@ READ_AT_IMPORT = (("huggingface_hub.constants", "HF_HUB_OFFLINE"), ("datasets.co
 
 @contextmanager
 def offline(asked: bool) -> Iterator[None]:
-    """While it lasts, and if it is asked for, libraries do not reach the Hub: those imported already, and later ones."""
+    """While it lasts, if it is asked for, libraries do not reach the Hub: those imported already, and later ones."""
     if not asked:
         yield
         return
