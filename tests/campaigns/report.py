@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from tests.campaigns.audit import sentence
 from tests.campaigns.common import RESULTS, ROOT
 
 PAGE = ROOT / "docs" / "reliability.md"
@@ -25,8 +26,11 @@ hangs or ends in an unexpected exception is never good. What is promised stands 
 def page(results: Path = RESULTS) -> str:
     """The text of the page."""
     found = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(results.glob("*.json"))}
+    advisories = found.pop("audit", None)
     lines = [_row(name, result) for name, result in found.items()]
     text = HEAD + "".join(lines)
+    if advisories:
+        text += f"\n{sentence(advisories)}\n"
     if bad := {name: result for name, result in found.items() if result["bad"]}:
         text += "\n## Not good\n\n"
         for name, result in bad.items():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.campaigns import common, report
+from tests.campaigns import audit, common, report
 
 
 @pytest.mark.parametrize("name", common.campaigns())
@@ -19,6 +19,16 @@ def test_a_sample_is_good(name: str) -> None:
 def test_the_page_is_what_the_results_give() -> None:
     wanted = "run `python -m tests.campaigns.report`"
     assert report.PAGE.read_text(encoding="utf-8") == report.page(), wanted
+
+
+def test_advisories_and_their_absence_are_told_apart() -> None:
+    clean, bad = {"name": "a", "version": "1", "vulns": []}, {"name": "b", "version": "2", "vulns": [{"id": "CVE-1"}]}
+    unknown, when = {"name": "c", "skip_reason": "not found"}, {"date": "today", "commit": "0"}
+    assert "no advisories could be asked for" in audit.sentence(audit.summary([unknown]) | when)
+    assert "2 of 3 pinned packages are known to the index; with advisories: b 2: CVE-1" in audit.sentence(
+        audit.summary([clean, bad, unknown]) | when
+    )
+    assert "with advisories: none" in audit.sentence(audit.summary([clean]) | when)
 
 
 def test_a_child_that_hangs_dies_or_raises_is_not_good() -> None:
