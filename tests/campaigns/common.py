@@ -23,6 +23,7 @@ import json
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -84,7 +85,7 @@ class Campaign:
         self.unavailable: Callable[[], str | None] = getattr(module, "unavailable", lambda: None)
 
     def run(self, count: int, seed: int = 0, workers: int = 1) -> list[Outcome]:
-        """Outcomes of `count` cases, in their order."""
+        """Outcomes of `count` cases, in their order; Ctrl-C leaves it at those that have ended."""
         _warm_up()
         with _place() as place:
             cases = list(self.module.cases(count, seed))
@@ -94,18 +95,22 @@ class Campaign:
     def _outcomes(self, cases: list[Any], place: Path, workers: int, tick: Callable[[Outcome], None]) -> list[Outcome]:
         outcomes: dict[int, Outcome] = {}
         waiting, running = list(enumerate(cases)), dict[int, Child]()
-        while waiting or running:
-            while waiting and len(running) < workers:
-                index, case = waiting.pop(0)
-                running[index] = self._start(case, place / f"{index:05d}")
-            for index, child in list(running.items()):
-                hung = time.perf_counter() - child.begin > self.seconds
-                if child.poll(0.2 / len(running)) or hung:
-                    outcomes[index] = _outcome(cases[index], child.ended(hung))
-                    shutil.rmtree(place / f"{index:05d}", ignore_errors=True)
-                    del running[index]
-                    tick(outcomes[index])
-        return [outcomes[index] for index in range(len(cases))]
+        try:
+            while waiting or running:
+                while waiting and len(running) < workers:
+                    index, case = waiting.pop(0)
+                    running[index] = self._start(case, place / f"{index:05d}")
+                for index, child in list(running.items()):
+                    hung = time.perf_counter() - child.begin > self.seconds
+                    if child.poll(0.2 / len(running)) or hung:
+                        outcomes[index] = _outcome(cases[index], child.ended(hung))
+                        shutil.rmtree(place / f"{index:05d}", ignore_errors=True)
+                        del running[index]
+                        tick(outcomes[index])
+        except KeyboardInterrupt:  # what was tried so far counts
+            for child in running.values():
+                child.ended(hung=True)
+        return [outcomes[index] for index in sorted(outcomes)]
 
     def _start(self, case: Any, folder: Path) -> Child:
         within = {"TMPDIR": str(folder / "tmp"), "TUNESMITH_CACHE": str(folder / "cache")}
@@ -274,6 +279,7 @@ def main(name: str) -> None:
     given = parser.parse_args()
     if reason := campaign.unavailable():
         sys.exit(f"{campaign.name}: {reason}")
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # also in the background of a shell
     begin = time.perf_counter()
     outcomes = campaign.run(given.count, given.seed, given.workers)
     found = result(campaign, outcomes, given.seed, time.perf_counter() - begin)

@@ -58,6 +58,8 @@ class Child:
         folder.mkdir(parents=True, exist_ok=True)
         number = sum(1 for _ in folder.glob(".child-*.out"))
         self._files = [folder / f".child-{number}.{stream}" for stream in ("out", "err")]
+        for file in self._files:
+            file.touch(0o600)  # however early it is killed
         self.begin = time.perf_counter()
         self.pipe, write = os.pipe()
         sys.stdout.flush()

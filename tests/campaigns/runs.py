@@ -130,7 +130,10 @@ def _content(path: Path) -> Any:
     if path.name == "metrics.jsonl":
         lines = path.read_text(encoding="utf-8").splitlines()
         return {f"line {n}": _without_times(json.loads(line)) for n, line in enumerate(lines, 1)}
-    return CLOCK_ROWS.sub("", path.read_text(encoding="utf-8")) if path.name == "README.md" else path.read_bytes()
+    if path.name != "README.md":
+        return path.read_bytes()
+    lines = CLOCK_ROWS.sub("", path.read_text(encoding="utf-8")).splitlines()
+    return {f"line {n}": line for n, line in enumerate(lines, 1)}
 
 
 def _without_times(value: Any) -> Any:
