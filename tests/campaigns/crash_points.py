@@ -46,7 +46,7 @@ class Point:
 
 
 def cases(count: int, seed: int) -> list[Point]:
-    """All calls, or as many of them, drawn over the whole run; what encodes texts for this run alone counts once."""
+    """All calls, or so many of them, in an order of chance; what encodes texts for this run alone counts once."""
     points = []
     for recipe in RECIPES:
         for number, call in enumerate(calls := recorded(recipe)):
@@ -55,7 +55,7 @@ def cases(count: int, seed: int) -> list[Point]:
                 points.append(Point(recipe, number, str(call), False))
                 if call.name in tracing.WRITES.values() and call.size > 1:
                     points.append(Point(recipe, number, str(call), True))
-    return points if count >= len(points) else random.Random(seed).sample(points, count)
+    return random.Random(seed).sample(points, min(count, len(points)))
 
 
 def recorded(recipe: Recipe) -> list[tracing.Call]:

@@ -48,7 +48,7 @@ def cases(count: int, seed: int) -> list[Cut]:
         for number, call in enumerate(calls, 1):
             if call.name in BOUNDARIES or number == len(calls):
                 cuts += [Cut(recipe, number, str(call), keeps) for keeps in get_args(Keeps)]
-    return cuts if count >= len(cuts) else random.Random(seed).sample(cuts, count)
+    return random.Random(seed).sample(cuts, min(count, len(cuts)))
 
 
 def recorded(recipe: Recipe) -> list[tracing.Call]:
