@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import shutil
 import sys
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from tunesmith import api
 from tunesmith.config.options import TrainOptions
+from tunesmith.disk import read_json
 from tunesmith.errors import DataError
 from tunesmith.progress import Progress
 from tunesmith.run.record import Run, RunRecord
@@ -52,7 +52,7 @@ def as_typed(program: str) -> str:
 def _is_demo(folder: Path) -> bool:
     """Whether a demo left its run there, of whatever version."""
     try:
-        record = json.loads((folder / RunRecord.FILE).read_text(encoding="utf-8"))
+        record = read_json(folder / RunRecord.FILE)
         return bool(record["data"]["files"][0]["path"] == corpus())
     except (OSError, ValueError, LookupError, TypeError):
         return False

@@ -230,6 +230,7 @@ def test_a_model_with_weights_that_are_not_finite_is_refused(
 ) -> None:
     data = write(tmp_path / "a.csv", ["text", "label"], [(t, "xy"[i % 2]) for i, t in enumerate(texts(40))])
     run = train(data, tmp_path / "run", tiny_model_folder("bert"), method="features")
+    assert {"model/tunesmith.json", "model/0_Transformer/model.safetensors"} < set(run.content.files or {})
     model = shutil.copytree(run.folder / "model", tmp_path / "model")
     file = model / "0_Transformer" / "model.safetensors"
     weights = load_file(file)

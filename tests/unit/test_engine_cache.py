@@ -469,6 +469,16 @@ def test_a_folder_that_others_may_write_to_is_not_trusted(tmp_path: Path) -> Non
     assert store.get(keys) is None and "chmod 600" in str(store.reason)
 
 
+def test_the_folder_of_states_is_no_link_but_the_one_that_was_named_may_be(tmp_path: Path) -> None:
+    (tmp_path / "large disk").mkdir()
+    (tmp_path / "named").symlink_to(tmp_path / "large disk")
+    keys, states, _ = committed(tmp_path / "named" / "states")
+    assert same(make(tmp_path / "named" / "states").get(keys), states)
+    (tmp_path / "states").symlink_to(tmp_path / "named" / "states")
+    store = make(tmp_path / "states")
+    assert store.get(keys) is None and "is not a folder" in str(store.reason)
+
+
 def test_what_belongs_to_another_user_is_not_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     keys, _, _ = committed(tmp_path)
     monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)

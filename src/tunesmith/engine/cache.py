@@ -62,8 +62,8 @@ def objection(path: Path, is_store: bool = False) -> str | None:
     """Why the cache folder, or the file of a store in it, must not be used; None when it may be (or may be made)."""
     if "~" in path.parts:
         return f"{path}: the home folder is not known; name a folder in TUNESMITH_CACHE"
-    try:
-        facts = path.stat(follow_symlinks=not is_store)
+    try:  # what the user named may be a link, what is made in it is none; its owner could exchange that
+        owner, facts = path.parent.stat().st_uid, path.lstat()
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -71,7 +71,8 @@ def objection(path: Path, is_store: bool = False) -> str | None:
     kind, is_kind, mode = ("file", stat.S_ISREG, 600) if is_store else ("folder", stat.S_ISDIR, 700)
     if not is_kind(facts.st_mode):
         return f"{path}: is not a {kind}; remove it, or name another folder in TUNESMITH_CACHE"
-    if facts.st_uid != os.geteuid() or facts.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+    foreign = owner not in (os.geteuid(), 0) or facts.st_uid != os.geteuid()
+    if foreign or facts.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         problem = "belongs to another user, or others may write to it"
         return f"{path}: {problem}; chmod {mode} it, or name another folder in TUNESMITH_CACHE"
     return None
