@@ -189,7 +189,7 @@ def _questions(make: Maker) -> Iterator[File]:
         "beyond": {"answers": [{"text": "nowhere", "answer_start": 10_000}]},
         "of numbers": {"answers": [{"text": 5, "answer_start": 0}]},
         "without a text": {"answers": [{"answer_start": 0}]},
-        "a word": {"answers": "card"},
+        "a word": {"answers": "nowhere"},
         "impossible with an answer": {"is_impossible": True},
     }
     for name, change in faults.items():

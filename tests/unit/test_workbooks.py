@@ -233,3 +233,11 @@ def test_merged_cells_that_overlap_are_refused(path: Path) -> None:
     with_xml(path, b"</sheetData><mergeCells>" + merged + b"</mergeCells>", b"</sheetData>", b"</sheetData>")
     with pytest.raises(DataError, match="merged cells overlap"):
         read(str(path), PLAIN)
+
+
+@pytest.mark.parametrize("xml", [b"<row ", b' r="A1"', b'<c r="A1" t=""', b'<row hidden="1" ', b"</f> <v", b"</f> "])
+def test_tags_without_an_end_are_looked_at_once(xml: bytes, path: Path) -> None:
+    workbook(path, S=ROWS)
+    with_xml(path, b"<sheetData>" + xml * (2**20 // len(xml)), b"<sheetData>", b"</sheetData>")
+    with pytest.raises(DataError):
+        read(str(path), PLAIN)

@@ -35,9 +35,10 @@ from tunesmith.text import counted, name_list, row_list
 MAX_CELLS = 2**25  # a sheet is laid out in memory from its first to its last cell, 32 bytes for each
 TAIL_BYTES = 64  # more than the beginning of a cell has, which two chunks may share
 HEADER_ROWS = 50  # within which the header stands
-ADDRESS = re.compile(rb'\br="([A-Z]{1,3})(\d{1,7})"(?=([^>]* t="e")?)')
+# These look at each tag once, however it goes on.
+ADDRESS = re.compile(rb'<(?:\w+:)?c\b[^<>]*?\br="([A-Z]{1,3})(\d{1,7})"([^<>]* t="e")?')
 NOT_COMPUTED = re.compile(rb"</f>\s*(?:<v\s*/>|<v></v>|</c>)")
-HIDDEN = re.compile(rb'<row (?=[^>]*\bhidden="(?:1|true)")[^>]*?\br="(\d{1,7})"')
+HIDDEN = re.compile(rb'<(?:\w+:)?row\b(?=[^<>]*\bhidden="(?:1|true)")[^<>]*?\br="(\d{1,7})"')
 EXACT = 2**53  # from here on not every whole number has a floating-point number of its own
 TRIAL_BYTES, TRIAL_RATIO = (
     5 * 2**28,
