@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pydantic import ValidationError
 
 MAX_PROBLEMS = 20
+MAX_CHARACTERS = 4_000  # of a problem, which may quote a name or a value of any length
 
 
 class TunesmithError(Exception):
@@ -33,7 +34,8 @@ class TunesmithError(Exception):
     exit_code = 1
 
     def __init__(self, problems: str | Iterable[str]) -> None:
-        self.problems = [problems] if isinstance(problems, str) else list(problems)
+        found = [problems] if isinstance(problems, str) else list(problems)
+        self.problems = [one if len(one) <= MAX_CHARACTERS else f"{one[:3000]} … {one[-900:]}" for one in found]
         shown = self.problems[:MAX_PROBLEMS]
         if len(self.problems) > MAX_PROBLEMS:
             shown.append(f"… and {len(self.problems) - MAX_PROBLEMS} more problems")

@@ -42,3 +42,8 @@ def test_problems_are_shown_one_a_line_up_to_the_limit() -> None:
     assert lines[:2] == ["problem 0", "problem 1"]
     assert lines[-2:] == ["problem 19", "… and 5 more problems"]
     assert len(str(UsageError(["problem"] * 20)).splitlines()) == 20
+
+
+def test_a_problem_that_quotes_a_long_name_keeps_its_place_and_its_advice() -> None:
+    said = str(DataError(f"a.csv: no column '{'x' * 10**6}'; check the header"))
+    assert len(said) < 4_000 and said.startswith("a.csv: no column") and said.endswith("; check the header")
