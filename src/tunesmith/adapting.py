@@ -98,7 +98,7 @@ def adapt(opening: TextsOpening, config: AdaptConfig, progress: Progress) -> Ada
     entries.use_threads(config, opening.earlier)
     settings = TrainingSettings(**config.training.model_dump(include=set(OptimisationSettings.model_fields)))
     with clock.stage("model"):
-        source = find_source(config.model)
+        source = find_source(entries.pinned(config, opening.earlier).model)
         before = seen_keys(source.root)
         tokenizer = load_tokenizer(source)
         task = MaskedWords(Vocabulary.of(tokenizer, source.name), config.training.masked_share, settings.seed)
@@ -144,7 +144,7 @@ def _begin(config: AdaptConfig, source: Source, data: DomainTexts, precision: Pr
     sides, weights = {"train": data.train, "held out": data.held_out}, inputs.model_files(source)
     identity = weights | inputs.data_files(files) | inputs.texts(sides)
     return AdaptRecord(
-        model=entries.model_part(source, sha256=inputs.weights_sha256(weights)),
+        model=entries.model_part(source, weights),
         data=AdaptData(
             files=files, texts={"train": len(data.train), "held_out": len(data.held_out)}, notes=list(data.notes)
         ),

@@ -62,7 +62,7 @@ def train(opening: Opening, progress: Progress) -> Run:
     entries.use_threads(config, earlier)
     with clock.stage("model"):
         augmenter = Augmenter.of(config, task.shape, splits["train"])
-        begun = Fitting.begin(config, task, splits["train"], folder, progress)
+        begun = Fitting.begin(entries.pinned(config, earlier), task, splits["train"], folder, progress)
         precision = begun.settle(entries.precision(config, earlier), splits["train"].has("text_pair"))
         before = seen_keys(begun.source.root)
         seen = warn_of_seen(begun.source.name, before, splits)

@@ -22,6 +22,7 @@ from tunesmith.errors import ModelError, UsageError
 from tunesmith.evaluation.intervals import Score
 from tunesmith.evaluation.metrics import CLASSIFICATION_METRICS
 from tunesmith.progress import Progress
+from tunesmith.run import entries
 from tunesmith.run.changes import differences, digest
 from tunesmith.run.folder import kept, locked, open_folder
 from tunesmith.run.record import (
@@ -206,6 +207,13 @@ def test_files_that_a_setting_names_are_not_told_besides() -> None:
     changed = IDENTITY | {"model file: config.json": "f" * 64, "model file: vocab.txt": "f" * 64}
     problems = differences(make_record(identity=IDENTITY), make_record(requested=other, identity=changed))
     assert [problem.split()[1] for problem in problems] == ["data.valid", "model.name"]
+
+
+def test_a_run_goes_on_with_the_revision_of_the_hub_that_it_began_with() -> None:
+    begun = make_record(identity=IDENTITY | {"model file: revision": "abc"})
+    assert entries.pinned(Config(), begun).model.revision == "abc"
+    for earlier in (None, make_record(identity=IDENTITY)):
+        assert entries.pinned(Config(), earlier) == Config()
 
 
 def test_a_run_of_an_earlier_version_is_not_gone_on_with() -> None:

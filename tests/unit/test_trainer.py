@@ -34,6 +34,7 @@ from transformers import (
 
 from tunesmith import Trainer, TrainingArguments
 from tunesmith.errors import DivergedError, ModelError
+from tunesmith.training import resuming
 
 LENGTH, VOCABULARY = 12, 90
 BOTH = [transformers.Trainer, Trainer]
@@ -443,6 +444,17 @@ def test_a_checkpoint_without_an_optimizer_is_resumed_and_one_with_pickles_is_no
         trainer = Trainer(bert(), arguments(tmp_path / "stock", max_steps=2), train_dataset=rows())
         with pytest.raises(ModelError, match="wrote it, with pickles, which are never read"):
             trainer.train(resume_from_checkpoint=resume)
+
+
+def test_what_changed_since_a_checkpoint_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained(Trainer, bert(), rows(), tmp_path, save_strategy="steps", save_steps=1)
+    told: list[str] = []
+    monkeypatch.setattr(resuming.logger, "warning", told.append)
+    for resume, options in {True: {}, str(tmp_path / "checkpoint-1"): {"seed": 7, "learning_rate": 0.5}}.items():
+        trainer = Trainer(bert(), arguments(tmp_path, max_steps=2, **options), train_dataset=rows())
+        trainer.train(resume_from_checkpoint=resume)
+    (line,) = told
+    assert "seed was 3 and is 7, learning_rate was" in line and "is 0.5; the run goes on, but not as" in line
 
 
 @pytest.mark.parametrize("resume", [True, "nowhere"])

@@ -64,7 +64,7 @@ class FeatureExtraction(Method):
         standardised = ((vectors - mean) / scale).astype(np.float32)
         solver = _Solver(training, centred, standardised, originals)
         small = standardised.size * linear.out_features < ONE_THREAD
-        with threadpoolctl.threadpool_limits(1 if small else None), warnings.catch_warnings():
+        with threadpoolctl.threadpool_limits(1 if small else torch.get_num_threads()), warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # at the iteration limit the loss is flat
             if targets.ndim == 2:
                 weight, bias, strength = solver.multilabel(targets)

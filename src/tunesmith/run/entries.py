@@ -37,6 +37,7 @@ from tunesmith.run.record import (
     SplitPart,
     Titles,
 )
+from tunesmith.run.runs import Tree
 from tunesmith.scored import Scored
 from tunesmith.training.fitting import Fitting
 from tunesmith.training.precision import Precision, choose_precision
@@ -46,6 +47,13 @@ def use_threads(config: Config | AdaptConfig, earlier: Record | None) -> None:
     """As many as were asked for, else as many as when the run began: their number decides how sums are rounded."""
     begun = earlier.machine.threads if earlier else None
     torch.set_num_threads(config.training.threads or begun or torch.get_num_threads())
+
+
+def pinned(config: Tree, earlier: Record | None) -> Tree:
+    """The settings with the revision of a Hub model that the run began with: its branch may have moved on since."""
+    revision = earlier.identity.get("model file: revision") if earlier else None
+    model = config.model.model_copy(update={"revision": revision or config.model.revision})
+    return config.model_copy(update={"model": model})
 
 
 def precision(config: Config | AdaptConfig, earlier: Record | None) -> Precision:
@@ -85,10 +93,14 @@ def compare(earlier: RunRecord | AdaptRecord | None, record: RunRecord | AdaptRe
     return earlier is not None, {"run": digest(record.requested, record.identity)}
 
 
-def model_part(source: Source, **facts: Any) -> ModelPart:
-    """Where a model comes from, and more of it."""
-    run = None if source.run is None else str(source.run)
-    return ModelPart(name=source.name, revision=source.revision, run=run, **facts)
+def model_part(source: Source, files: Mapping[str, str]) -> ModelPart:
+    """Where a model comes from.
+
+    Args:
+        files: see `tunesmith.run.inputs.model_files`.
+    """
+    run, revision = None if source.run is None else str(source.run), files.get("model file: revision")
+    return ModelPart(name=source.name, revision=revision, run=run, sha256=inputs.weights_sha256(files))
 
 
 def begin(
@@ -122,7 +134,7 @@ def begin(
         task=task.name,
         method=config.method.name,
         titles=Titles(task=task.title, method=config.method.name),
-        model=model_part(fitting.source, sha256=inputs.weights_sha256(model)),
+        model=model_part(fitting.source, model),
         data=DataPart(files=list(files), splits=parts, labels=list(task.kinds(fitting.space)), layout=layout),
         described=dict(task.metrics),
         warnings=[finding.message for finding in findings if finding.level == "warning"],

@@ -7,6 +7,7 @@ state is made again, bit for bit.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import torch
 import transformers
 
 from tunesmith.errors import ModelError
+from tunesmith.manifest import Manifest
 from tunesmith.training import checkpoint, state_files
 from tunesmith.training.state_files import STATE_FILE
 from tunesmith.training.step_loss import StepLoss
@@ -86,6 +88,7 @@ def chosen(trainer: Any, asked: Any) -> str | bool:
     if asked is not True:
         problem = None if Path(asked) == trainer._tunesmith_verified else refusal(trainer, Path(asked), {})
         if problem is None:
+            _warn_of_changes(trainer, Path(asked))
             return str(asked)
         advice = "To go on from its weights alone, load them with from_pretrained"
         raise ModelError(f"{asked}: {problem}; it cannot be resumed. {advice}")
@@ -95,7 +98,31 @@ def chosen(trainer: Any, asked: Any) -> str | bool:
         raise ModelError([*point.passed_over, none])
     for problem in point.passed_over:
         logger.warning(problem)
-    return True if point.folder is None else str(point.folder)
+    if point.folder is None:
+        return True
+    _warn_of_changes(trainer, point.folder)
+    return str(point.folder)
+
+
+def circumstances(trainer: Any) -> dict[str, str | int]:
+    """What a checkpoint is known by: its run, or, in somebody else's program, what it depends on at least."""
+    if trainer._tunesmith_identity:
+        return dict(trainer._tunesmith_identity)
+    found: dict[str, str | int] = {name: version(name) for name in ("tunesmith", "torch", "transformers")}
+    names = "seed", "learning_rate", "weight_decay", "per_device_train_batch_size", "gradient_accumulation_steps"
+    found |= {name: str(getattr(trainer.args, name)) for name in names}
+    return found | {"threads": torch.get_num_threads()}
+
+
+def _warn_of_changes(trainer: Any, folder: Path) -> None:
+    """Stock code resumes whatever changed; so is it here, but not in silence."""
+    if trainer._tunesmith_identity or not folder.is_dir():
+        return
+    before, now = Manifest.load(folder).identity, circumstances(trainer)
+    pairs = ((name, before.get(name, value), value) for name, value in now.items())
+    changed = [f"{name} was {old} and is {value}" for name, old, value in pairs if old != value]
+    if changed:
+        logger.warning(f"{folder}: {', '.join(changed)}; the run goes on, but not as it would have without a break")
 
 
 def refusal(trainer: Any, folder: Path, known: dict[Path, str | None]) -> str | None:

@@ -269,7 +269,7 @@ class Trainer(Resumable):
         self.state.stateful_callbacks = checkpoint.states(callbacks)  # type: ignore[assignment]
         resuming.keep_loss(self)
         if self.args.should_save:
-            identity = {**self._tunesmith_identity, "step": self.state.global_step}
+            identity = resuming.circumstances(self) | {"step": self.state.global_step}
             need = checkpoint.expected_bytes(self.model)
             committed = checkpoint.commit(folder, identity, self._tunesmith_resuming, need)
             with committed as aside, checkpoint.own_names(self.model):
