@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from tests.campaigns import audit, common, report
@@ -19,6 +21,13 @@ def test_a_sample_is_good(name: str) -> None:
 def test_the_page_is_what_the_results_give() -> None:
     wanted = "run `python -m tests.campaigns.report`"
     assert report.PAGE.read_text(encoding="utf-8") == report.page(), wanted
+
+
+def test_every_campaign_stands_behind_a_promise() -> None:
+    table = re.findall(r"^\|.*\|$", (common.ROOT / "SECURITY.md").read_text(encoding="utf-8"), re.MULTILINE)
+    named = {name for row in table for name in re.findall(r"`([a-z_/.]+)`", row.split("|")[2])}
+    assert set(common.campaigns()) <= named
+    assert [name for name in named if "/" in name and not (common.ROOT / name).is_file()] == []
 
 
 def test_advisories_and_their_absence_are_told_apart() -> None:

@@ -281,13 +281,14 @@ def test_the_name_of_a_new_folder_is_on_disk_like_what_is_in_it(
         assert synced == [tmp_path, tmp_path / "runs"]
 
 
-def test_checkpoints_that_a_finished_run_could_not_remove_are_removed(tmp_path: Path) -> None:
+def test_what_a_finished_run_could_not_remove_is_removed(tmp_path: Path) -> None:
     timing = {"seconds": 1.0, "stages": {}, "tokens_per_second": 1.0}
     make_record(status="done", timing=timing).save(tmp_path)
     (tmp_path / "checkpoints" / "step-4").mkdir(parents=True)
+    (tmp_path / ".work").mkdir()
     with pytest.raises(UsageError, match="a finished run is there already"):
         open_folder(RunRecord, tmp_path, OutputSettings(keep_checkpoints=True), [])
-    assert (tmp_path / "checkpoints").exists()
+    assert (tmp_path / "checkpoints").exists() and not (tmp_path / ".work").exists()
     with pytest.raises(UsageError, match="a finished run is there already"):
         open_folder(RunRecord, tmp_path, OutputSettings(), [])
     assert not (tmp_path / "checkpoints").exists()

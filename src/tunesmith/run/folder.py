@@ -107,8 +107,9 @@ def open_folder(kind: type[AnyRecord], folder: Path, output: OutputSettings, rea
         return None
     record = kind.load(folder)
     if record.status == "done":
-        if not output.keep_checkpoints:  # it may have been killed before it removed them
-            shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+        # It may have been killed before it removed them.
+        for leftover in (WORK, *([] if output.keep_checkpoints else [CHECKPOINTS])):
+            shutil.rmtree(folder / leftover, ignore_errors=True)
         remedy = "add output.overwrite to replace it, or give another output.out"
         raise UsageError(f"output.out={folder}: a finished run is there already; {remedy}")
     return record if record.identity else None
