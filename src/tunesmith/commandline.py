@@ -26,7 +26,7 @@ from tunesmith.config.schema import Config, Section
 from tunesmith.errors import DataError, Interrupted, TunesmithError, is_disk_full, is_out_of_files, is_out_of_memory
 from tunesmith.progress import Progress
 from tunesmith.registry import did_you_mean
-from tunesmith.resources import disk_words
+from tunesmith.resources import disk_words, memory_words
 from tunesmith.spelling import spell
 from tunesmith.text import harmless, json_text
 
@@ -103,7 +103,7 @@ def _said_of(error: Exception) -> tuple[int, list[str]]:
     if is_out_of_memory(error):
         trains = "--batch-size" in options_of(_command_name())
         advice = "lower training.batch_size or training.max_length" if trains else "give it less at a time"
-        return 5, [f"out of memory; {advice}"]
+        return 5, [f"{memory_words(error)}; {advice}"]
     if is_disk_full(error):
         named = getattr(error, "filename", None)  # a file, or standard output
         return 5, [f"{named}: no space left on the disk; free some" if named else disk_words(error)]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import resource
 import tempfile
 from collections.abc import Iterator
@@ -74,6 +75,15 @@ def require_memory(need: int, what: str, advice: str) -> None:
 def available_memory() -> int | None:
     """Bytes that this process can still get: of the machine, its control groups and its limits; None if none tells."""
     return min((found for found in (_of_machine(), _of_groups(), _of_limits()) if found is not None), default=None)
+
+
+def memory_words(error: BaseException) -> str:
+    """That memory, or room for threads, ran out; how much was wanted, where the error says so, and what there is."""
+    wanted = re.search(r"tried to allocate ([\d.,]+ ?\w+)", str(error))
+    have = available_memory()
+    figures = [f"{wanted[1]} were wanted"] if wanted else []
+    figures += [] if have is None else [f"{decimal(have)} are available"]
+    return f"out of memory ({', '.join(figures)})" if figures else "out of memory"
 
 
 def _of_machine() -> int | None:

@@ -11,7 +11,7 @@ import pytest
 
 from tunesmith import resources
 from tunesmith.errors import ResourceError, is_out_of_files, is_out_of_memory, is_shortage
-from tunesmith.resources import available_memory, disk_words, free_bytes, require_disk, require_memory
+from tunesmith.resources import available_memory, disk_words, free_bytes, memory_words, require_disk, require_memory
 
 
 def test_disk_is_refused_with_need_and_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,6 +100,15 @@ def test_memory_is_refused_with_need_and_have(monkeypatch: pytest.MonkeyPatch) -
         require_memory(4_000_000, "training", "less")
     monkeypatch.setattr(resources, "available_memory", lambda: None)
     require_memory(10**18, "training", "less")
+
+
+def test_out_of_memory_is_told_with_what_was_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resources, "available_memory", lambda: 3_000_000)
+    error = RuntimeError(
+        "DefaultCPUAllocator: can't allocate memory: you tried to allocate 8000000 bytes. Error code 12"
+    )
+    assert memory_words(error) == "out of memory (8000000 bytes were wanted, 3.0 MB are available)"
+    assert memory_words(MemoryError()) == "out of memory (3.0 MB are available)"
 
 
 @pytest.mark.parametrize(

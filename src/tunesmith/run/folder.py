@@ -16,7 +16,7 @@ from tunesmith import signals
 from tunesmith.config.loading import dump
 from tunesmith.config.schema import Config, OutputSettings
 from tunesmith.disk import make_folder, private, remove_leftovers, sync, write_json_lines, write_text
-from tunesmith.errors import Interrupted, ResourceError, UsageError, is_disk_full
+from tunesmith.errors import Interrupted, ResourceError, UsageError, is_disk_full, is_shortage
 from tunesmith.resources import disk_words
 from tunesmith.run import gate
 from tunesmith.run.record import AdaptRecord, Record, RunRecord, Timing
@@ -49,6 +49,8 @@ def locked(folder: Path, record: str = RunRecord.FILE) -> Iterator[None]:
             f"{folder}: process {holder} is writing this run; wait for it, or give another output.out"
         ) from None
     except OSError as error:
+        if is_shortage(error):
+            raise
         raise UsageError(
             f"output.out={folder}: cannot be a run folder ({error.strerror}); give another output.out"
         ) from None
