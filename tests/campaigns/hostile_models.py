@@ -3,7 +3,7 @@
 Watched are: sockets and look-ups of names, which fail and are counted; code of the folder that is compiled or run;
 pickles that are read; files outside the folder that are opened by Python, and by native code as far as they lie beside
 it; bytes that are read of standard input, where "y" stands without end; time of the processor (what waits without end
-is hung after a minute); memory above that of the libraries.
+is hung after two minutes); memory above that of the libraries.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from tunesmith.models.source import Source, find_source
 
 TITLE = "hostile model folders"
 GOAL = "refused with exit 4: no code, network or file outside; at most 10 s and 1 GB; honest folders load"
-SAMPLE, SECONDS = 24, 60.0
+SAMPLE, SECONDS = 12, 120.0
 MOST_SECONDS, MOST_BYTES = 10.0, 2**30
 FAMILIES = [*tiny.FAMILIES, *tiny.UNUSUAL]
 NO_HEAD = {"bros"}
