@@ -28,9 +28,10 @@ TOKEN = re.compile(
 
 @dataclass
 class _Group:
-    """A group that is being read: whether something in it repeats or is chosen, and what its alternatives hold."""
+    """A group that is being read: whether it only looks (back), something in it repeats or is chosen, and what follows."""
 
     look: bool = False
+    back: bool = False
     repeats: bool = False
     chosen: bool = False
     open_ended: int = 0
@@ -69,7 +70,7 @@ def objection(pattern: object) -> str | None:
             inner = found["open"]
             if inner.endswith(")"):  # flags for what follows
                 continue
-            groups.append(_Group(look=inner[2:] in ("=", "!", "<=", "<!")))
+            groups.append(_Group(look=inner[2:] in ("=", "!", "<=", "<!"), back=inner[2:] in ("<=", "<!")))
             if len(groups) > 20:
                 return "has groups nested more than 20 deep"
             repeatable = False
@@ -83,6 +84,8 @@ def objection(pattern: object) -> str | None:
             if len(groups) == 1:
                 return "has a bracket too many"
             last = groups.pop()
+            if last.back and last.repeats:
+                return "looks back over a repetition"
             last.worst = max(last.worst, last.open_ended)
             _follow(groups[-1])
             groups[-1].worst = max(groups[-1].worst, last.worst)
