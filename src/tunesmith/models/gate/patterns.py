@@ -28,7 +28,7 @@ TOKEN = re.compile(
 
 @dataclass
 class _Group:
-    """A group that is being read: whether it only looks (back), something in it repeats or is chosen, and what follows."""
+    """A group that is being read: whether it only looks, or looks back; what in it repeats, is chosen, follows."""
 
     look: bool = False
     back: bool = False
