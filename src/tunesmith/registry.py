@@ -23,7 +23,7 @@ BASES = {"tasks": "tunesmith.tasks.base:Task", "methods": "tunesmith.methods.bas
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """A hint with the nearest known names, or all of them when none is near."""
     known = sorted(known)
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
+    near = difflib.get_close_matches(name[:100], known, n=3, cutoff=0.6)
     return f"did you mean {' or '.join(repr(n) for n in near)}?" if near else f"known: {', '.join(known)}"
 
 

@@ -8,6 +8,7 @@ from functools import lru_cache
 
 from tunesmith.config.loading import fields, flag
 from tunesmith.config.schema import AdaptConfig, Config
+from tunesmith.text import shortened
 
 SETTINGS = dict(fields(Config)) | dict(fields(AdaptConfig))
 # What begins like a string of Python and ends like one, or was cut: the user's own text.
@@ -52,4 +53,4 @@ def spell(message: str, options: Collection[str], arguments: Sequence[str] = ())
         words = re.split(r"[.;:,]", re.sub(r" \([^)]*\)", "", str(SETTINGS[key].description)))[0]
         return f"{words[0].lower()}{words[1:]}" + (f" ({value})" if value else "")
 
-    return _pattern(tuple(arguments)).sub(spelled, message)
+    return _pattern(tuple(arguments)).sub(spelled, shortened(message))

@@ -73,6 +73,11 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
+def shortened(message: str, begin: int = 3000, end: int = 1000) -> str:
+    """A message of which the middle is left out where it is longer than anybody reads; its advice is at its end."""
+    return message if len(message) <= begin + end else f"{message[:begin]} … {message[-end:]}"
+
+
 def harmless(text: str) -> str:
     """Text as it may be printed: nothing in it is obeyed by a terminal, breaks its lines or hides."""
     return _UNSAFE.sub(lambda found: _code(found[0]), text)

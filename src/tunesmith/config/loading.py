@@ -9,6 +9,7 @@ import io
 import os
 import reprlib
 import textwrap
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, get_args, overload
@@ -17,15 +18,18 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent, ScalarEvent
 
 from tunesmith.config.schema import Config, Registered, Section
-from tunesmith.errors import UsageError
+from tunesmith.errors import MAX_PROBLEMS, UsageError
 from tunesmith.registry import did_you_mean
 
 Tree = TypeVar("Tree", bound=Section)
 File = str | Path | None
 Options = Mapping[str, Any] | None
-MAX_CONFIG_BYTES = 2**20
+MAX_CONFIG_BYTES = 2**16
+"""Several times what `dump` writes."""
+MAX_DEPTH = 32
 _REPR = reprlib.Repr()
 _REPR.maxlevel = 2
 _WANTED = {  # where pydantic's own words say less
@@ -152,7 +156,8 @@ def _explain(error: ValidationError, keys: list[str], sections: list[str]) -> li
         if item["type"] == "extra_forbidden":
             section, _, name = key.rpartition(".")
             siblings = [path.rpartition(".")[2] for path in keys if section and path.startswith(f"{section}.")]
-            hint = did_you_mean(name, siblings) if siblings else _nearest(name, keys, sections)
+            told = len(found) >= MAX_PROBLEMS  # of more no one sees the hint
+            hint = "" if told else did_you_mean(name, siblings) if siblings else _nearest(name, keys, sections)
             found[f"unknown key {key!r}; {hint}"] = ""
             continue
         message = item["msg"].removeprefix("Input ").removeprefix("Value error, ")
@@ -187,7 +192,10 @@ def _to_yaml(value: Any) -> str:
 def _parse(text: str, where: str) -> Any:
     """The value that a YAML text stands for; `where` begins the message if it stands for none."""
     try:
-        return _yaml().load(text)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            _refuse_unneeded(text, where)
+            return _yaml().load(text)
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f" line {mark.line + 1}, column {mark.column + 1}:" if mark else ""
@@ -197,13 +205,39 @@ def _parse(text: str, where: str) -> Any:
         raise UsageError(f"{where}: not valid YAML ({why})") from None
 
 
+def _refuse_unneeded(text: str, where: str) -> None:
+    """
+    Raises:
+        UsageError: aliases, merges and tags, which no configuration needs, or deep nesting.
+    """
+    depth = 0
+    for event in _yaml().parse(text):
+        depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
+        plain = isinstance(event, ScalarEvent) and event.implicit[0]
+        what = None
+        if isinstance(event, AliasEvent) or getattr(event, "anchor", None) is not None:
+            what = "aliases (& and *) are not read; write the value itself"
+        elif plain and event.value == "<<":
+            what = "merges (<<) are not read; write the keys themselves"
+        elif getattr(event, "ctag", None) is not None:
+            what = "tags (!) are not read; write the value alone"
+        elif depth > MAX_DEPTH:
+            what = f"nested more than {MAX_DEPTH} levels deep"
+        if what is not None:
+            raise UsageError(f"{where}: line {event.start_mark.line + 1}, column {event.start_mark.column + 1}: {what}")
+
+
 def _read_sections(path: Path, sections: Iterable[str]) -> dict[str, Any]:
     """A file of sections with keys, without judging either."""
     try:
+        if path.exists() and not path.is_file():
+            raise UsageError(f"{path}: not a file; check the path of the configuration")
         with path.open("rb") as file:
             content = file.read(MAX_CONFIG_BYTES + 1)
         if len(content) > MAX_CONFIG_BYTES:
-            raise UsageError(f"{path}: too large for a configuration (limit {MAX_CONFIG_BYTES} bytes); check the path")
+            raise UsageError(
+                f"{path}: too large for a configuration (limit {MAX_CONFIG_BYTES:,} bytes); check the path"
+            )
         tree = _parse(content.decode("utf-8-sig"), str(path))
     except OSError as error:
         raise UsageError(f"{path}: cannot read the configuration ({error.strerror}); check the path") from None

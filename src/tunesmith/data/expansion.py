@@ -8,7 +8,7 @@ from tunesmith.config.schema import DataSettings
 from tunesmith.errors import DataError
 from tunesmith.text import counted
 
-HARMLESS_BYTES = 64 * 2**20
+HARMLESS_BYTES = 32 * 2**20
 """No file is refused that expands to less than this."""
 MOST_BYTES = 64 * 2**30
 """More than this none may expand to with the usual `expansion`, however large it is."""

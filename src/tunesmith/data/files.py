@@ -8,7 +8,7 @@ import gzip
 import io
 import stat
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -168,14 +168,21 @@ class Lines:
     def __iter__(self) -> Lines:
         return self
 
-    def __next__(self) -> str:
+    def text(self, size: int) -> str:
+        """The next characters, whatever lines they belong to; fewer than `size` at the end."""
+        return self._read(self._text.read, size)
+
+    def _read(self, read: Callable[[int], str], size: int) -> str:
         try:
-            line = self._text.readline(self.limit)
+            text = read(size)
         except (UnicodeError, EOFError, zlib.error, OSError) as error:
             with explained(self.path, self._settings):
                 raise error
-        if not self.number:
-            line = line.removeprefix("\ufeff")  # codecs that name the order of bytes leave the mark
+        # codecs that name the order of bytes leave the mark
+        return text if self.characters else text.removeprefix("\ufeff")
+
+    def __next__(self) -> str:
+        line = self._read(self._text.readline, self.limit)
         if not line:
             raise StopIteration
         self.number += 1

@@ -5,6 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
+MAX_DEPTH = 100
+MAX_VALUES = 10**7
+"""Of a text, by its commas: each may take a hundred bytes of memory."""
+
 
 class Number(str):
     """A JSON number, as it was written."""
@@ -15,8 +19,9 @@ class Number(str):
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"key {next(name for name in names if names.count(name) > 1)!r} stands twice in one object")
+        seen = set[str]()
+        twice = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+        raise ValueError(f"key {twice[:100]!r} stands twice in one object")
     return found
 
 
@@ -37,6 +42,8 @@ def parse(text: str) -> Any:
     Raises:
         ValueError: what is wrong, and at which column where that is known.
     """
+    if len(text) > MAX_VALUES and text.count(",") > MAX_VALUES:
+        raise ValueError(f"more than {MAX_VALUES:,} values")
     start = len(text) - len(text.lstrip(" \t\r\n"))
     value, end = parse_at(text, start)
     if text[end:].strip(" \t\r\n"):
@@ -51,12 +58,25 @@ def parse_at(text: str, start: int) -> tuple[Any, int]:
         ValueError: as `parse`.
     """
     try:
-        return _decoder.raw_decode(text, start)
+        value, end = _decoder.raw_decode(text, start)
     except json.JSONDecodeError as error:
         line = f"line {error.lineno}, " if error.lineno > 1 else ""
         raise ValueError(f"{line}column {error.colno}: {error.msg}") from None
     except RecursionError:
         raise ValueError("nested too deeply") from None
+    if text.count("[", start, end) + text.count("{", start, end) > MAX_DEPTH:
+        _refuse_depth(value)
+    return value, end
+
+
+def _refuse_depth(value: Any) -> None:
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        inside = (one.values() if isinstance(one, dict) else one for one in level if isinstance(one, dict | list))
+        level = [one for values in inside for one in values if isinstance(one, dict | list)]
+        if not level:
+            return
+    raise ValueError(f"nested more than {MAX_DEPTH} levels deep")
 
 
 def as_text(value: Any) -> str | None:

@@ -24,6 +24,8 @@ BATCH_ROWS = 16_384
 BATCH_CHARACTERS = 32 * 2**20
 FIELD_LIMIT = 10 * 2**20
 MAX_COLUMNS = 10_000
+MAX_EMPTY_CELLS, MAX_EMPTY_SHARE = 2**25, 100
+"""Cells of a table of rows with different keys: so many in any case, or so many times the values."""
 MAX_FAULTS = 1000
 TEXT = pa.large_string()  # 64-bit offsets: a column may hold more than 2 GiB
 
@@ -93,7 +95,7 @@ class TableBuilder(BatchStore):
         self._numbers: list[np.ndarray] = []
         self._rows: list[Any] = []
         self._row_numbers: list[int] = []
-        self._characters = 0
+        self._characters = self._values = 0
         self._faults: dict[str, list[int]] = {}
         self._fault_count = 0
         self._unread: dict[str, str] = {}
@@ -125,8 +127,20 @@ class TableBuilder(BatchStore):
         if rows and not isinstance(rows[0], Mapping):
             self.extend(dict(zip(self._columns, zip(*rows, strict=True), strict=True)), numbers)
         elif rows:
-            names = dict.fromkeys(name for row in rows for name in row)
-            self.extend({name: [as_text(row.get(name)) for row in rows] for name in names}, numbers)
+            columns: dict[str, list[str | None]] = {}
+            for at, row in enumerate(rows):
+                for name, value in row.items():
+                    if name not in columns:
+                        columns[name] = [None] * len(rows)
+                    columns[name][at] = as_text(value)
+                self._values += len(row)
+                if len(columns) > MAX_COLUMNS:
+                    break
+            self.extend(columns, numbers)
+            cells = len(self._columns) * sum(map(len, self._numbers))
+            if cells > max(MAX_EMPTY_CELLS, MAX_EMPTY_SHARE * self._values):
+                what = f"{counted(len(self._columns), 'different key')} in its rows, of which each has few"
+                raise DataError(f"{self._path}: {what}; write the same keys in every row")
 
     def extend(self, columns: Mapping[str, Iterable[str | None] | pa.Array], numbers: Sequence[int]) -> None:
         """Adds rows.

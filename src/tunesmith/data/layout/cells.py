@@ -11,6 +11,8 @@ from tunesmith.data.records import RawTable
 from tunesmith.errors import DataError
 from tunesmith.text import row_list
 
+MOST_DIGITS = 18
+"""Of an offset."""
 Made = TypeVar("Made")
 Mended = Callable[[str], None]
 """Takes note of what was put right in a row."""
@@ -74,7 +76,7 @@ def json_list(cell: str | None) -> list[Any]:
 def offset(value: Any) -> int | None:
     """A JSON number as an offset; None for what is no whole number. Tables with gaps write 3 as 3.0."""
     whole = value.removesuffix(".0") if isinstance(value, Number) else ""
-    return int(whole) if whole.removeprefix("-").isdecimal() else None
+    return int(whole) if len(whole) <= MOST_DIGITS and whole.removeprefix("-").isdecimal() else None
 
 
 def relocated(text: str, start: int, quoted: str) -> tuple[int, str]:

@@ -30,7 +30,7 @@ _ITEM = re.compile(
     r"""\s*+(?:
         (?P<call>np\.\w+\()?                                                # as NumPy 2 shows its scalars
         (?:(?P<quoted>'(?:[^'\\]++|\\.)*+'|"(?:[^"\\]++|\\.)*+")
-          |(?P<number>[+-]?(?:\d+\.?\d*+|\.\d++)(?:[eE][+-]?\d++)?|True|False))
+          |(?P<number>[+-]?(?:\d++(?:\.\d*+)?|\.\d++)(?:[eE][+-]?\d++)?|True|False))
         (?(call)\))
         (?:\s*+(?:,|\Z)|\s++(?=['"\d+\-.TF]|np\.))                          # NumPy writes no commas
       |(?P<word>[^\s,'"\[\](){}][^,\[\]{}]*+)(?:,|\Z)
@@ -69,8 +69,8 @@ def _written(text: str) -> list[Any] | None:
     """The items of a list that is not JSON."""
     if len(text) < 2 or text[0] + text[-1] not in ("[]", "()", "{}"):
         return None
-    inside, at, items = text[1:-1], 0, list[Any]()
-    while at < len(inside.rstrip()):
+    inside, at, items = text[1:-1].rstrip(), 0, list[Any]()
+    while at < len(inside):
         found = _ITEM.match(inside, at)
         if found is None:
             return None

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from tunesmith.config.schema import Decimal
 from tunesmith.errors import DataError
 
-NUMERAL = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*")
+NUMERAL = re.compile(r"\s*+[+-]?(\d++(\.\d*+)?|\.\d++)([eE][+-]?\d++)?\s*+")
 MARKS: tuple[Decimal, Decimal] = (".", ",")
 _SPACES = " \u00a0\u2009\u202f'\u2019"
 _APART = {mark: _SPACES + other for mark, other in zip(MARKS, MARKS[::-1], strict=True)}  # between groups of three

@@ -28,6 +28,7 @@ from tunesmith.text import counted
 SPAN_LISTS = pa.large_list(pa.struct([("start", pa.int64()), ("end", pa.int64()), ("label", TEXT)]))
 OFFSET_NAMES = ("start", "start_offset", "begin"), ("end", "end_offset", "stop")
 TYPE_NAMES = ("label", "labels", "entity", "type", "entity_group", "tag", "entityLabel")
+SPACES = re.compile(r"[ \t\r\n]+")
 _ESCAPED, _ESCAPES = re.compile(r"\\([nrt])"), {"n": "\n", "r": "\r", "t": "\t"}
 
 
@@ -58,7 +59,7 @@ def tagged_columns(raw: RawTable, tokens: str, tags: str | None) -> tuple[pa.Arr
     seen: Counter[str] = Counter()
 
     def make(cell: str | None, beside: str | None, mended: Mended) -> tuple[str, list[dict[str, Any]] | None]:
-        words = [word or "_" for word in _text_list(cell, "tokens")]
+        words = [word or "_" for word in _text_list(cell, "tokens")]  # a token of spaces alone would have no place
         starts = np.concatenate([[0], np.cumsum([len(word) + 1 for word in words])]).tolist()
         text = " ".join(words)
         if beside is None:
@@ -167,4 +168,4 @@ def _text_list(cell: str | None, what: str) -> list[str]:
         raise CellError("was cut by NumPy where ... stands; save whole lists, as with .tolist()")
     if values is None or not all(map(_is_text, values)):
         raise CellError(f'the {what} are not a list of texts; write a JSON list such as ["one", "two"]')
-    return [" ".join(str(value).split()) for value in values]
+    return [" ".join(SPACES.split(value.strip(" \t\r\n"))) for value in values]

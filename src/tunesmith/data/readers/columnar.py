@@ -109,7 +109,7 @@ def from_batches(
             whole.validate(full=True)
             if budget is not None:
                 budget.spend(CELL_BYTES * whole.num_rows * max(1, whole.num_columns))
-            for batch in _parts(whole, budget, start, builder):
+            for batch in list(_parts(whole, budget, start, builder)):  # all is counted before any is decoded
                 columns = {name: pa.nulls(batch.num_rows, TEXT) for name in (*schema.names, *unread)}
                 for name, column in zip(batch.schema.names, batch.columns, strict=True):
                     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,13 +20,15 @@ from tunesmith.data.table import TableBuilder
 from tunesmith.errors import DataError
 from tunesmith.text import counted
 
-WHOLE_LIMIT = 2**30  # characters; what is no list of lines is parsed from one string
+ROW_LIMIT = 12 * 2**20  # characters; a value of the largest size that is read, and more
+WHOLE_LIMIT = 2**28  # characters; what has its rows inside of an object is parsed from one string
 SPACE = " \t\r\n"
+_SPACES = re.compile(f"[{SPACE}]*+")
 
 
 def read(path: str, settings: DataSettings, format: str = "jsonl", notes: tuple[str, ...] = ()) -> RawTable:
     """A file with one JSON object a line. See `tunesmith.data.read`."""
-    with Lines(Path(path), settings) as lines:
+    with Lines(Path(path), settings, ROW_LIMIT) as lines:
         return of_lines(path, ((lines.number, line) for line in lines), format, notes)
 
 
@@ -51,19 +54,21 @@ def read_array(path: str, settings: DataSettings) -> RawTable:
     Raises:
         DataError: the file is neither; several keys have rows; see also `tunesmith.data.read`.
     """
-    with Lines(Path(path), settings, WHOLE_LIMIT) as lines:
-        first = next((line.strip(SPACE) for line in lines if line.strip(SPACE)), "")
-        more = any(line.strip(SPACE) for line in lines)
-    if first.startswith("{") and more and _is_json(first):
-        return read(path, settings, "json", ("the file is not an array; it was read as JSON lines",))
-    text = whole_text(path, settings, "a JSON array; write JSON lines (one object a line, .jsonl)")
-    with _Rows(path, "row" if first.startswith("{") else "line") as rows:
-        if not first.startswith("{"):
-            for line, value, characters in _elements(path, text):
-                rows.take(line, value, characters)
-            return rows.finished("json")
+    with Lines(Path(path), settings) as lines:
+        window = _Window(lines)
+        if window.next() != "{":
+            with _Rows(path) as rows:
+                for line, value, characters in _elements(path, window):
+                    rows.take(line, value, characters)
+                return rows.finished("json")
+        first, _, rest = window.text[window.at :].partition("\n")
+        if rest.strip(SPACE) and _is_json(first):
+            return read(path, settings, "json", ("the file is not an array; it was read as JSON lines",))
+    with _Rows(path, "row") as rows:
         try:
-            whole = parse(text)
+            whole = parse(
+                whole_text(path, settings, "one object of JSON; write JSON lines (one object a line, .jsonl)")
+            )
         except ValueError as error:
             raise DataError(f"{path}: not valid JSON: {error}; write the file again") from None
         inside, notes = ([whole], ()) if one_row(whole) else rows_inside(path, whole)
@@ -111,7 +116,56 @@ def whole_text(path: str, settings: DataSettings, what: str) -> str:
     return "".join(pieces)
 
 
-def _elements(path: str, text: str) -> Iterator[tuple[int, Any, int]]:
+class _Window:
+    """A part of the text of a file, that moves on.
+
+    Attributes:
+        text, at: what was read, and the position in it from which on it was not passed yet.
+        line: of that position.
+    """
+
+    def __init__(self, lines: Lines) -> None:
+        self.text, self.at, self.line = "", 0, 1
+        self._lines, self._over = lines, False
+
+    def grow(self) -> bool:
+        """Read on, up to `ROW_LIMIT` characters from the position; whether anything came."""
+        self.text, self.at = self.text[self.at :], 0
+        room = ROW_LIMIT - len(self.text)
+        more = "" if self._over or not room else self._lines.text(room)
+        self._over = self._over or len(more) < room
+        self.text += more
+        return bool(more)
+
+    def next(self) -> str:
+        """The next character that is no space, to which it moves; empty at the end."""
+        while True:
+            self.move(_SPACES.match(self.text, self.at).end())  # type: ignore[union-attr]
+            if self.at < len(self.text) or not self.grow():
+                return self.text[self.at : self.at + 1]
+
+    def move(self, at: int) -> None:
+        self.line += self.text.count("\n", self.at, at)
+        self.at = at
+
+    def value(self) -> tuple[Any, int]:
+        """The JSON value that begins here, and the position after it.
+
+        Raises:
+            ValueError: there is none.
+        """
+        try:
+            value, end = parse_at(self.text, self.at)
+        except ValueError:
+            if not self.grow():
+                if len(self.text) == ROW_LIMIT:
+                    raise ValueError(f"more than {ROW_LIMIT:,} characters") from None
+                raise
+            return self.value()
+        return self.value() if end == len(self.text) and self.grow() else (value, end)  # a number may go on
+
+
+def _elements(path: str, window: _Window) -> Iterator[tuple[int, Any, int]]:
     """Line, value and size in characters of each element of an array.
 
     After a fault, which is given as the value, nothing that follows can be placed, so it ends there.
@@ -119,36 +173,31 @@ def _elements(path: str, text: str) -> Iterator[tuple[int, Any, int]]:
     Raises:
         DataError: there is no array, or something after it.
     """
-
-    def skip(position: int) -> int:
-        while position < len(text) and text[position] in SPACE:
-            position += 1
-        return position
-
-    position = skip(0)
-    if text[position : position + 1] != "[":
-        found = ", found another value" if text.strip() else ""
-        raise DataError(f"{path}: no rows; expected a JSON array of objects{found}")
-    position, line, passed = skip(position + 1), 1, 0
-    while text[position : position + 1] != "]":
-        line, passed = line + text.count("\n", passed, position), position
+    found = window.next()
+    if found != "[":
+        what = ", found another value" if found else ""
+        raise DataError(f"{path}: no rows; expected a JSON array of objects{what}")
+    window.move(window.at + 1)
+    while window.next() != "]":
+        line = window.line
         try:
-            value, end = parse_at(text, position)
+            value, end = window.value()
         except ValueError as error:
             yield line, ValueError(f"{error} (in the element that begins here)"), 0
             return
-        yield line, value, end - position
-        position = skip(end)
-        if text[position : position + 1] == ",":
-            position = skip(position + 1)
-        elif text[position : position + 1] != "]":
+        yield line, value, end - window.at
+        window.move(end)
+        found = window.next()
+        if found == ",":
+            window.move(window.at + 1)
+        elif found != "]":
             yield line, ValueError("expected ',' or ']' after this element"), 0
             return
-    rest = skip(position + 1)
-    if rest < len(text):
-        line += text.count("\n", passed, rest)
-        what = f"more text after the end of the array: {text[rest : rest + 40]!r}"
-        raise DataError(f"{path}: line {line}: {what}; write one array, or JSON lines (one object a line, .jsonl)")
+    window.move(window.at + 1)
+    if window.next():
+        what = f"more text after the end of the array: {window.text[window.at : window.at + 40]!r}"
+        advice = "write one array, or JSON lines (one object a line, .jsonl)"
+        raise DataError(f"{path}: line {window.line}: {what}; {advice}")
 
 
 class _Rows:
