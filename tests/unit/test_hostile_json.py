@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from tunesmith.config.schema import DataSettings
-from tunesmith.data import read
+from tunesmith.data import lines, read, table
 from tunesmith.data.jsontext import MAX_DEPTH, parse
+from tunesmith.data.layout import Layout
 from tunesmith.data.layout.cells import offset
 from tunesmith.data.layout.listed import list_items
 from tunesmith.data.layout.numbers import NUMERAL
 from tunesmith.data.layout.spans import tagged_columns
 from tunesmith.data.readers import jsonlines
 from tunesmith.data.reading import load_records
+from tunesmith.data.shapes import ONE_LABEL
 from tunesmith.errors import DataError
 from tunesmith.spelling import spell
 
@@ -89,9 +93,9 @@ def test_an_array_is_read_in_parts(write: Any, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_other_keys_in_every_row_are_refused(write: Any) -> None:
-    lines = "".join(f'{{"text": "a", "k{n}": 1}}\n' for n in range(9_000))
+    rows = "".join(f'{{"text": "a", "k{n}": 1}}\n' for n in range(9_000))
     with pytest.raises(DataError, match="9,001 different keys in its rows, of which each has few"):
-        read(write(lines, "data.jsonl"), DataSettings())
+        read(write(rows, "data.jsonl"), DataSettings())
 
 
 def test_a_token_keeps_the_spaces_that_are_part_of_it(write: Any) -> None:
@@ -105,3 +109,23 @@ def test_a_token_keeps_the_spaces_that_are_part_of_it(write: Any) -> None:
 def test_long_messages_keep_their_beginning_and_their_advice() -> None:
     said = spell(f"data.csv: {'a' * MANY}; give data.text=COLUMN", ["--text"])
     assert len(said) < 5000 and said.startswith("data.csv: aaa") and said.endswith("give --text COLUMN")
+
+
+def test_a_line_without_end_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lines, "ROW_LIMIT", 100)
+    for encoding in ("utf-8", "utf-16"):
+        (tmp_path / "data.txt").write_text("short\n" + "a" * 1000, encoding=encoding)
+        settings = DataSettings(encoding=encoding)
+        reader = lines.LineReader(str(tmp_path / "data.txt"), Layout(ONE_LABEL, "text"), DataSettings(), settings)
+        with pytest.raises(DataError, match=r"data\.txt, line 2: more than 100 characters in one line"):
+            list(reader.chunks(10))
+
+
+def test_what_is_put_on_disk_has_no_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(table, "MEMORY_BYTES", 1000)
+    with table.BatchStore() as store:
+        for number in range(5):
+            store.add(pa.table({"text": [f"{number} {'x' * 100}"] * 20}))
+        assert not list(tmp_path.iterdir())
+        assert "".join(text[0] for text in store.table()["text"].to_pylist()) == "".join(20 * str(n) for n in range(5))

@@ -6,23 +6,25 @@ import codecs
 import io
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import replace
-from itertools import chain, islice
+from itertools import chain, count, islice
+from typing import TypeVar
 
 from tunesmith.config.schema import DataSettings
 from tunesmith.data.files import codec_name, local_path
 from tunesmith.data.idle import LINES, refuse_idle
 from tunesmith.data.layout import Layout, to_records
 from tunesmith.data.layout.exports import plain_table
-from tunesmith.data.readers.jsonlines import of_lines
+from tunesmith.data.readers.jsonlines import ROW_LIMIT, of_lines
 from tunesmith.data.reading import INPUT_NAME, STANDARD_INPUT, NewData, layout_of_new, needs_pairs, settings_of_new
 from tunesmith.data.records import RawTable, text_records
 from tunesmith.data.table import NoRows
 from tunesmith.errors import DataError
 from tunesmith.text import name_list
 
+Line = TypeVar("Line", str, bytes)
 SEPARATORS = re.compile("[,;|\t]")
 
 
@@ -120,20 +122,31 @@ class LineReader:
         """The lines without their ends."""
         with nullcontext(sys.stdin.buffer) if source == STANDARD_INPUT else local_path(source).open("rb") as stream:
             if codec.startswith(("utf-16", "utf-32")):
-                lines, number = io.TextIOWrapper(stream, codec, newline="\n"), 1
+                number = 1
                 try:
-                    for line in lines:
+                    for at, line in self._bounded(io.TextIOWrapper(stream, codec, newline="\n").readline):
                         yield line.rstrip("\r\n")
-                        number += 1
+                        number = at + 1
                 except UnicodeError:
                     raise self._not_text(number, codec) from None
                 return
-            for number, data in enumerate(stream, 1):
+            for number, data in self._bounded(stream.readline):
                 try:
                     text = (data.removeprefix(codecs.BOM_UTF8) if number == 1 else data).decode(codec)
                 except UnicodeError:
                     raise self._not_text(number, codec) from None
                 yield text.rstrip("\r\n")
+
+    def _bounded(self, read_line: Callable[[int], Line]) -> Iterator[tuple[int, Line]]:
+        """Numbered lines, none of which is longer than a row may be."""
+        for number in count(1):
+            line = read_line(ROW_LIMIT)
+            if len(line) == ROW_LIMIT:
+                what = f"more than {ROW_LIMIT:,} characters in one line"
+                raise DataError(f"{self.name}, line {number}: {what}; is it a text file?")
+            if not line:
+                return
+            yield number, line
 
     def _not_text(self, number: int, codec: str) -> DataError:
         wrong = f"not {'UTF-8' if codec == 'utf-8-sig' else codec}"

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import tempfile
@@ -37,6 +38,7 @@ from tunesmith.data.table import is_empty
 from tunesmith.errors import DataError, TunesmithError, UsageError
 from tunesmith.text import counted, name_list, row_list
 
+DESCRIPTORS = "/proc/self/fd"
 STANDARD_INPUT, INPUT_NAME = "-", "standard input"
 PAIRS = (*PAIR_NAMES, *product(QUESTION_NAMES, CONTEXT_NAMES))
 """Usual names of two texts that belong together."""
@@ -240,14 +242,15 @@ def needs_pairs(layout: Layout) -> str:
 @contextmanager
 def _spooled() -> Iterator[str]:
     """Standard input as a file, whose place no message names."""
-    with tempfile.TemporaryDirectory(prefix="tunesmith-") as folder:
-        file = Path(folder, INPUT_NAME)
-        with file.open("wb") as copy:
-            shutil.copyfileobj(sys.stdin.buffer, copy)
+    unnamed = os.path.isdir(DESCRIPTORS)  # so nothing is left of it, whatever ends the process
+    with (tempfile.TemporaryFile if unnamed else tempfile.NamedTemporaryFile)(prefix="tunesmith-") as copy:
+        shutil.copyfileobj(sys.stdin.buffer, copy)
+        copy.flush()
+        path = f"{DESCRIPTORS}/{copy.fileno()}" if unnamed else copy.name
         try:
-            yield str(file)
+            yield path
         except TunesmithError as error:
-            raise type(error)(problem.replace(f"{folder}/", "") for problem in error.problems) from None
+            raise type(error)(problem.replace(path, INPUT_NAME) for problem in error.problems) from None
 
 
 def without_text(records: Records) -> list[int]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
+import mmap
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -35,24 +34,22 @@ class NoRows(DataError):
 
 
 class BatchStore:
-    """Parts of a table in memory; whenever they pass `MEMORY_BYTES` they go to a file of a private temporary folder.
+    """Parts of a table in memory; whenever they pass `MEMORY_BYTES` they go to a temporary file without a name.
 
-    Parts may gain columns on the way; earlier rows then have null in them. Used as a context manager: on leaving,
-    the folder's entry is removed (its content lives on as long as a table maps it).
+    So nothing is left of it, whatever ends the process; its content lives on as long as a table maps it. Parts may gain
+    columns on the way; earlier rows then have null in them.
     """
 
     def __init__(self) -> None:
         self._pending: list[pa.Table] = []
         self._pending_bytes = 0
         self._on_disk: list[pa.Table] = []
-        self._folder: Path | None = None
 
     def __enter__(self) -> BatchStore:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._folder:
-            shutil.rmtree(self._folder, ignore_errors=True)
+        self._pending.clear()
 
     def add(self, part: pa.Table) -> None:
         self._pending.append(part)
@@ -60,15 +57,16 @@ class BatchStore:
         if self._pending_bytes <= MEMORY_BYTES:
             return
         try:
-            self._folder = self._folder or Path(tempfile.mkdtemp(prefix="tunesmith-"))  # readable by this user alone
-            file = str(self._folder / f"{len(self._on_disk)}.arrow")
             table = pa.concat_tables(self._pending, promote_options="default")
-            with pa.ipc.new_file(file, table.schema) as writer:
-                writer.write_table(table)
-            self._on_disk.append(pa.ipc.open_file(pa.memory_map(file)).read_all())
+            with tempfile.TemporaryFile(prefix="tunesmith-") as file:
+                with pa.ipc.new_file(file, table.schema) as writer:
+                    writer.write_table(table)
+                file.flush()
+                mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            self._on_disk.append(pa.ipc.open_file(pa.py_buffer(mapped)).read_all())
         except OSError as error:
             raise ResourceError(
-                f"{self._folder or tempfile.gettempdir()}: cannot hold a copy of the data ({error.strerror or error}); "
+                f"{tempfile.gettempdir()}: cannot hold a copy of the data ({error.strerror or error}); "
                 "free space there, or set TMPDIR to a folder on a larger disk"
             ) from None
         self._pending.clear()
