@@ -98,7 +98,7 @@ def refusal(
         there = set(file_names(folder)) - {FILE}
         for name in sorted(manifest.files):
             if name not in there and not optional(name):
-                return f"{name} is missing"
+                return f"{name} is missing, and {FILE} lists it"
         for name in sorted(there):
             if name in manifest.files:
                 if problem := damage(folder / name, manifest.files[name]):
@@ -115,7 +115,7 @@ def refusal(
 def damage(path: Path, facts: FileFacts) -> str | None:
     """What is wrong with a regular file, or None."""
     if path.stat().st_size != facts.bytes:
-        return "has the wrong size"
+        return f"has the wrong size (by {FILE})"
     return None if file_sha256(path) == facts.sha256 else f"is damaged (its hash differs from {FILE})"
 
 
