@@ -25,7 +25,7 @@ TITLE = (
     "SIGINT, SIGTERM or SIGHUP at a random moment of train, adapt, predict, evaluate and check; every fifth time twice"
 )
 GOAL = "one line that says what is saved; exit 130, 143, 129; then the same command gives the undisturbed result"
-COUNT, SAMPLE, SECONDS = 120, 4, 150.0
+COUNT, SAMPLE, SECONDS = 120, 2, 150.0
 NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 READING = ("predict", "evaluate", "check")
 AT_ONCE = 1.0
