@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -22,10 +23,10 @@ from tests.campaigns.fuzz_worker import FOUND, GUIDED, State
 
 TITLE = "Fuzzing every reader"
 GOAL = "nothing but an error of ours, or what was read; at most 2 s and 200 MB each; no death of the process"
-COUNT, SAMPLE, SECONDS = 1_050_000, 300, 4 * 3600.0
+COUNT, SAMPLE, SECONDS = 1_020_000, 300, 4 * 3600.0
 CORPUS = Path(__file__).parent / "corpus"
 LEAST = 300  # inputs of a target; with fewer in all, some targets are left out
-HANG = 60.0  # seconds without a new input
+HANG, BLOCKED = 60.0, 900.0  # seconds of processor time, and of time, without a new input
 MAX_DEATHS = 20
 
 
@@ -81,19 +82,28 @@ def _work(case: Case, folder: Path, state: State, seed: int) -> tuple[int | None
         worker = subprocess.Popen(
             [*command, str(seed), str(folder)], stdout=said, stderr=said, stdin=subprocess.DEVNULL, cwd=common.ROOT
         )
-        count, since = state.count, time.perf_counter()
+        count, since, used = state.count, time.perf_counter(), 0.0
         try:
             while worker.poll() is None:
                 time.sleep(0.2)
                 if state.count != count:
-                    count, since = state.count, time.perf_counter()
-                elif time.perf_counter() - since > HANG:
-                    return None, "no new input for a minute"
+                    count, since, used = state.count, time.perf_counter(), _used(worker.pid)
+                elif _used(worker.pid) - used > HANG or time.perf_counter() - since > BLOCKED:
+                    return None, "no new input for a minute of processor time, or for a quarter of an hour"
         finally:
             worker.kill()
             worker.wait()
         said.seek(0)
         return worker.returncode, said.read().decode("utf-8", "replace")[-300:]
+
+
+def _used(process: int) -> float:
+    """Seconds of processor time of a process; 0 of one that is gone."""
+    try:
+        fields = Path(f"/proc/{process}/stat").read_text("ascii", "replace").rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _name(code: int) -> str:

@@ -216,11 +216,11 @@ def _saved_seeds() -> tuple[bytes, ...]:
 
 
 TARGETS: dict[str, Target] = {
-    "model": Target(60, in_model, _model_seeds(), FOLDER_TOKENS),
-    "adapter": Target(40, in_adapter, (_json(0, ADAPTER),), FOLDER_TOKENS),
-    "sealed": Target(40, in_sealed, _sealed_seeds(), JSON_TOKENS),
+    "model": Target(15, in_model, _model_seeds(), FOLDER_TOKENS),
+    "adapter": Target(60, in_adapter, (_json(0, ADAPTER),), FOLDER_TOKENS),
+    "sealed": Target(50, in_sealed, _sealed_seeds(), JSON_TOKENS),
     "record": Target(40, as_record, _record_seeds(), JSON_TOKENS),
-    "saved_model": Target(40, as_saved, _saved_seeds(), JSON_TOKENS),
+    "saved_model": Target(50, as_saved, _saved_seeds(), JSON_TOKENS),
     "checkpoint": Target(
         40, in_checkpoint, (_json(0, STATE), _json(1, OPTIMIZER), _json(4, {"weight_map": {"a": "b"}})), JSON_TOKENS
     ),

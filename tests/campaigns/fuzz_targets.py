@@ -271,21 +271,21 @@ def _annotated(share: int, ending: str, *contents: bytes, tokens: tuple[bytes, .
 
 
 TARGETS: dict[str, Target] = {
-    "csv": Target(100, from_file(".csv", [*QUOTED, *ENCODED]), _seeds(CSV, choices=range(14)), CSV_TOKENS),
+    "csv": Target(130, from_file(".csv", [*QUOTED, *ENCODED]), _seeds(CSV, choices=range(14)), CSV_TOKENS),
     "tsv": Target(60, from_file(".tsv", QUOTED), _seeds(CSV.replace(b",", b"\t"), choices=range(4)), CSV_TOKENS),
     "labels": Target(
         60, from_file(".csv", FLAGS, always=True), _seeds(CSV, choices=range(0, 36, 5)),
         (*CSV_TOKENS, b'"[""a""]"', b"a|b", b"1,5", b"50%", b"['a' 'b']", b"# a", b"id"),
     ),
-    "jsonl": Target(100, from_file(".jsonl", [{}, *TASKS, *ENCODED]), _seeds(LINES), JSON_TOKENS),
-    "json": Target(80, from_file(".json", [{}]), _seeds(ARRAY, b'{"data": ' + ARRAY + b"}", LINES), JSON_TOKENS),
-    "jsontext": Target(150, as_json, (ARRAY, LINES[:50], b"-1.5e+07"), JSON_TOKENS),
+    "jsonl": Target(140, from_file(".jsonl", [{}, *TASKS, *ENCODED]), _seeds(LINES), JSON_TOKENS),
+    "json": Target(110, from_file(".json", [{}]), _seeds(ARRAY, b'{"data": ' + ARRAY + b"}", LINES), JSON_TOKENS),
+    "jsontext": Target(300, as_json, (ARRAY, LINES[:50], b"-1.5e+07"), JSON_TOKENS),
     "spans": _annotated(50, ".jsonl", SPAN_LINES, tokens=STUDIO_TOKENS),
     "squad": _annotated(40, ".json", SQUAD, tokens=(b'"qas"', b'"paragraphs"', b'"answers"', b'"answer_start"')),
     "labelstudio": _annotated(50, ".json", STUDIO, tokens=STUDIO_TOKENS),
     "doccano": _annotated(40, ".jsonl", DOCCANO, tokens=STUDIO_TOKENS),
     "prodigy": _annotated(40, ".jsonl", PRODIGY, tokens=(*STUDIO_TOKENS, b'"accept"', b'"reject"', b'"ignore"')),
-    "conll": Target(80, from_file(".conll", [{}, *ENCODED]), _seeds(COLUMNS), TAG_TOKENS),
+    "conll": Target(100, from_file(".conll", [{}, *ENCODED]), _seeds(COLUMNS), TAG_TOKENS),
     "fasttext": Target(40, from_file(".txt", [{}, {"format": "fasttext"}]), _seeds(FASTTEXT), (b"__label__", b"\t")),
     "parquet": Target(
         50, from_file(".parquet", [{}]),
@@ -298,22 +298,22 @@ TARGETS: dict[str, Target] = {
     ),
     "saved": Target(20, saved_set, _seeds(SAVED_STATE + b"\xff" + SAVED_INFO), JSON_TOKENS),
     "workbook": Target(
-        20, in_workbook, _seeds(SHEET, choices=(16, 201, 202, 203, 204, 205)),
+        4, in_workbook, _seeds(SHEET, choices=(16, 201, 202, 203, 204, 205)),
         (b"<row ", b'<c r="ZZZ9999999"', b"<v>", b't="s"', b't="d"', b"_x0000_", b"&amp;", b"<mergeCell ", b"</f>"),
     ),
-    "gzip": Target(30, packed, (*_seeds(CSV), b" " + gzip.compress(CSV), b"\xff" + gzip.compress(CSV)), CSV_TOKENS),
+    "gzip": Target(40, packed, (*_seeds(CSV), b" " + gzip.compress(CSV), b"\xff" + gzip.compress(CSV)), CSV_TOKENS),
     "folder": Target(
-        10, in_folder, _seeds(b"a/1.txt\nx\xff\xffb/1.txt\ny\xff\xffb/2.md\nz"),
+        5, in_folder, _seeds(b"a/1.txt\nx\xff\xffb/1.txt\ny\xff\xffb/2.md\nz"),
         (b"\xff\xff", b"train/", b"a/b.txt\n", b".gz\n", b"test.csv\n"),
     ),
-    "lines": Target(80, as_lines, _seeds(LINES, b"one\n\ntwo\n", SPAN_LINES, choices=range(7)), JSON_TOKENS),
+    "lines": Target(120, as_lines, _seeds(LINES, b"one\n\ntwo\n", SPAN_LINES, choices=range(7)), JSON_TOKENS),
     "new": Target(50, as_new, _seeds(LINES, SPAN_LINES, choices=range(14)) + _seeds(CSV, choices=(133,)), JSON_TOKENS),
     "texts": Target(30, as_texts, _seeds(b"one\ntwo\n\nthree\n") + _seeds(CSV, choices=(200,)), CSV_TOKENS),
-    "config": Target(60, as_config, _seeds(CONFIG), (*YAML_TOKENS, *JSON_TOKENS)),
+    "config": Target(35, as_config, _seeds(CONFIG), (*YAML_TOKENS, *JSON_TOKENS)),
     "flags": Target(50, as_flag, _seeds(b"1e-4", b"true", b"a,b", choices=range(0, 60, 7)), (b"nan", b"1" * 5000)),
-    "sets": Target(60, as_set, _seeds(b"1e-4", b"[a, {b: c}]", choices=range(0, 60, 7)), (*YAML_TOKENS, *JSON_TOKENS)),
+    "sets": Target(30, as_set, _seeds(b"1e-4", b"[a, {b: c}]", choices=range(0, 60, 7)), (*YAML_TOKENS, *JSON_TOKENS)),
     "roundtrip": Target(
-        40, round_trip, _seeds(b"a, \"b\"\xfepos\xff\nc\xfe=1+1\xfe007", choices=range(6)),
+        20, round_trip, _seeds(b"a, \"b\"\xfepos\xff\nc\xfe=1+1\xfe007", choices=range(6)),
         (b"\xfe", b"\xff", b'"', b"\r", b"\n", b",", b"\t", b"_x0041_", b"\0", b"sep=;", b" ", b"\xc2\x85"),
     ),
 }  # fmt: skip
