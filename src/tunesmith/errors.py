@@ -17,11 +17,12 @@ import errno
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from tunesmith.text import shortened
+
 if TYPE_CHECKING:
     from pydantic import ValidationError
 
 MAX_PROBLEMS = 20
-MAX_CHARACTERS = 4_000  # of a problem, which may quote a name or a value of any length
 
 
 class TunesmithError(Exception):
@@ -35,7 +36,7 @@ class TunesmithError(Exception):
 
     def __init__(self, problems: str | Iterable[str]) -> None:
         found = [problems] if isinstance(problems, str) else list(problems)
-        self.problems = [one if len(one) <= MAX_CHARACTERS else f"{one[:3000]} … {one[-900:]}" for one in found]
+        self.problems = [shortened(one) for one in found]
         shown = self.problems[:MAX_PROBLEMS]
         if len(self.problems) > MAX_PROBLEMS:
             shown.append(f"… and {len(self.problems) - MAX_PROBLEMS} more problems")

@@ -73,7 +73,7 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def shortened(message: str, begin: int = 3000, end: int = 1000) -> str:
+def shortened(message: str, begin: int = 3000, end: int = 900) -> str:
     """A message of which the middle is left out where it is longer than anybody reads; its advice is at its end."""
     return message if len(message) <= begin + end else f"{message[:begin]} … {message[-end:]}"
 

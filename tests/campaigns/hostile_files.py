@@ -161,9 +161,6 @@ JSON = [
             "a million objects": text("data.json", lambda: "[" + "{}," * 10**6 + "{}]"),
             "spaces without end": text("data.json", lambda: " " * 5 * 10**7 + "[]"),
             "SQuAD without end": text("data.json", '{"data": [{"paragraphs": ' + '[{"context": "a", "qas": ' * MANY),
-            "offsets of 10,000 digits": text(
-                "data.jsonl", lambda: lines(spans=[SPAN]).replace('"end": 4', f'"end": {"9" * 10_000}')
-            ),
             "spans that quote another place": text(
                 "data.jsonl", lambda: lines(text="ab" * MANY, spans=[SPAN | {"text": "a" * 50_000}])
             ),
@@ -177,6 +174,9 @@ JSON = [
         {
             "a number of 100,000 digits": text(
                 "data.jsonl", lines(label=0).replace('"label": 0', '"label": ' + "9" * MANY)
+            ),
+            "offsets of 10,000 digits": text(
+                "data.jsonl", lambda: lines(spans=[SPAN]).replace('"end": 4', f'"end": {"9" * 10_000}')
             ),
             "NUL in a key": text("data.jsonl", lines(**{"a\0": 1})),
             "a million escapes": text(

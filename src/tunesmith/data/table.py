@@ -125,20 +125,14 @@ class TableBuilder(BatchStore):
         if rows and not isinstance(rows[0], Mapping):
             self.extend(dict(zip(self._columns, zip(*rows, strict=True), strict=True)), numbers)
         elif rows:
-            columns: dict[str, list[str | None]] = {}
+            names = dict.fromkeys(name for row in rows for name in row)
+            self._values += sum(map(len, rows))
+            self._refuse_many(names, len(rows) + sum(map(len, self._numbers)))
+            columns: dict[str, list[str | None]] = {name: [None] * len(rows) for name in names}
             for at, row in enumerate(rows):
                 for name, value in row.items():
-                    if name not in columns:
-                        columns[name] = [None] * len(rows)
                     columns[name][at] = as_text(value)
-                self._values += len(row)
-                if len(columns) > MAX_COLUMNS:
-                    break
             self.extend(columns, numbers)
-            cells = len(self._columns) * sum(map(len, self._numbers))
-            if cells > max(MAX_EMPTY_CELLS, MAX_EMPTY_SHARE * self._values):
-                what = f"{counted(len(self._columns), 'different key')} in its rows, of which each has few"
-                raise DataError(f"{self._path}: {what}; write the same keys in every row")
 
     def extend(self, columns: Mapping[str, Iterable[str | None] | pa.Array], numbers: Sequence[int]) -> None:
         """Adds rows.
@@ -154,12 +148,27 @@ class TableBuilder(BatchStore):
         if bad := [name for name in columns if SURROGATE.search(name)]:
             what = "half of a surrogate pair (\\ud800 to \\udfff alone) in the name of a column"
             raise DataError(f"{self._path}: {self._unit} {numbers[0]}: {what}: {bad[0]!a}; write it anew")
-        if len(self._columns) > MAX_COLUMNS:
-            raise DataError(f"{self._path}: more than {MAX_COLUMNS:,} columns; is it a table with one example a row?")
+        self._refuse_many()
         missing = pa.nulls(len(numbers), TEXT)
         arrays = [self._array(name, columns[name], numbers) if name in columns else missing for name in self._columns]
         self._numbers.append(np.asarray(numbers, dtype=np.int64))
         self.add(pa.table(arrays, names=list(self._columns)))
+
+    def _refuse_many(self, names: Iterable[str] = (), rows: int = 0) -> None:
+        """
+        Args:
+            names: further columns.
+            rows: whose values may be few, for so many columns.
+
+        Raises:
+            DataError: too many columns, or too many cells without a value.
+        """
+        count = len(self._columns.keys() | names)
+        if count > MAX_COLUMNS:
+            raise DataError(f"{self._path}: more than {MAX_COLUMNS:,} columns; is it a table with one example a row?")
+        if count * rows > max(MAX_EMPTY_CELLS, MAX_EMPTY_SHARE * self._values):
+            what = f"{count:,} different keys in its rows, of which each has few"
+            raise DataError(f"{self._path}: {what}; write the same keys in every row")
 
     def _array(self, name: str, values: Iterable[str | None] | pa.Array, numbers: Sequence[int]) -> pa.Array:
         """The texts of a column; without any where one is none or too long, which is told where they are needed."""

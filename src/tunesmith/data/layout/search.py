@@ -41,7 +41,7 @@ SENTENCE = re.compile(r"\S+(\s+\S+){4,}|\S+(\s+\S+){2,}[.!?]|-?\d+([.,]\d+)?")  
 
 def first_filled(raw: RawTable, column: str | None) -> list[str]:
     """The first cells of a column that are not empty; none where there is no such column."""
-    if column not in raw.table.column_names:
+    if column is None or raw.table.schema.get_field_index(column) < 0:  # the list of all names takes long to make
         return []
     empty = pc.is_in(pc.fill_null(raw.table[column], ""), value_set=pa.array(["", "[]"], TEXT))
     return [str(cell) for cell in raw.table[column].filter(pc.invert(empty)).slice(0, SAMPLE).to_pylist()]
