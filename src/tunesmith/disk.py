@@ -129,8 +129,8 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """What `replacing` left in a folder, and in those below, when it was killed."""
-    for path in folder.rglob(f".*.*{LEFTOVER}"):
+    """What `replacing`, and the writer of safetensors, left in a folder and in those below when they were killed."""
+    for path in [*folder.rglob(f".*.*{LEFTOVER}"), *folder.rglob(".tmp??????")]:
         with suppress(OSError):
             path.unlink()
 

@@ -103,9 +103,9 @@ class Campaign:
                 for index, child in list(running.items()):
                     hung = time.perf_counter() - child.begin > self.seconds
                     if child.poll(0.2 / len(running)) or hung:
+                        del running[index]
                         outcomes[index] = _outcome(cases[index], child.ended(hung))
                         shutil.rmtree(place / f"{index:05d}", ignore_errors=True)
-                        del running[index]
                         tick(outcomes[index])
         except KeyboardInterrupt:  # what was tried so far counts
             for child in running.values():

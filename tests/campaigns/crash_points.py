@@ -20,7 +20,7 @@ from tests.campaigns.runs import GOOD, Recipe
 
 TITLE = "a run is ended at each call that changes a file (native code included), and halfway through each write"
 GOAL = "the same command makes the model, predictions, metrics and logs of an undisturbed run, bit for bit"
-COUNT, SAMPLE, SECONDS = 2000, 6, 120.0
+COUNT, SAMPLE, SECONDS = 2000, 4, 300.0
 RECIPES = (Recipe("classification", "lora", rows=16, epochs=2), Recipe("adapt", "", rows=16, epochs=2))
 
 unavailable = tracing.unavailable

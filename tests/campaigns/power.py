@@ -21,7 +21,7 @@ from tests.campaigns.runs import GOOD, Recipe
 
 TITLE = "power cuts at every sync and rename of a run: what was not synced is lost, names before or after contents"
 GOAL = "no checkpoint and no result that was called saved is lost; the same command then makes the undisturbed run's"
-COUNT, SAMPLE, SECONDS = 2000, 6, 120.0
+COUNT, SAMPLE, SECONDS = 2000, 4, 300.0
 RECIPES = (Recipe("classification", "lora", rows=16, epochs=2), Recipe("adapt", "", rows=16, epochs=2))
 BOUNDARIES = {*tracing.SYNCS.values(), *tracing.RENAMES, "end"}
 
