@@ -209,6 +209,23 @@ def test_files_that_a_setting_names_are_not_told_besides() -> None:
     assert [problem.split()[1] for problem in problems] == ["data.valid", "model.name"]
 
 
+def test_files_that_were_moved_are_the_same_files() -> None:
+    then = Config.model_validate({"data": {"valid": "b.csv"}, "model": {"name": "models/b"}})
+    moved = Config.model_validate({"data": {"valid": "/data/c.csv"}, "model": {"name": "/models/b"}})
+    files = {"data file: a.csv": "2" * 64, "data file: b.csv": "4" * 64}
+    places = {"data file: /data/a.csv": "2" * 64, "data file: /data/c.csv": "4" * 64}
+    swapped = {"data file: /data/c.csv": "4" * 64, "data file: /data/a.csv": "2" * 64}
+    rest = {name: value for name, value in IDENTITY.items() if name not in files}
+    old = make_record(requested=then, identity=rest | files)
+    assert not differences(old, make_record(requested=moved, identity=rest | places))
+    assert digest(then, rest | files) == digest(moved, rest | places)
+    assert differences(old, make_record(requested=moved, identity=rest | swapped))
+    assert digest(then, rest | files) != digest(moved, rest | swapped)
+    without = moved.model_copy(update={"data": then.data.model_copy(update={"valid": None})})
+    assert differences(old, make_record(requested=without, identity=rest | places))
+    assert digest(then, rest | files) != digest(without, rest | places)
+
+
 def test_a_run_goes_on_with_the_revision_of_the_hub_that_it_began_with() -> None:
     begun = make_record(identity=IDENTITY | {"model file: revision": "abc"})
     assert entries.pinned(Config(), begun).model.revision == "abc"

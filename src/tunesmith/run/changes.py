@@ -39,6 +39,16 @@ FOLLOWS = {
     "lexicon: ": ("augmentation.",),
 }
 """Parts of an identity that are other ones where a setting names other files."""
+PLACES = {
+    "data.valid": "data file: ",
+    "data.test": "data file: ",
+    "model.name": "model file: ",
+    "augmentation.lexicon": "lexicon: ",
+    "augmentation.masked_model": "masked model file: ",
+}
+"""Settings that name files, which count by their content: they may have been moved, or be named from another folder."""
+NAMED_BY_PLACE = ("data file: ", "lexicon: ")
+"""Parts of an identity whose names say where a file lies; their order says what it is used for."""
 
 
 def deciding(config: Config | AdaptConfig) -> dict[str, Any]:
@@ -50,7 +60,8 @@ def deciding(config: Config | AdaptConfig) -> dict[str, Any]:
 
 def digest(config: Config | AdaptConfig, identity: Mapping[str, str]) -> str:
     """One hash of all that decides a result, which checkpoints are known by."""
-    content = json.dumps([deciding(config), dict(identity)], sort_keys=True)
+    settings = {key: value if key not in PLACES else value is not None for key, value in deciding(config).items()}
+    content = json.dumps([settings, _without_places(identity)], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()
 
 
@@ -65,14 +76,30 @@ def differences(old: RunRecord | AdaptRecord, new: RunRecord | AdaptRecord) -> l
     """What a run that goes on does not share with its beginning, each with a remedy."""
     if "code: Tunesmith" not in old.identity:
         return [f"output.resume: the run was begun by another version of Tunesmith; use that one, {ANEW}"]
-    settings, was, now = changed_settings(old.requested, new.requested), old.identity, new.identity
+    was, now = old.identity, new.identity
+    moved = [kind for kind in FOLLOWS if _of_kind(was, kind) == _of_kind(now, kind)]
+    before, after = deciding(old.requested), deciding(new.requested)
+    elsewhere = [key for key, kind in PLACES.items() if kind in moved and before.get(key) and after.get(key)]
+    settings = changed_settings(old.requested, new.requested)
+    settings = {key: said for key, said in settings.items() if key not in elsewhere}
     explained = tuple(kind for kind, keys in FOLLOWS.items() if any(key.startswith(keys) for key in settings))
-    names = [name for name in {**was, **now} if was.get(name) != now.get(name)]
+    names = [name for name in {**was, **now} if was.get(name) != now.get(name) and not name.startswith(tuple(moved))]
     causes = [name for name in names if not name.startswith((*explained, "rows:"))]
     if not settings and not causes:
         causes = names  # rows follow from the rest, and are told where nothing explains them
     found = [*settings.values(), *(_difference(name, was.get(name), now.get(name)) for name in causes)]
     return [f"output.resume: {problem}, {ANEW}" for problem in found]
+
+
+def _of_kind(identity: Mapping[str, str], kind: str) -> Any:
+    """What an identity says of one kind of file, in a form that is the same where the files were only moved."""
+    found = {name: value for name, value in identity.items() if name.startswith(kind)}
+    return list(found.values()) if kind in NAMED_BY_PLACE else found
+
+
+def _without_places(identity: Mapping[str, str]) -> dict[str, Any]:
+    rest = {name: value for name, value in identity.items() if not name.startswith(NAMED_BY_PLACE)}
+    return rest | {kind: _of_kind(identity, kind) for kind in NAMED_BY_PLACE}
 
 
 def _difference(name: str, before: str | None, after: str | None) -> str:
