@@ -96,6 +96,8 @@ def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
             r"config\.task\.name: the task 'stars' is not installed; install the pack",
         ),
         (["config", "method", "name"], "attention", r"config\.method\.name: the method 'attention' is not installed"),
+        (["data", "files"], [], r"data\.files: .*at least 1 item"),
+        (["described"], {}, r"record: described has every metric"),
         (["status"], "well", r"status: .*'stopped', 'done' or 'failed'"),
         (["status"], "done", r"record: .*a finished run has best, timing"),
         (["version"], 2, "not a record of version 1"),

@@ -94,7 +94,7 @@ class AugmentationPart(RecordPart):
 
 
 class DataPart(RecordPart):
-    files: list[FilePart]
+    files: list[FilePart] = Field(min_length=1)
     splits: list[SplitPart]
     labels: list[str]
     layout: Layout
@@ -237,6 +237,8 @@ class RunRecord(Record):
     def _whole(self) -> Self:
         if self.status == "done" and not (self.best and self.timing and self.metrics.get("test")):
             raise ValueError("a finished run has best, timing and metrics.test")
+        if self.best and not self.described.keys() >= self.metrics.get("test", {}).keys():
+            raise ValueError("described has every metric of metrics.test")
         return self
 
     @property
@@ -253,7 +255,7 @@ class RunRecord(Record):
 
 
 class AdaptData(RecordPart):
-    files: list[FilePart]
+    files: list[FilePart] = Field(min_length=1)
     texts: dict[Side, int]
     notes: list[str]
 
