@@ -220,6 +220,19 @@ def test_the_state_has_the_fields_of_the_library() -> None:
     assert set(state_files.State.model_fields) == set(vars(TrainerState()))
 
 
+@pytest.mark.parametrize("make", [Path.touch, lambda path: path.symlink_to(path.parent / "elsewhere")])
+def test_what_has_the_name_of_a_checkpoint_is_replaced_or_removed(make: Callable[[Path], None], tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "kept").touch()
+    for name in ("step-1", "step-2"):
+        make(tmp_path / name)
+    with checkpoint.commit(tmp_path / "step-2", {}, "this") as aside:
+        (aside / "model.safetensors").touch()
+    checkpoint.rotate(tmp_path, "step", 1, [tmp_path / "step-2"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["elsewhere", "step-2"]
+    assert (tmp_path / "elsewhere" / "kept").exists() and (tmp_path / "step-2" / "manifest.json").is_file()
+
+
 def test_adapters_that_the_model_does_not_have_are_refused(saved: Path) -> None:
     (saved / "other").mkdir()
     (saved / "other" / "adapter_model.safetensors").write_text("")

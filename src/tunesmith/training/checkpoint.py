@@ -62,8 +62,7 @@ def commit(folder: Path, identity: dict[str, Any], resuming: str, need: int = 0)
         yield aside
         manifest.write(aside, identity)
         sync(aside)
-        if folder.exists():
-            shutil.rmtree(folder)
+        _remove(folder)
         aside.rename(folder)
         sync(folder.parent)
     except BaseException as error:
@@ -92,6 +91,14 @@ def moment_bytes(model: nn.Module) -> int:
     """Of the state of AdamW, which is twice as large as the weights that are trained."""
     trained = (parameter for parameter in model.parameters() if parameter.requires_grad)
     return 2 * sum(parameter.numel() * parameter.element_size() for parameter in trained)
+
+
+def _remove(path: Path) -> None:
+    """A checkpoint, or whatever has its name; a link is not followed."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -270,7 +277,7 @@ def rotate(folder: Path, prefix: str, limit: int, needed: Collection[Path]) -> N
     kept = [path for path in found if path in needed]
     kept += [path for path in found if path not in needed][: max(0, limit - len(kept))]
     for path in set(found).difference(kept):
-        shutil.rmtree(path)
+        _remove(path)
 
 
 def states(callbacks: Iterable[Any]) -> dict[str, Any]:
