@@ -37,7 +37,7 @@ def arrow_bytes(table: pa.Table, compression: str | None = None, stream: bool = 
     file = io.BytesIO()
     options = pa.ipc.IpcWriteOptions(compression=compression)
     with (pa.ipc.new_stream if stream else pa.ipc.new_file)(file, table.schema, options=options) as writer:
-        writer.write_table(table, 25)
+        writer.write_table(table, 25 if table.num_rows < 100 else None)
     return file.getvalue()
 
 
@@ -158,7 +158,6 @@ BOMBS: dict[str, Callable[[], pa.Array]] = {
     "lists of a billion times nothing": lambda: pa.FixedSizeListArray.from_arrays(pa.nulls(10**9), 10**6),
     "one list of a billion times nothing": lambda: pa.FixedSizeListArray.from_arrays(pa.nulls(10**9), 10**9),
     "structures of nothing": lambda: pa.StructArray.from_arrays([pa.nulls(10**9)], ["a"]),
-    "lists without width": lambda: pa.FixedSizeListArray.from_arrays(pa.nulls(0), 0),
     "lists 60 deep": lambda: pa.array([None, []] * 9, nested(60)),
     "unions": lambda: pa.UnionArray.from_sparse(pa.array([0, 1], pa.int8()), [pa.array([1, 2]), pa.array(["a", "b"])]),
     "dates beyond the calendar": lambda: pa.array([[2**62]] * 9, pa.list_(pa.timestamp("s"))),
