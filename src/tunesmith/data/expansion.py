@@ -14,6 +14,10 @@ MOST_BYTES = 64 * 2**30
 """More than this none may expand to with the usual `expansion`, however large it is."""
 
 
+class Expanding(DataError):
+    """A file expands too far, however it is read."""
+
+
 class Budget:
     """The bytes that a file may still expand to; `spend` counts them."""
 
@@ -30,10 +34,10 @@ class Budget:
     def spend(self, size: int) -> None:
         """
         Raises:
-            DataError: the file expands to more than the setting allows.
+            Expanding: the file expands to more than the setting allows.
         """
         self.left -= size
         if self.left < 0:
             what = f"expands to more than {counted(int(self._times), 'time')} its size"
             advice = f"if you trust it, give data.expansion={10 * int(self._times)}, or more"
-            raise DataError(f"{self._path}: {what}; {advice}")
+            raise Expanding(f"{self._path}: {what}; {advice}")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from tunesmith.config.schema import DataSettings, Quoting
+from tunesmith.data.expansion import Expanding
 from tunesmith.data.files import LINE_LIMIT, SAMPLE_BYTES, Lines
 from tunesmith.data.records import Dialect, RawTable
 from tunesmith.data.table import FIELD_LIMIT, NoRows, TableBuilder, column_names, without_unused
@@ -61,7 +62,7 @@ def _decided(source: _Source) -> tuple[RawTable, Quoting | None]:
         table = source.table()
         if not source.merged:
             return table, None
-    except NoRows:
+    except (NoRows, Expanding):
         raise
     except DataError as error:
         problem = error
