@@ -46,10 +46,15 @@ HARMLESS = {
     "training.threads": "1",
     "model.local": "true",
     "data.expansion": "99",
+    "model.name": "twin",
+    "augmentation.lexicon": "twin.txt",
+    "augmentation.masked_model": "twin-masked",
     "output.keep_checkpoints": "true",
     "output.resume": "true",
 }
-"""Settings that decide nothing, and another value of each."""
+"""Settings that decide nothing, or name the same files otherwise, and another value of each."""
+TWINS = {"twin-masked": "masked", "twin.txt": "lexicon.txt", "twin": "model"}
+"""Copies, and what they are copies of."""
 ANEW = {"output.overwrite", "output.out", "training.tracker"}
 """Settings that mean another run, or need a package that is not here."""
 OTHERS = {
@@ -67,7 +72,6 @@ OTHERS = {
     "data.quoting": "on",
     "data.encoding": "utf-8-sig",
     "task.name": "classification",
-    "model.name": "twin",
     "model.revision": "main",
     "model.allow": "other",
     "model.pooling": "mean",
@@ -82,8 +86,6 @@ OTHERS = {
     "training.long": "windows",
     "training.metric": "macro_f1",
     "augmentation.names": "masked",
-    "augmentation.lexicon": "twin.txt",
-    "augmentation.masked_model": "twin-masked",
     "engine.use": "off",
 }
 """Values of settings that are no numbers or switches; each fits the data."""
@@ -152,6 +154,11 @@ def run(case: Case, folder: Path) -> Outcome:
 def _forget_settings(found: Path, wanted: Path) -> None:
     """Leave out what a run's folder says of its settings, of which some are others, and checkpoints that were kept."""
     shutil.rmtree(found / "checkpoints", ignore_errors=True)
+    for path in (*found.glob("*.json"), *found.glob("**/README.md")):
+        text = path.read_text(encoding="utf-8")
+        for twin, name in TWINS.items():
+            text = text.replace(twin, name)
+        path.write_text(text, encoding="utf-8")
     for name in ("run.json", "adapt.json"):
         if (found / name).exists():
             record, other = (json.loads((folder / name).read_text(encoding="utf-8")) for folder in (found, wanted))
@@ -281,7 +288,9 @@ def _settings(kind: str) -> list[Case]:
         if key in ANEW | ELSEWHERE or (kind == "adapt" and key in OF_ROWS):
             continue
         if key in HARMLESS:
-            found.append(Case(kind, f"{key}={HARMLESS[key]}", "", ("--set", f"{key}={HARMLESS[key]}")))
+            option = flag(field)
+            more = (option, HARMLESS[key]) if option in COMMANDS[kind] else ("--set", f"{key}={HARMLESS[key]}")
+            found.append(Case(kind, f"{key}={HARMLESS[key]}", "", more))
             continue
         value = OTHERS.get(key) or _other(field)
         option = flag(field)

@@ -131,7 +131,7 @@ def summary_line(splits: Mapping[str, Records], layout: Layout) -> str:
         {name for records in splits.values() for name in label_codes(records).names} if layout.shape.counted else ()
     )
     kinds = f", {counted(len(labels), 'label')}" if labels else ""
-    what = f"{set_name(first.path)}: {counted(total, 'row')} ({parts}); {', '.join(roles)}"
+    what = f"{set_name(first.path) or first.path}: {counted(total, 'row')} ({parts}); {', '.join(roles)}"
     return f"read {what}; {layout.shape.task}{kinds}"
 
 

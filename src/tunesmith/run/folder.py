@@ -49,6 +49,9 @@ def locked(folder: Path, record: str = RunRecord.FILE) -> Iterator[None]:
             f"{folder}: process {holder} is writing this run; wait for it, or give another output.out"
         ) from None
     except OSError as error:
+        with suppress(OSError):  # only where it is empty
+            if made:
+                folder.rmdir()
         if is_shortage(error):
             raise
         raise UsageError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -92,8 +93,8 @@ def _runs(folder: Path) -> Iterator[RunFacts]:
 
 def progress_of(folder: Path) -> str:
     """How far an unfinished run is, read off the names of its checkpoints."""
-    names = [path.name for path in (folder / CHECKPOINTS).glob("*-*") if path.is_dir() and path.name[0] != "."]
-    steps = [int(step) for name in names if (step := name.rpartition("-")[2]).isdecimal()]
+    names = [path.parent.name for path in (folder / CHECKPOINTS).glob("[!.]*-*/manifest.json")]
+    steps = [int(step) for name in names if re.fullmatch("[0-9]{1,15}", step := name.rpartition("-")[2])]
     return f"saved at step {max(steps)}" if steps else "stopped before its first checkpoint"
 
 
@@ -147,8 +148,9 @@ def finished(config: Config | AdaptConfig, sources: Mapping[str, Examples]) -> R
     files = {file.path: file.sha256 for file in record.data.files if file.sha256}
     changed = [path for path, sha256 in files.items() if path_sha256(path) not in (None, sha256)]
     problems += [f"{path} changed; restore it" for path in changed]
-    others = [name for name in map(source_name, sources.values()) if not any(_lies_in(path, name) for path in files)]
-    problems += [f"{name} is not what it read; name that" for name in others if Path(name).exists()]
+    named = [name for name in map(source_name, sources.values()) if Path(name).exists()]
+    others = [name for name in named if not any(_lies_in(path, name) for path in files)]
+    problems += [f"{name} is not what it read; name that" for name in others if path_sha256(name) not in files.values()]
     if problems:
         done = f"output.resume: the run in {folder} is finished, but"
         raise UsageError(f"{done} {problem}, {ANEW}" for problem in problems)
