@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 
 from tunesmith.config.schema import DataSettings
 from tunesmith.data import expansion, read
+from tunesmith.data.workbook import BEGIN, END, HEAD, PARTS
 from tunesmith.errors import DataError
 
 LONG = "word " * 200_000
@@ -105,6 +107,16 @@ def test_gzip_has_the_same_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     with pytest.raises(DataError, match="more than 100 times"):
         read(str(tmp_path / "data.csv.gz"), DataSettings())
     assert len(read(str(tmp_path / "data.csv.gz"), DataSettings(expansion=10_000)).rows) == 10**6
+
+
+def test_rows_before_a_sheet_are_not_counted(tmp_path: Path) -> None:
+    workbook = tmp_path / "data.xlsx"
+    with zipfile.ZipFile(workbook, "w") as archive:
+        for name, part in PARTS.items():
+            archive.writestr(name, HEAD + part)
+        archive.writestr("xl/worksheets/sheet1.xml", f'{BEGIN}<row r="4294967295"><c><v>1</v></c></row>{END}')
+    with pytest.raises(DataError, match=r"data\.xlsx: not a readable workbook \(a cell in row 4,294,967,295"):
+        read(str(workbook), DataSettings())
 
 
 def _damaged(kind: str) -> pa.Array:

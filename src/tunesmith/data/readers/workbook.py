@@ -29,6 +29,7 @@ from tunesmith.data.files import CHUNK_BYTES, SAMPLE_BYTES, contents_name
 from tunesmith.data.readers.memory import cell_text
 from tunesmith.data.records import RawTable
 from tunesmith.data.table import NoRows, TableBuilder, column_names, without_unused
+from tunesmith.data.workbook import MAX_ROWS
 from tunesmith.errors import DataError
 from tunesmith.text import counted, name_list, row_list
 
@@ -277,6 +278,8 @@ def _merged(path: str, sheet: CalamineSheet, header_row: int) -> dict[tuple[int,
 
 def _rows(sheet: CalamineSheet, merged: Mapping[tuple[int, int], int]) -> Iterator[tuple[int, list[str]]]:
     """Each row with its number."""
+    if sheet.end is not None and sheet.end[0] >= MAX_ROWS:  # the rows before its first cell are counted one by one
+        raise RuntimeError(f"a cell in row {sheet.end[0] + 1:,}, and no sheet has more than {MAX_ROWS:,}")
     columns, held = {column for _, column in merged}, dict[int, str]()
     for number, row in enumerate(sheet.iter_rows(), 1):
         cells = [_shown(value) for value in row]
