@@ -19,7 +19,7 @@ from tunesmith.errors import ModelError
 from tunesmith.models.heads import PooledClassifier
 from tunesmith.predictor import Predictor
 from tunesmith.tasks.encoding import Truncation
-from tunesmith.training import checkpoint
+from tunesmith.training import weights
 from tunesmith.training.precision import ASKED, Precision
 
 FILE = "model.safetensors"
@@ -122,7 +122,7 @@ def test_checkpoints_hold_the_names_that_they_are_loaded_by(
 ) -> None:
     model = AutoModel.from_pretrained(tiny_model_folder("nomic_bert"))
     model.save_pretrained(tmp_path / "published")
-    with checkpoint.own_names(model):
+    with weights.own_names(model):
         model.save_pretrained(tmp_path / "own")
     model.save_pretrained(tmp_path / "after")
     published, own, after = (set(load_file(tmp_path / n / FILE)) for n in ("published", "own", "after"))
@@ -130,4 +130,4 @@ def test_checkpoints_hold_the_names_that_they_are_loaded_by(
     read = AutoModel.from_pretrained(tmp_path / "own")
     assert all(torch.equal(weight, model.state_dict()[name]) for name, weight in read.state_dict().items())
     with pytest.raises(ModelError, match=r"weights of the model are not in its checkpoint, which has others"):
-        checkpoint.require_known(tmp_path, model.load_state_dict(load_file(tmp_path / "after" / FILE), False))
+        weights.require_known(tmp_path, model.load_state_dict(load_file(tmp_path / "after" / FILE), False))

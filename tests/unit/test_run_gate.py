@@ -30,7 +30,7 @@ from tunesmith.run import gate
 from tunesmith.tasks import TASKS
 from tunesmith.tasks.base import LabelSpace
 from tunesmith.tasks.encoding import Truncation
-from tunesmith.training import checkpoint, resuming, state_files
+from tunesmith.training import checkpoint, resuming, state_files, weights
 
 RUN = {"config": "a", "data": "b"}
 STEP = 3
@@ -237,7 +237,7 @@ def test_adapters_that_the_model_does_not_have_are_refused(saved: Path) -> None:
     (saved / "other").mkdir()
     (saved / "other" / "adapter_model.safetensors").write_text("")
     with pytest.raises(ModelError, match="adapter 'other', which the model does not have"):
-        checkpoint.require_own_adapters(saved, torch.nn.Linear(2, 2))
+        weights.require_own_adapters(saved, torch.nn.Linear(2, 2))
 
 
 def test_weights_alone_are_looked_at_where_others_wrote_into_a_checkpoint(saved: Path) -> None:

@@ -21,7 +21,6 @@ from peft import PeftModel
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
-from transformers import PreTrainedModel
 from transformers.trainer_callback import ExportableState
 
 from tunesmith import manifest
@@ -31,10 +30,10 @@ from tunesmith.manifest import Manifest
 from tunesmith.resources import disk_words, folder_bytes
 from tunesmith.training import state_files
 from tunesmith.training.state_files import CONFIG_FILE, OPTIMIZER_FILE, STATE_FILE, WEIGHTS_INDEX
+from tunesmith.training.weights import ADAPTER, WEIGHTS
 
 MANIFEST = manifest.FILE
 OPTIMIZER_TENSORS = "optimizer.safetensors"
-WEIGHTS = ("model.safetensors", "adapter_model.safetensors")
 MOMENTS = ("exp_avg", "exp_avg_sq", "momentum_buffer")
 """State of an optimizer that has the shape of its parameter."""
 
@@ -101,54 +100,6 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-@contextmanager
-def own_names(model: Any) -> Iterator[None]:
-    """While it lasts, a model saves its weights by the names that it has itself, by which checkpoints are loaded.
-
-    Else transformers writes those of some architectures as their authors first published them.
-    """
-    if not isinstance(model, PreTrainedModel):
-        yield
-        return
-    own: Any = model
-    kept = getattr(model, "_weight_conversions", None)
-    own._weight_conversions = []
-    try:
-        yield
-    finally:
-        own._weight_conversions = kept
-
-
-def untied(model: Any, weights: dict[str, torch.Tensor] | None) -> dict[str, torch.Tensor] | None:
-    """Weights to save: of a model that does not save itself without those that are another name of one before them.
-
-    A file of tensors cannot hold two names of one.
-    """
-    if weights is not None or isinstance(model, PreTrainedModel | PeftModel):
-        return weights
-    first: dict[Any, str] = {}
-    weights = model.state_dict()
-    for name, weight in weights.items():
-        first.setdefault((weight.data_ptr(), weight.shape, weight.stride()) if weight.numel() else name, name)
-    return {name: weights[name] for name in first.values()}
-
-
-def require_known(folder: Path, loaded: Any) -> None:
-    """Refuse a checkpoint with weights of other names, without which stock code would go on. Tied ones may be missing.
-
-    Args:
-        loaded: the names of those that are missing and unexpected.
-
-    Raises:
-        ModelError: there are such.
-    """
-    if loaded.missing_keys and loaded.unexpected_keys:
-        raise ModelError(
-            f"{folder}: {len(loaded.missing_keys)} weights of the model are not in its checkpoint, which has others "
-            f"(first: {loaded.unexpected_keys[0]}); train again"
-        )
-
-
 def verify(folder: Path, identity: dict[str, Any] | None = None) -> str | None:
     """Why a checkpoint cannot be used, or None when its files are those of the manifest, and what they should be.
 
@@ -207,7 +158,7 @@ def _missing_weights(folder: Path, names: Collection[str]) -> str | None:
         shards = set(state_files.read(folder / WEIGHTS_INDEX).weight_map.values())
         strange = [name for name in sorted(shards) if name not in names or not name.endswith(".safetensors")]
         return f"{WEIGHTS_INDEX} names {strange[0]!r}, which is no file of weights there" if strange else None
-    adapters = any(name.endswith(f"/{WEIGHTS[1]}") for name in names)
+    adapters = any(name.endswith(f"/{ADAPTER}") for name in names)
     return None if adapters or any(name in names for name in WEIGHTS) else f"it has no weights ({' or '.join(WEIGHTS)})"
 
 
@@ -239,18 +190,6 @@ def reading(folder: Path) -> Iterator[None]:
             raise
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise ModelError(f"{folder}: cannot be resumed ({reason}); remove it, or train from the start") from error
-
-
-def require_own_adapters(folder: Path, model: Any) -> None:
-    """Refuse a checkpoint with adapters that the model does not have, which a library would make from their settings.
-
-    Raises:
-        ModelError: there are such.
-    """
-    own = getattr(model, "peft_config", {})
-    for path in sorted(folder.glob(f"*/{WEIGHTS[1]}")):
-        if path.parent.name not in own:
-            raise ModelError(f"{folder}: has an adapter {path.parent.name!r}, which the model does not have; remove it")
 
 
 def is_stock(folder: Path) -> bool:

@@ -27,7 +27,7 @@ from transformers.trainer_utils import has_length
 
 from tunesmith.engine import Engine, attached
 from tunesmith.errors import DivergedError, ModelError, UsageError
-from tunesmith.training import checkpoint, resuming, stock_defaults
+from tunesmith.training import checkpoint, resuming, stock_defaults, weights
 from tunesmith.training.arguments import TrainingArguments
 from tunesmith.training.resuming import Resumable
 from tunesmith.training.sampling import EpochSampler, split_by_length, trim_padding
@@ -272,7 +272,7 @@ class Trainer(Resumable):
             identity = resuming.circumstances(self) | {"step": self.state.global_step}
             need = checkpoint.expected_bytes(self.model)
             committed = checkpoint.commit(folder, identity, self._tunesmith_resuming, need)
-            with committed as aside, checkpoint.own_names(self.model):
+            with committed as aside, weights.own_names(self.model):
                 self.save_model(str(aside), _internal_call=True)
                 if not self.args.save_only_model:
                     checkpoint.save_optimizer(aside, self.optimizer, self.lr_scheduler, self.accelerator.scaler)
@@ -285,17 +285,17 @@ class Trainer(Resumable):
             self._push_from_checkpoint(str(folder))
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        checkpoint.require_own_adapters(Path(resume_from_checkpoint), self.model)
+        weights.require_own_adapters(Path(resume_from_checkpoint), self.model)
         with checkpoint.reading(Path(resume_from_checkpoint)):
             if self._tunesmith_engine is not None:
                 self._tunesmith_engine.load(Path(resume_from_checkpoint))
             super()._load_from_checkpoint(resume_from_checkpoint, model)
 
     def _issue_warnings_after_load(self, load_result: Any) -> None:
-        checkpoint.require_known(self._tunesmith_folder(), load_result)
+        weights.require_known(self._tunesmith_folder(), load_result)
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        super()._save(output_dir, checkpoint.untied(self.model, state_dict))
+        super()._save(output_dir, weights.untied(self.model, state_dict))
         Path(output_dir or str(self.args.output_dir), "training_args.bin").unlink(missing_ok=True)  # a pickle
 
     def _load_optimizer_and_scheduler(self, folder: str | None) -> None:
