@@ -131,7 +131,7 @@ ERRORS = [
     (["train", "{data}", "--model", "./nowhere"], 4, ["./nowhere", "config.json"]),
     (["train", "{data}", "--metric", "rmse"], 2, ["--metric rmse", "accuracy"]),
     (["train", "{data}", "--tracker", "wandb"], 2, ["pip install wandb"]),
-    (["train", "{data}", "--resume"], 2, ["--resume", "holds no unfinished run"]),
+    (["train", "--resume"], 2, ["--resume", "holds no unfinished run"]),
     (["predict", "{missing}"], 4, ["no trained model"]),
     (["evaluate", "{missing}", "{data}"], 4, ["not a run"]),
     (["adapt", "{missing}", "--out", "out"], 3, ["missing.csv"]),
