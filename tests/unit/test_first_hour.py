@@ -111,7 +111,7 @@ def test_lines_tell_how_a_training_goes(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(callbacks.time, "monotonic", lambda: now[0])
     progress = Progress(quiet=True)
     monkeypatch.setattr(progress, "line", told.append)
-    state = SimpleNamespace(global_step=0, max_steps=100, epoch=0.0, num_train_epochs=4)
+    state = SimpleNamespace(global_step=0, max_steps=100, epoch=0.0, num_train_epochs=4, log_history=[])
     with progress.bar("full", 100) as bar:
         watching = callbacks.ProgressCallback(bar, progress, tmp_path / "metrics.jsonl", "accuracy", "full")
         watching.on_train_begin(None, state, None)
