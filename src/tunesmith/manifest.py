@@ -119,6 +119,17 @@ def damage(path: Path, facts: FileFacts) -> str | None:
     return None if file_sha256(path) == facts.sha256 else f"is damaged (its hash differs from {FILE})"
 
 
+def require_outside(path: Path) -> None:
+    """Refuse to write below a folder that vouches for its files, which would no longer be what it lists.
+
+    Raises:
+        ValueError: there is one above.
+    """
+    for above in Path(os.path.abspath(path)).parents:
+        if (above / FILE).is_file():
+            raise ValueError(f"{above} is a model, whose files are listed, and no others may lie there")
+
+
 def file_names(folder: Path) -> Iterator[str]:
     """Names of the files below a folder, as seen from it, links not followed.
 

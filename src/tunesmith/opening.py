@@ -26,7 +26,7 @@ from tunesmith.data.summary import summary_line
 from tunesmith.data.texts import DomainTexts, read_texts
 from tunesmith.errors import DataError, UsageError
 from tunesmith.progress import Progress
-from tunesmith.run.folder import AnyRecord, Clock, locked, open_folder
+from tunesmith.run.folder import CHECKPOINTS, AnyRecord, Clock, locked, open_folder
 from tunesmith.run.record import AdaptRecord, FilePart, RunRecord
 from tunesmith.run.runs import RUNS, progress_of
 from tunesmith.tasks import shape_of
@@ -154,7 +154,10 @@ def _folder(
         if tracker != "none" and find_spec(tracker) is None:
             raise UsageError(f"training.tracker={tracker}: its package is not installed; run `pip install {tracker}`")
         if earlier is not None:
-            progress.line(f"continuing the run in {folder}, {progress_of(folder)}; output.overwrite starts anew")
+            anew = "output.overwrite without output.resume" if config.output.resume else "output.overwrite"
+            progress.line(f"continuing the run in {folder}, {progress_of(folder)}; {anew} starts anew")
+        elif (folder / CHECKPOINTS).is_dir():
+            progress.line(f"note: output.overwrite replaces an unfinished run in {folder}, {progress_of(folder)}")
         yield earlier
 
 

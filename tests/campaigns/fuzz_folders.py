@@ -22,7 +22,7 @@ from tunesmith.models.sealed import require_intact, seal
 from tunesmith.models.seen import seen_keys
 from tunesmith.models.sentence import backbone_folder, sentence_pooling
 from tunesmith.predictor import Facts
-from tunesmith.run.record import AdaptData, AdaptRecord, Machine, ModelPart, RunRecord
+from tunesmith.run.record import AdaptData, AdaptRecord, FilePart, Machine, ModelPart, RunRecord
 from tunesmith.run.runs import runs_in
 from tunesmith.training import state_files
 from tunesmith.training.checkpoint import verify, verify_weights
@@ -196,7 +196,8 @@ def _sealed_seeds() -> tuple[bytes, ...]:
 
 def _record_seeds() -> tuple[bytes, ...]:
     parts: Any = {"model": ModelPart(name="m", revision=None), "config": AdaptConfig(), "requested": AdaptConfig()}
-    data, machine = AdaptData(files=[], texts={"train": 2}, notes=[]), Machine.here(threads=1)
+    files = [FilePart(path="a.txt", sha256=None, rows=2)]
+    data, machine = AdaptData(files=files, texts={"train": 2}, notes=[]), Machine.here(threads=1)
     adapted = AdaptRecord(data=data, machine=machine, seed=1, engine={}, identity={}, **parts)
     # without what may be left out, so that it is small
     small = {key: value for key, value in make_record().to_dict().items() if key not in ("described", "versions")}

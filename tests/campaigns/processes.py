@@ -127,6 +127,7 @@ def _be_child(work: Callable[[], Any], pipe: int, files: list[Path], environment
         # Not those of the parent, which pytest may have replaced.
         sys.stdin, sys.stdout, sys.stderr = (os.fdopen(n, m, closefd=False) for n, m in enumerate("rww"))
         os.environ.update(environment)
+        warnings.resetwarnings()  # those of the parent, which pytest may have made errors
         signal.signal(signal.SIGINT, signal.default_int_handler)
         answer = pickle.dumps(work())
         while answer:

@@ -14,7 +14,7 @@ from tunesmith.evaluation.entity_scores import SPAN_METRICS
 from tunesmith.evaluation.intervals import AGAINST_WORSE, Difference, Score
 from tunesmith.evaluation.labels import LABEL_METRICS, LabelScores
 from tunesmith.evaluation.metrics import CLASSIFICATION_METRICS
-from tunesmith.run.record import Baseline, Best, DataPart, Machine, ModelPart, RunRecord, Timing, Titles
+from tunesmith.run.record import Baseline, Best, DataPart, FilePart, Machine, ModelPart, RunRecord, Timing, Titles
 
 SCORE = Score(0.5, 0.25, 0.75, 8)
 WORSE = Difference(-0.2, -0.3, -0.1, 8, 0.001)
@@ -26,7 +26,9 @@ def test_a_finished_run_is_a_line_beside_its_baselines() -> None:
         method="full",
         titles=Titles(task="text classification", method="full fine-tuning"),
         model=ModelPart(name="m", revision=None),
-        data=DataPart(files=[], splits=[], labels=[], layout=Layout(ONE_LABEL, "text")),
+        data=DataPart(
+            files=[FilePart(path="a.csv", sha256=None, rows=8)], splits=[], labels=[], layout=Layout(ONE_LABEL, "text")
+        ),
         config=Config(),
         requested=Config(),
         seed=1,

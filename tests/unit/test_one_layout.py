@@ -28,6 +28,7 @@ from tunesmith.data.records import Dialect, RawTable
 from tunesmith.data.shapes import ANSWERS, ONE_LABEL, SHAPES, SPANS, RecordShape
 from tunesmith.data.texts import read_texts
 from tunesmith.errors import DataError, ModelError
+from tunesmith.models.sealed import seal
 from tunesmith.opening import read_splits, tell
 from tunesmith.progress import Progress
 
@@ -251,7 +252,7 @@ EDITS: list[tuple[dict[str, Any], str]] = [
     *(({"labels": {"names": names}}, "labels.names") for names in (["good", "bad"], [], "bad", [1, 2])),
     ({"labels": {"scale": "wide"}}, "labels.scale"),
     ({"labels": {"scale": 2.0}}, "labels"),
-    ({"labels": {"mean": math.nan}}, "labels.mean"),
+    ({"labels": {"mean": math.nan}}, "damaged (NaN is not JSON)"),
     ({"labels": {"colour": 1}}, "labels.colour"),
     *(({"max_length": length}, "max_length") for length in (0, -5, 3, 100_000, 16.5, "16", True, None)),
     *(({"long": long}, "long") for long in ("quux", None)),
@@ -271,6 +272,7 @@ def test_what_somebody_wrote_into_the_facts_of_a_model_is_refused_by_its_key(
     for key, value in edit.items():
         facts[key] = facts[key] | value if isinstance(value, dict) else value
     path.write_text(json.dumps(facts))
+    seal(tmp_path / "model")
     with pytest.raises(ModelError) as refused:
         tunesmith.load(tmp_path / "model")
     shown = str(refused.value).splitlines()

@@ -17,6 +17,7 @@ from tunesmith.config.schema import AdaptConfig, Config, OutputSettings
 from tunesmith.console import runs_text
 from tunesmith.data.layout import Layout
 from tunesmith.data.shapes import ONE_LABEL
+from tunesmith.data.writing import Target
 from tunesmith.disk import path_sha256
 from tunesmith.errors import ModelError, UsageError
 from tunesmith.evaluation.intervals import Score
@@ -359,6 +360,7 @@ def test_the_runs_of_a_folder_are_listed(tmp_path: Path, monkeypatch: pytest.Mon
 
 def stopped_run(folder: Path, path: str = "a.csv", **requested: Any) -> None:
     folder.mkdir(parents=True)
+    Path(path).touch()
     config = Config.model_validate(requested)
     record = make_record(status="stopped", requested=config)
     record.data.files = [FilePart(path=path, sha256=None, rows=9)]
@@ -369,7 +371,10 @@ def resuming(**given: Any) -> Config:
     return Config.model_validate({"output": {"resume": True}} | given)
 
 
-def test_an_unfinished_run_goes_on_with_its_own_settings_and_data(tmp_path: Path) -> None:
+def test_an_unfinished_run_goes_on_with_its_own_settings_and_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     run = tmp_path / "r"
     stopped_run(run, training={"lr": 0.5, "epochs": 7}, method={"name": "full"})
     config, source = continued(resuming(output={"resume": True, "out": str(run)}), None, None)
@@ -426,7 +431,7 @@ def test_of_a_finished_run_nothing_is_left_to_do(tmp_path: Path) -> None:
     config, source = continued(asked, None, None)
     assert source == str(data) and finished(config, {"train": str(source)}) == record
     other = resuming(output={"resume": True, "out": str(tmp_path)}, training={"lr": 0.5})
-    with pytest.raises(UsageError, match=r"finished, but training\.lr was None and is now 0\.5"):
+    with pytest.raises(UsageError, match=r"finished, but training\.lr was not given and is now 0\.5"):
         finished(continued(other, None, None)[0], {"train": str(data)})
     with pytest.raises(UsageError, match=r"finished, but .*folder.* is not what it read"):
         (tmp_path / "folder").mkdir()
@@ -434,3 +439,31 @@ def test_of_a_finished_run_nothing_is_left_to_do(tmp_path: Path) -> None:
     data.write_text("text,label,id")
     with pytest.raises(UsageError, match=r"finished, but .*a\.csv changed; restore it"):
         finished(config, {"train": str(data)})
+
+
+def test_what_is_no_part_of_a_run_is_not_deleted_with_it(tmp_path: Path) -> None:
+    make_record(status="stopped", identity=IDENTITY).save(tmp_path)
+    (tmp_path / "checkpoints").mkdir()
+    assert open_folder(RunRecord, tmp_path, OutputSettings(overwrite=True), []) is None
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(UsageError, match=r"no part of a run \(notes\.txt\); move that elsewhere"):
+        open_folder(RunRecord, tmp_path, OutputSettings(overwrite=True), [])
+
+
+def test_nothing_is_written_into_a_model_that_vouches_for_its_files(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "manifest.json").touch()
+    with pytest.raises(UsageError, match="is a model, whose files are listed"), locked(tmp_path / "model" / "run"):
+        pass
+    with pytest.raises(UsageError, match="is a model, whose files are listed"):
+        Target.of(tmp_path / "model" / "answers.csv", overwrite=False)
+    assert [path.name for path in (tmp_path / "model").iterdir()] == ["manifest.json"]
+    assert Target.of(tmp_path / "answers.csv", overwrite=False)
+
+
+def test_an_unfinished_run_says_which_file_it_does_not_find(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    stopped_run(Path("runs", "one"))
+    Path("a.csv").rename("b.csv")
+    with pytest.raises(UsageError, match=r"reads a\.csv, which is not there as seen from here; name the file"):
+        continued(resuming(), None, None)

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from tunesmith import signals
 from tunesmith.data.workbook import open_workbook, refuse_too_large
 from tunesmith.errors import ResourceError, UsageError, is_disk_full
+from tunesmith.manifest import require_outside
 from tunesmith.resources import disk_words
 from tunesmith.text import cell_text, json_text
 
@@ -121,6 +122,10 @@ class Target:
             raise UsageError(f"`out`: {out}: there is no folder {path.parent}; make it, or check the path")
         if path.exists() and not overwrite:
             raise UsageError(f"`out`: {out} is there already; give another name, or add `overwrite` to replace it")
+        try:
+            require_outside(path)
+        except ValueError as error:
+            raise UsageError(f"`out`: {out}: {error}; name another folder") from None
         return cls(str(out), ending)
 
     @property

@@ -69,7 +69,11 @@ def changed_settings(before: Config | AdaptConfig, after: Config | AdaptConfig) 
     """What is to be said of each setting that decides and differs, by its key."""
     old, new = deciding(before), deciding(after)
     keys = [key for key in old if old[key] != new.get(key)]
-    return {key: f"{key} was {old[key]!r} and is now {new.get(key)!r}; use the old value" for key in keys}
+
+    def shown(value: Any) -> str:
+        return "not given" if value is None else repr(value)
+
+    return {key: f"{key} was {shown(old[key])} and is now {shown(new.get(key))}; use the old value" for key in keys}
 
 
 def differences(old: RunRecord | AdaptRecord, new: RunRecord | AdaptRecord) -> list[str]:

@@ -17,6 +17,7 @@ from tunesmith.config.loading import dump
 from tunesmith.config.schema import Config, OutputSettings
 from tunesmith.disk import make_folder, private, remove_leftovers, sync, write_json_lines, write_text
 from tunesmith.errors import Interrupted, ResourceError, UsageError, is_disk_full, is_shortage
+from tunesmith.manifest import require_outside
 from tunesmith.resources import disk_words
 from tunesmith.run import gate
 from tunesmith.run.record import AdaptRecord, Record, RunRecord, Timing
@@ -37,6 +38,10 @@ def locked(folder: Path, record: str = RunRecord.FILE) -> Iterator[None]:
         ModelError: it is not the user's own, or leads elsewhere; see `tunesmith.run.gate`.
     """
     gate.require_own(folder, LOCK)
+    try:
+        require_outside(folder)
+    except ValueError as error:
+        raise UsageError(f"output.out={folder}: {error}; give another output.out") from None
     made, path = not folder.exists(), folder / LOCK
     lock = FileLock(path, timeout=0, mode=0o600)  # refuses a link
     try:
@@ -109,6 +114,9 @@ def open_folder(kind: type[AnyRecord], folder: Path, output: OutputSettings, rea
             raise UsageError(
                 f"output.out={folder}: the run would replace {inside[0]}, which it reads; give another output.out"
             )
+        if kind is RunRecord and (foreign := [path.name for path in others if path.name not in gate.KNOWN]):
+            found = f"it holds what is no part of a run ({', '.join(foreign[:3])})"
+            raise UsageError(f"output.out={folder}: {found}; move that elsewhere, or give another output.out")
         return None
     record = kind.load(folder)
     if record.status == "done":

@@ -18,6 +18,8 @@ from tunesmith.manifest import members
 RECORDS = ("run.json", "adapt.json", "config.yaml", "metrics.jsonl", "findings.jsonl", "augmented.jsonl")
 FILES = frozenset({*RECORDS, "report.html", "README.md", "seen.txt"})
 FOLDERS = frozenset({"checkpoints", "model", "predictions", ".work"})
+KNOWN = FILES | FOLDERS
+"""What a run has in its folder."""
 
 
 def require_own(folder: Path, lock: str) -> None:

@@ -124,8 +124,18 @@ def continued(config: Tree, source: Examples | None, default: Path | None) -> tu
         name: part.model_copy(update={key: getattr(asked, key) for key in asked.model_fields_set})
         for (name, part), (_, asked) in zip(then, config, strict=True)
     }
+    begun = record.data.files[0].path
+    if source is None and record.status != "done" and not _is_there(begun):
+        raise UsageError(
+            f"output.resume: the run in {folder} reads {begun}, which is not there as seen from here; "
+            "name the file where it lies now"
+        )
     parts["output"] = config.output.model_copy(update={"out": str(folder)})
-    return then.model_copy(update=parts), record.data.files[0].path if source is None else source
+    return then.model_copy(update=parts), begun if source is None else source
+
+
+def _is_there(path: str) -> bool:
+    return path.startswith("hub:") or Path(path).exists()
 
 
 def finished(config: Config | AdaptConfig, sources: Mapping[str, Examples]) -> RunRecord | AdaptRecord | None:

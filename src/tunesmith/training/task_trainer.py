@@ -71,7 +71,8 @@ class TaskTrainer(Trainer):
 
     def _everything_saved(self) -> str:
         where = f"step {self.state.global_step} of {self.state.max_steps}"
-        return f"everything up to {where} is saved, and the same command goes on ({self._tunesmith_resuming})"
+        how = f"({self._tunesmith_resuming}, and not output.overwrite)"
+        return f"everything up to {where} is saved, and the same command goes on {how}"
 
     def get_batch_samples(self, *positional: Any, **named: Any) -> Any:
         """See `Trainer.get_batch_samples`."""
