@@ -93,8 +93,10 @@ class ResourceError(TunesmithError):
 
 def is_disk_full(error: BaseException) -> bool:
     """Whether an error means that the disk (or a quota) is full; libraries of native code wrap the system's error."""
-    full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    return getattr(error, "errno", None) in full or any(f"os error {number})" in str(error) for number in full)
+    full, said = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG), str(error)
+    # torch's writer tells no error of the system, only that less was written than it gave.
+    by_torch = "inline_container" in said and ("unexpected pos" in said or "failed writing" in said)
+    return getattr(error, "errno", None) in full or by_torch or any(f"os error {number})" in said for number in full)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

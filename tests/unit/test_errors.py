@@ -47,3 +47,11 @@ def test_problems_are_shown_one_a_line_up_to_the_limit() -> None:
 def test_a_problem_that_quotes_a_long_name_keeps_its_place_and_its_advice() -> None:
     said = str(DataError(f"a.csv: no column '{'x' * 10**6}'; check the header"))
     assert len(said) < 4_000 and said.startswith("a.csv: no column") and said.endswith("; check the header")
+
+
+def test_a_full_disk_is_known_by_what_libraries_say_of_it() -> None:
+    said = "[enforce fail at inline_container.cc:672] . unexpected pos 64 vs 0"
+    assert errors.is_disk_full(RuntimeError(said))
+    assert errors.is_disk_full(OSError(28, "No space left on device"))
+    assert errors.is_disk_full(RuntimeError("I/O error: No space left on device (os error 28)"))
+    assert not errors.is_disk_full(RuntimeError("unexpected pos of a comma"))
