@@ -57,7 +57,8 @@ class Manifest(Part):
         except ValidationError as error:
             item = error.errors()[0]
             where = ".".join(map(str, item["loc"]))[:200]
-            raise ValueError(f"{FILE} is damaged ({where}: {item['msg']})") from None
+            said = f"{where}: {item['msg']}" if where else "it holds no JSON object"
+            raise ValueError(f"{FILE} is damaged ({said})") from None
         except FileNotFoundError:
             raise ValueError(f"{FILE} is missing") from None
         except (OSError, ValueError) as error:

@@ -231,7 +231,7 @@ def honest() -> Iterator[tuple[str, Callable[[Path], Any]]]:
             edit(
                 "tokenizer_config.json",
                 name_or_path="/home/x",
-                special_tokens_map_file="/root/.cache/x.json",
+                special_tokens_map_file="/home/x/special.json",
                 tokenizer_file="/home/x/tokenizer.json",
                 vocab_file="/home/x/vocab.txt",
                 model_max_length=10**30,

@@ -17,13 +17,14 @@ from safetensors.torch import save_file
 from transformers.trainer_callback import EarlyStoppingCallback, TrainerControl, TrainerState
 
 from tunesmith import manifest
+from tunesmith.config.schema import ModelSettings
 from tunesmith.data.layout import Layout
 from tunesmith.data.shapes import SHAPES
 from tunesmith.errors import ModelError
 from tunesmith.manifest import Manifest
-from tunesmith.models.loading import load_classifier, load_tokenizer
+from tunesmith.models.loading import load_classifier, load_config, load_tokenizer
 from tunesmith.models.sealed import require_intact, seal
-from tunesmith.models.source import Source
+from tunesmith.models.source import Source, find_source
 from tunesmith.predictor import Predictor
 from tunesmith.registry import lookup
 from tunesmith.run import gate
@@ -425,9 +426,18 @@ def test_models_of_another_version_are_called_so(run: Path) -> None:
 
 def test_of_models_from_elsewhere_nothing_is_known(tiny_model_folder: Callable[[str], Path], tmp_path: Path) -> None:
     folder = shutil.copytree(tiny_model_folder("bert"), tmp_path / "foreign")
-    require_intact(folder)
     (folder / "manifest.json").write_text('{"name": "of another tool"}')
     require_intact(folder)
+    (folder / "tunesmith.json").write_text("{}")  # so it says that it was written here
+    (folder / "manifest.json").write_text("[]")
+    with pytest.raises(ModelError, match=r"manifest\.json is damaged \(it holds no JSON object\)"):
+        require_intact(folder)
+    (folder / "tunesmith.json").unlink()
+    assert load_config(find_source(ModelSettings(name=str(folder)))).model_type == "bert"
+    seal(folder)
+    (folder / "config.json").write_text("{}")
+    with pytest.raises(ModelError, match=r"config\.json has the wrong size"):
+        require_intact(folder)
 
 
 @pytest.mark.parametrize(

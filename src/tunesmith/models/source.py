@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import os
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -170,12 +169,6 @@ def snapshot(name: str, revision: str | None, local: bool) -> Path:
         if converted is not None:
             folder = Path(fetch(revision=Path(converted).parent.name, allow_patterns=[*HUB_FILES, "*.safetensors"]))
     return folder
-
-
-def weights_sha256(source: Source) -> str | None:
-    """Hash of a local model's weights, over all its safetensors files by name; None for a Hub name."""
-    hashes = [_weights_hash(file) for file in sorted(source.folder.glob("*.safetensors"))] if source.folder else []
-    return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest() if hashes else None
 
 
 def _weights_hash(path: Path) -> str:

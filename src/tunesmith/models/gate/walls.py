@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from huggingface_hub import constants
 from transformers import dynamic_module_utils
 
 from tunesmith.errors import ModelError
+from tunesmith.network import offline
 
 _lock = threading.RLock()
 
@@ -25,18 +25,15 @@ def walled(local: bool = False) -> Iterator[None]:
         local: the Hub is not reached, either.
     """
     closed = {"get_cached_module_file": _refuse, "get_class_in_module": _refuse, "TIME_OUT_REMOTE_CODE": 0}
-    with _lock:
+    with _lock, offline(local):
         own, stdin = {part: getattr(dynamic_module_utils, part) for part in closed}, sys.stdin
-        online = constants.HF_HUB_OFFLINE
         sys.stdin = io.StringIO()
-        constants.HF_HUB_OFFLINE = online or local  # which the library asks before each request
         try:
             for part, replacement in closed.items():
                 setattr(dynamic_module_utils, part, replacement)
             yield
         finally:
             sys.stdin = stdin
-            constants.HF_HUB_OFFLINE = online
             for part, value in own.items():
                 setattr(dynamic_module_utils, part, value)
 
