@@ -79,6 +79,15 @@ def shared_list(values: pa.Array, count: int = MANY) -> pa.Array:
     return pa.ListViewArray.from_arrays(zeros(count), pa.array(np.full(count, len(values), np.int32)), values)
 
 
+def shared_words(parts: int = 20_000, words: int = MANY) -> bytes:
+    """Many parts of one row each that share a large dictionary."""
+    label = pa.DictionaryArray.from_arrays(zeros(parts), pa.array([""] * words))
+    table, file = alone(label), io.BytesIO()
+    with pa.ipc.new_stream(file, table.schema) as writer:
+        writer.write_table(table, 1)
+    return file.getvalue()
+
+
 def nested(depth: int, kind: pa.DataType | None = None) -> pa.DataType:
     kind = kind or pa.string()
     for _ in range(depth):
@@ -179,6 +188,7 @@ ARROW = [
             "a part that says to be 2^60 bytes": text("data.arrow", lambda: lying(2**60)),
             "a part that says to be 1 GB": text("data.arrow", lambda: lying(2**30)),
             "a part that says to be -5 bytes": text("data.arrow", lambda: lying(-5)),
+            "words for 20,000 parts": text("data.arrow", shared_words),
             "20,000 columns": arrow(lambda: pa.table({f"c{n}": ["a"] for n in range(20_000)})),
             "one name for two columns": arrow(lambda: pa.Table.from_arrays([pa.array(["a"])] * 2, ["a\x1b", "a\x1b"])),
             "class numbers beyond the names": arrow(lambda: of_datasets('["a\\u001b"]', 2**60)),

@@ -193,10 +193,14 @@ def test_saved_splits(tmp_path: Path) -> None:
         read(str(tmp_path / "set"), PLAIN)
 
 
-def test_saved_dataset_that_names_files_elsewhere(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("names", "problem"),
+    [(["../other.arrow"], "outside the folder; refused"), (["data-00000-of-00001.arrow"] * 2, "names a file twice")],
+)
+def test_saved_dataset_that_names_other_files(tmp_path: Path, names: list[str], problem: str) -> None:
     saved(tmp_path / "set", [1])
-    (tmp_path / "set" / "state.json").write_text(json.dumps({"_data_files": [{"filename": "../other.arrow"}]}))
-    with pytest.raises(DataError, match="outside the folder; refused"):
+    (tmp_path / "set" / "state.json").write_text(json.dumps({"_data_files": [{"filename": name} for name in names]}))
+    with pytest.raises(DataError, match=problem):
         read(str(tmp_path / "set"), PLAIN)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -168,6 +169,21 @@ def test_runs_dictionaries_and_views_hold_the_same_text(tmp_path: Path) -> None:
         _write_arrow(path, table)
         found = read(str(path), DataSettings()).table
         assert all(found[column].to_pylist() == found["plain"].to_pylist() for column in columns)
+
+
+def test_what_is_validated_again_and_again_counts_as_expansion(tmp_path: Path) -> None:
+    _, views, data = pa.array([LONG]).cast(pa.string_view()).buffers()
+    many = pa.py_buffer(np.tile(np.frombuffer(views, np.int32)[:4], ROWS))
+    shared = pa.Array.from_buffers(pa.string_view(), ROWS, [None, many, data])
+    words = pa.DictionaryArray.from_arrays(pa.array(np.zeros(9_000, np.int32)), pa.array([""] * 200_000))
+    for column, rows in (pa.ListArray.from_arrays([0, ROWS], shared), None), (words, 1):
+        path, table = tmp_path / "data.arrow", pa.table({"text": column})
+        with pa.ipc.new_stream(str(path), table.schema) as writer:
+            writer.write_table(table, rows)
+        begin = time.process_time()
+        with pytest.raises(DataError, match="expands to more than 100 times its size"):
+            read(str(path), DataSettings())
+        assert time.process_time() - begin < 5
 
 
 def test_a_cut_arrow_file_is_refused(tmp_path: Path) -> None:

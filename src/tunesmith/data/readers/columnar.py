@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from tunesmith.config.schema import DataSettings
 from tunesmith.data.expansion import Budget
 from tunesmith.data.readers.headers import MALFORMED, spend_messages, spend_pages
-from tunesmith.data.readers.typed import CELL_BYTES, TooMany, as_text, text_sizes
+from tunesmith.data.readers.typed import CELL_BYTES, TooMany, as_text, repeated_bytes, text_sizes
 from tunesmith.data.records import RawTable
 from tunesmith.data.table import BATCH_CHARACTERS, BATCH_ROWS, FIELD_LIMIT, TEXT, TableBuilder
 from tunesmith.disk import read_json
@@ -59,6 +59,8 @@ def read_saved(path: str, settings: DataSettings) -> RawTable:
     with _damage_explained(path, "saved data set"):
         state, info = (read_json(folder / name) for name in ("state.json", "dataset_info.json"))
         files = [folder / Path(entry["filename"]).name for entry in state["_data_files"]]
+        if len(set(files)) < len(files):
+            raise DataError(f"{path}: state.json names a file twice; save it again")
         if any(file.name != entry["filename"] for file, entry in zip(files, state["_data_files"], strict=True)):
             raise DataError(f"{path}: state.json names files outside the folder; refused")
         if any(file.is_symlink() or not file.is_file() for file in files):
@@ -180,13 +182,15 @@ def _arrow_batches(path: Path, budget: Budget) -> Iterator[tuple[pa.Schema, Iter
         source.seek(FILE_HEAD if whole else 0)
         spend_messages(path, source.tell(), budget)
         reader = pa.ipc.open_stream(source)
-        yield reader.schema, _all(path, reader, wanted)
+        yield reader.schema, _all(path, reader, wanted, budget)
 
 
-def _all(path: Path, reader: Iterable[pa.RecordBatch], wanted: int | None) -> Iterator[pa.RecordBatch]:
+def _all(path: Path, reader: Iterable[pa.RecordBatch], wanted: int | None, budget: Budget) -> Iterator[pa.RecordBatch]:
     found = 0
     for batch in reader:
         found += 1
+        batch.validate()
+        budget.spend(repeated_bytes(batch))  # before it is validated in full, which reads all that
         yield batch
     if wanted not in (None, found):
         raise DataError(f"{path}: not a complete Arrow file ({found} of {wanted} parts); write it again")
