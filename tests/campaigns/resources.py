@@ -19,7 +19,7 @@ from typing import Any
 from tests.campaigns import common
 from tests.campaigns.common import Outcome
 from tests.campaigns.processes import Child, Ended, command
-from tests.campaigns.runs import Recipe
+from tests.campaigns.runs import Recipe, difference
 
 TITLE = "disks of 40 sizes, limits of file size, memory and open files, full and read-only places, two processes"
 GOAL = "exit 5 (2 where the folder is at fault) and one line with need, have and place; then exact by the same command"
@@ -99,8 +99,25 @@ def judged(case: Case, folder: Path, ended: Ended, codes: Sequence[int] = (0, 5)
         ended = start(case, folder).wait(60)
         if ended.code:
             return Outcome("", False, "does not go on", f"{lines[0]} | {ended}")
+    if parts := parts_of(case, folder):
+        return as_told(case, folder, parts, f"{words.partition(',')[0]}, then " if lines else "")
     wrong = case.recipe.difference(folder)
     return Outcome("", not wrong, "differs" if wrong else words, " | ".join([wrong, *lines]))
+
+
+def parts_of(case: Case, folder: Path) -> dict[int, int]:
+    """In how many rows a run took its steps, by its record: {step before: rows}; empty where memory never ran out."""
+    record = folder / "run" / ("adapt.json" if case.recipe.task == "adapt" else "run.json")
+    told = json.loads(record.read_text())["engine"].get("memory", {"rows_from_step": {}})
+    return {int(step) - 1: rows for step, rows in told["rows_from_step"].items()}
+
+
+def as_told(case: Case, folder: Path, parts: dict[int, int], before: str) -> Outcome:
+    """Whether a run is that of a command that takes the same steps in the same parts without being forced to."""
+    (told := folder / "told").mkdir()
+    ended = start(case, told, partial(_tell_rows, parts)).wait(60)
+    wrong = str(ended) if ended.code else difference(folder / "run", told / "run")
+    return Outcome("", not wrong, "differs" if wrong else f"{before}equals a run that was told so", wrong)
 
 
 def needed(recipe: Recipe) -> int:
@@ -163,37 +180,32 @@ def with_small_files(case: Case, folder: Path) -> Outcome:
 
 
 def out_of_memory(case: Case, folder: Path) -> Outcome:
-    """From some step on a few rows fit; then the run must equal one that took them so without being forced to."""
+    """From some step on a few rows fit, or none: then there is enough again."""
     draw = random.Random(repr(case))
     rows, first, deep = draw.choice((0, 1, 2, 3, 4, 5)), draw.choice((0, 0, 1, 4, 7)), draw.random() < 0.5
-    ended = start(case, folder, partial(_limit_rows, rows, first, deep)).wait(60)
-    if rows == 0:
-        told = "single text" in ended.err
-        wanted = judged(case, folder, ended, (5,))
-        return wanted if told else Outcome("", False, "wrong end", str(ended))
-    if ended.code:
-        return Outcome("", False, "gave up", f"{rows} rows from step {first}: {ended}")
-    record = next((folder / "run").glob("*.json"), None)
-    assert record is not None
-    found = json.loads((folder / "run" / ("adapt.json" if case.recipe.task == "adapt" else "run.json")).read_text())
-    cut = {int(step) - 1: n for step, n in found["engine"]["memory"]["rows_from_step"].items()}
-    told_so = folder / "told"
-    told_so.mkdir()
-    ended = start(case, told_so, partial(_tell_rows, cut)).wait(60)
-    names = [path.relative_to(folder) for path in (folder / "run" / "model").rglob("*.safetensors")]
-    same = all((folder / name).read_bytes() == (told_so / name).read_bytes() for name in names)
-    return Outcome("", same and not ended.code, "equals a run that was told so" if same else "differs", str(ended))
+    fits = {first: rows}
+    if not rows and first and draw.random() < 0.5:
+        fits[draw.randrange(first)] = 3
+    ended = start(case, folder, partial(_limit_rows, fits, deep)).wait(60)
+    if not rows and "single text" not in ended.err:
+        return Outcome("", False, "wrong end", str(ended))
+    found = judged(case, folder, ended, (0,) if rows else (5,))
+    wanted = {step: max(half for half in (4, 2, 1) if half <= n) for step, n in fits.items() if n}
+    if found.good and (parts := parts_of(case, folder)) != wanted:
+        return Outcome("", False, "other parts", f"{parts}, where {fits} rows fit")
+    return found
 
 
-def _limit_rows(rows: int, first: int, deep: bool) -> None:
+def _limit_rows(fits: dict[int, int], deep: bool) -> None:
     import torch
 
     from tunesmith.training.task_trainer import TaskTrainer
 
     compute = TaskTrainer.compute_loss
 
-    def limited(self: Any, model: Any, inputs: Any, *rest: Any, **named: Any) -> Any:
-        small = len(inputs["input_ids"]) <= rows or self.state.global_step < first or not model.training
+    def limited(self: Any, model: Any, inputs: dict[str, Any], *rest: Any, **named: Any) -> Any:
+        rows = min([n for step, n in fits.items() if step <= self.state.global_step], default=PLENTY)
+        small = len(inputs["input_ids"]) <= rows or not model.training
         if small or not deep:
             if not small:
                 raise torch.OutOfMemoryError(CUDA)

@@ -15,6 +15,7 @@ from tests.contract.test_steps import StopAfter, state
 from tunesmith.errors import Interrupted, ResourceError
 from tunesmith.models.heads import final_linear
 from tunesmith.training.inference import predict_logits
+from tunesmith.training.parts import Parts
 from tunesmith.training.task_trainer import TaskTrainer
 
 TOO_MUCH = "[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to …"
@@ -88,10 +89,33 @@ def test_a_run_goes_on_as_it_was_cut(make_problem: Callable[..., Any], tmp_path:
     equal(straight, problem.fit(folder, resume=True))
 
 
-def test_a_single_row_that_does_not_fit_is_too_much(make_problem: Callable[..., Any], tmp_path: Path) -> None:
-    problem = make_problem(method="full", epochs=1, batch_size=8)
-    with memory_for(0), pytest.raises(ResourceError, match="single text"):
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_a_step_that_was_never_taken_leaves_no_parts(
+    make_problem: Callable[..., Any], tmp_path: Path, accumulation: int
+) -> None:
+    sets = {"training.accumulation": accumulation}
+    problem = make_problem(rows=40, method="full", epochs=2, batch_size=8, sets=sets)
+    straight = problem.fit(new(tmp_path / "straight"))
+    with memory_for(0, from_step=7), pytest.raises(ResourceError, match="single text; continue with"):
         problem.fit(new(tmp_path / "run"))
+    found = problem.fit(tmp_path / "run", resume=True)
+    assert "memory" not in found.report
+    equal(straight, found)
+    # Those of the steps before it stay.
+    with memory_for(2, from_step=3):
+        cut = problem.fit(new(tmp_path / "cut"))
+    with memory_for(2, from_step=3), pytest.raises(ResourceError, match="single text"), memory_for(0, from_step=7):
+        problem.fit(new(tmp_path / "again"))
+    found = problem.fit(tmp_path / "again", resume=True)
+    assert found.report["memory"]["rows_from_step"] == {"4": 2}
+    equal(cut, found)
+
+
+def test_parts_are_in_the_order_of_the_steps(tmp_path: Path) -> None:
+    parts = Parts(tmp_path / "parts.json", {6: 2})
+    assert parts.halve(3, 8, MemoryError()) == 4
+    assert [parts.at(step) for step in (2, 3, 5, 6, 9)] == [None, 4, 4, 2, 2]
+    assert parts.words() == "in parts of 4 rows from step 4 on, 2 rows from step 7 on, as before, when memory ran out"
 
 
 @pytest.mark.parametrize("kind", ["classification", "ner"])

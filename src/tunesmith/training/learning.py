@@ -169,6 +169,8 @@ def _resume_point(trainer: TaskTrainer, fitting: Fitting) -> Path | None:
         f"resuming from {found.folder}" if found.folder else "no checkpoint to go on from: starting at the first step"
     )
     fitting.progress.line(start)
+    if parts := trainer.parts.words():
+        fitting.progress.line(f"note: steps are taken {parts}")
     return found.folder
 
 

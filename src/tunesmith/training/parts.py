@@ -1,7 +1,8 @@
 """A step whose rows do not fit into memory together is taken in smaller parts: the same rows, the same sum.
 
-The step begins anew from the state before it. What was chosen is kept beside the checkpoints, for the rounding of a sum
-and the noise of dropout depend on the parts: a run that goes on after it was killed takes each step as it was taken.
+The step begins anew from the state before it. How it was taken is kept beside the checkpoints, for the rounding of a
+sum and the noise of dropout depend on the parts: a run that goes on after it was killed takes each step as it was
+taken. What was tried in a step that was never taken is not kept: where there is enough memory, it is taken whole.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import torch
 
 from tunesmith.disk import read_json, write_text
 from tunesmith.errors import ModelError, ResourceError, is_out_of_memory
+from tunesmith.text import counted
 from tunesmith.training.precision import choose_device
 
 
@@ -26,10 +28,12 @@ class Parts:
     Attributes:
         file: where it is kept.
         rows: {step: number of rows from that step on}, in the order of the steps.
+        tried: whether some of them are of a step that has not been taken yet, and so not in the file.
     """
 
     file: Path
     rows: dict[int, int]
+    tried: bool = False
 
     @classmethod
     def of(cls, file: Path, resumed: bool) -> Parts:
@@ -53,19 +57,31 @@ class Parts:
         return next((rows for first, rows in reversed(self.rows.items()) if first <= step), None)
 
     def halve(self, step: int, rows: int, error: BaseException) -> int:
-        """From `step` on half of `rows`, which did not fit.
+        """Try half of `rows`, which did not fit, from `step` on.
 
         Raises:
             ResourceError: there was only one.
         """
         if rows < 2:
             raise ResourceError(
-                "out of memory with a single text; lower training.max_length, or give a smaller model"
+                "out of memory with a single text; continue with output.resume=true where there is more, lower "
+                "training.max_length, or give a smaller model"
             ) from error
-        self.rows[step] = -(-rows // 2)
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        write_text(self.file, json.dumps(self.rows))
-        return self.rows[step]
+        half = -(-rows // 2)
+        self.rows, self.tried = dict(sorted({**self.rows, step: half}.items())), True
+        return half
+
+    def keep(self) -> None:
+        """Write what was tried: the step has been taken so."""
+        if self.tried:
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            write_text(self.file, json.dumps(self.rows))
+            self.tried = False
+
+    def words(self) -> str:
+        """How the steps were cut, for the user of a run that goes on; empty where they were not."""
+        parts = (f"{counted(rows, 'row')} from step {step + 1} on" for step, rows in self.rows.items())
+        return f"in parts of {', '.join(parts)}, as before, when memory ran out" if self.rows else ""
 
     def report(self, rows: int) -> dict[str, Any]:
         """For the record of a run, whose steps have `rows` together at first."""

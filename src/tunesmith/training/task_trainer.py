@@ -153,6 +153,7 @@ class TaskTrainer(Trainer):
             self._maybe_log_save_evaluate(self._tr_loss, None, self.model, trial, None, None, start_time)
 
     def _maybe_log_save_evaluate(self, *positional: Any, **options: Any) -> None:
+        self.parts.keep()
         # The last step of an epoch is followed by the epoch's own evaluation and save, which must not be lost: this is
         # called for the step, and then again for the epoch.
         step, epoch, stop = self.state.global_step, self.state.epoch or 0.0, self.fitting.stop
