@@ -13,6 +13,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from tunesmith import extras
 from tunesmith.errors import (
     DataError,
     DivergedError,
@@ -85,7 +86,12 @@ _MODULE_OF = {name: module for module, names in _MODULES.items() for name in nam
 def __getattr__(name: str) -> Any:
     if name not in _MODULE_OF:
         raise AttributeError(f"module 'tunesmith' has no attribute {name!r}")
-    return getattr(import_module(f"tunesmith.{_MODULE_OF[name]}"), name)
+    try:
+        return getattr(import_module(f"tunesmith.{_MODULE_OF[name]}"), name)
+    except ModuleNotFoundError as error:
+        if message := extras.advice(error):
+            raise UsageError(message) from error
+        raise
 
 
 def __dir__() -> list[str]:

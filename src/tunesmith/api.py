@@ -17,6 +17,7 @@ from tunesmith.data.reading import load_splits
 from tunesmith.data.sources import Examples
 from tunesmith.data.summary import Summary, summarise
 from tunesmith.errors import UsageError
+from tunesmith.extras import require
 from tunesmith.network import offline
 from tunesmith.opening import default_folder, opened, opened_texts
 from tunesmith.progress import Progress
@@ -101,6 +102,7 @@ def train(
     if record := finished(config, sources):
         progress.line(FINISHED.format(config.output.out))
         return Run(Path(str(config.output.out)), cast(RunRecord, record))
+    require("train")
     with offline(config.model.local), opened(sources, config, progress) as opening:
         from tunesmith import pipeline
 
@@ -137,6 +139,7 @@ def adapt(
 
         progress.line(FINISHED.format(config.output.out))
         return AdaptedModel(Path(str(config.output.out)), cast(AdaptRecord, record))
+    require("train")
     with offline(config.model.local), opened_texts(sources, config, progress) as opening:
         from tunesmith import adapting
 

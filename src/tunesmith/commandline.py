@@ -20,10 +20,18 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import typer
 
 import tunesmith
-from tunesmith import signals
+from tunesmith import extras, signals
 from tunesmith.config.loading import choices, fields, flag, flags, resolve
 from tunesmith.config.schema import Config, Section
-from tunesmith.errors import DataError, Interrupted, TunesmithError, is_disk_full, is_out_of_files, is_out_of_memory
+from tunesmith.errors import (
+    DataError,
+    Interrupted,
+    TunesmithError,
+    UsageError,
+    is_disk_full,
+    is_out_of_files,
+    is_out_of_memory,
+)
 from tunesmith.progress import Progress
 from tunesmith.registry import did_you_mean
 from tunesmith.resources import disk_words, memory_words
@@ -95,6 +103,8 @@ def _said_of(error: Exception) -> tuple[int, list[str]]:
     """The exit code and the lines for an error."""
     if isinstance(error, TunesmithError):
         return error.exit_code, str(error).splitlines()
+    if isinstance(error, ModuleNotFoundError) and (advice := extras.advice(error)):
+        return UsageError.exit_code, [advice]
     if hasattr(error, "format_message"):  # click's own errors: unknown flag, missing argument
         message = error.format_message()
         if "No such command" in message:

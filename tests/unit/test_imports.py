@@ -17,6 +17,7 @@ SOURCE = Path(__file__).parents[2] / "src" / "tunesmith"
 LAYERS = [
     {
         "errors",
+        "extras",
         "registry",
         "text",
         "disk",
