@@ -33,7 +33,8 @@ from tunesmith.models.masked import head_at_predicted, load_masked
 from tunesmith.models.source import find_source
 from tunesmith.progress import Progress
 from tunesmith.tasks.batching import PREDICTED
-from tunesmith.tasks.losses import IGNORED, MaskedCrossEntropy
+from tunesmith.tasks.encoding import IGNORED
+from tunesmith.tasks.losses import MaskedCrossEntropy
 from tunesmith.training.task_trainer import TaskTrainer
 
 Folder = Callable[[str], Path]

@@ -16,8 +16,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from tunesmith.errors import ModelError
-from tunesmith.tasks.encoding import Encoder, Truncation
-from tunesmith.tasks.losses import IGNORED
+from tunesmith.tasks.encoding import IGNORED, Encoder, Truncation
 from tunesmith.tasks.masked_words import MaskedBlocks, Vocabulary, mask_words, tokenise
 
 WORDS = ["good", "bad", "great", "film", "book", "card", "bank", "money", "late", "lost", "new", "old"]

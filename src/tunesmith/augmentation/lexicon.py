@@ -10,9 +10,8 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
-
-from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 
 from tunesmith.config.schema import DataSettings
 from tunesmith.data.files import Lines, explained, local_path
@@ -24,9 +23,16 @@ MEANINGFUL = (
     "amount bill bottom call cry describe detail empty fill find fire front full interest mill move name part serious "
     "show side sincere system thick thin top"
 )
-FUNCTION_WORDS = ENGLISH_STOP_WORDS - set(MEANINGFUL.split())
 _MARKER = re.compile(r"\((?:a|p|ip)\)$")  # where an adjective may stand
 _ENTRY = re.compile(rb"(\d{8}) \d\d [nvasr] ([0-9a-f]{2}) ")  # its own byte offset, ..., number of its words
+
+
+@cache
+def function_words() -> frozenset[str]:
+    """English words that stand for nothing by themselves."""
+    from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
+
+    return frozenset(ENGLISH_STOP_WORDS - set(MEANINGFUL.split()))
 
 
 class Lexicon(ABC):
@@ -112,7 +118,7 @@ class WordNet(Lexicon):
     def synonyms(self, word: str) -> tuple[str, ...]:
         """The other words of its most frequent meaning that has any."""
         word = word.lower()
-        if word in FUNCTION_WORDS or word not in self._senses:
+        if word in function_words() or word not in self._senses:
             return ()
         _, part, offsets = self._senses[word]
         groups = (self._others(part, offset, word) for offset in offsets)

@@ -10,11 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from hashlib import sha256
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow.compute as pc
-from scipy.sparse import coo_array, csr_array
-from scipy.sparse.csgraph import connected_components
 
 from tunesmith.config.schema import DataSettings
 from tunesmith.data.keys import alike_keys, column_keys, label_codes, mixed, text_keys
@@ -23,6 +22,9 @@ from tunesmith.data.shapes import RecordShape
 from tunesmith.data.table import TEXT, take
 from tunesmith.errors import DataError
 from tunesmith.text import counted
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 QUANTILES = 10
 MAX_DEVIATION = 0.15
@@ -96,6 +98,9 @@ def _units(records: Records, shape: RecordShape, seed: int) -> np.ndarray:
     whole = alike_keys(records.table["text_pair"]) if shape.whole == "text_pair" else text_keys(records)
     unit = np.unique(whole, return_inverse=True)[1]
     if records.has("group"):
+        from scipy.sparse import coo_array
+        from scipy.sparse.csgraph import connected_components
+
         group = np.unique(column_keys(records.table["group"]), return_inverse=True)[1]
         size = unit.max(initial=-1) + 1 + group.max(initial=-1) + 1
         links = coo_array((np.ones(len(unit), dtype=np.int8), (unit, unit.max(initial=-1) + 1 + group)), (size, size))
@@ -114,6 +119,8 @@ def _strata(records: Records, shape: RecordShape, units: np.ndarray) -> csr_arra
 
     Rows without a label form a stratum of their own, the last.
     """
+    from scipy.sparse import coo_array
+
     names, rows, codes = label_codes(records)
     strata = len(names)
     if shape.labels == "number" and strata:

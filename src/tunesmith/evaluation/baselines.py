@@ -5,15 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse, special
-from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import LogisticRegression, Ridge
 
 from tunesmith.evaluation.metrics import Floats, one_hot
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
 
 # The commonest n-grams are kept, so that long documents by the hundred thousand still fit in memory.
 MAX_FEATURES = 200_000
@@ -49,6 +49,9 @@ def tfidf_baseline(train_texts: Sequence[str], targets: NDArray[Any], test_texts
         test_texts: what is predicted.
         seed: of the solver, where it uses one.
     """
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import Ridge
+
     start = time.perf_counter()
     name = f"TF-IDF + {'ridge' if _are_numbers(targets) else 'logistic'} regression"
     vectorizer = TfidfVectorizer(
@@ -88,17 +91,20 @@ def _indicators(targets: NDArray[Any]) -> NDArray[Any]:
     return targets if targets.ndim == 2 else one_hot(targets, int(targets.max()) + 1)
 
 
-def _one_vs_rest(train: sparse.csr_matrix, labels: NDArray[Any], test: sparse.csr_matrix, seed: int) -> Floats:
+def _one_vs_rest(train: csr_matrix, labels: NDArray[Any], test: csr_matrix, seed: int) -> Floats:
     """Probability (m, C) of each label on its own; a label that all or no training rows have keeps that share.
 
     liblinear's Newton steps on one label at a time need a quarter of the time of one multinomial fit by L-BFGS on
     77 classes, and score no worse.
     """
+    from scipy.special import expit
+    from sklearn.linear_model import LogisticRegression
+
     probabilities = np.empty((test.shape[0], labels.shape[1]))
     for label, column in enumerate(labels.T):
         if column.all() or not column.any():
             probabilities[:, label] = column[0]
             continue
         model = LogisticRegression(C=INVERSE_REGULARISATION, solver="liblinear", random_state=seed)
-        probabilities[:, label] = special.expit(model.fit(train, column).decision_function(test))
+        probabilities[:, label] = expit(model.fit(train, column).decision_function(test))
     return probabilities

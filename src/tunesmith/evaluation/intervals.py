@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from tunesmith.evaluation.metrics import Arrays, Floats, Metric, Metrics, Scores, Statistics, num_rows, unweighted
 
@@ -186,6 +185,8 @@ def paired(
 
 def exact_limits(hits: NDArray[Any], total: NDArray[Any]) -> tuple[Floats, Floats]:
     """Limits of the 95 % interval of a share (Clopper & Pearson 1934): (n,) each, for `hits` of `total` rows (n,)."""
+    from scipy import stats
+
     low = np.where(hits > 0, stats.beta.ppf(0.025, hits, total - hits + 1), 0.0)
     high = np.where(hits < total, stats.beta.ppf(0.975, hits + 1, total - hits), 1.0)
     return low, high

@@ -2,7 +2,7 @@
 
 Every metric here is computed from a matrix of weights (n, B): how often each of the n rows counts in each of B
 resamples. The score itself is the case of one column of ones, a bootstrap resample is a column of draws, and both come
-from the same lines of code. The sums are sparse products, so a thousand resamples cost little more than one.
+from the same lines of code.
 """
 
 from __future__ import annotations
@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-from scipy import sparse
+from numpy.typing import NDArray
 
 from tunesmith.errors import DataError, DivergedError
 from tunesmith.evaluation.calibration import NUM_BINS, binned_confidence
@@ -159,8 +158,8 @@ def classification_statistics(
     if min(gold.min(), predicted.min()) < 0 or max(gold.max(), predicted.max()) >= num_labels:
         raise ValueError(f"class ids must lie in [0, {num_labels})")
     correct = gold == predicted
-    actual, claimed = (_indicators(ids, num_labels) @ weights for ids in (gold, predicted))
-    hits = _indicators(gold, num_labels, correct) @ weights
+    actual, claimed = (_sums(ids, num_labels, weights) for ids in (gold, predicted))
+    hits = _sums(gold[correct], num_labels, weights[correct])
     total = weights.sum(axis=0)
     scores = {"accuracy": hits.sum(axis=0) / total, **_f1_scores(hits, actual, claimed)}
     numerator = hits.sum(axis=0) * total - (actual * claimed).sum(axis=0)
@@ -170,7 +169,7 @@ def classification_statistics(
         if num_labels > 1 and np.unique(gold).size == num_labels:
             scores["roc_auc"] = _mean_auc(one_hot(gold, num_labels), probabilities, weights)
         bins, confidence, right = binned_confidence(probabilities, gold)
-        gaps = _indicators(bins, NUM_BINS, right - confidence) @ weights
+        gaps = _sums(bins, NUM_BINS, weights * (right - confidence)[:, None])
         scores["ece"] = np.abs(gaps).sum(axis=0) / total
     return scores
 
@@ -195,7 +194,8 @@ def multilabel_statistics(
     """
     _refuse_unscorable(gold, probabilities)
     exact = (gold == predicted).all(axis=1)
-    counts = [sparse.csr_array(matrix.T, dtype=np.float64) @ weights for matrix in (gold & predicted, gold, predicted)]
+    own = [matrix.nonzero() for matrix in (gold & predicted, gold, predicted)]
+    counts = [_sums(labels, gold.shape[1], weights[rows]) for rows, labels in own]
     scores = {"accuracy": exact @ weights / weights.sum(axis=0), **_f1_scores(*counts)}
     varies = gold.any(axis=0) & ~gold.all(axis=0)
     if probabilities is not None and varies.any():
@@ -229,10 +229,12 @@ def _refuse_unscorable(gold: NDArray[Any], scores: NDArray[Any] | None) -> None:
         raise DivergedError("the model's scores are not finite; lower training.lr and train again")
 
 
-def _indicators(ids: NDArray[np.integer], size: int, values: ArrayLike = 1.0) -> sparse.csr_array:
-    """The sparse matrix (size, n) with `values` at (ids[i], i); times the weights it sums over the rows of each id."""
-    data = np.broadcast_to(np.asarray(values, np.float64), ids.shape)
-    return sparse.csr_array((data, (ids, np.arange(ids.size))), shape=(size, ids.size))
+def _sums(ids: NDArray[np.integer], size: int, weights: Floats) -> Floats:
+    """The rows of `weights` (n, B) added up by their `ids` (n,): (size, B)."""
+    columns = weights.shape[1]
+    places = ids[:, None] * columns + np.arange(columns)
+    sums = np.bincount(places.ravel(), weights.ravel(), size * columns)
+    return np.asarray(sums.reshape(size, columns), np.float64)
 
 
 def ratio(numerator: NDArray[Any], denominator: NDArray[Any]) -> Floats:

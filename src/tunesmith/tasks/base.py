@@ -5,11 +5,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass, replace
-from typing import Any, ClassVar, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar
 
 import numpy as np
-import torch
-from torch import nn
 
 from tunesmith.data.keys import is_list
 from tunesmith.data.records import Records, TextRecord
@@ -22,10 +20,15 @@ from tunesmith.evaluation.labels import ByLabel
 from tunesmith.evaluation.metrics import Arrays, Metrics, Statistics, unweighted
 from tunesmith.registry import require
 from tunesmith.tasks.encoding import EncodedTexts, Encoder
-from tunesmith.tasks.losses import Loss
 from tunesmith.tasks.predictions import Prediction
 from tunesmith.tasks.usage import Saved
 from tunesmith.text import TRIMMED, counted, name_list
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from tunesmith.tasks.losses import Loss
 
 Head = Literal["sequence", "token", "question", "masked"]
 """What stands on the backbone: one output a text, one a token, a beginning and an end, or a word at masked tokens."""

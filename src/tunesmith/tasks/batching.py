@@ -1,16 +1,18 @@
-"""Encoded texts as batches: padded tensors, and rows of similar length together."""
+"""Encoded texts as batches: padded arrays, and rows of similar length together."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from tunesmith.tasks.base import Head
-from tunesmith.tasks.losses import IGNORED
+from tunesmith.tasks.encoding import IGNORED
+
+if TYPE_CHECKING:
+    import torch
 
 PREDICTED = "predicted"
 """Name of the input that says, by a bool (n, length), at which tokens a masked-language head is wanted."""
@@ -37,6 +39,12 @@ class PaddingCollator:
         return cls(int(tokenizer.pad_token_id), side, head)
 
     def __call__(self, items: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
+        """`arrays` as tensors."""
+        import torch
+
+        return {name: torch.from_numpy(array) for name, array in self.arrays(items).items()}
+
+    def arrays(self, items: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
         """``input_ids`` (n, longest) int64, ``attention_mask`` alike, ``token_type_ids`` and ``labels`` if given."""
         batch = {"input_ids": self._pad([item["input_ids"] for item in items], self.pad_token_id)}
         batch["attention_mask"] = self._pad([np.ones(len(item["input_ids"])) for item in items], 0)
@@ -48,17 +56,17 @@ class PaddingCollator:
         if self.head in ("token", "masked"):
             batch["labels"] = self._pad(labels, IGNORED)
         else:
-            batch["labels"] = torch.from_numpy(np.stack(labels))
+            batch["labels"] = np.stack(labels)
         if self.head == "masked":
             batch[PREDICTED] = batch["labels"] != IGNORED
         return batch
 
-    def _pad(self, rows: Sequence[Any], value: int) -> torch.Tensor:
+    def _pad(self, rows: Sequence[Any], value: int) -> np.ndarray:
         padded = np.full((len(rows), max(1, *map(len, rows))), value, dtype=np.int64)
         for out, row in zip(padded, rows, strict=True):
             start = len(out) - len(row) if self.padding_side == "left" else 0
             out[start : start + len(row)] = row
-        return torch.from_numpy(padded)
+        return padded
 
 
 def batches_by_tokens(lengths: np.ndarray, max_tokens: int, max_rows: int) -> list[np.ndarray]:

@@ -5,12 +5,9 @@ from __future__ import annotations
 from abc import abstractmethod
 from dataclasses import replace
 from functools import partial
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import torch
-from scipy.special import expit, logit, softmax
-from sklearn.metrics import confusion_matrix
 
 from tunesmith.data.records import Records
 from tunesmith.data.shapes import NUMBER, ONE_LABEL, SEVERAL_LABELS
@@ -31,9 +28,14 @@ from tunesmith.evaluation.metrics import (
 )
 from tunesmith.tasks.base import LabelSpace, Task, require_known
 from tunesmith.tasks.encoding import EncodedTexts, Encoder
-from tunesmith.tasks.losses import BinaryCrossEntropy, CrossEntropy, Loss, SquaredError
 from tunesmith.tasks.predictions import Prediction
+from tunesmith.tasks.probabilities import sigmoid, softmax
 from tunesmith.tasks.usage import Saved, classifier
+
+if TYPE_CHECKING:
+    import torch
+
+    from tunesmith.tasks.losses import Loss
 
 
 class TextTask(Task):
@@ -108,10 +110,12 @@ class Classification(TextTask):
         return np.array([index[label] for label in labels], dtype=np.int64)
 
     def loss(self, label_smoothing: float, class_weights: torch.Tensor | None) -> Loss:
+        from tunesmith.tasks.losses import CrossEntropy
+
         return CrossEntropy(label_smoothing, class_weights)
 
     def decode(self, outputs: np.ndarray, space: LabelSpace) -> list[Prediction]:
-        probabilities = softmax(outputs.astype(np.float64), axis=1)
+        probabilities = softmax(outputs.astype(np.float64))
         best = probabilities.argmax(axis=1)
         return [
             Prediction(space.names[i], float(row[i]), dict(zip(space.names, row.tolist(), strict=True)))
@@ -122,7 +126,7 @@ class Classification(TextTask):
         return partial(classification_statistics, num_labels=len(space.names))
 
     def arrays(self, outputs: np.ndarray, targets: np.ndarray, space: LabelSpace) -> tuple[np.ndarray, ...]:
-        probabilities = softmax(outputs.astype(np.float64), axis=1)
+        probabilities = softmax(outputs.astype(np.float64))
         return targets, probabilities.argmax(axis=1), probabilities
 
     def score_labels(self, outputs: Any, targets: Any, space: LabelSpace, resamples: int, seed: int) -> ByLabel:
@@ -132,10 +136,11 @@ class Classification(TextTask):
 
     def evidence(self, records: Records, outputs: Any, targets: Any, space: LabelSpace) -> Evidence:
         gold, predicted, probabilities = self.arrays(outputs, targets, space)
+        size = len(space.names)
         return replace(
             super().evidence(records, outputs, targets, space),
             labels=list(space.names),
-            confusion=confusion_matrix(gold, predicted, labels=range(len(space.names))),
+            confusion=np.bincount(gold * size + predicted, minlength=size * size).reshape(size, size),
             bins=reliability_bins(probabilities, gold),
         )
 
@@ -173,11 +178,13 @@ class MultiLabel(TextTask):
         return targets
 
     def loss(self, label_smoothing: float, class_weights: torch.Tensor | None) -> Loss:
+        from tunesmith.tasks.losses import BinaryCrossEntropy
+
         return BinaryCrossEntropy(label_smoothing, class_weights)
 
     def decode(self, outputs: np.ndarray, space: LabelSpace) -> list[Prediction]:
         predictions = []
-        for row in expit(outputs.astype(np.float64)):
+        for row in sigmoid(outputs.astype(np.float64)):
             labels = tuple(name for name, p in zip(space.names, row, strict=True) if p >= 0.5)
             chosen = row[row >= 0.5]
             score = float(chosen.min()) if len(chosen) else float(1 - row.max())
@@ -188,14 +195,15 @@ class MultiLabel(TextTask):
         return multilabel_statistics
 
     def arrays(self, outputs: np.ndarray, targets: np.ndarray, space: LabelSpace) -> tuple[np.ndarray, ...]:
-        return targets > 0.5, outputs >= 0, expit(outputs.astype(np.float64))
+        return targets > 0.5, outputs >= 0, sigmoid(outputs.astype(np.float64))
 
     def score_labels(self, outputs: Any, targets: Any, space: LabelSpace, resamples: int, seed: int) -> ByLabel:
         gold, predicted, _ = self.arrays(outputs, targets, space)
         return of_rows(space.names, *(part.sum(axis=0) for part in (gold & predicted, predicted, gold)))
 
     def logits_of(self, answers: np.ndarray) -> np.ndarray:
-        return np.asarray(logit(np.clip(answers, 1e-9, 1 - 1e-9)))
+        likely = np.clip(answers, 1e-9, 1 - 1e-9)
+        return np.asarray(np.log(likely / (1 - likely)))
 
     def class_weights(self, targets: np.ndarray, space: LabelSpace) -> np.ndarray | None:
         positive = np.maximum(targets.sum(axis=0), 1)
@@ -226,6 +234,8 @@ class Regression(TextTask):
         return ((_numbers(records) - space.mean) / space.scale).astype(np.float32)
 
     def loss(self, label_smoothing: float, class_weights: torch.Tensor | None) -> Loss:
+        from tunesmith.tasks.losses import SquaredError
+
         return SquaredError()
 
     def decode(self, outputs: np.ndarray, space: LabelSpace) -> list[Prediction]:

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from torch.utils.data import Dataset
 
 from tunesmith.config.schema import LongName
 from tunesmith.data.records import Records, TextRecord
@@ -34,6 +33,8 @@ OVERLAP = 3
 """Neighbouring windows share one in so many of their tokens."""
 NOTHING = -1
 """Where a token stands for no character that counts."""
+IGNORED = -100
+"""Targets with this value are not learned, as in transformers' own heads."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,8 @@ class Truncation:
     long: LongName = "keep-start"
 
 
-class Encoded(Dataset[dict[str, Any]]):
-    """What a model learns from, or answers, row by row.
+class Encoded:
+    """What a model learns from, or answers, row by row; what torch calls a map-style data set.
 
     Attributes:
         lengths: (n,) int32, tokens of each row.
@@ -61,6 +62,10 @@ class Encoded(Dataset[dict[str, Any]]):
 
     def __len__(self) -> int:
         return len(self.lengths)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """The arrays of a row by name, among them ``input_ids``."""
+        raise NotImplementedError
 
     def begin_epoch(self, epoch: int) -> None:
         """What is drawn at random is drawn anew; by default nothing is."""

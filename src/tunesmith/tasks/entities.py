@@ -14,11 +14,9 @@ from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 from itertools import pairwise
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
-import torch
-from scipy.special import log_softmax
 
 from tunesmith.data.keys import group_numbers
 from tunesmith.data.layout.tags import tag_names
@@ -32,11 +30,16 @@ from tunesmith.evaluation.evidence import MISSED, WRONG, Excerpt, Mark, shown
 from tunesmith.evaluation.labels import ByLabel, of_documents
 from tunesmith.evaluation.metrics import Statistics
 from tunesmith.tasks.base import InDocuments, LabelSpace, Task, require_known
-from tunesmith.tasks.encoding import NOTHING, EncodedTexts, Encoder, Window
-from tunesmith.tasks.losses import IGNORED, CrossEntropy, Loss
+from tunesmith.tasks.encoding import IGNORED, NOTHING, EncodedTexts, Encoder, Window
 from tunesmith.tasks.predictions import FoundSpan, Prediction
+from tunesmith.tasks.probabilities import log_softmax
 from tunesmith.tasks.usage import Saved, tagger
 from tunesmith.tasks.viterbi import best_paths
+
+if TYPE_CHECKING:
+    import torch
+
+    from tunesmith.tasks.losses import Loss
 
 FoundSpans = list[tuple[FoundSpan, ...]]
 
@@ -87,11 +90,13 @@ class NamedEntities(Task):
         return encoder.windows(records, partial(_describe, types, space.coarse_words), gold)
 
     def loss(self, label_smoothing: float, class_weights: torch.Tensor | None) -> Loss:
+        from tunesmith.tasks.losses import CrossEntropy
+
         return CrossEntropy(label_smoothing)
 
     def outputs(self, logits: np.ndarray, encoded: EncodedTexts, space: LabelSpace) -> FoundSpans:
         starts, ends, scores, bounds = _words(logits, encoded)
-        log_probabilities = log_softmax(scores.astype(np.float64), axis=1)
+        log_probabilities = log_softmax(scores.astype(np.float64))
         pieces = [log_probabilities[a:b] for a, b in pairwise(bounds)]
         tags = np.arange(len(space.names))
         inside, kind = (tags > 0) & (tags % 2 == 0), (tags + 1) // 2

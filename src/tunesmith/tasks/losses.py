@@ -12,8 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional
 
-IGNORED = -100
-"""Targets with this value are not learned, as in transformers' own heads."""
+from tunesmith.tasks.encoding import IGNORED
 
 
 class Loss(ABC):

@@ -9,14 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import torch
-from torch import nn
-from torch.nn import functional
 
 from tunesmith.data.records import Records
 from tunesmith.data.shapes import TEXTS
@@ -26,9 +23,14 @@ from tunesmith.evaluation.baselines import Baseline
 from tunesmith.evaluation.metrics import PERPLEXITY, Metrics, Statistics
 from tunesmith.tasks.base import LabelSpace, Task
 from tunesmith.tasks.batching import PREDICTED
-from tunesmith.tasks.encoding import Encoded, Encoder, chunks, require_offsets
-from tunesmith.tasks.losses import IGNORED, Loss, MaskedCrossEntropy, at_predicted
+from tunesmith.tasks.encoding import IGNORED, Encoded, Encoder, chunks, require_offsets
 from tunesmith.tasks.predictions import Prediction
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from tunesmith.tasks.losses import Loss
 
 SHARE_MASK, SHARE_RANDOM = 0.8, 0.1
 SHORTEST, LONGEST = 128, 512
@@ -255,9 +257,16 @@ class MaskedWords(Task):
         return MaskedBlocks(stream, self.vocabulary, encoder.truncation.max_tokens, self.share, self.seed)
 
     def loss(self, label_smoothing: float, class_weights: torch.Tensor | None) -> Loss:
+        from tunesmith.tasks.losses import MaskedCrossEntropy
+
         return MaskedCrossEntropy()
 
     def infer(self, model: nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        import torch
+        from torch.nn import functional
+
+        from tunesmith.tasks.losses import at_predicted
+
         inputs = {name: value for name, value in batch.items() if name != "labels"}
         logits = at_predicted(model(**inputs)["logits"], batch[PREDICTED]).cpu()
         labels, predicted = batch["labels"].cpu(), batch[PREDICTED].cpu()

@@ -14,12 +14,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-import torch
-from scipy.special import softmax
-from sklearn.feature_extraction.text import TfidfVectorizer
 
 from tunesmith.data.keys import group_numbers
 from tunesmith.data.records import Answer, Records, TextRecord
@@ -33,10 +30,15 @@ from tunesmith.evaluation.labels import ByLabel, LabelMetrics, of_documents
 from tunesmith.evaluation.metrics import Statistics
 from tunesmith.tasks.base import InDocuments, LabelSpace, Task
 from tunesmith.tasks.encoding import NOTHING, EncodedTexts, Encoder, Window
-from tunesmith.tasks.losses import Loss, SpanCrossEntropy
 from tunesmith.tasks.predictions import FoundAnswer, Prediction
+from tunesmith.tasks.probabilities import softmax
 from tunesmith.tasks.usage import Saved
 from tunesmith.text import row_list
+
+if TYPE_CHECKING:
+    import torch
+
+    from tunesmith.tasks.losses import Loss
 
 CANDIDATES = 20
 """Beginnings and ends that are combined in each window, and answers that are kept of each question."""
@@ -115,9 +117,13 @@ class QuestionAnswering(Task):
         return replace(encoded, targets=targets)
 
     def loss(self, label_smoothing: float, class_weights: torch.Tensor | None) -> Loss:
+        from tunesmith.tasks.losses import SpanCrossEntropy
+
         return SpanCrossEntropy(label_smoothing)
 
     def model_logits(self, outputs: Any, attention_mask: torch.Tensor) -> torch.Tensor:
+        import torch
+
         logits = torch.stack([outputs["start_logits"], outputs["end_logits"]], dim=-1).float()
         # Padding takes no part in the softmax over positions.
         return logits.masked_fill(attention_mask.unsqueeze(-1) == 0, torch.finfo(logits.dtype).min)
@@ -145,7 +151,9 @@ class QuestionAnswering(Task):
         predictions, threshold = [], space.threshold
         for candidates in outputs:
             scores = [score for _, _, score in candidates.answers]
-            shares = softmax(scores + [candidates.nothing] * (threshold is not None)) if scores else np.array([1.0])
+            shares = np.array([1.0])
+            if scores:
+                shares = softmax(np.array(scores + [candidates.nothing] * (threshold is not None)))
             answers = tuple(
                 FoundAnswer(start, start + len(text), text, float(share))
                 for (start, text, _), share in zip(candidates.answers, shares, strict=False)
@@ -201,6 +209,8 @@ class QuestionAnswering(Task):
 
     def baselines(self, train: Records, test: Records, space: LabelSpace, seed: int) -> list[Baseline]:
         """The sentence of the context that shares most with the question, by TF-IDF of the test contexts' words."""
+        from sklearn.feature_extraction.text import TfidfVectorizer
+
         begin = time.perf_counter()
         contexts = test.table["text_pair"].to_pylist()
         words = TfidfVectorizer(token_pattern=r"(?u)\w+", sublinear_tf=True)

@@ -128,7 +128,7 @@ def _take_steps(fitting: Fitting) -> None:
                 return fitting.quick_scores(tokens_in_order(logits, valid.lengths, by_length))
             return fitting.quick_scores(logits[by_length.argsort()])
 
-        watched = {"eval_dataset": Subset(valid, by_length.tolist()), "compute_metrics": metrics}
+        watched = {"eval_dataset": Subset[Any](cast(Any, valid), by_length.tolist()), "compute_metrics": metrics}
     arguments = _arguments(fitting)
     require_steps(fitting.model, arguments, fitting.phase)
     steps = fitting.steps_per_epoch * (settings.epochs or 1)

@@ -27,7 +27,8 @@ from tunesmith.evaluation.metrics import (
     unweighted,
 )
 from tunesmith.models.heads import head_modules
-from tunesmith.tasks.losses import IGNORED, BinaryCrossEntropy, CrossEntropy, Loss, SquaredError
+from tunesmith.tasks.encoding import IGNORED
+from tunesmith.tasks.losses import BinaryCrossEntropy, CrossEntropy, Loss, SquaredError
 
 OPTIMIZERS = ("adamw_torch", "adamw_torch_fused")
 """The Trainer's names of the optimizers that a compact vocabulary can follow."""
