@@ -121,7 +121,7 @@ def adapt(opening: TextsOpening, config: AdaptConfig, progress: Progress) -> Ada
             precision = begun.settle(entries.precision(config, opening.earlier))
     # Nothing was written so far: a bad file or model leaves an earlier model in the folder as it was.
     record = _begin(config, source, data, precision)
-    begun.resume, begun.identity = entries.compare(opening.earlier, record)
+    begun.resume, begun.identity = entries.compare(opening.earlier, record, config.output)
     require_result(folder, model)
     with kept(folder, record, begun.resume):
         with clock.stage("encode"):

@@ -25,6 +25,7 @@ from tunesmith.data.sources import Examples, source_facts
 from tunesmith.data.summary import summary_line
 from tunesmith.data.texts import DomainTexts, read_texts
 from tunesmith.errors import DataError, UsageError
+from tunesmith.models.sealed import PREVIOUS, is_finished
 from tunesmith.progress import Progress
 from tunesmith.run.folder import CHECKPOINTS, AnyRecord, Clock, locked, open_folder
 from tunesmith.run.record import AdaptRecord, FilePart, RunRecord
@@ -153,9 +154,15 @@ def _folder(
         tracker = config.training.tracker  # called like its package
         if tracker != "none" and find_spec(tracker) is None:
             raise UsageError(f"training.tracker={tracker}: its package is not installed; run `pip install {tracker}`")
-        if earlier is not None:
+        aside = folder / PREVIOUS
+        if earlier is not None and aside.is_dir():
+            kept = f"the finished one that it replaces is in {aside} until then"
+            progress.line(f"continuing the run in {folder}, {progress_of(folder)}; {kept}")
+        elif earlier is not None:
             anew = "output.overwrite without output.resume" if config.output.resume else "output.overwrite"
             progress.line(f"continuing the run in {folder}, {progress_of(folder)}; {anew} starts anew")
+        elif is_finished(folder):
+            progress.line(f"note: the finished run in {folder} is in {aside} until the one that replaces it is done")
         elif (folder / CHECKPOINTS).is_dir():
             progress.line(f"note: output.overwrite replaces an unfinished run in {folder}, {progress_of(folder)}")
         yield earlier

@@ -74,7 +74,7 @@ def train(opening: Opening, progress: Progress) -> Run:
     ingredients, their_files = entries.ingredients(config)
     files = list(opening.files.values())
     record = entries.begin(config, begun, precision, splits, layout, files, findings, their_files)
-    begun.resume, begun.identity = entries.compare(earlier, record)
+    begun.resume, begun.identity = entries.compare(earlier, record, config.output)
     require_result(folder, begun.model)
     with kept(folder, record, begun.resume):
         write_json_lines(folder / "findings.jsonl", (finding.to_dict() for finding in findings))

@@ -6,22 +6,62 @@ What lies between two calls is the state before the second, so "after" needs no 
 
 from __future__ import annotations
 
+import json
 import random
+import shutil
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tests.campaigns import common, tracing
 from tests.campaigns.common import Outcome
-from tests.campaigns.processes import fork
+from tests.campaigns.processes import Child, fork
 from tests.campaigns.runs import GOOD, Recipe
 
 TITLE = "a run is ended at each call that changes a file (native code included), and halfway through each write"
 GOAL = "the same command makes the model, predictions, metrics and logs of an undisturbed run, bit for bit"
 COUNT, SAMPLE, SECONDS = 2000, 4, 300.0
-RECIPES = (Recipe("classification", "lora", rows=16, epochs=2), Recipe("adapt", "", rows=16, epochs=2))
+
+
+@dataclass(frozen=True)
+class Replacing(Recipe):
+    """A run that replaces a finished one, which stays whole until this one is done."""
+
+    def __str__(self) -> str:
+        return f"{super().__str__()} that replaces a run"
+
+    def arguments(self) -> list[str]:
+        return [*super().arguments(), "--overwrite"]
+
+    def start(self, folder: Path, *more: str, before: Iterable[Callable[[], Any]] = ()) -> Child:
+        if not (folder / "run").exists():
+            shutil.copytree(self.replaced(), folder / "run")
+        return super().start(folder, *more, before=before)
+
+    def replaced(self) -> Path:
+        """Folder of a finished run of other settings."""
+        return Recipe(self.task, self.method, rows=self.rows, epochs=self.epochs + 1).reference() / "run"
+
+    def is_kept(self, folder: Path) -> bool:
+        """Whether one of the two runs is there, and whole."""
+        wanted = {path.relative_to(self.replaced()): path.read_bytes() for path in _files(self.replaced())}
+        for place in (folder / "run", folder / "run" / ".previous"):
+            if {name: (place / name).read_bytes() for name in wanted if (place / name).is_file()} == wanted:
+                return True
+        return bool(json.loads((folder / "run" / "run.json").read_bytes())["status"] == "done")
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    return (path for path in folder.rglob("*") if path.is_file() and path.name != ".lock")
+
+
+RECIPES: tuple[Recipe, ...] = (
+    Recipe("classification", "lora", rows=16, epochs=2),
+    Recipe("adapt", "", rows=16, epochs=2),
+    Replacing("classification", "features", rows=16, epochs=2),
+)
 
 unavailable = tracing.unavailable
 
@@ -91,6 +131,8 @@ def run(point: Point, folder: Path) -> Outcome:
     ended = tracing.watch(child, folder / "run", entering)
     if ended.code != -signal.SIGKILL:
         return Outcome("", False, "no such call", str(ended))
+    if isinstance(point.recipe, Replacing) and not point.recipe.is_kept(folder):
+        return Outcome("", False, "neither run is whole")
     verdict, note = point.recipe.go_on(folder)
     return Outcome("", verdict in GOOD, verdict, note)
 

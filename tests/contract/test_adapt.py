@@ -239,6 +239,29 @@ def test_what_is_in_the_folder_is_kept_unless_asked(corpus: Path, tmp_path: Path
         tunesmith.adapt(corpus, progress=Progress(quiet=True))
 
 
+def test_a_model_that_is_replaced_is_kept_until_the_new_one_is_done(
+    corpus: Path, tmp_path: Path, trained_head: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adapt(corpus, tmp_path / "out", trained_head, epochs=1)
+    before = (tmp_path / "out" / "model.safetensors").read_bytes()
+
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(adapting, "_finish", killed)
+        with pytest.raises(KeyboardInterrupt):
+            adapt(corpus, tmp_path / "out", trained_head, overwrite=True)
+    with pytest.raises(ModelError, match=r"continue it by its command, or give .*out/\.previous, the finished run"):
+        adapt(corpus, tmp_path / "other", tmp_path / "out", epochs=1)
+    kept = tmp_path / "out" / ".previous"
+    assert (kept / "model.safetensors").read_bytes() == before
+    assert adapt(corpus, tmp_path / "other", kept, epochs=1).record["status"] == "done"
+    monkeypatch.setattr(TaskTrainer, "training_step", killed)
+    assert adapt(corpus, tmp_path / "out", trained_head, overwrite=True).record["status"] == "done"
+    assert not kept.exists()
+
+
 def test_what_cannot_be_adapted_is_refused_and_an_earlier_model_kept(
     corpus: Path, tmp_path: Path, trained_head: Path
 ) -> None:

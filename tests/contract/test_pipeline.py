@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
 
 import tunesmith
-from tunesmith import registry
+from tunesmith import pipeline, registry
 from tunesmith.config.schema import SourceSettings
 from tunesmith.errors import DataError, ModelError, UsageError
 from tunesmith.models.heads import PooledClassifier
@@ -265,6 +265,24 @@ def test_a_bad_file_leaves_an_earlier_run_alone(tmp_path: Path, tiny_model_folde
     with pytest.raises(DataError, match=r"words\.txt"):
         train(data, run.folder, tiny_model_folder("bert"), config=settings, augment="insert", overwrite=True)
     assert tunesmith.load(run.folder).predict(["good"])
+
+
+def test_a_run_that_is_replaced_answers_until_the_new_one_is_done(
+    tmp_path: Path, tiny_model_folder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = write(tmp_path / "a.csv", ["text", "label"], [(t, "xy"[i % 2]) for i, t in enumerate(texts(40))])
+    run = train(data, tmp_path / "run", tiny_model_folder("bert"), method="features")
+    before = tunesmith.load(run.folder).predict(["good"])
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline, "fit", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            train(data, run.folder, tiny_model_folder("bert"), method="features", seed=7, overwrite=True)
+    with pytest.raises(ModelError, match=r"or give .*\.previous, the finished run that it replaces"):
+        tunesmith.load(run.folder)
+    assert tunesmith.load(run.folder / ".previous").predict(["good"]) == before
+    assert tunesmith.evaluate(run.folder / ".previous", data).rows == 40
+    train(data, run.folder, tiny_model_folder("bert"), method="features", seed=7, overwrite=True)
+    assert tunesmith.load(run.folder).predict(["good"]) != before and not (run.folder / ".previous").exists()
 
 
 def test_lower_precision_is_asked_for_by_name_and_answers_nearly_the_same(

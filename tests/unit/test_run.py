@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -22,10 +23,11 @@ from tunesmith.disk import path_sha256
 from tunesmith.errors import ModelError, UsageError
 from tunesmith.evaluation.intervals import Score
 from tunesmith.evaluation.metrics import CLASSIFICATION_METRICS
+from tunesmith.models.sealed import model_folder
 from tunesmith.progress import Progress
 from tunesmith.run import entries
 from tunesmith.run.changes import differences, digest
-from tunesmith.run.folder import kept, locked, open_folder
+from tunesmith.run.folder import close, kept, locked, open_folder
 from tunesmith.run.record import (
     Baseline,
     Best,
@@ -448,6 +450,106 @@ def test_what_is_no_part_of_a_run_is_not_deleted_with_it(tmp_path: Path) -> None
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(UsageError, match=r"no part of a run \(notes\.txt\); move that elsewhere"):
         open_folder(RunRecord, tmp_path, OutputSettings(overwrite=True), [])
+
+
+FINISHED = {"status": "done", "timing": {"seconds": 1.0, "stages": {}, "tokens_per_second": 1.0}}
+
+
+def write_run(folder: Path, number: int) -> None:
+    """The files of a run, less its record."""
+    for name in ("model/config.json", "predictions/test.jsonl", "README.md"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(str(number))
+
+
+def is_whole(folder: Path, number: int) -> bool:
+    """Whether a folder holds the finished run of that number, and nothing missing."""
+    try:
+        record = RunRecord.load(folder)
+        names = ("model/config.json", "predictions/test.jsonl", "README.md")
+        return record.status == "done" and record.seed == number == int(
+            {(folder / name).read_text() for name in names}.pop()
+        )
+    except (OSError, ModelError):
+        return False
+
+
+def replace_run(folder: Path, last: int) -> int:
+    """Run 2 takes the place of run 1 in a process that dies before change `last` to the files; how many there were."""
+    changes = 0
+
+    def before(event: str, arguments: tuple[Any, ...]) -> None:
+        nonlocal changes
+        if event in ("os.link", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "tempfile.mkstemp"):
+            changes += 1
+            if changes == last:
+                os._exit(9)
+
+    if (child := os.fork()) == 0:
+        try:
+            sys.addaudithook(before)
+            record = make_record(seed=2, identity=IDENTITY, timing=FINISHED["timing"])
+            with locked(folder):
+                earlier = open_folder(RunRecord, folder, OutputSettings(overwrite=True), [])
+                with kept(folder, record, earlier is not None):
+                    write_run(folder, 2)
+                    close(folder, record, False)
+        finally:
+            os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_finished_run_that_is_replaced_is_whole_until_the_new_one_is(tmp_path: Path) -> None:
+    for last in range(1, 200):
+        run = tmp_path / str(last) / "run"
+        run.mkdir(parents=True)
+        make_record(seed=1, identity=IDENTITY, **FINISHED).save(run)
+        write_run(run, 1)
+        died = replace_run(run, last)
+        whole = [is_whole(run, 1), is_whole(run / ".previous", 1), is_whole(run, 2)]
+        assert any(whole), f"change {last}"
+        if whole == [False, True, False]:
+            with pytest.raises(ModelError, match=r"is not finished; continue it by its command, or give .*\.previous"):
+                model_folder(run)
+        assert replace_run(run, -1) == 0 and is_whole(run, 2)
+        assert sorted(path.name for path in run.iterdir() if path.name != ".lock") == [
+            "README.md", "metrics.jsonl", "model", "predictions", "run.json",
+        ]  # fmt: skip
+        if not died:
+            break
+    assert 20 < last < 199
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_files_are_copied_where_they_cannot_have_two_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EPERM, "no links here")
+
+    make_record(seed=1, identity=IDENTITY, **FINISHED).save(tmp_path)
+    write_run(tmp_path, 1)
+    monkeypatch.setattr(os, "link", refuse)
+    with pytest.raises(RuntimeError), kept(tmp_path, make_record(seed=2, identity=IDENTITY), False):
+        raise RuntimeError("it fails")
+    assert RunRecord.load(tmp_path).status == "failed" and is_whole(tmp_path / ".previous", 1)
+
+
+def test_a_replacement_goes_on_by_its_command_and_begins_anew_by_another(tmp_path: Path) -> None:
+    make_record(seed=1, identity=IDENTITY, **FINISHED).save(tmp_path)
+    write_run(tmp_path, 1)
+    asked, record = OutputSettings(overwrite=True), make_record(seed=2, status="stopped", identity=IDENTITY)
+    assert open_folder(RunRecord, tmp_path, asked, []) is None
+    with pytest.raises(KeyboardInterrupt), kept(tmp_path, record, False):
+        raise KeyboardInterrupt
+    earlier = open_folder(RunRecord, tmp_path, asked, [])
+    assert earlier == record and entries.compare(earlier, record, asked)[0]
+    other = make_record(seed=2, requested=Config.model_validate({"training": {"lr": 0.5}}), identity=IDENTITY)
+    assert entries.compare(earlier, other, asked)[0] is False
+    with pytest.raises(UsageError, match=r"training\.lr was not given and is now 0\.5"):
+        entries.compare(earlier, other, OutputSettings(overwrite=True, resume=True))
+    with pytest.raises(KeyboardInterrupt), kept(tmp_path, other, False):
+        raise KeyboardInterrupt
+    assert is_whole(tmp_path / ".previous", 1)
 
 
 def test_nothing_is_written_into_a_model_that_vouches_for_its_files(tmp_path: Path) -> None:

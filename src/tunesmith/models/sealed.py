@@ -8,6 +8,7 @@ copied out of its run is checked by its manifest alone. Notes for people are not
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from tunesmith import manifest
@@ -21,6 +22,8 @@ TRAINED_FILE = "tunesmith.json"
 """Beside a model that was trained here."""
 MODEL = "model"
 """Folder of a run that holds its model."""
+PREVIOUS = ".previous"
+"""Folder of a run that holds the finished run which it replaces, until it is done itself."""
 MOST_RECORD_BYTES = 256 * 2**20
 OF_ADAPTATION = (ADAPTED_FILE, "metrics.jsonl", "checkpoints")
 """What lies beside the files of an adapted model."""
@@ -43,11 +46,34 @@ def model_folder(path: Path) -> Path:
     """The folder of a run's model; the folder itself where it is one of a model.
 
     Raises:
-        ModelError: the run leads to a model elsewhere.
+        ModelError: the run leads to a model elsewhere, or has yet to replace a finished one.
     """
     if (path / MODEL).is_symlink():
         raise ModelError(f"{path}: {MODEL} is a link; give the folder that it leads to")
+    refuse_replacing(path)
     return path / MODEL if (path / MODEL).is_dir() else path
+
+
+def refuse_replacing(path: Path) -> None:
+    """Refuse a run that is to replace a finished one and is not done, and say where that one is.
+
+    Raises:
+        ModelError: it is one.
+    """
+    if (path / PREVIOUS).is_dir() and not is_finished(path):
+        raise ModelError(
+            f"{path}: the run is not finished; continue it by its command, or give {path / PREVIOUS}, "
+            "the finished run that it replaces"
+        )
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether a folder holds a run, of whatever version, whose record says that it is done."""
+    for name in (RUN_FILE, ADAPTED_FILE):
+        with suppress(OSError, ValueError, LookupError, TypeError):
+            if read_json(folder / name, MOST_RECORD_BYTES)["status"] == "done":
+                return True
+    return False
 
 
 def require_intact(folder: Path) -> None:

@@ -16,7 +16,7 @@ from tunesmith.config.schema import SourceSettings
 from tunesmith.disk import file_sha256
 from tunesmith.errors import ModelError
 from tunesmith.models.gate.weights import INDEX, WEIGHTS
-from tunesmith.models.sealed import RUN_FILE, TRAINED_FILE, model_folder, require_intact
+from tunesmith.models.sealed import RUN_FILE, TRAINED_FILE, model_folder, refuse_replacing, require_intact
 from tunesmith.models.sentence import backbone_folder
 from tunesmith.registry import did_you_mean
 
@@ -61,6 +61,7 @@ class Source:
         Raises:
             ModelError: there is no model in it, or it was written here and is not what was written.
         """
+        refuse_replacing(path)
         if (path / RUN_FILE).is_file() and not (path / "config.json").is_file():
             if not (path / "model").is_dir():
                 raise ModelError(f"model {name}: a run that is not finished; continue it, or give another model")

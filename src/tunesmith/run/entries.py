@@ -10,7 +10,7 @@ import torch
 from tunesmith.augmentation import NONE
 from tunesmith.augmentation.masked import masked_source
 from tunesmith.augmentation.rows import chosen_names
-from tunesmith.config.schema import AdaptConfig, Config
+from tunesmith.config.schema import AdaptConfig, Config, OutputSettings
 from tunesmith.data.checks import Finding
 from tunesmith.data.keys import label_codes
 from tunesmith.data.layout import Layout
@@ -82,15 +82,18 @@ def common(config: Config | AdaptConfig, precision: Precision, identity: Mapping
     }
 
 
-def compare(earlier: RunRecord | AdaptRecord | None, record: RunRecord | AdaptRecord) -> tuple[bool, dict[str, str]]:
+def compare(
+    earlier: RunRecord | AdaptRecord | None, record: RunRecord | AdaptRecord, output: OutputSettings
+) -> tuple[bool, dict[str, str]]:
     """Whether there is a run that goes on, and what its checkpoints are known by.
 
     Raises:
-        UsageError: what decides the result is not what it was; each difference is named.
+        UsageError: what decides the result is not what it was, and the run may not begin anew; all is named.
     """
-    if earlier is not None and (problems := differences(earlier, record)):
+    problems = differences(earlier, record) if earlier is not None else []
+    if problems and (output.resume or not output.overwrite):
         raise UsageError(problems)
-    return earlier is not None, {"run": digest(record.requested, record.identity)}
+    return earlier is not None and not problems, {"run": digest(record.requested, record.identity)}
 
 
 def model_part(source: Source, files: Mapping[str, str]) -> ModelPart:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -16,8 +17,9 @@ from tunesmith import signals
 from tunesmith.config.loading import dump
 from tunesmith.config.schema import Config, OutputSettings
 from tunesmith.disk import make_folder, private, remove_leftovers, sync, write_json_lines, write_text
-from tunesmith.errors import Interrupted, ResourceError, UsageError, is_disk_full, is_shortage
-from tunesmith.manifest import require_outside
+from tunesmith.errors import Interrupted, ModelError, ResourceError, UsageError, is_disk_full, is_shortage
+from tunesmith.manifest import members, require_outside
+from tunesmith.models.sealed import PREVIOUS, is_finished
 from tunesmith.resources import disk_words
 from tunesmith.run import gate
 from tunesmith.run.record import AdaptRecord, Record, RunRecord, Timing
@@ -117,15 +119,26 @@ def open_folder(kind: type[AnyRecord], folder: Path, output: OutputSettings, rea
         if kind is RunRecord and (foreign := [path.name for path in others if path.name not in gate.KNOWN]):
             found = f"it holds what is no part of a run ({', '.join(foreign[:3])})"
             raise UsageError(f"output.out={folder}: {found}; move that elsewhere, or give another output.out")
-        return None
+        return _interrupted_replacement(kind, folder)
     record = kind.load(folder)
     if record.status == "done":
         # It may have been killed before it removed them.
-        for leftover in (WORK, *([] if output.keep_checkpoints else [CHECKPOINTS])):
+        for leftover in (WORK, PREVIOUS, *([] if output.keep_checkpoints else [CHECKPOINTS])):
             shutil.rmtree(folder / leftover, ignore_errors=True)
         remedy = "add output.overwrite to replace it, or give another output.out"
         raise UsageError(f"output.out={folder}: a finished run is there already; {remedy}")
     return record if record.identity else None
+
+
+def _interrupted_replacement(kind: type[AnyRecord], folder: Path) -> AnyRecord | None:
+    """The unfinished run that was to replace a finished one: the same command goes on with it."""
+    if not (folder / PREVIOUS).is_dir():
+        return None
+    try:
+        record = kind.load(folder)
+    except ModelError:
+        return None
+    return record if record.status != "done" and record.identity else None
 
 
 def _content(folder: Path) -> list[Path]:
@@ -137,7 +150,8 @@ def kept(folder: Path, record: RunRecord | AdaptRecord, goes_on: bool) -> Iterat
     """Keep the record on disk while the run lasts, and its status true however it ends.
 
     The record comes before all else in the folder, and where an earlier run is replaced it says first that nothing in
-    the folder counts: a run that is killed here begins again by the same command.
+    the folder counts: a run that is killed here begins again by the same command. A finished one that is replaced stays
+    in a folder of its own, `PREVIOUS`, until this one is done.
 
     Args:
         goes_on: the run in the folder does; else what is there is replaced.
@@ -145,6 +159,8 @@ def kept(folder: Path, record: RunRecord | AdaptRecord, goes_on: bool) -> Iterat
     Raises:
         ResourceError: the disk is full.
     """
+    if not goes_on and is_finished(folder):
+        _set_aside(folder)  # the record there is as yet that of the finished run
     try:
         if not goes_on:
             _clear(folder, record)
@@ -168,10 +184,39 @@ def kept(folder: Path, record: RunRecord | AdaptRecord, goes_on: bool) -> Iterat
         shutil.rmtree(folder / WORK, ignore_errors=True)
 
 
+def _set_aside(folder: Path) -> None:
+    """Give the finished run in a folder a second place, `PREVIOUS`; whenever this ends, it is whole at the first."""
+    aside = folder / WORK / PREVIOUS
+    for leftover in (WORK, PREVIOUS):
+        shutil.rmtree(folder / leftover, ignore_errors=True)
+    there = list(members(folder))
+    aside.mkdir(parents=True)
+    for path, facts in there:
+        name = path.relative_to(folder)
+        if stat.S_ISDIR(facts.st_mode):
+            (aside / name).mkdir()
+        elif name != Path(LOCK):
+            _link(path, aside / name)
+    for path in (*aside.rglob("*"), aside):
+        sync(path)
+    aside.rename(folder / PREVIOUS)
+    sync(folder)
+
+
+def _link(path: Path, other: Path) -> None:
+    """A second name of a file, or a copy on a file system without such names."""
+    try:
+        os.link(path, other)
+    except OSError:
+        shutil.copyfile(path, other)
+
+
 def _clear(folder: Path, record: RunRecord | AdaptRecord) -> None:
     """Make room for a new run, once the record says that nothing there counts."""
     record.model_copy(update={"identity": {}}).save(folder)
     for path in _content(folder):
+        if path.name == PREVIOUS:
+            continue
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         elif path.name != record.FILE:
@@ -181,11 +226,12 @@ def _clear(folder: Path, record: RunRecord | AdaptRecord) -> None:
 def close(folder: Path, record: RunRecord | AdaptRecord, keep_checkpoints: bool) -> None:
     """Say that a run is done once all else of it is on disk, and remove what only a run that is killed needs."""
     for path in sorted(folder.rglob("*"), reverse=True):
-        if not {WORK, CHECKPOINTS}.intersection(path.relative_to(folder).parts):
+        if not {WORK, CHECKPOINTS, PREVIOUS}.intersection(path.relative_to(folder).parts):
             sync(path)
     record.status = "done"
     record.save(folder)
     signals.current().saved = f"{folder} is done"
+    shutil.rmtree(folder / PREVIOUS, ignore_errors=True)
     if not keep_checkpoints:
         shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
 

@@ -14,10 +14,11 @@ from pathlib import Path
 
 from tunesmith.errors import ModelError
 from tunesmith.manifest import members
+from tunesmith.models.sealed import PREVIOUS
 
 RECORDS = ("run.json", "adapt.json", "config.yaml", "metrics.jsonl", "findings.jsonl", "augmented.jsonl")
 FILES = frozenset({*RECORDS, "report.html", "README.md", "seen.txt"})
-FOLDERS = frozenset({"checkpoints", "model", "predictions", ".work"})
+FOLDERS = frozenset({"checkpoints", "model", "predictions", ".work", PREVIOUS})
 KNOWN = FILES | FOLDERS
 """What a run has in its folder."""
 
