@@ -7,7 +7,7 @@ import json
 import os
 import stat
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -18,6 +18,9 @@ MOST_BYTES = 16 * 2**20
 """Of a file of settings; labels by the hundred thousand fit."""
 MOST_LINES_BYTES = 2**33
 """Of a file of rows."""
+INFINITE = frozenset({"Infinity", "-Infinity"})
+NOT_FINITE = INFINITE | {"NaN"}
+"""Numbers that Python writes and JSON has not."""
 LEFTOVER = ".tmp"
 
 
@@ -58,28 +61,34 @@ def read_plain(path: Path, most: int = MOST_BYTES) -> bytes:
     return content
 
 
-def read_json(path: Path, most: int = MOST_BYTES, depth: int = 64, finite: bool = True) -> Any:
+def read_json(path: Path, most: int = MOST_BYTES, depth: int = 64, constants: Collection[str] = ()) -> Any:
     """The value of a JSON file that somebody else may have written; see also `parse_json`.
 
     Raises:
         OSError: it cannot be read.
         ValueError: it is no regular file, too large, or no such JSON.
     """
-    return parse_json(read_plain(path, most), depth, finite)
+    return parse_json(read_plain(path, most), depth, constants)
 
 
-def parse_json(content: str | bytes, depth: int = 64, finite: bool = True) -> Any:
+def parse_json(content: str | bytes, depth: int = 64, constants: Collection[str] = ()) -> Any:
     """The value of a JSON text in UTF-8, without a key that stands twice, or more than `depth` levels.
 
     Args:
-        finite: refuse NaN and Infinity, which are Python's own.
+        constants: those of `NOT_FINITE` that are let through.
 
     Raises:
         ValueError: what is wrong.
     """
+
+    def constant(name: str) -> float:
+        if name not in constants:
+            raise ValueError(f"{name} is not JSON")
+        return float(name)
+
     try:
         text = content if isinstance(content, str) else content.decode("utf-8")
-        value = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse if finite else float)
+        value = json.loads(text, object_pairs_hook=_unique, parse_constant=constant)
     except RecursionError:
         raise ValueError("nested too deeply") from None
     level = [value]
@@ -101,10 +110,6 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
             raise ValueError(f"key {key[:100]!r} stands twice in one object")
         found[key] = value
     return found
-
-
-def _refuse(constant: str) -> Any:
-    raise ValueError(f"{constant} is not JSON")
 
 
 @contextmanager
@@ -167,11 +172,8 @@ def write_json_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
             file.write(f"{json_text(row)}\n".encode())
 
 
-def read_json_lines(path: Path, finite: bool = True) -> list[dict[str, Any]]:
+def read_json_lines(path: Path) -> list[dict[str, Any]]:
     """What `write_json_lines` wrote, or a process line by line; half a line at the end, of a killed one, is dropped.
-
-    Args:
-        finite: see `parse_json`.
 
     Raises:
         OSError: it cannot be read.
@@ -181,7 +183,7 @@ def read_json_lines(path: Path, finite: bool = True) -> list[dict[str, Any]]:
     rows = []
     for number, line in enumerate(lines, 1):
         try:
-            row = parse_json(line, finite=finite)
+            row = parse_json(line)
         except ValueError as error:
             raise ValueError(f"line {number}: {error}") from None
         if not isinstance(row, dict):

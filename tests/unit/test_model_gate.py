@@ -139,3 +139,26 @@ def test_every_family_of_the_tests_is_on_the_lists(
         load_tokenizer(find_source(ModelSettings(name=str(tiny_model_folder(family)))))
     assert {"bert", "nomic_bert", "t5", "gemma3_text", "xlm-roberta"} <= gate.model_types()
     assert not {"rag", "dpt", "vit"} & gate.model_types() and "RagTokenizer" not in gate.tokenizer_classes()
+
+
+def test_an_infinite_limit_is_let_through_and_an_infinite_size_is_not(
+    tmp_path: Path, tiny_model_folder: Callable[[str], Path]
+) -> None:
+    """Published Mamba-2 models have ``"time_step_limit": [0.0, Infinity]``."""
+    folder = tmp_path / "honest"
+    shutil.copytree(tiny_model_folder("bert"), folder)
+    edit(folder / "config.json", time_step_limit=[-float("inf"), float("inf")])
+    config = load_config(find_source(ModelSettings(name=str(folder))))
+    assert config.time_step_limit == [-float("inf"), float("inf")]
+    for value, problem in {
+        "Infinity": "hidden_size is infinite, expected an integer up to 524,288",
+        "1e400": "hidden_size is infinite",
+        "NaN": "NaN is not JSON",
+    }.items():
+        (folder / "config.json").write_text(f'{{"model_type": "bert", "hidden_size": {value}}}')
+        with pytest.raises(ModelError, match=rf"config\.json: .*{problem}"):
+            load_config(find_source(ModelSettings(name=str(folder))))
+    edit(folder / "config.json", hidden_size=8)
+    edit(folder / "tokenizer_config.json", model_max_length=float("inf"))
+    with pytest.raises(ModelError, match=r"tokenizer_config\.json: Infinity is not JSON"):
+        load_config(find_source(ModelSettings(name=str(folder))))

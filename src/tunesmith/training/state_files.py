@@ -9,7 +9,7 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 from transformers.trainer_callback import ExportableState
 
-from tunesmith.disk import read_json
+from tunesmith.disk import NOT_FINITE, read_json
 from tunesmith.errors import ModelError
 
 STATE_FILE, OPTIMIZER_FILE, CONFIG_FILE = "trainer_state.json", "optimizer.json", "config.json"
@@ -100,7 +100,7 @@ def read(path: Path) -> Any:
         ValueError: what is wrong with the file, which is named.
     """
     try:
-        return READERS[path.name].model_validate(read_json(path, MOST_BYTES, finite=False))
+        return READERS[path.name].model_validate(read_json(path, MOST_BYTES, constants=NOT_FINITE))
     except ValidationError as error:
         item = error.errors()[0]
         where = ".".join(map(str, item["loc"]))[:200] or "content"

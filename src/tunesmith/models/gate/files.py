@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
-from tunesmith.disk import parse_json
+from tunesmith.disk import INFINITE, parse_json
 
+CONFIG = "config.json"
 MOST_ENTRIES = 10_000
 MOST_BYTES = 64 * 2**20
 """Of a file that is read whole: above the largest tokenizer that is published (35 MB)."""
@@ -63,7 +64,8 @@ class Inside:
         if name not in self.paths:
             return None
         try:
-            return parse_json(self.read(name, most))
+            # Those of Mamba-2 write "time_step_limit": [0.0, Infinity]; where a size is infinite, `settings` says so.
+            return parse_json(self.read(name, most), constants=INFINITE if name == CONFIG else ())
         except (OSError, ValueError) as error:
             raise ValueError(
                 f"{self.shown(name)}: {' '.join(str(error).split())[:200]}; save the model again"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import re
 from collections.abc import Collection, Iterator
 from typing import Any
@@ -189,8 +190,11 @@ def check_keys(file: str, settings: Any, allowed: Collection[str]) -> Iterator[s
 def _check_numbers(file: str, where: str, value: Any) -> Iterator[str]:
     """Problems with integers that are too large or too small for what their names say."""
     for place, key, number in _walk(where, value):
+        named = next((limit for pattern, limit in MOST_BY_NAME if pattern.search(key)), None)
+        if isinstance(number, float) and math.isinf(number) and named is not None:
+            yield f"{file}: {place} is infinite, expected an integer up to {named:,}; correct the file"
         if isinstance(number, int) and not isinstance(number, bool):
-            most = next((limit for pattern, limit in MOST_BY_NAME if pattern.search(key)), MOST)
+            most = named or MOST
             if not LEAST <= number <= most:
                 found = str(number) if abs(number) < 10**20 else "a number of more than 20 digits"
                 yield f"{file}: {place} is {found}, expected an integer from {LEAST:,} to {most:,}; correct the file"
