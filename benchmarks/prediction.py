@@ -31,6 +31,7 @@ from tunesmith.predictor import Predictor
 from tunesmith.tasks.base import LabelSpace
 from tunesmith.tasks.classification import Classification
 from tunesmith.tasks.encoding import Truncation
+from tunesmith.training.backend import TorchModel
 from tunesmith.training.precision import choose_precision
 
 TEXTS, CHUNK, LENGTH = 10_000, 2_000, 128
@@ -50,7 +51,7 @@ def measure(texts: list[str], labels: list[str]) -> dict[str, Any]:
     stock = pipeline("text-classification", model=models[0], tokenizer=tokenizer, batch_size=32, device="cpu")
     Engine(models[1])
     space, layout = LabelSpace(tuple(labels)), Layout(ONE_LABEL, "text")
-    exact = Predictor(models[1], tokenizer, Classification(), space, Truncation(LENGTH), layout)
+    exact = Predictor(TorchModel(models[1], tokenizer), Classification(), space, Truncation(LENGTH), layout)
     fastest = replace(exact, precision=choose_precision("auto").state)
 
     def stock_in(dtype: torch.dtype, chunk: list[str]) -> Answers:

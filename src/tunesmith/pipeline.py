@@ -40,6 +40,7 @@ from tunesmith.tasks import TASKS
 from tunesmith.tasks.base import Answered, Task
 from tunesmith.tasks.encoding import EncodedTexts, Encoder
 from tunesmith.text import counted
+from tunesmith.training.backend import TorchModel
 from tunesmith.training.fitting import FEW_VALID_ROWS, Fitting
 from tunesmith.training.learning import fit
 from tunesmith.training.needs import require_result
@@ -175,7 +176,9 @@ class _Judge:
     def scores(self, fitting: Fitting, *names: str) -> tuple[Predictor, dict[str, Scored]]:
         """The fitted model, ready to predict, and its scores on the named splits."""
         space = fitting.space.in_users_units
-        predictor = Predictor(fitting.model, fitting.tokenizer, fitting.task, space, fitting.truncation, self.layout)
+        predictor = Predictor(
+            TorchModel(fitting.model, fitting.tokenizer), fitting.task, space, fitting.truncation, self.layout
+        )
         with attached(fitting.model, partial(Engine, packing=self.config.engine.uses("packing"))):
             outputs = {name: predictor.outputs_of(self.encoded[name]) for name in {"valid", *names}}
         targets = fitting.task.targets(self.splits["valid"], space)

@@ -1,106 +1,64 @@
-"""From a run or model folder to predictions: shared by evaluation, the command line and programs."""
+"""From a run or model folder to predictions: shared by evaluation, the command line and programs.
+
+What answers is a `Backend`; this module knows no torch, and loads it with a model that needs it.
+"""
 
 from __future__ import annotations
 
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, Protocol
 
+import numpy as np
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from torch import nn
 
 from tunesmith.config.loading import resolve
-from tunesmith.config.schema import DataSettings, LongName
+from tunesmith.config.schema import DataSettings
 from tunesmith.data.layout import Layout
 from tunesmith.data.reading import NewData, about_missing_texts, read_new, refuse_mixture, without_text
 from tunesmith.data.records import Records, text_records
 from tunesmith.data.sources import Examples
 from tunesmith.data.table import NoRows
-from tunesmith.disk import parse_json, read_plain, write_text
-from tunesmith.engine import Engine
-from tunesmith.errors import DataError, ModelError, UsageError, wrong_values
-from tunesmith.models.heads import PooledClassifier, save_model
-from tunesmith.models.loading import load_trained, token_limit
-from tunesmith.models.sealed import TRAINED_FILE, model_folder, seal
-from tunesmith.models.source import Source
+from tunesmith.disk import write_text
+from tunesmith.errors import DataError, UsageError
+from tunesmith.models.facts import Facts
+from tunesmith.models.sealed import model_folder, seal
 from tunesmith.progress import Progress
-from tunesmith.registry import lookup, names
+from tunesmith.registry import lookup
 from tunesmith.scored import Scored
 from tunesmith.tasks import TASKS
 from tunesmith.tasks.base import LabelSpace, Task
 from tunesmith.tasks.encoding import EncodedTexts, Encoder, Truncation
 from tunesmith.tasks.predictions import Prediction, about_cut_texts, require_narrowing
 from tunesmith.tasks.usage import Saved
-from tunesmith.text import counted, name_list
-from tunesmith.training.inference import predict_logits
-from tunesmith.training.precision import choose_device, choose_precision
-from tunesmith.training.trial import Reader, settle_precision
+from tunesmith.text import counted
 
 
-class Facts(BaseModel):
-    """The content of ``model/tunesmith.json``: what the files of the model itself do not say."""
+class Backend(Protocol):
+    """A model that answers, with its tokenizer: of torch (`tunesmith.training.backend`), or of another library."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
-    FILE: ClassVar[str] = TRAINED_FILE
-    task: str
-    labels: LabelSpace
-    layout: Layout
-    max_length: int = Field(ge=4)
-    long: LongName = "keep-start"
+    @property
+    def tokenizer(self) -> Any:
+        """What `tunesmith.tasks.encoding` calls."""
 
-    @classmethod
-    def load(cls, folder: Path) -> Self:
-        """Raises ModelError where there is no such file in the folder, or something else in it."""
-        file = folder / cls.FILE
-        try:
-            content = read_plain(file)
-            parse_json(content)
-            facts = cls.model_validate_json(content)
-        except OSError:
-            raise ModelError(f"{folder}: no trained model ({file} is missing); give a finished run") from None
-        except ValidationError as error:
-            raise wrong_values(file, error) from None
-        except ValueError as error:
-            raise ModelError(f"{file}: damaged ({error}); restore the file, or train again") from None
-        if facts.task not in names(TASKS, "tasks"):
-            remedy = "install the package that brings it"
-            raise ModelError(f"{file}: task: the task {facts.task!r} is not installed; {remedy}")
-        return facts
+    @property
+    def limit(self) -> int:
+        """Tokens that the model can read, special ones included."""
 
-    def of_task(self, task: Task) -> dict[str, str]:
-        """What contradicts the task, or itself, by key."""
-        shape, wanted = self.layout.shape, replace(task.shape, task=task.name)
-        found = {f"layout.{key}": problem for key, problem in self.layout.contradictions().items()}
-        if len(set(self.labels.names)) < len(self.labels.names):
-            found["labels.names"] = "should be different from each other"
-        if self.labels != self.labels.in_users_units:
-            found["labels"] = "mean and scale should be 0 and 1"
-        if shape != wanted:
-            found["layout.shape"] = f"is of {shape.task} ({shape.labels}), but task is {task.name!r} ({wanted.labels})"
-        return found
+    @property
+    def precision(self) -> str:
+        """Of its matrix products: ``float32``, ``bfloat16``, ``float16`` or ``int8``."""
 
-    def of_model(self, task: Task, model: Any, tokenizer: Any) -> dict[str, str]:
-        """What contradicts the model, by key."""
-        config, found = model.config, dict[str, str]()
-        outputs = [str(config.id2label.get(number)) for number in range(config.num_labels)]
-        if list(self.labels.names) != outputs:
-            found["labels.names"] = f"should be those of the model's head: {name_list(outputs)}"
-        if config.problem_type != task.problem_type:
-            found["task"] = f"{task.name!r} is not what the model's head was trained for ({config.problem_type})"
-        if self.max_length > (limit := token_limit(config, tokenizer)):
-            found["max_length"] = f"should be at most {limit}, which the model reads, found {self.max_length}"
-        return found
+    def logits(self, encoded: EncodedTexts, task: Task) -> np.ndarray:
+        """What `Task.outputs` takes: float32 (n, labels) in the order of `encoded`; for heads on tokens
+        (tokens, labels), the tokens of all windows one after the other.
 
-    @staticmethod
-    def require(file: Path, problems: Mapping[str, str]) -> None:
-        if problems:
-            raise ModelError(
-                f"{file}: {key}: {said}; restore the file, or train again" for key, said in problems.items()
-            )
+        Raises:
+            ModelError: a logit is not finite.
+        """
 
 
 @dataclass(frozen=True, repr=False)
@@ -108,23 +66,34 @@ class Predictor:
     """A trained model with everything it needs to answer in the user's units.
 
     Attributes:
-        model: in eval mode, float32.
-        tokenizer: its tokenizer.
+        backend: the model with its tokenizer.
         task: what it was trained for.
         space: meaning of its outputs.
         truncation: how much of a text is read.
         layout: of the file that it was trained on.
-        precision: of the matrix products. float32 gives the logits of plain transformers; the others round, and are
-            faster where the machine has them in hardware.
     """
 
-    model: nn.Module
-    tokenizer: Any
+    backend: Backend
     task: Task
     space: LabelSpace
     truncation: Truncation
     layout: Layout
-    precision: str = "float32"
+
+    @property
+    def model(self) -> Any:
+        """The model itself, in eval mode: a float32 `torch.nn.Module` where it is one of torch."""
+        return getattr(self.backend, "model", self.backend)
+
+    @property
+    def tokenizer(self) -> Any:
+        """The model's tokenizer."""
+        return self.backend.tokenizer
+
+    @property
+    def precision(self) -> str:
+        """Of the matrix products. float32 gives the logits of plain transformers; the others round, and are
+        faster where the machine has them in hardware."""
+        return self.backend.precision
 
     @classmethod
     def load(cls, folder: str | Path, precision: str = "float32") -> Predictor:
@@ -143,16 +112,10 @@ class Predictor:
         facts, file = Facts.load(inside), inside / Facts.FILE
         task: Task = lookup(TASKS, "tasks", facts.task)()
         facts.require(file, facts.of_task(task))  # before a model is loaded for it
-        model, tokenizer = load_trained(Source.of_folder(str(path), inside), task.head)
-        facts.require(file, facts.of_model(task, model, tokenizer))
-        truncation = Truncation(facts.max_length, facts.long)
-        model.to(choose_device())
-        Engine(model)  # stays on the model: tried once, not at every call
-        chosen = choose_precision(precision)
-        if chosen.state != "float32":  # in which it was trained, or tried
-            reader = Reader(model, tokenizer, task, facts.labels, truncation, facts.layout.text_pair is not None)
-            chosen = settle_precision(chosen, str(path), reader)
-        return cls(model, tokenizer, task, facts.labels, truncation, facts.layout, chosen.state)
+        from tunesmith.training.backend import load_backend
+
+        backend = load_backend(str(path), inside, facts, task, precision)
+        return cls(backend, task, facts.labels, Truncation(facts.max_length, facts.long), facts.layout)
 
     def __repr__(self) -> str:
         labels = f"{counted(len(self.space.names), 'label')}, " if self.space.names else ""
@@ -161,6 +124,8 @@ class Predictor:
 
     def save(self, folder: Path) -> None:
         """Write the model so that plain transformers load it, and what `load` needs beside it."""
+        from tunesmith.models.heads import save_model
+
         save_model(self.model, self.tokenizer, folder, self.truncation.max_tokens)
         facts = Facts(
             task=self.task.name,
@@ -179,6 +144,8 @@ class Predictor:
             folder: where it is, seen from the card.
             base: name on the Hub of the model that it began with.
         """
+        from tunesmith.models.heads import PooledClassifier
+
         pieces = self.tokenizer.is_fast and self.tokenizer.backend_tokenizer.model
         marks = bool(getattr(pieces, "continuing_subword_prefix", None))
         pairs, pooled = self.layout.text_pair is not None, isinstance(self.model, PooledClassifier)
@@ -245,9 +212,7 @@ class Predictor:
     def tell_cut(self, path: str, cut: int, progress: Progress) -> None:
         """Say how many texts were cut, if any were."""
         if cut:
-            model: Any = self.model
-            limit = token_limit(model.config, self.tokenizer)
-            progress.line(about_cut_texts(path, cut, self.truncation.max_tokens, limit))
+            progress.line(about_cut_texts(path, cut, self.truncation.max_tokens, self.backend.limit))
 
     def read(
         self,
@@ -305,8 +270,7 @@ class Predictor:
 
     def outputs_of(self, encoded: EncodedTexts) -> Any:
         """The same for records that are encoded already."""
-        logits = predict_logits(self.model, encoded, self.tokenizer, self.task, self.precision)
-        return self.task.outputs(logits, encoded, self.space)
+        return self.task.outputs(self.backend.logits(encoded, self.task), encoded, self.space)
 
     def score(self, records: Records, resamples: int, seed: int, outputs: Any = None) -> Scored:
         """Outputs, predictions and every metric with its interval on labelled records.

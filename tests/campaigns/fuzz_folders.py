@@ -16,12 +16,12 @@ from tests import tiny
 from tests.campaigns.fuzz_seeds import JSON_TOKENS
 from tests.campaigns.fuzz_targets import Target
 from tunesmith.config.schema import AdaptConfig
+from tunesmith.models.facts import Facts
 from tunesmith.models.gate.adapters import CONFIG, WEIGHTS, check_adapter
 from tunesmith.models.gate.folder import check_folder
 from tunesmith.models.sealed import require_intact, seal
 from tunesmith.models.seen import seen_keys
 from tunesmith.models.sentence import backbone_folder, sentence_pooling
-from tunesmith.predictor import Facts
 from tunesmith.run.record import AdaptData, AdaptRecord, FilePart, Machine, ModelPart, RunRecord
 from tunesmith.run.runs import runs_in
 from tunesmith.training import state_files

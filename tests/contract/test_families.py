@@ -20,6 +20,7 @@ from tunesmith.models.heads import PooledClassifier
 from tunesmith.predictor import Predictor
 from tunesmith.tasks.encoding import Truncation
 from tunesmith.training import weights
+from tunesmith.training.backend import TorchModel
 from tunesmith.training.precision import ASKED, Precision
 
 FILE = "model.safetensors"
@@ -42,7 +43,7 @@ def test_a_model_that_overflows_in_half_precision_runs_in_float32(make_problem: 
 def test_a_saved_model_is_tried_in_the_precision_it_shall_answer_in(make_problem: Any, tmp_path: Path) -> None:
     begun = make_problem(family="deberta", rows=8).begun
     layout = Layout(SHAPES["classification"], "text", None, ("label",), "plain")
-    predictor = Predictor(begun.model, begun.tokenizer, begun.task, begun.space, begun.truncation, layout)
+    predictor = Predictor(TorchModel(begun.model, begun.tokenizer), begun.task, begun.space, begun.truncation, layout)
     predictor.save(tmp_path / "saved")
     with pytest.raises(ModelError, match="does not run in bfloat16"):
         Predictor.load(tmp_path / "saved", "bfloat16")
@@ -86,7 +87,9 @@ def test_of_an_encoder_and_a_decoder_the_encoder_is_trained_and_saved(make_probl
     assert type(fitted.model.backbone).__name__ == "T5EncoderModel"
     layout = Layout(SHAPES["classification"], "text", None, ("label",), "plain")
     space = problem.begun.space
-    Predictor(fitted.model, problem.begun.tokenizer, problem.begun.task, space, Truncation(32), layout).save(tmp_path)
+    Predictor(
+        TorchModel(fitted.model, problem.begun.tokenizer), problem.begun.task, space, Truncation(32), layout
+    ).save(tmp_path)
     assert np.array_equal(problem.logits(Predictor.load(tmp_path).model), problem.logits(fitted.model))
     questions = make_problem("qa", family="t5", rows=8, method="full")  # whose head has no backbone below it
     assert questions.by_method().settings.epochs
@@ -99,7 +102,9 @@ def test_a_pooled_model_of_a_backbone_without_its_pooler_is_loaded(make_problem:
     assert isinstance(fitted.model, PooledClassifier) and fitted.model.backbone.pooler is None
     layout = Layout(SHAPES["classification"], "text", None, ("label",), "plain")
     space = problem.begun.space
-    Predictor(fitted.model, problem.begun.tokenizer, problem.begun.task, space, Truncation(32), layout).save(tmp_path)
+    Predictor(
+        TorchModel(fitted.model, problem.begun.tokenizer), problem.begun.task, space, Truncation(32), layout
+    ).save(tmp_path)
     loaded = Predictor.load(tmp_path)
     np.testing.assert_allclose(problem.logits(loaded.model), problem.logits(fitted.model), atol=1e-5)
 

@@ -24,6 +24,7 @@ from tunesmith.models.heads import final_linear, head_parameter_names
 from tunesmith.predictor import Predictor
 from tunesmith.tasks import TASKS
 from tunesmith.tasks.batching import PaddingCollator
+from tunesmith.training.backend import TorchModel
 from tunesmith.training.inference import pooled_vectors
 from tunesmith.training.task_trainer import TaskTrainer
 
@@ -103,7 +104,9 @@ def test_what_is_saved_and_loaded_answers_the_same(
     form: Any = {"multilabel": "json", "ner": "spans", "qa": "answers"}.get(kind, "plain")
     layout = Layout(SHAPES[kind], "text", "text_pair" if kind == "qa" else None, ("label",), form)
     space = begun.space.in_users_units
-    Predictor(fitted.model, begun.tokenizer, begun.task, space, begun.truncation, layout).save(tmp_path / "saved")
+    Predictor(TorchModel(fitted.model, begun.tokenizer), begun.task, space, begun.truncation, layout).save(
+        tmp_path / "saved"
+    )
     loaded = Predictor.load(tmp_path / "saved")
     assert np.array_equal(problem.logits(loaded.model), problem.logits(fitted.model))
     assert loaded.space == space

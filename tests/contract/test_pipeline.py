@@ -106,7 +106,7 @@ def test_one_place_chooses_where_models_run(
     moved = []
     to = torch.nn.Module.to
     monkeypatch.setattr(torch.nn.Module, "to", lambda model, where: (moved.append(where), to(model, "cpu"))[1])
-    monkeypatch.setattr("tunesmith.predictor.choose_device", lambda: torch.device("meta"))
+    monkeypatch.setattr("tunesmith.training.backend.choose_device", lambda: torch.device("meta"))
     tunesmith.load(run)
     assert moved == [torch.device("meta")]
     asking = [file.name for file in Path(tunesmith.__file__).parent.rglob("*.py") if "is_available" in file.read_text()]

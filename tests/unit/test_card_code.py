@@ -32,6 +32,7 @@ from tunesmith.tasks import TASKS
 from tunesmith.tasks.base import LabelSpace, Task
 from tunesmith.tasks.encoding import Truncation
 from tunesmith.tasks.predictions import Prediction
+from tunesmith.training.backend import TorchModel
 
 NAMES = {
     "classification": ("bad", "fine", "good"),
@@ -57,7 +58,7 @@ def saved_model(
     with torch.no_grad():
         nn.init.normal_(final_linear(model).weight, std=0.5, generator=torch.Generator().manual_seed(3))
     layout = Layout(SHAPES[kind], "text", "pair" if pairs else None, ("label",), FORMS.get(kind, "plain"))
-    predictor = Predictor(model.eval(), tokenizer, task, space, Truncation(LENGTH, long), layout)
+    predictor = Predictor(TorchModel(model.eval(), tokenizer), task, space, Truncation(LENGTH, long), layout)
     predictor.save(folder)
     return predictor
 

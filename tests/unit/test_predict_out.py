@@ -34,6 +34,7 @@ from tunesmith.tasks import TASKS
 from tunesmith.tasks.base import LabelSpace
 from tunesmith.tasks.encoding import Truncation
 from tunesmith.tasks.predictions import FoundAnswer, FoundSpan, Prediction, rounded
+from tunesmith.training.backend import TorchModel
 
 QUIET = Progress(quiet=True)
 KINDS = ("bad", "good", "great")
@@ -75,7 +76,9 @@ def models(tiny_model_folder: Models, tmp_path_factory: pytest.TempPathFactory) 
                 model = kind.from_pretrained(base, id2label=dict(enumerate(names)), problem_type=task.problem_type)
             tokenizer = transformers.AutoTokenizer.from_pretrained(base)
             made[name] = tmp_path_factory.mktemp(name) / name
-            Predictor(model.eval(), tokenizer, task, LabelSpace(names), Truncation(32), layout).save(made[name])
+            Predictor(TorchModel(model.eval(), tokenizer), task, LabelSpace(names), Truncation(32), layout).save(
+                made[name]
+            )
         return made[name]
 
     return make

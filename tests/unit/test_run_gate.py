@@ -32,6 +32,7 @@ from tunesmith.tasks import TASKS
 from tunesmith.tasks.base import LabelSpace
 from tunesmith.tasks.encoding import Truncation
 from tunesmith.training import checkpoint, resuming, state_files, weights
+from tunesmith.training.backend import TorchModel
 
 RUN = {"config": "a", "data": "b"}
 STEP = 3
@@ -315,7 +316,7 @@ def trained(tiny_model_folder: Callable[[str], Path], tmp_path_factory: pytest.T
     tokenizer, space = load_tokenizer(place), LabelSpace(("bad", "good"))
     model = load_classifier(place, tokenizer, space.names, task.problem_type, "mean", 1)
     layout = Layout(SHAPES["classification"], "text", None, ("label",))
-    Predictor(model.eval(), tokenizer, task, space, Truncation(16), layout).save(run / "model")
+    Predictor(TorchModel(model.eval(), tokenizer), task, space, Truncation(16), layout).save(run / "model")
     (run / "model" / "seen.txt").write_text("0" * 16 + "\n")
     (run / "model" / "README.md").write_text("A card.")
     recorded(run)

@@ -35,6 +35,7 @@ from tunesmith.tasks.entities import NamedEntities
 from tunesmith.tasks.predictions import FoundSpan
 from tunesmith.tasks.questions import Candidates, QuestionAnswering
 from tunesmith.tasks.viterbi import best_paths
+from tunesmith.training.backend import TorchModel
 from tunesmith.training.inference import TOKENS_PER_BATCH
 
 VOCABULARY = [
@@ -362,7 +363,9 @@ def test_a_book_goes_through_the_model_in_batches_of_the_budget(
         lambda _, args, options: sizes.append(options["input_ids"].numel()), with_kwargs=True
     )
     layout = Layout(SHAPES[kind], "text", "context" if kind == "qa" else None)
-    predictor = Predictor(model, AutoTokenizer.from_pretrained(folder), task(), space, Truncation(128), layout)
+    predictor = Predictor(
+        TorchModel(model, AutoTokenizer.from_pretrained(folder)), task(), space, Truncation(128), layout
+    )
     found = predictor.predict([("who ?", text) if kind == "qa" else text])[0]
     assert max(sizes) <= TOKENS_PER_BATCH and sum(sizes) > 50_000
     for part in found.spans or found.answers or ():
