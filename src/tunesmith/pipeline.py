@@ -43,7 +43,7 @@ from tunesmith.text import counted
 from tunesmith.training.backend import TorchModel
 from tunesmith.training.fitting import FEW_VALID_ROWS, Fitting
 from tunesmith.training.learning import fit
-from tunesmith.training.needs import require_result
+from tunesmith.training.needs import answer_bytes, require_result
 
 
 def train(opening: Opening, progress: Progress) -> Run:
@@ -76,7 +76,8 @@ def train(opening: Opening, progress: Progress) -> Run:
     files = list(opening.files.values())
     record = entries.begin(config, begun, precision, splits, layout, files, findings, their_files)
     begun.resume, begun.identity = entries.compare(earlier, record, config.output)
-    require_result(folder, begun.model)
+    begun.answers = answer_bytes(splits[name] for name in ("valid", "test"))
+    require_result(folder, begun.model, begun.answers)
     with kept(folder, record, begun.resume):
         write_json_lines(folder / "findings.jsonl", (finding.to_dict() for finding in findings))
 

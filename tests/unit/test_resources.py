@@ -8,10 +8,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from torch import nn
 
+from tests import tiny
 from tunesmith import resources
 from tunesmith.errors import ResourceError, is_out_of_files, is_out_of_memory, is_shortage
 from tunesmith.resources import available_memory, disk_words, free_bytes, memory_words, require_disk, require_memory
+from tunesmith.training import needs
+from tunesmith.training.arguments import TrainingArguments
 
 
 def test_disk_is_refused_with_need_and_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -20,6 +24,29 @@ def test_disk_is_refused_with_need_and_have(tmp_path: Path, monkeypatch: pytest.
     require_disk(tmp_path, 9_000_000, 10, 4_000_000, "the run")
     with pytest.raises(ResourceError, match=r"the run needs 7\.0 MB there, and 5\.0 MB are free; .*output\.out"):
         require_disk(tmp_path, 9_000_000, 10, 2_000_000, "the run")
+
+
+def test_predictions_count_and_a_finished_run_that_is_replaced_makes_no_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records = tiny.make_records("qa", 200)
+    answers = needs.answer_bytes([records, records])
+    assert answers == 2 * sum(len(one.text.encode()) + len(str(one.text_pair).encode()) for one in records)
+    model = nn.Linear(100, 100, bias=False)
+    monkeypatch.setattr(resources, "free_bytes", lambda folder: 45_000)
+    needs.require_result(tmp_path, model)
+    with pytest.raises(ResourceError, match=r"the model, with the predictions, needs \d\d\.\d kB there"):
+        needs.require_result(tmp_path, model, answers)
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "model.safetensors").write_bytes(bytes(40_000))
+    (tmp_path / "run.json").write_text('{"status": "stopped"}')
+    needs.require_result(tmp_path, model, answers)
+    (tmp_path / "run.json").write_text('{"status": "done"}')
+    with pytest.raises(ResourceError, match="the model, with the predictions"):
+        needs.require_result(tmp_path, model, answers)
+    arguments = TrainingArguments(output_dir=str(tmp_path / "checkpoints"), save_strategy="no")
+    with pytest.raises(ResourceError, match="the run, with its checkpoints, needs"):
+        needs.require_steps(model, arguments, "step", answers)
 
 
 @pytest.mark.parametrize("blocks", [0, 2**60])

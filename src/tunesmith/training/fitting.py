@@ -57,6 +57,7 @@ class Fitting:
         phase: what checkpoints and lines of ``metrics.jsonl`` are called by.
         open_pooling: a method may take another pooling than the model has.
         rows: training records, before others are made from them.
+        answers: bytes that the predictions of the run take at least.
         random_state: torch's, once the model was loaded; what a method draws follows from it.
 
         method: how much of the model is trained.
@@ -89,6 +90,7 @@ class Fitting:
     phase: str = "step"
     open_pooling: bool = False
     rows: int = 0
+    answers: int = 0
     random_state: torch.Tensor = field(default_factory=torch.get_rng_state)
 
     method: Method = field(init=False)

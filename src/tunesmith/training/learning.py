@@ -130,7 +130,7 @@ def _take_steps(fitting: Fitting) -> None:
 
         watched = {"eval_dataset": Subset[Any](cast(Any, valid), by_length.tolist()), "compute_metrics": metrics}
     arguments = _arguments(fitting)
-    require_steps(fitting.model, arguments, fitting.phase)
+    require_steps(fitting.model, arguments, fitting.phase, fitting.answers)
     steps = fitting.steps_per_epoch * (settings.epochs or 1)
     if valid is not None:
         passes = f"{counted(fitting.rows, 'example')}, {counted(settings.epochs or 1, 'epoch')}"
