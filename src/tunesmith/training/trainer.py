@@ -295,8 +295,7 @@ class Trainer(Resumable):
         weights.require_known(self._tunesmith_folder(), load_result)
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        super()._save(output_dir, weights.untied(self.model, state_dict))
-        Path(output_dir or str(self.args.output_dir), "training_args.bin").unlink(missing_ok=True)  # a pickle
+        weights.save(self, Path(output_dir or str(self.args.output_dir)), state_dict)
 
     def _load_optimizer_and_scheduler(self, folder: str | None) -> None:
         if folder is None:

@@ -9,12 +9,14 @@ from typing import Any
 
 import torch
 from peft import PeftModel
+from safetensors.torch import save_file
 from transformers import PreTrainedModel
 
 from tunesmith.errors import ModelError
 
 ADAPTER = "adapter_model.safetensors"
 WEIGHTS = ("model.safetensors", ADAPTER)
+SELF_SAVING = PreTrainedModel | PeftModel
 
 
 @contextmanager
@@ -35,12 +37,37 @@ def own_names(model: Any) -> Iterator[None]:
         own._weight_conversions = kept
 
 
-def untied(model: Any, weights: dict[str, torch.Tensor] | None) -> dict[str, torch.Tensor] | None:
+def save(trainer: Any, folder: Path, weights: dict[str, torch.Tensor] | None) -> None:
+    """Write what `transformers.Trainer` writes of a model, but for the arguments of training, which it pickles.
+
+    Args:
+        weights: where they were gathered from several places; None for the model's own.
+    """
+    writes = trainer.args.should_save
+    if not writes and not trainer.is_distributed_loading_by_transformers:
+        return
+    model, weights = trainer.model, _untied(trainer.model, weights)
+    if not isinstance(model, SELF_SAVING):
+        model = trainer.accelerator.unwrap_model(model, keep_torch_compile=False)
+    if writes:
+        folder.mkdir(parents=True, exist_ok=True)
+    if isinstance(model, SELF_SAVING):
+        model.save_pretrained(str(folder), state_dict=weights, is_main_process=writes)
+    elif writes:
+        save_file(weights or {}, folder / WEIGHTS[0], metadata={"format": "pt"})
+    tokenizer = trainer.processing_class
+    if tokenizer is None:
+        tokenizer = getattr(trainer.data_collator, "tokenizer", None)
+    if writes and tokenizer is not None:
+        tokenizer.save_pretrained(folder)
+
+
+def _untied(model: Any, weights: dict[str, torch.Tensor] | None) -> dict[str, torch.Tensor] | None:
     """Weights to save: of a model that does not save itself without those that are another name of one before them.
 
     A file of tensors cannot hold two names of one.
     """
-    if weights is not None or isinstance(model, PreTrainedModel | PeftModel):
+    if weights is not None or isinstance(model, SELF_SAVING):
         return weights
     first: dict[Any, str] = {}
     weights = model.state_dict()
