@@ -10,6 +10,7 @@ import json
 import pickle
 import random
 from dataclasses import dataclass
+from itertools import chain, zip_longest
 from pathlib import Path
 from typing import get_args
 
@@ -22,8 +23,16 @@ from tests.campaigns.runs import GOOD, Recipe
 TITLE = "power cuts at every sync and rename of a run: what was not synced is lost, names before or after contents"
 GOAL = "no checkpoint and no result that was called saved is lost; the same command then makes the undisturbed run's"
 COUNT, SAMPLE, SECONDS = 2000, 4, 300.0
-RECIPES = (Recipe("classification", "lora", rows=16, epochs=2), Recipe("adapt", "", rows=16, epochs=2))
-BOUNDARIES = {*tracing.SYNCS.values(), *tracing.RENAMES, "end"}
+OFTEN = ("training.save_minutes=0.00001",)
+RECIPES = (
+    Recipe("classification", "lora", rows=16, epochs=2),
+    Recipe("adapt", "", rows=16, epochs=2),
+    Recipe("ner", "full", OFTEN, rows=16, epochs=2),
+    Recipe("qa", "full", OFTEN, rows=16, epochs=2),
+    Recipe("classification", "features", rows=16, epochs=2),
+    Recipe("classification", "gradual", rows=16, epochs=2),
+)
+BOUNDARIES = {*tracing.SYNCS.values(), *tracing.RENAMES}
 
 unavailable = tracing.unavailable
 
@@ -42,13 +51,18 @@ class Cut:
 
 
 def cases(count: int, seed: int) -> list[Cut]:
-    cuts = []
-    for recipe in RECIPES:
-        calls = recorded(recipe)
-        for number, call in enumerate(calls, 1):
-            if call.name in BOUNDARIES or number == len(calls):
-                cuts += [Cut(recipe, number, str(call), keeps) for keeps in get_args(Keeps)]
-    return random.Random(seed).sample(cuts, min(count, len(cuts)))
+    """So many cuts, or all, as many of each recipe as there are; in an order of chance."""
+    draw = random.Random(seed)
+    cuts = [_cuts(recipe) for recipe in draw.sample(RECIPES, min(count, len(RECIPES)))]
+    for of_one in cuts:
+        draw.shuffle(of_one)
+    return [cut for cut in chain.from_iterable(zip_longest(*cuts)) if cut][:count]
+
+
+def _cuts(recipe: Recipe) -> list[Cut]:
+    calls = recorded(recipe)
+    at = [n for n, call in enumerate(calls, 1) if call.name in BOUNDARIES or n == len(calls)]
+    return [Cut(recipe, number, str(calls[number - 1]), keeps) for number in at for keeps in get_args(Keeps)]
 
 
 def recorded(recipe: Recipe) -> list[tracing.Call]:
@@ -77,7 +91,7 @@ def recorded(recipe: Recipe) -> list[tracing.Call]:
             call.other = call.other.removeprefix(str(aside))
         (folder / "calls.pickle").write_bytes(pickle.dumps(ended.value))
 
-    name = f"recorded-{recipe.task}"
+    name = f"recorded {recipe}"
     aside = common.shared(f"{name}.part")
     calls: list[tracing.Call] = pickle.loads((common.once(name, made) / "calls.pickle").read_bytes())
     return calls
