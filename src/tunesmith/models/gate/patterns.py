@@ -1,8 +1,10 @@
-"""Regular expressions of tokenizers: those that take time in proportion to the text are let through.
+"""Regular expressions of tokenizers: those that take time by more than the square of the text are not let through.
 
-The library matches by backtracking. What makes that slow is a repetition of something that is repeated or chosen
-itself, ``(a+)+``, and several open repetitions before something that can fail, ``a*a*b``. The expressions of published
-tokenizers need neither: each alternative repeats characters of a class, and seldom something follows.
+The library matches by backtracking. What makes that slow without bound is a repetition of something that is repeated or
+chosen itself, ``(a+)+``, and several open repetitions before something that can fail, ``a*a*b``. The expressions of
+published tokenizers need neither: each alternative repeats characters of a class, and seldom something follows. Where
+something does, as in ``a+b``, a run of one character takes time by the square of its length; published ones have that,
+too (a number cut into threes from its end), and so it is let through.
 """
 
 from __future__ import annotations
