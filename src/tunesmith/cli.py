@@ -25,7 +25,9 @@ Again = Annotated[str | None, typer.Argument(help="File or folder of examples; -
 TextsAgain = Annotated[
     str | None, typer.Argument(help="File or folder of texts; --resume needs none.", metavar="TEXTS")
 ]
-RunFolder = Annotated[str, typer.Argument(help="Run folder, or (predict) the model folder of one.", metavar="RUN")]
+RunFolder = Annotated[
+    str, typer.Argument(help="Run folder, or (predict, serve) the model folder of one.", metavar="RUN")
+]
 
 
 @command(whole=True)
@@ -130,6 +132,43 @@ def predict(
     for prediction in predictions:
         put(json_text(prediction))
     return None
+
+
+@command()
+def serve(
+    run: RunFolder,
+    json: bool,
+    progress: Progress,
+    host: Annotated[str, typer.Option(help="Interface; others than this machine's own need --keys.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="0 for one that is free; the address is printed.")] = 8000,
+    keys: Annotated[
+        str | None, typer.Option(help="File with a key a line; who asks must have one.", metavar="FILE")
+    ] = None,
+    no_keys: Annotated[bool, typer.Option("--no-keys", help="Everybody may ask, from other machines, too.")] = False,
+    corrections: Annotated[
+        str | None, typer.Option(help="File to which marked answers are added, for train.", metavar="FILE")
+    ] = None,
+    precision: Annotated[
+        str, typer.Option(help="auto, float32 (as plain transformers), bfloat16 or float16 (faster, rounded).")
+    ] = "float32",
+) -> None:
+    """Answer HTTP requests with a model until a signal comes; prints the address once it answers."""
+    from tunesmith.serve import serve as run_server
+
+    def ready(address: str) -> None:
+        put(json_text({"address": address}) if json else address, flush=True)
+
+    run_server(
+        run,
+        host,
+        port,
+        progress,
+        keys=keys,
+        no_keys=no_keys,
+        corrections=corrections,
+        precision=precision,
+        ready=ready,
+    )
 
 
 @command(names=["task", *READING])

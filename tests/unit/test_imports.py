@@ -44,6 +44,7 @@ LAYERS = [
     {"opening"},
     {"pipeline", "adapting", "evaluating", "predicting"},
     {"api"},
+    {"serve"},
     {"console"},
     {"demo"},
     {"commandline", "cli", "__init__", "__main__"},

@@ -1,0 +1,5 @@
+"""A model behind an address: `serve` answers HTTP requests until it is told to stop."""
+
+from tunesmith.serve.server import serve
+
+__all__ = ["serve"]

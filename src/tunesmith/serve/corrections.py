@@ -1,0 +1,112 @@
+"""Answers that somebody marked as wrong, with the right one: a file of examples that `train` reads."""
+
+from __future__ import annotations
+
+import os
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from tunesmith.errors import UsageError
+from tunesmith.predictor import Predictor
+from tunesmith.serve.asking import Form, Item, read_object
+from tunesmith.serve.limits import Limits
+from tunesmith.serve.replies import Refused
+from tunesmith.text import json_text
+
+KEYS = {"one": "label", "several": "labels", "number": "value", "spans": "spans", "answers": "answer"}
+"""What the right answer is called in a request, by what the model answers with."""
+
+LARGEST = 1e300
+
+
+class Corrections:
+    """A file to which a line is added for each correction.
+
+    Columns with one value are called as in the file of training, so that rows of both may stand together; else they
+    have the names by which `train` finds them.
+
+    Args:
+        name: of the file; it is made where it is not there, for its owner alone.
+
+    Raises:
+        UsageError: it cannot be written.
+    """
+
+    def __init__(self, name: str, predictor: Predictor) -> None:
+        self._kind, self._labels = predictor.task.shape.labels, frozenset(predictor.task.kinds(predictor.space))
+        self._form, layout = Form.of(predictor), predictor.layout
+        self._columns, self._column = self._form.keys or ("text",), KEYS.get(self._kind, "")
+        if layout.form == "plain" and layout.labels:
+            self._columns = (layout.text,) if layout.text_pair is None else (layout.text, layout.text_pair)
+            self._column = layout.labels[0]
+        if self._kind not in KEYS:
+            raise UsageError(f"`corrections`: there are none of {predictor.task.title}; leave it out")
+        try:
+            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+            self._file = os.open(Path(name), flags, 0o600)
+        except OSError as error:
+            raise UsageError(f"`corrections`: {name}: cannot be written ({error.strerror})") from None
+
+    def add(self, body: bytes, limits: Limits) -> None:
+        """Write down what a request says.
+
+        Raises:
+            Refused: it says something else, or the disk is full.
+        """
+        key = KEYS[self._kind]
+        value = read_object(body, ("input", key))
+        if value.keys() != {"input", key}:
+            raise Refused(422, f"expected 'input' and {key!r}, the right answer")
+        item = self._form.item(value["input"], limits, "input")
+        row = self._row(item, value[key])
+        try:
+            os.write(self._file, (json_text(row) + "\n").encode())
+            os.fsync(self._file)
+        except OSError as error:
+            raise Refused(503, f"the correction could not be kept ({error.strerror})", "disk") from None
+
+    def _row(self, item: Item, right: Any) -> dict[str, Any]:
+        texts = dict(zip(self._columns, (item,) if isinstance(item, str) else item, strict=True))
+        if self._kind == "one":
+            return texts | {self._column: self._label(right)}
+        if self._kind == "several":
+            if not isinstance(right, list):
+                raise Refused(422, "labels: expected a list of labels")
+            return texts | {"labels": list(dict.fromkeys(map(self._label, right)))}
+        if self._kind == "number":
+            if isinstance(right, bool) or not isinstance(right, int | float) or abs(right) > LARGEST:
+                raise Refused(422, "value: expected a number")
+            return texts | {self._column: right}
+        if self._kind == "spans":
+            return texts | {"spans": self._spans(right, str(item))}
+        return texts | {"answers": self._answers(right, item[1])}
+
+    def _label(self, name: Any) -> str:
+        if not isinstance(name, str) or name not in self._labels:
+            raise Refused(422, "expected one of the model's labels, which /info lists")
+        return name
+
+    def _spans(self, spans: Any, text: str) -> list[dict[str, Any]]:
+        if not isinstance(spans, list):
+            raise Refused(422, "spans: expected a list")
+        found = []
+        for span in spans:
+            if not isinstance(span, dict) or span.keys() != {"start", "end", "label"}:
+                raise Refused(422, "spans: expected objects of 'start', 'end' and 'label'")
+            start, end = span["start"], span["end"]
+            whole = all(isinstance(one, int) and not isinstance(one, bool) for one in (start, end))
+            if not whole or not 0 <= start < end <= len(text):
+                raise Refused(422, "spans: expected characters of the text, 0 ≤ start < end ≤ its length")
+            found.append({"start": start, "end": end, "label": self._label(span["label"])})
+        found.sort(key=lambda span: span["start"])
+        if any(one["end"] > other["start"] for one, other in pairwise(found)):
+            raise Refused(422, "spans: expected entities that do not overlap")
+        return found
+
+    def _answers(self, answer: Any, context: str) -> list[dict[str, Any]]:
+        if answer is None or answer == "":
+            return []
+        if not isinstance(answer, str) or (start := context.find(answer)) < 0:
+            raise Refused(422, "answer: expected words of the context, as they stand there, or null for none")
+        return [{"text": answer, "answer_start": start}]

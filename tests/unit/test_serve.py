@@ -1,0 +1,283 @@
+"""The server's answers: what `predict` says, or one JSON object that says why not."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+import tunesmith
+from tests import tiny
+from tests.serving import service
+from tunesmith.serve.app import make_app
+from tunesmith.serve.keys import Keys
+from tunesmith.serve.service import Service
+from tunesmith.tasks.predictions import rounded
+
+KEY = "0123456789abcdef-key"
+KINDS = ("classification", "multilabel", "regression", "ner", "qa")
+Train = Callable[[str], Path]
+
+
+@pytest.fixture(scope="session")
+def trained(tiny_model_folder: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Train:
+    """Kind of task → run of a tiny model."""
+    made: dict[str, Path] = {}
+
+    def train(kind: str) -> Path:
+        if kind not in made:
+            folder = tmp_path_factory.mktemp(kind)
+            rows = tiny.write_rows(kind, folder / "rows.jsonl")
+            model = str(tiny_model_folder("bert"))
+            run = tunesmith.train(rows, model=model, method="full", epochs=1, out=str(folder / "run"))
+            made[kind] = run.folder
+        return made[kind]
+
+    return train
+
+
+def client(served: Service) -> TestClient:
+    return TestClient(make_app(served), base_url="http://localhost", raise_server_exceptions=False)
+
+
+@pytest.fixture(scope="module")
+def classifier(trained: Train) -> Iterator[Service]:
+    made = service(trained("classification"))
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def ask(classifier: Service) -> TestClient:
+    return client(classifier)
+
+
+def items_of(kind: str, rows: Path) -> list[Any]:
+    found = [json.loads(line) for line in rows.read_text().splitlines()]
+    if kind == "qa":
+        return [{"question": row["question"], "context": row["context"]} for row in found]
+    return [row["text"] for row in found]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_answers_are_those_of_predict(kind: str, trained: Train) -> None:
+    run = trained(kind)
+    items = items_of(kind, run.parent / "rows.jsonl")[:20]
+    texts = [tuple(item.values()) if isinstance(item, dict) else item for item in items]
+    offline = [rounded(one.to_dict()) for one in tunesmith.load(run).predict(texts)]
+    served = service(run)
+    found = client(served).post("/predict", json={"inputs": items}).json()["predictions"]
+    single = client(served).post("/predict", json={"input": items[0]}).json()
+    served.close()
+    assert [one.pop("id") for one in found] == [str(number) for number in range(1, 21)]
+    assert found == offline
+    assert single.pop("id") == "1" and single.keys() == offline[0].keys()
+
+
+def test_top_k_and_threshold_are_those_of_predict(ask: TestClient, classifier: Service) -> None:
+    found = ask.post("/predict", json={"input": "good cat", "top_k": 1, "threshold": 1.0}).json()
+    (offline,) = classifier.predictor.predict(["good cat"], top_k=1, threshold=1.0)
+    assert found == {"id": "1", **rounded(offline.to_dict())}
+    assert found["abstained"] is True and found["label"] is None and len(found["scores"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ("", 400),
+        ("{", 400),
+        (b"\xff\xfe{}", 400),
+        ('{"input": "a", "input": "b"}', 400),
+        ('{"input": NaN}', 400),
+        ("[" * 100_000, 400),
+        ('{"threshold": ' + "9" * 5000 + "}", 400),
+        ('{"inputs": [[[[[[[[["a"]]]]]]]]]}', 400),
+        ("null", 422),
+        ("[]", 422),
+        ("{}", 422),
+        ('{"input": 1}', 422),
+        ('{"input": null}', 422),
+        ('{"input": ["a"]}', 422),
+        ('{"input": {"text": "a"}}', 422),
+        ('{"input": "a", "inputs": ["a"]}', 422),
+        ('{"inputs": "a"}', 422),
+        ('{"inputs": []}', 422),
+        ('{"inputs": ["a", 1]}', 422),
+        ('{"input": "\\ud800"}', 422),
+        ('{"input": "a", "model": "b"}', 422),
+        ('{"input": "a", "top_k": 0}', 422),
+        ('{"input": "a", "top_k": true}', 422),
+        ('{"input": "a", "top_k": 1.5}', 422),
+        ('{"input": "a", "threshold": 2}', 422),
+        ('{"input": "a", "threshold": "0"}', 422),
+        (json.dumps({"input": "x" * 100_001}), 422),
+        (json.dumps({"inputs": ["a"] * 257}), 422),
+        (json.dumps({"input": "x" * 2**20}), 413),
+    ],
+)
+def test_a_bad_body_is_refused_with_its_reason(ask: TestClient, body: str | bytes, status: int) -> None:
+    reply = ask.post("/predict", content=body, headers={"content-type": "application/json"})
+    assert reply.status_code == status, reply.text
+    said = reply.json()
+    assert said.keys() == {"error", "code"} and "xxxx" not in reply.text
+    assert ask.post("/predict", json={"input": "good cat"}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "headers", "status"),
+    [
+        ("GET", "/predict", {}, 405),
+        ("PUT", "/predict", {}, 405),
+        ("POST", "/livez", {}, 405),
+        ("GET", "/nothing", {}, 404),
+        ("GET", "/docs", {}, 404),
+        ("GET", "/predict/", {}, 404),
+        ("POST", "/predict", {"content-type": "text/plain"}, 415),
+        ("POST", "/predict", {"content-type": "application/json", "content-encoding": "gzip"}, 415),
+        ("GET", "/livez", {"host": "elsewhere.example"}, 421),
+        ("GET", "/livez", {f"x-{number}": "y" for number in range(120)}, 431),
+        ("GET", "/livez", {"x-long": "y" * 17_000}, 431),
+        ("POST", "/corrections", {"content-type": "application/json"}, 404),
+    ],
+)
+def test_a_bad_request_is_refused_by_its_status(
+    ask: TestClient, method: str, path: str, headers: dict[str, str], status: int
+) -> None:
+    reply = ask.request(method, path, headers=headers, content=b"{}" if method == "POST" else None)
+    assert (reply.status_code, set(reply.json())) == (status, {"error", "code"})
+
+
+def test_states_and_facts(ask: TestClient, classifier: Service) -> None:
+    for path in ("/livez", "/health", "/readyz", "/ready"):
+        assert ask.get(path).status_code == ask.head(path).status_code == 200
+    info = ask.get("/info").json()
+    assert info["labels"] == list(tiny.LABELS) and info["input"] == "text" and info["task"] == "classification"
+    assert info["key_needed"] is info["corrections"] is False and info["report"] is True
+    classifier.draining = lambda: True
+    try:
+        reply = ask.get("/readyz")
+        assert (reply.status_code, ask.get("/livez").status_code) == (503, 200)
+    finally:
+        classifier.draining = lambda: False
+
+
+def test_every_answer_is_named_and_lets_a_browser_do_nothing(ask: TestClient) -> None:
+    for path in ("/livez", "/nothing", "/report"):
+        reply = ask.get(path, headers={"x-request-id": "mine-1"})
+        assert reply.headers["x-request-id"] == "mine-1"
+        assert reply.headers["x-content-type-options"] == "nosniff"
+        assert "default-src 'none'" in reply.headers["content-security-policy"]
+        assert "access-control-allow-origin" not in reply.headers
+    report = ask.get("/report")
+    assert report.text.startswith("<!DOCTYPE html>") and "sandbox" in report.headers["content-security-policy"]
+    made = ask.get("/livez", headers={"x-request-id": "no name; of\tours"}).headers["x-request-id"]
+    assert re.fullmatch("[0-9a-f]{32}", made)
+
+
+def test_a_key_is_needed_but_for_health_and_page(trained: Train, tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    file.write_text(f"# two of them\nanother-key-of-mine\n\n{KEY}\n")
+    file.chmod(0o600)
+    served = service(trained("classification"), Keys.load(str(file)))
+    ask, body = client(served), {"input": "good cat"}
+    wrong = [{}, {"authorization": "Bearer nonsense"}, {"authorization": KEY}, {"authorization": f"Basic {KEY}"}]
+    for headers in wrong:
+        for reply in (ask.post("/predict", json=body, headers=headers), ask.get("/metrics", headers=headers)):
+            assert reply.status_code == 401 and reply.headers["www-authenticate"] == "Bearer"
+        assert ask.get("/info", headers=headers).json() == {"key_needed": True}
+        assert ask.get("/livez", headers=headers).status_code == ask.get("/readyz").status_code == 200
+    right = {"authorization": f"Bearer {KEY}"}
+    assert ask.post("/predict", json=body, headers=right).status_code == 200
+    assert ask.get("/info", headers=right).json()["labels"] == list(tiny.LABELS)
+    served.close()
+
+
+@pytest.mark.parametrize(
+    ("content", "mode", "words"),
+    [
+        (KEY, 0o644, "chmod 600"),
+        ("short", 0o600, "line 1"),
+        (f"{KEY} {KEY}", 0o600, "line 1"),
+        ("# none\n", 0o600, "no key"),
+    ],
+)
+def test_a_file_of_keys_that_is_not_safe_is_refused(content: str, mode: int, words: str, tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    file.write_text(content)
+    file.chmod(mode)
+    with pytest.raises(tunesmith.UsageError, match=words) as caught:
+        Keys.load(str(file))
+    assert KEY not in str(caught.value)
+
+
+def test_another_interface_needs_keys_or_a_word(trained: Train) -> None:
+    from tunesmith.serve import serve
+
+    with pytest.raises(tunesmith.UsageError, match="no_keys"):
+        serve(trained("classification"), host="0.0.0.0")
+    with pytest.raises(tunesmith.UsageError, match="contradicts"):
+        serve(trained("classification"), keys="a", no_keys=True)
+
+
+RIGHT: dict[str, Any] = {
+    "classification": {"label": "beta"},
+    "multilabel": {"labels": ["alpha", "gamma"]},
+    "regression": {"value": 1.5},
+    "ner": {"spans": [{"start": 0, "end": 4, "label": "alpha"}]},
+    "qa": {"answer": "old"},
+}
+WRONG: dict[str, list[Any]] = {
+    "classification": ["delta", "", None, ["beta"]],
+    "multilabel": ["alpha", [1], ["delta"]],
+    "regression": ["1", None, True],
+    "ner": [[{"start": 0, "end": 99, "label": "alpha"}], [{"start": 2, "end": 1, "label": "alpha"}], [1], "x",
+            [{"start": 0, "end": 4, "label": "delta"}], [{"start": 0, "end": 4, "label": "cat"}] * 2],
+    "qa": [1, "elsewhere"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_corrections_are_rows_that_train_reads(kind: str, trained: Train, tmp_path: Path) -> None:
+    run, file = trained(kind), tmp_path / "corrections.jsonl"
+    served = service(run, corrections=file)
+    ask, ((key, right),) = client(served), RIGHT[kind].items()
+    items = items_of(kind, run.parent / "rows.jsonl")[1:2] * 3
+    items += ["good cat 1\n"] if kind != "qa" else []
+    for item in items:
+        assert ask.post("/corrections", json={"input": item, key: right}).status_code == 204
+    for value in WRONG[kind]:
+        reply = ask.post("/corrections", json={"input": items[0], key: value})
+        assert reply.status_code == 422, value
+    assert ask.post("/corrections", json={"input": items[0]}).status_code == 422
+    served.close()
+    assert os.stat(file).st_mode & 0o077 == 0 and len(file.read_text().splitlines()) == len(items)
+    read = tunesmith.check(run.parent / "rows.jsonl", valid=file, test=file, task="auto").read
+    assert read.splits["valid"].rows == len(items)
+
+
+def test_figures_count_what_was_answered(trained: Train) -> None:
+    served = service(trained("classification"))
+    ask = client(served)
+    before = figures(ask)
+    ask.post("/predict", json={"inputs": ["good cat"] * 60, "threshold": 1.0})
+    ask.post("/predict", content="{")
+    found = figures(ask)
+    served.close()
+    assert before["tunesmith_texts_total"] == 0 and found["tunesmith_texts_total"] == 60
+    assert found['tunesmith_requests_total{route="/predict",status="200"}'] == 1
+    assert found['tunesmith_requests_total{route="/predict",status="415"}'] == 1
+    assert found["tunesmith_abstained_share"] == 1 and found["tunesmith_batch_texts_sum"] == 60
+    assert sum(value for name, value in found.items() if name.startswith("tunesmith_labels_total")) == 60
+    drift = found['tunesmith_drift{of="lengths"}']
+    assert drift > found['tunesmith_drift_by_chance{of="lengths"}'] and 0.5 < drift <= 1
+
+
+def figures(ask: TestClient) -> dict[str, float]:
+    lines = ask.get("/metrics").text.splitlines()
+    return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines if line[0] != "#")}
