@@ -202,7 +202,7 @@ class MultiLabel(TextTask):
         return of_rows(space.names, *(part.sum(axis=0) for part in (gold & predicted, predicted, gold)))
 
     def logits_of(self, answers: np.ndarray) -> np.ndarray:
-        likely = np.clip(answers, 1e-9, 1 - 1e-9)
+        likely = np.clip(answers.astype(np.float64), 1e-9, 1 - 1e-9)  # float32 has nothing so near to one
         return np.asarray(np.log(likely / (1 - likely)))
 
     def class_weights(self, targets: np.ndarray, space: LabelSpace) -> np.ndarray | None:
