@@ -14,6 +14,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tunesmith.augmentation.rows import Augmenter
 from tunesmith.config.schema import Config
 from tunesmith.data.checks import Finding
@@ -23,6 +25,7 @@ from tunesmith.data.records import Records
 from tunesmith.disk import read_json_lines, write_json_lines, write_text
 from tunesmith.engine import Engine, attached
 from tunesmith.evaluation.intervals import Score
+from tunesmith.manifest import FileFacts
 from tunesmith.methods.base import methods_for, unused_settings
 from tunesmith.models.sealed import seal
 from tunesmith.models.seen import remember, seen_keys, warn_of_seen
@@ -100,12 +103,7 @@ def train(opening: Opening, progress: Progress) -> Run:
             if config.evaluation.baseline:
                 baselines += judge.cheap_models(best, scored["test"])
 
-        shutil.rmtree(folder / "model", ignore_errors=True)  # half of one, of a run that was killed here
-        predictor.save(folder / "model")
-        remember(folder / "model", before, text_keys(splits["train"]))
-        if best.adapter is not None:
-            shutil.copytree(best.adapter, folder / "model" / "adapter", dirs_exist_ok=True)
-        record.files = seal(folder / "model", "model/")
+        record.files = _save(folder / "model", predictor, best, before, text_keys(splits["train"]))
         entries.finish(record, config, best, scored, baselines, clock)
         _write(folder, record, predictor, scored, findings, best.source.hub)
         close(folder, record, config.output.keep_checkpoints)
@@ -223,6 +221,20 @@ class _Judge:
         main = main_metric(best.best["metric"], test.metrics, best.task.metrics)
         found = best.task.compare(test.answered, other, test.targets, *self.chance, main)
         return Baseline(metrics=metrics, difference=found.get(main), **facts)
+
+
+def _save(folder: Path, predictor: Predictor, best: Fitting, *seen: np.ndarray) -> dict[str, FileFacts]:
+    """The trained model, with its adapter, and what is to be known of its files, by name.
+
+    Args:
+        seen: keys of the texts that it has learned from, uint64 (n,).
+    """
+    shutil.rmtree(folder, ignore_errors=True)  # half of one, of a run that was killed here
+    predictor.save(folder)
+    remember(folder, *seen)
+    if best.adapter is not None:
+        shutil.copytree(best.adapter, folder / "adapter", dirs_exist_ok=True)
+    return seal(folder, "model/")
 
 
 def _write(

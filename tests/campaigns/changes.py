@@ -9,18 +9,17 @@ import json
 import os
 import random
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 from safetensors.torch import load_file, save_file
 
-from tests import tiny
-from tests.campaigns import common
+from tests.campaigns import changed_runs, common
+from tests.campaigns.changed_runs import COMMANDS, SECONDS, TWINS
 from tests.campaigns.common import Outcome
 from tests.campaigns.processes import command, fork
 from tests.campaigns.runs import difference
@@ -29,17 +28,8 @@ from tunesmith.config.schema import AdaptConfig, Config
 
 TITLE = "each file, setting, library, and the machine changed between the stop of a run and the same command"
 GOAL = "what decides the result is refused by its name alone (exit 2); what decides nothing changes no bit"
-COUNT, SAMPLE, SECONDS = 400, 3, 120.0
+COUNT, SAMPLE = 400, 3
 
-TRAIN = "train train.csv --config train.yaml --valid valid.csv --test test.csv --model model --out run --method full"
-TRAIN += " --epochs 2 --lr 1e-3 --batch-size 8 --augment masked,synonym --id id --precision float32"
-FILES = {
-    "train": "evaluation: {resamples: 100}\naugmentation: {lexicon: lexicon.txt, masked_model: masked}\n",
-    "adapt": "training: {head_steps: 4}\n",
-}
-ADAPT = "adapt texts.txt --config adapt.yaml --model model --out run --epochs 1 --batch-size 8 --max-length 16"
-ADAPT += " --precision float32"
-COMMANDS = {"train": TRAIN.split(), "adapt": ADAPT.split()}
 CONFIGS: dict[str, Any] = {"train": Config, "adapt": AdaptConfig}
 HARMLESS = {
     "training.save_minutes": "0.001",
@@ -53,8 +43,6 @@ HARMLESS = {
     "output.resume": "true",
 }
 """Settings that decide nothing, or name the same files otherwise, and another value of each."""
-TWINS = {"twin-masked": "masked", "twin.txt": "lexicon.txt", "twin": "model"}
-"""Copies, and what they are copies of."""
 ANEW = {"output.overwrite", "output.out", "training.tracker"}
 """Settings that mean another run, or need a package that is not here."""
 OTHERS = {
@@ -124,7 +112,7 @@ def cases(count: int, seed: int) -> list[Case]:
 
 
 def run(case: Case, folder: Path) -> Outcome:
-    stopped = common.once(f"stopped-{case.kind}", lambda place: _stop(case.kind, place))
+    stopped = common.once(f"stopped-{case.kind}", lambda place: changed_runs.stop(case.kind, place))
     here = folder / "here"
     shutil.copytree(stopped, here, symlinks=True)
     if case.edit is not None:
@@ -137,7 +125,7 @@ def run(case: Case, folder: Path) -> Outcome:
     if not case.said:
         if ended.code:
             return Outcome("", False, "refused for nothing", str(ended))
-        whole = common.once(f"whole-{case.kind}", lambda place: _whole(case.kind, place))
+        whole = common.once(f"whole-{case.kind}", lambda place: changed_runs.whole(case.kind, place))
         out = here / (case.more[-1] if case.more[-2:-1] == ("--out",) else "run")
         _forget_settings(out, whole / "run")
         wrong = difference(out, whole / "run")
@@ -176,74 +164,6 @@ def _forget_settings(found: Path, wanted: Path) -> None:
 
 def _content(folder: Path) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != ".lock"}
-
-
-# ---- what the runs are made from ------------------------------------------------------------------------------------
-
-
-def _material(folder: Path) -> None:
-    """A model in the layout of sentence encoders, a masked model, their twins, data, texts, and a lexicon."""
-    model = tiny.save_model("bert", folder / "model")
-    config = transformers.AutoConfig.from_pretrained(model)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(1)
-        auto: Any = transformers.AutoModelForMaskedLM
-        auto.from_config(config).save_pretrained(folder / "masked")
-    for name in ("tokenizer.json", "tokenizer_config.json"):
-        shutil.copy(model / name, folder / "masked")
-    parts = [("Transformer", ""), ("Pooling", "1_Pooling")]
-    kinds = [{"idx": n, "path": path, "type": f"sentence_transformers.models.{k}"} for n, (k, path) in enumerate(parts)]
-    (model / "modules.json").write_text(json.dumps(kinds))
-    (model / "1_Pooling").mkdir()
-    pooling = {"word_embedding_dimension": 16, "pooling_mode_mean_tokens": True}
-    (model / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
-    (model / "README.md").write_text("a model")
-    shutil.copytree(model, folder / "twin")
-    shutil.copytree(folder / "masked", folder / "twin-masked")
-    for name, rows, seed in (("train", 40, 0), ("valid", 52, 1), ("test", 20, 2)):
-        table = tiny.make_records("classification", rows, seed).table.to_pylist()
-        lines = [f"{name}{r['id']},{r['text']} {name} {r['id']},{r['label']},{name}{r['id']}" for r in table]
-        (folder / f"{name}.csv").write_text("\n".join(["id,text,label,other", *lines]) + "\n")
-    tiny.write_rows("adapt", folder / "texts.txt", 60)
-    for name, text in FILES.items():
-        (folder / f"{name}.yaml").write_text(text)
-    for name in ("lexicon.txt", "twin.txt"):
-        (folder / name).write_text("good,great,fine\nbad,poor,awful\n")
-
-
-def _stop(kind: str, folder: Path) -> None:
-    """The run, killed right after its first checkpoint."""
-    _material(folder)
-
-    def kill() -> None:
-        from tunesmith.training import task_trainer
-
-        trainer: Any = task_trainer.TaskTrainer
-        save = trainer._save_checkpoint
-
-        def saved(*positional: Any) -> None:
-            save(*positional)
-            os._exit(9)
-
-        trainer._save_checkpoint = saved
-
-    _go(kind, folder, 9, [kill], "--set", "training.save_minutes=0.00001")
-
-
-def _whole(kind: str, folder: Path) -> None:
-    _material(folder)
-    _go(kind, folder, 0, [])
-
-
-def _go(kind: str, folder: Path, code: int, before: Sequence[Callable[[], Any]], *more: str) -> None:
-    work = command(*COMMANDS[kind], *more, cwd=folder, before=before)
-    ended = fork(work, folder / "output", SECONDS, {"TUNESMITH_CACHE": str(folder / "cache")})
-    if ended.code != code:
-        raise RuntimeError(f"{kind}: {ended}\n{ended.err}")
-    shutil.rmtree(folder / "output")
-
-
-# ---- changes --------------------------------------------------------------------------------------------------------
 
 
 def _files(kind: str) -> list[Case]:
@@ -363,10 +283,6 @@ def _append(name: str, text: str) -> Callable[[Path], None]:
             file.write(text)
 
     return edit
-
-
-def _remove(name: str) -> Callable[[Path], None]:
-    return lambda here: (here / name).unlink()
 
 
 def _weight(name: str) -> Callable[[Path], None]:

@@ -88,12 +88,7 @@ def objection(pattern: object) -> str | None:
             last = groups.pop()
             if last.back and last.repeats:
                 return "looks back over a repetition"
-            last.worst = max(last.worst, last.open_ended)
-            _follow(groups[-1])
-            groups[-1].worst = max(groups[-1].worst, last.worst)
-            groups[-1].times = max(groups[-1].times, last.times)
-            if last.repeats and not last.look:
-                groups[-1].repeats, groups[-1].pending = True, groups[-1].pending + last.pending
+            _close(groups[-1], last)
         else:
             if found["set"]:
                 end = _set_end(pattern, at)
@@ -119,6 +114,16 @@ def _follow(group: _Group) -> None:
     """Something stands after the repetitions so far, which may fail."""
     group.open_ended += group.pending
     group.pending = 0
+
+
+def _close(group: _Group, inner: _Group) -> None:
+    """A group ends inside another."""
+    inner.worst = max(inner.worst, inner.open_ended)
+    _follow(group)
+    group.worst = max(group.worst, inner.worst)
+    group.times = max(group.times, inner.times)
+    if inner.repeats and not inner.look:
+        group.repeats, group.pending = True, group.pending + inner.pending
 
 
 def _repeat(group: _Group, last: _Group | None, times: str) -> str | None:
