@@ -25,23 +25,6 @@ KINDS = ("classification", "multilabel", "regression", "ner", "qa")
 Train = Callable[[str], Path]
 
 
-@pytest.fixture(scope="session")
-def trained(tiny_model_folder: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Train:
-    """Kind of task → run of a tiny model."""
-    made: dict[str, Path] = {}
-
-    def train(kind: str) -> Path:
-        if kind not in made:
-            folder = tmp_path_factory.mktemp(kind)
-            rows = tiny.write_rows(kind, folder / "rows.jsonl")
-            model = str(tiny_model_folder("bert"))
-            run = tunesmith.train(rows, model=model, method="full", epochs=1, out=str(folder / "run"))
-            made[kind] = run.folder
-        return made[kind]
-
-    return train
-
-
 def client(served: Service) -> TestClient:
     return TestClient(make_app(served), base_url="http://localhost", raise_server_exceptions=False)
 

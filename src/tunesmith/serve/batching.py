@@ -165,8 +165,7 @@ class Batcher:
                     self._answer([job])
                 return
             self.failures += 1
-            memory = isinstance(error, Exception) and is_out_of_memory(error)
-            _end(jobs[0], Refused(503, "too little memory", "memory") if memory else error)
+            _end(jobs[0], _failure(error))
             return
         self.failures = 0
         seconds, cost = time.monotonic() - begin, sum(job.cost for job in jobs)
@@ -181,10 +180,16 @@ class Batcher:
             _end(job, own)
 
 
-def _end(job: _Job, outcome: list[Prediction] | BaseException) -> None:
+def _failure(error: BaseException) -> Exception:
+    if is_out_of_memory(error):
+        return Refused(503, "too little memory", "memory")
+    return error if isinstance(error, Exception) else RuntimeError(type(error).__name__)
+
+
+def _end(job: _Job, outcome: list[Prediction] | Exception) -> None:
     if not job.future.set_running_or_notify_cancel():
         return
-    if isinstance(outcome, BaseException):
+    if isinstance(outcome, Exception):
         job.future.set_exception(outcome)
     else:
         job.future.set_result(outcome)

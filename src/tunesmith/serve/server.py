@@ -220,6 +220,7 @@ def start(service: Service, listening: socket.socket, stop: signals.StopRequest,
         ws="none",
         lifespan="off",
         log_config=None,
+        log_level="critical",  # what is to be told is told by us, and never what was sent
         access_log=False,
         proxy_headers=False,
         server_header=False,
