@@ -39,7 +39,7 @@ if TYPE_CHECKING:
         write_predictions,
     )
     from tunesmith.catalogue.catalogue import Suggestion
-    from tunesmith.config.options import AdaptOptions, ReadOptions, TrainOptions
+    from tunesmith.config.options import AdaptOptions, ReadOptions, TrainOptions, UseOptions
     from tunesmith.config.schema import AdaptConfig, Config
     from tunesmith.data.checks import Finding
     from tunesmith.data.summary import Summary
@@ -58,15 +58,15 @@ __all__ = [
     "AdaptConfig", "AdaptOptions", "AdaptedModel", "Config", "DataError", "DivergedError", "Evaluation", "Finding",
     "Findings", "Interrupted", "ModelError", "Prediction", "Predictor", "ReadOptions", "ResourceError", "Run",
     "RunFacts", "Score", "Suggestion", "Summary", "TrainOptions", "Trainer", "TrainingArguments", "TunesmithError",
-    "UsageError", "Written", "adapt", "check", "evaluate", "find_models", "load", "predict", "runs", "train",
-    "write_predictions",
+    "UsageError", "UseOptions", "Written", "adapt", "check", "evaluate", "find_models", "load", "predict", "runs",
+    "train", "write_predictions",
 ]  # fmt: skip
 
 _MODULES = {
     "adapting": "AdaptedModel",
     "api": "Findings adapt check evaluate find_models load predict runs train write_predictions",
     "catalogue.catalogue": "Suggestion",
-    "config.options": "AdaptOptions ReadOptions TrainOptions",
+    "config.options": "AdaptOptions ReadOptions TrainOptions UseOptions",
     "config.schema": "AdaptConfig Config",
     "data.checks": "Finding",
     "data.summary": "Summary",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Unpack, cast
 
 from tunesmith.catalogue.catalogue import Suggestion, select
 from tunesmith.config.loading import flags, resolve
-from tunesmith.config.options import AdaptOptions, ReadOptions, TrainOptions
+from tunesmith.config.options import AdaptOptions, ReadOptions, TrainOptions, UseOptions
 from tunesmith.config.schema import AdaptConfig, Config, DataSettings
 from tunesmith.data import read
 from tunesmith.data.checks import Finding, run_checks
@@ -186,11 +186,11 @@ def runs(folder: str | Path = RUNS) -> list[RunFacts]:
     return runs_in(folder)
 
 
-def load(run: Run | str | Path, precision: str = "float32") -> Predictor:
+def load(run: Run | str | Path, precision: str = "float32", allow: str | None = None) -> Predictor:
     """The trained model of a run, ready to `predict`.
 
     Args:
-        precision: of the matrix products; see `Predictor.load`.
+        precision, allow: of the matrix products, and further model types; see `Predictor.load`.
 
     Raises:
         ModelError: the run has no usable model.
@@ -198,7 +198,7 @@ def load(run: Run | str | Path, precision: str = "float32") -> Predictor:
     """
     from tunesmith.predictor import Predictor
 
-    return Predictor.load(run.folder if isinstance(run, Run) else run, precision)
+    return Predictor.load(run.folder if isinstance(run, Run) else run, precision, allow)
 
 
 def predict(
@@ -209,7 +209,7 @@ def predict(
     *,
     top_k: int | None = None,
     threshold: float | None = None,
-    **options: Unpack[ReadOptions],
+    **options: Unpack[UseOptions],
 ) -> Iterator[dict[str, Any]]:
     """Predictions for a file or table of texts, or for standard input when `source` is ``-``.
 
@@ -221,7 +221,8 @@ def predict(
         progress: where it is told what is read otherwise than in training, and which rows have no text; by default on
             standard error.
         top_k, threshold: as of `Predictor.predict`.
-        options: the names of the flags that say how it is read, where that is not as in training (``text="body"``).
+        options: the names of the flags that say how it is read, where that is not as in training (``text="body"``);
+            ``allow`` as of `Predictor.load`.
 
     Yields:
         ``{"id", "label", "score", "scores"}``, ``{"id", "value"}`` for numbers, ``{"id", "spans"}`` for entities or
@@ -249,7 +250,7 @@ def write_predictions(
     overwrite: bool = False,
     top_k: int | None = None,
     threshold: float | None = None,
-    **options: Unpack[ReadOptions],
+    **options: Unpack[UseOptions],
 ) -> Written:
     """Predictions in a file: the columns of the input, as they stand there, and beside them those of `predict`.
 
@@ -283,7 +284,7 @@ def evaluate(
     data: Examples,
     against: Run | str | Path | None = None,
     progress: Progress | None = None,
-    **options: Unpack[ReadOptions],
+    **options: Unpack[UseOptions],
 ) -> Evaluation:
     """Score a run on new labelled data.
 
@@ -293,7 +294,8 @@ def evaluate(
         against: a second run on the same labels, for a paired test.
         progress: where it is told what is read otherwise than in training, and which rows a run has seen; by default on
             standard error.
-        options: the names of the flags that say how it is read, where that is not as in training (``label="topic"``).
+        options: the names of the flags that say how it is read, where that is not as in training (``label="topic"``);
+            ``allow`` as of `Predictor.load`.
 
     Raises:
         DataError: the data cannot be read or has labels the model does not know.

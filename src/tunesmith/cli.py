@@ -10,7 +10,7 @@ import typer
 import tunesmith
 from tunesmith.commandline import Shown, app, command, main, put, spelled
 from tunesmith.config.loading import dump, resolve
-from tunesmith.config.options import ReadOptions
+from tunesmith.config.options import ReadOptions, UseOptions
 from tunesmith.config.schema import AdaptConfig, Config
 from tunesmith.errors import UsageError
 from tunesmith.progress import Progress
@@ -19,6 +19,7 @@ from tunesmith.text import json_text
 __all__ = ["app", "main"]
 
 READING = tuple(ReadOptions.__annotations__)
+USING = tuple(UseOptions.__annotations__)
 
 Data = Annotated[str, typer.Argument(help="File or folder of examples.", metavar="DATA")]
 Again = Annotated[str | None, typer.Argument(help="File or folder of examples; --resume needs none.", metavar="DATA")]
@@ -68,7 +69,7 @@ def adapt(config: AdaptConfig, progress: Progress, data: TextsAgain = None) -> S
     return {"folder": str(adapted), **adapted.record}, console.adapted_text(adapted)
 
 
-@command(names=READING)
+@command(names=USING)
 def evaluate(
     run: RunFolder,
     data: Data,
@@ -83,7 +84,7 @@ def evaluate(
     return result.to_dict(), console.evaluation_text(result, run, data, against)
 
 
-@command(names=READING)
+@command(names=USING)
 def predict(
     run: RunFolder,
     json: bool,

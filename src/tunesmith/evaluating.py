@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from tunesmith.config.loading import resolve
-from tunesmith.config.options import ReadOptions
+from tunesmith.config.options import UseOptions
 from tunesmith.data.records import Records
 from tunesmith.data.sources import Examples
 from tunesmith.errors import UsageError
@@ -62,14 +62,16 @@ def evaluate(
     data: Examples,
     against: Run | str | Path | None,
     progress: Progress,
-    **options: Unpack[ReadOptions],
+    **options: Unpack[UseOptions],
 ) -> Evaluation:
     """See `tunesmith.evaluate`."""
-    content, predictor = (run if isinstance(run, Run) else Run.load(run)).content, Predictor.load(str(run))
-    config, task, other = content.config, predictor.task, None if against is None else Predictor.load(str(against))
+    content, asked = (run if isinstance(run, Run) else Run.load(run)).content, resolve(options=options)
+    predictor = Predictor.load(str(run), allow=asked.model.allow)
+    other = None if against is None else Predictor.load(str(against), allow=asked.model.allow)
+    config, task = content.config, predictor.task
     if other is not None and (other.task.name, other.space.names) != (task.name, predictor.space.names):
         raise UsageError("`against`: the two runs have different tasks or labels and cannot be compared")
-    records = predictor.read(data, progress, config.data, resolve(options=options).data)
+    records = predictor.read(data, progress, config.data, asked.data)
     chance = (config.evaluation.resamples, config.training.seed)
     scored, known, comparison = predictor.score(records, *chance), _known(str(run), records, progress), None
     predictor.tell_cut(records.path, scored.cut, progress)

@@ -82,8 +82,9 @@ class Job:
         if not isinstance(run, Run) and (folder / RunRecord.FILE).exists():
             run = Run.load(folder)
         trained = run.content.config.data if isinstance(run, Run) else DataSettings()
-        given = resolve(options=options).data
-        self.predictor = Predictor.load(folder, precision)
+        asked = resolve(options=options)
+        given = asked.data
+        self.predictor = Predictor.load(folder, precision, asked.model.allow)
         self.predictor.require_fit(top_k, threshold)
         self.name, self.progress, self.top_k, self.threshold = folder.resolve().name, progress, top_k, threshold
         self.path = str(source) if isinstance(source, str | Path) else ""

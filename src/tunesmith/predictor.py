@@ -96,17 +96,19 @@ class Predictor:
         return self.backend.precision
 
     @classmethod
-    def load(cls, folder: str | Path, precision: str = "float32") -> Predictor:
+    def load(cls, folder: str | Path, precision: str = "float32", allow: str | None = None) -> Predictor:
         """Load a run folder, or the ``model`` folder of one.
 
         Args:
             precision: ``float32``, ``bfloat16``, ``float16``, or ``auto`` for the fastest that the machine has.
+            allow: model types that are loaded though they are not known, as for training; the run's own word for it is
+                not taken, since anyone may have made it.
 
         Raises:
-            ModelError: it is neither, or damaged.
+            ModelError: it is neither, or damaged, or of a model type that is not known.
             UsageError: there is no such precision.
         """
-        resolve(options={"precision": precision})  # refuses what is none
+        settings = resolve(options={"precision": precision, "allow": allow})  # refuses what is none
         path = Path(folder)
         inside = model_folder(path)
         facts, file = Facts.load(inside), inside / Facts.FILE
@@ -114,7 +116,7 @@ class Predictor:
         facts.require(file, facts.of_task(task))  # before a model is loaded for it
         from tunesmith.training.backend import load_backend
 
-        backend = load_backend(str(path), inside, facts, task, precision)
+        backend = load_backend(str(path), inside, facts, task, precision, settings.model.allowed)
         return cls(backend, task, facts.labels, Truncation(facts.max_length, facts.long), facts.layout)
 
     def __repr__(self) -> str:

@@ -20,6 +20,7 @@ import tunesmith
 from tunesmith import pipeline, registry
 from tunesmith.config.schema import SourceSettings
 from tunesmith.errors import DataError, ModelError, UsageError
+from tunesmith.models.gate import settings
 from tunesmith.models.heads import PooledClassifier
 from tunesmith.models.loading import load_classifier, load_tokenizer
 from tunesmith.models.masked import load_masked, save_masked
@@ -283,6 +284,26 @@ def test_a_run_that_is_replaced_answers_until_the_new_one_is_done(
     assert tunesmith.evaluate(run.folder / ".previous", data).rows == 40
     train(data, run.folder, tiny_model_folder("bert"), method="features", seed=7, overwrite=True)
     assert tunesmith.load(run.folder).predict(["good"]) != before and not (run.folder / ".previous").exists()
+
+
+def test_a_model_type_that_was_allowed_for_training_is_allowed_again_for_use(
+    tmp_path: Path, tiny_model_folder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = write(tmp_path / "a.csv", ["text", "label"], [(t, "xy"[i % 2]) for i, t in enumerate(texts(40))])
+    settings.tokenizer_classes()  # from the list as it is
+    monkeypatch.setattr(settings, "model_types", lambda: frozenset({"roberta"}))
+    with pytest.raises(ModelError, match=r"the model type 'bert', .*, or model\.allow=bert where you trust it"):
+        train(data, tmp_path / "run", tiny_model_folder("bert"), method="features")
+    run = train(data, tmp_path / "run", tiny_model_folder("bert"), method="features", allow="bert")
+    assert run.record["config"]["model"]["allow"] == "bert"
+    for use in (tunesmith.load, lambda run: tunesmith.evaluate(run, data), lambda run: [*tunesmith.predict(run, data)]):
+        with pytest.raises(ModelError, match=r"or model\.allow=bert where you trust it"):
+            use(run.folder)
+    assert tunesmith.load(run, allow="bert").predict(["good"])
+    assert tunesmith.evaluate(run, data, run, allow="bert").rows == 40
+    assert len([*tunesmith.predict(run, data, allow="bert, other")]) == 40
+    again = train(data, tmp_path / "two", run.folder, method="features", allow="bert")
+    assert again.record["status"] == "done"
 
 
 def test_lower_precision_is_asked_for_by_name_and_answers_nearly_the_same(

@@ -206,7 +206,7 @@ OPTIONS = (
     "valid test text text_pair label group id format delimiter quoting sheet encoding task model revision method "
     "trainable_layers lora_r lora_alpha lora_dropout lora_targets pooling epochs batch_size lr head_lr "
     "layer_decay warmup schedule weight_decay label_smoothing class_weights max_length early_stopping metric seed "
-    "precision out resume overwrite tracker threads local"
+    "precision out resume overwrite tracker threads local allow"
 )
 
 

@@ -12,7 +12,7 @@ from mypy import api as mypy
 
 import tunesmith
 from tunesmith.config.loading import fields, flags
-from tunesmith.config.options import AdaptOptions, ReadOptions, TrainOptions
+from tunesmith.config.options import AdaptOptions, ReadOptions, TrainOptions, UseOptions
 from tunesmith.config.schema import AdaptConfig, Config, Section
 
 NOT_TYPED_THERE = {"valid", "test"}
@@ -43,6 +43,7 @@ def test_options_are_the_settings_that_have_a_flag(options: type, tree: type[Sec
 def test_options_of_reading_are_those_that_do_not_choose_rows() -> None:
     reading = {name for name, key in flags().items() if key.startswith("data.")} - SELECTING
     assert get_type_hints(ReadOptions).keys() == reading
+    assert get_type_hints(UseOptions).keys() == reading | {"allow"}
 
 
 PROGRAM = """

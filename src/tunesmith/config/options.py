@@ -41,7 +41,13 @@ class ReadOptions(TypedDict, total=False):
     encoding: str
 
 
-class AdaptOptions(ReadOptions, total=False):
+class UseOptions(ReadOptions, total=False):
+    """How a trained model and examples are read."""
+
+    allow: str | None
+
+
+class AdaptOptions(UseOptions, total=False):
     """Options of `tunesmith.adapt`."""
 
     group: str | None

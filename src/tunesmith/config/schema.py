@@ -119,7 +119,9 @@ class SourceSettings(Section):
     revision: str | None = option(None, "Revision of a Hub model.", "--revision")
     local: bool = option(False, "Refuse all network access.", "--local")
     allow: str | None = option(
-        None, "Model types that are loaded though they are not known; auto_map to leave a model's code aside."
+        None,
+        "Model types that are loaded though they are not known; auto_map to leave a model's code aside.",
+        "--allow",
     )
 
     @property

@@ -44,18 +44,21 @@ class TorchModel:
         return predict_logits(self.model, encoded, self.tokenizer, task, self.precision)
 
 
-def load_backend(name: str, folder: Path, facts: Facts, task: Task, precision: str) -> TorchModel:
+def load_backend(
+    name: str, folder: Path, facts: Facts, task: Task, precision: str, allowed: frozenset[str]
+) -> TorchModel:
     """The model in a folder, on the device where it runs.
 
     Args:
         name: what the user calls it.
         facts: what lies beside it.
         precision: as of `Predictor.load`.
+        allowed: model types that are loaded though they are not known.
 
     Raises:
         ModelError: it is damaged, or does not run in this precision.
     """
-    model, tokenizer = load_trained(Source.of_folder(name, folder), task.head)
+    model, tokenizer = load_trained(Source.of_folder(name, folder, allowed), task.head)
     config: Any = model.config
     facts.require(folder / Facts.FILE, facts.of_model(task, config, token_limit(config, tokenizer)))
     model.to(choose_device())

@@ -115,9 +115,10 @@ def check_config(file: str, settings: Any, allowed: Collection[str]) -> Iterator
         yield f"{file}: expected a JSON object, found {type(settings).__name__}; save the model again"
         return
     for kind in _unknown_types(settings, allowed):
+        given = f", or model.allow={','.join([*sorted(allowed), kind])} where you trust it"
         yield (
             f"{file}: names the model type {kind!r}, which is not one that is loaded here; give a text model of "
-            "another architecture, or model.allow with its name where you trust it"
+            f"another architecture{given if PLAIN_WORD.fullmatch(kind.replace('-', '_')) else ''}"
         )
     yield from check_tokenizer_class(file, settings, allowed)
     yield from check_keys(file, settings, allowed)
