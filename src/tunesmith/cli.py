@@ -135,11 +135,12 @@ def predict(
     return None
 
 
-@command()
+@command(names=["allow"])
 def serve(
     run: RunFolder,
     json: bool,
     progress: Progress,
+    allow: str | None,
     host: Annotated[str, typer.Option(help="Interface; others than this machine's own need --keys.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="0 for one that is free; the address is printed.")] = 8000,
     keys: Annotated[
@@ -168,6 +169,7 @@ def serve(
         no_keys=no_keys,
         corrections=corrections,
         precision=precision,
+        allow=allow,
         ready=ready,
     )
 

@@ -20,6 +20,7 @@ from tunesmith.config.schema import DataSettings
 from tunesmith.data import read
 from tunesmith.data.layout import Layout
 from tunesmith.data.reading import load_records, load_splits, read_new
+from tunesmith.data.records import text_records
 from tunesmith.data.shapes import ONE_LABEL
 from tunesmith.data.sources import source_facts
 from tunesmith.errors import DataError
@@ -217,3 +218,11 @@ def test_run_end_encoded_columns_are_text() -> None:
     labels = pa.RunEndEncodedArray.from_arrays([2, 3], ["good", "bad"])
     raw = read(pa.table({"text": pa.array(["a", "b", "c"]), "label": labels}), PLAIN)
     assert raw.table["label"].to_pylist() == ["good", "good", "bad"]
+
+
+@pytest.mark.parametrize("text", ["a\ud800b", ("good", "a\ud800")])
+def test_half_a_character_is_told_with_its_place(text: Any) -> None:
+    with pytest.raises(DataError) as caught:
+        text_records(["good", text], "predict")
+    said = "half of a surrogate pair (\\ud800 alone); remove it or write the whole character"
+    assert str(caught.value) == f"predict: item 2, character 2: {said}"

@@ -61,7 +61,7 @@ def make_record(**given: Any) -> RunRecord:
             layout=Layout(ONE_LABEL, "text"),
         ),
         "config": Config(),
-        "seed": 1,
+        "seed": 42,
         "machine": Machine.here(threads=1),
         "engine": {"precision": EnginePart(state="float32", reason="asked for")},
         "metrics": {"test": {"accuracy": SCORE}},
@@ -186,7 +186,11 @@ IDENTITY = {
         ("model file: config.json", None, "model file: config.json is gone; restore it"),
         ("model file: vocab.txt", "f" * 64, "model file: vocab.txt is new; restore it"),
         ("data file: a.csv", "f" * 64, "data file: a.csv changed; restore it"),
-        ("rows: train", "f" * 64, "rows: train changed; restore it"),
+        (
+            "rows: train",
+            "f" * 64,
+            "the rows of train changed; restore the data, or the record if it was edited",
+        ),
         ("number: training.threads", "1", "training.threads was 2 and is now 1; leave it out"),
         ("machine: processor", "B, AVX2", "the processor was A, AVX2 and is now B, AVX2; go on where the run began"),
     ],
@@ -205,6 +209,13 @@ def test_a_changed_seed_is_not_called_changed_data() -> None:
     changed = make_record(requested=other, identity=IDENTITY | {"rows: train": "f" * 64})
     (problem,) = differences(make_record(identity=IDENTITY), changed)
     assert problem.startswith("output.resume: training.seed was 42 and is now 7; use the old value")
+
+
+@pytest.mark.parametrize("edited", [{"seed": 7}, {"requested": Config.model_validate({"training": {"seed": 7}})}])
+def test_a_seed_that_was_edited_in_the_record_is_not_called_changed_data(edited: dict[str, Any]) -> None:
+    changed = make_record(identity=IDENTITY | {"rows: train": "f" * 64}, **{"requested": Config(), **edited})
+    (problem,) = differences(changed, make_record(identity=IDENTITY))
+    assert "run.json says seed" in problem and "it was edited, so restore it" in problem
 
 
 def test_files_that_a_setting_names_are_not_told_besides() -> None:
@@ -537,7 +548,7 @@ def test_files_are_copied_where_they_cannot_have_two_names(tmp_path: Path, monke
 def test_a_replacement_goes_on_by_its_command_and_begins_anew_by_another(tmp_path: Path) -> None:
     make_record(seed=1, identity=IDENTITY, **FINISHED).save(tmp_path)
     write_run(tmp_path, 1)
-    asked, record = OutputSettings(overwrite=True), make_record(seed=2, status="stopped", identity=IDENTITY)
+    asked, record = OutputSettings(overwrite=True), make_record(status="stopped", identity=IDENTITY)
     assert open_folder(RunRecord, tmp_path, asked, []) is None
     with pytest.raises(KeyboardInterrupt), kept(tmp_path, record, False):
         raise KeyboardInterrupt

@@ -226,8 +226,13 @@ def text_records(texts: Sequence[str | tuple[str, str]], source: str, start: int
     wrong = []
     for number, text in enumerate(texts, start):
         row = tuple(text) if isinstance(text, tuple | list) and len(text) == 2 else (text,)
-        if all(isinstance(part, str) and not SURROGATE.search(part) for part in row):
+        halves = [half for part in row if isinstance(part, str) and (half := SURROGATE.search(part))]
+        if all(isinstance(part, str) for part in row) and not halves:
             rows.append(row)
+        elif halves:
+            at, code = halves[0].start() + 1, ord(halves[0][0])
+            what = f"half of a surrogate pair (\\u{code:x} alone); remove it or write the whole character"
+            wrong.append(f"{source}: item {number}, character {at}: {what}")
         else:
             wrong.append(f"{source}: item {number} is {type(text).__name__}, expected text or a pair of texts")
     if wrong:

@@ -91,9 +91,7 @@ def require_intact(folder: Path) -> None:
         if problem := manifest.refusal(folder, listed, optional=lambda name: name == SEEN_FILE, besides=_is_beside):
             raise ValueError(problem)
     except ValueError as error:
-        missing = f"{manifest.FILE} is missing" in str(error)
-        remedy = OTHER_VERSION if missing else "restore the folder, or train again"
-        raise ModelError(f"{folder}: {error}; {remedy}") from None
+        raise ModelError(f"{folder}: {error}; restore the folder, or train again") from None
     if recorded is not None and recorded != listed.model_dump()["files"]:
         names = sorted(name for name in recorded | listed.files if recorded.get(name) != _plain(listed.files.get(name)))
         said = f"{names[0]} is not what the record of the run says"

@@ -80,6 +80,9 @@ def differences(old: RunRecord | AdaptRecord, new: RunRecord | AdaptRecord) -> l
     """What a run that goes on does not share with its beginning, each with a remedy."""
     if "code: Tunesmith" not in old.identity:
         return [f"output.resume: the run was begun by another version of Tunesmith; use that one, {ANEW}"]
+    if old.seed != (seed := old.requested.training.seed):
+        changed = f"{old.FILE} says seed {old.seed}, and {seed} in requested.training; it was edited, so restore it"
+        return [f"output.resume: {changed}, {ANEW}"]
     was, now = old.identity, new.identity
     moved = [kind for kind in FOLLOWS if _of_kind(was, kind) == _of_kind(now, kind)]
     before, after = deciding(old.requested), deciding(new.requested)
@@ -108,6 +111,8 @@ def _without_places(identity: Mapping[str, str]) -> dict[str, Any]:
 
 def _difference(name: str, before: str | None, after: str | None) -> str:
     kind, _, what = name.partition(": ")
+    if kind == "rows" and before and after:
+        return f"the rows of {what} changed; restore the data, or the record if it was edited"
     names = {"library": what, "number": what, "machine": f"the {what}", "code": "the code of Tunesmith"}
     called, remedy = names.get(kind, name), REMEDIES.get(kind, "restore it")
     if before is None or after is None:

@@ -40,6 +40,7 @@ class Settings:
     no_keys: bool
     corrections: str | None
     precision: str
+    allow: str | None = None
 
     @property
     def is_local(self) -> bool:
@@ -158,6 +159,7 @@ def serve(
     no_keys: bool = False,
     corrections: str | Path | None = None,
     precision: str = "float32",
+    allow: str | None = None,
     ready: Callable[[str], None] = lambda address: None,
 ) -> None:
     """Answer requests until a signal comes; see the command of the same name.
@@ -170,7 +172,7 @@ def serve(
         keys: a file with a key a line, one of which a request must have.
         no_keys: everybody may ask, from other machines, too.
         corrections: a file to which marked answers are added.
-        precision: of the matrix products; see `tunesmith.load`.
+        precision, allow: of the matrix products, and further model types; see `tunesmith.load`.
         ready: called with the address, once requests are answered.
 
     Raises:
@@ -178,7 +180,7 @@ def serve(
         UsageError: an option cannot be used.
         Interrupted: requests were cut off at the end, or a second signal came.
     """
-    settings = Settings(str(run), host, port, _named(keys), no_keys, _named(corrections), precision)
+    settings = Settings(str(run), host, port, _named(keys), no_keys, _named(corrections), precision, allow)
     serve_one(settings, settings.load_keys(), settings.bound(), progress or Progress(), ready)
 
 
@@ -190,7 +192,7 @@ def serve_one(
     settings: Settings, keys: Keys, listening: socket.socket, progress: Progress, ready: Callable[[str], None]
 ) -> None:
     """Load the model, and serve it in this process on a socket that is bound."""
-    predictor = Predictor.load(settings.run, settings.precision)
+    predictor = Predictor.load(settings.run, settings.precision, settings.allow)
     corrections = None if settings.corrections is None else Corrections(settings.corrections, predictor)
     service = Service(Path(settings.run), predictor, keys, corrections, progress=progress)
     service.local_only = settings.is_local and not keys
