@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import signal
 import sys
 import threading
 
@@ -14,8 +15,10 @@ from tunesmith import signals
 def main() -> None:
     """Run a command."""
     _open_standard_streams()
+    masked = signal.pthread_sigmask(signal.SIG_BLOCK, signals.SIGNALS)  # what comes before all is ready waits for it
     stop = signals.answer()
     try:
+        signal.pthread_sigmask(signal.SIG_SETMASK, masked)
         from tunesmith.cli import main as run
 
         run()

@@ -57,6 +57,8 @@ def main() -> None:
     stop = signals.current()
     if "--resume" in options_of(_command_name()):
         stop.saved = "nothing is saved yet; the same command starts again"
+    if isinstance(stop, signals.Command):
+        stop.spelled = spelled
     keep_freed_memory()
     try:
         exit_code, messages = _run()
@@ -66,7 +68,7 @@ def main() -> None:
         if stop.arrived is None or not isinstance(stop, signals.Command):
             raise
         # Whatever became of it on its way: libraries turn one error into another.
-        stop.tell(spelled(str(error)) if isinstance(error, Interrupted) else "")
+        stop.tell(str(error) if isinstance(error, Interrupted) else "")
         exit_code, messages = stop.exit_code, []
     messages = [harmless(spelled(message)) for message in messages]
     with suppress(OSError):

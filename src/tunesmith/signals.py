@@ -14,6 +14,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType, TracebackType
 from typing import Any
@@ -101,6 +102,7 @@ class Command(StopRequest):
     def __init__(self) -> None:
         super().__init__()
         self.saved = "nothing was changed"
+        self.spelled: Callable[[str], str] = str  # how the command writes the names of settings
         self._in_steps = self._raised = self._told = False
         self._free_since = 0.0
         self._take(self._raise)
@@ -130,7 +132,7 @@ class Command(StopRequest):
         """
         if not self._told:
             self._told = True
-            report([words or self.words], self.exit_code)
+            report([self.spelled(words or self.words)], self.exit_code)
 
     def leave(self, words: str = "") -> None:
         """Say it, and end the process where it stands."""

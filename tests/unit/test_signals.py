@@ -70,6 +70,35 @@ def test_a_signal_whose_exception_is_swallowed_ends_the_command_all_the_same(tmp
     assert not (tmp_path / "half").exists()
 
 
+def test_a_signal_before_all_is_ready_waits_for_it(tmp_path: Path) -> None:
+    program = """
+import os, signal, threading
+from tunesmith import __main__
+start = threading.Thread.start
+threading.Thread.start = lambda self: (os.kill(os.getpid(), signal.SIGTERM), start(self))
+__main__.main()
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (143, "tunesmith: stopped by SIGTERM; nothing was changed\n")
+
+
+def test_a_line_between_the_steps_names_flags_too(tmp_path: Path) -> None:
+    program = """
+import os, signal, sys, time
+from tunesmith import cli, commandline, signals
+stop = signals.answer()
+def work():
+    stop.saved = "step 3 is saved (output.resume=true)"
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(9)
+commandline._run = work
+cli.main()
+"""
+    command = [sys.executable, "-c", program, "train", "x.csv"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (143, "tunesmith: stopped by SIGTERM; step 3 is saved (--resume)\n")
+
+
 def test_a_second_signal_leaves_at_once_and_one_that_comes_twice_does_not(tmp_path: Path) -> None:
     left = (143, "tunesmith: left at once; step 3 is saved\n")
     assert run(ENDLESS_STEP, tmp_path, signal.SIGTERM, signal.SIGINT, apart=2 * TOGETHER_SECONDS) == left

@@ -52,6 +52,7 @@ def save_adapter(model: PeftModel, folder: Path, base: str | None, head: str) ->
         weights = {f"base_model.model.{n.removeprefix(body)}": w for n, w in weights.items() if n.startswith(body)}
         config.modules_to_save, task_type = None, "FEATURE_EXTRACTION"
     config.task_type, config.base_model_name_or_path, config.inference_mode = task_type, base, True
+    config.target_modules = sorted(config.target_modules)  # a set, which PEFT would write in the order of this process
     folder.mkdir(parents=True)
     config.save_pretrained(str(folder))
     weights = {name: weight.detach().clone().contiguous() for name, weight in weights.items()}
