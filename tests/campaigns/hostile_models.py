@@ -42,7 +42,7 @@ from tunesmith.models.source import Source, find_source
 
 TITLE = "hostile model folders"
 GOAL = "refused with exit 4: no code, network or file outside; at most 10 s and 1 GB; honest folders load"
-SAMPLE, SECONDS = 12, 120.0
+SAMPLE, SECONDS = 10, 120.0
 MOST_SECONDS, MOST_BYTES = 10.0, 2**30
 FAMILIES = [*tiny.FAMILIES, *tiny.UNUSUAL]
 NO_HEAD = {"bros"}

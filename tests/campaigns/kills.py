@@ -22,7 +22,7 @@ from tests.campaigns.runs import GOOD, METHODS, TASKS, Recipe
 
 TITLE = "SIGKILL at random moments, in every fifth case five times in a row; then the same command again"
 GOAL = "the model, predictions, metrics and logs of an undisturbed run, bit for bit; no step by hand"
-COUNT, SAMPLE, SECONDS = 250, 4, 300.0
+COUNT, SAMPLE, SECONDS = 250, 3, 300.0
 OFTEN = ("training.save_minutes=0.00001",)
 """A checkpoint after every step, so that many moments lie in one."""
 CHAIN = 5

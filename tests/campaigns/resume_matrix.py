@@ -23,7 +23,7 @@ from tests.campaigns.runs import GOOD, METHODS, TASKS, Recipe
 
 TITLE = "combinations of settings that cover every pair of values; stopped after a random step, then the same command"
 GOAL = "the model, predictions, metrics and logs of an undisturbed run, bit for bit, or a refusal that says why"
-COUNT, SAMPLE, SECONDS = 80, 3, 300.0
+COUNT, SAMPLE, SECONDS = 80, 2, 300.0
 
 LEXICON = "good, great\nbad, poor, awful\nfilm, book\ncard, bank, money\nlate, lost\nnew, old, fast\n"
 AXES: dict[str, tuple[str, ...]] = {
