@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         adapt,
         check,
         evaluate,
+        export,
         find_models,
         load,
         predict,
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from tunesmith.data.summary import Summary
     from tunesmith.evaluating import Evaluation
     from tunesmith.evaluation.intervals import Score
+    from tunesmith.exporting.making import Exported
     from tunesmith.predicting import Written
     from tunesmith.predictor import Predictor
     from tunesmith.run.record import Run
@@ -55,16 +57,16 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
-    "AdaptConfig", "AdaptOptions", "AdaptedModel", "Config", "DataError", "DivergedError", "Evaluation", "Finding",
-    "Findings", "Interrupted", "ModelError", "Prediction", "Predictor", "ReadOptions", "ResourceError", "Run",
-    "RunFacts", "Score", "Suggestion", "Summary", "TrainOptions", "Trainer", "TrainingArguments", "TunesmithError",
-    "UsageError", "UseOptions", "Written", "adapt", "check", "evaluate", "find_models", "load", "predict", "runs",
-    "train", "write_predictions",
+    "AdaptConfig", "AdaptOptions", "AdaptedModel", "Config", "DataError", "DivergedError", "Evaluation", "Exported",
+    "Finding", "Findings", "Interrupted", "ModelError", "Prediction", "Predictor", "ReadOptions", "ResourceError",
+    "Run", "RunFacts", "Score", "Suggestion", "Summary", "TrainOptions", "Trainer", "TrainingArguments",
+    "TunesmithError", "UsageError", "UseOptions", "Written", "adapt", "check", "evaluate", "export", "find_models",
+    "load", "predict", "runs", "train", "write_predictions",
 ]  # fmt: skip
 
 _MODULES = {
     "adapting": "AdaptedModel",
-    "api": "Findings adapt check evaluate find_models load predict runs train write_predictions",
+    "api": "Findings adapt check evaluate export find_models load predict runs train write_predictions",
     "catalogue.catalogue": "Suggestion",
     "config.options": "AdaptOptions ReadOptions TrainOptions UseOptions",
     "config.schema": "AdaptConfig Config",
@@ -72,6 +74,7 @@ _MODULES = {
     "data.summary": "Summary",
     "evaluating": "Evaluation",
     "evaluation.intervals": "Score",
+    "exporting.making": "Exported",
     "predicting": "Written",
     "predictor": "Predictor",
     "run.record": "Run",

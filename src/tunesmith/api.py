@@ -29,6 +29,7 @@ from tunesmith.text import name_list
 if TYPE_CHECKING:
     from tunesmith.adapting import AdaptedModel
     from tunesmith.evaluating import Evaluation
+    from tunesmith.exporting.making import Exported
     from tunesmith.predicting import Written
     from tunesmith.predictor import Predictor
 
@@ -304,6 +305,45 @@ def evaluate(
     from tunesmith import evaluating
 
     return evaluating.evaluate(run, data, against, progress or Progress(), **options)
+
+
+def export(
+    run: Run | str | Path,
+    to: str | Path,
+    precision: str = "float32",
+    progress: Progress | None = None,
+    *,
+    data: Examples | None = None,
+    max_loss: float = 0.01,
+    overwrite: bool = False,
+    **options: Unpack[UseOptions],
+) -> Exported:
+    """Make a light artefact, which answers without torch; `load`, `predict` and `evaluate` take it as they take a run.
+
+    It is measured beside the model that it is made from before it is accepted; see the command of the same name.
+
+    Args:
+        run: a run or its folder, its model folder, or a folder that transformers saved with a head that is one of ours.
+        to: the folder that is made.
+        precision: ``float32``; ``float16``, weights of half the size; ``int8``, smaller and faster, and rounded.
+        progress: by default on standard error.
+        data: labelled examples to measure on; by default the run's own validation rows.
+        max_loss: how much of the metric that counts may be lost, by the worse end of the difference's interval: 0.01 is
+            one point of a share, or one per cent of another metric.
+        overwrite: replace an artefact that is there.
+        options: the names of the flags that say how `data` is read, where that is not as in training; ``allow`` as of
+            `Predictor.load`.
+
+    Raises:
+        ModelError: the model cannot be exported, or would lose more.
+        DataError: there are no rows to measure on, or they cannot be read.
+        UsageError: an option, or the folder, cannot be used.
+    """
+    require("train", "onnx", "predict")
+    from tunesmith.exporting import making
+
+    order = making.Order(Path(str(run)), Path(to), precision, max_loss, overwrite)
+    return making.export(order, data, progress or Progress(), **options)
 
 
 def find_models(

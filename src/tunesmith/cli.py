@@ -27,7 +27,7 @@ TextsAgain = Annotated[
     str | None, typer.Argument(help="File or folder of texts; --resume needs none.", metavar="TEXTS")
 ]
 RunFolder = Annotated[
-    str, typer.Argument(help="Run folder, or (predict, serve) the model folder of one.", metavar="RUN")
+    str, typer.Argument(help="Run folder, or (export, predict, serve) the model folder of one.", metavar="RUN")
 ]
 
 
@@ -172,6 +172,31 @@ def serve(
         allow=allow,
         ready=ready,
     )
+
+
+@command(names=USING)
+def export(
+    run: RunFolder,
+    to: Annotated[str, typer.Option(help="Folder that is made.", metavar="DIR")],
+    progress: Progress,
+    precision: Annotated[
+        str, typer.Option(help="float32, float16 (weights of half the size) or int8 (smaller, faster, rounded).")
+    ] = "float32",
+    max_loss: Annotated[
+        float, typer.Option(help="What may be lost, by the worse end of the difference's interval: 0.01 is one point.")
+    ] = 0.01,
+    data: Annotated[
+        str | None,
+        typer.Option(help="Labelled examples to measure on, not the validation rows.", metavar="FILE"),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an artefact that is there.")] = False,
+    **reading: Any,
+) -> Shown:
+    """Make a light artefact that answers without torch, measured beside its run before it is accepted."""
+    from tunesmith import console
+
+    made = tunesmith.export(run, to, precision, progress, data=data, max_loss=max_loss, overwrite=overwrite, **reading)
+    return made.to_dict(), console.exported_text(made)
 
 
 @command(names=["task", *READING])

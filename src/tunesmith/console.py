@@ -24,6 +24,7 @@ from tunesmith.text import SHOWN_NAMES, counted, duration, name_list, visible
 if TYPE_CHECKING:
     from tunesmith.adapting import AdaptedModel
     from tunesmith.evaluating import Evaluation
+    from tunesmith.exporting.making import Exported
 
 SHOWN_ROWS = 5
 SHOWN_LABELS = 20
@@ -101,6 +102,14 @@ def evaluation_text(result: Evaluation, run: str, data: str, against: str | None
         parts += ["", f"beside it {against}, on the same {counted(result.rows, 'row')}"]
         parts.append(_scores_text(scores, means, {name: f"{run} is {verdict}" for name, verdict in told.items()}))
     return "\n".join(parts)
+
+
+def exported_text(made: Exported) -> str:
+    """What was measured, a line each, and where the artefact is."""
+    columns = ("name", "artefact", "model", "more")
+    rows = [dict(zip(columns, cells, strict=True)) for cells in [("", "artefact", "model", ""), *made.table]]
+    table = _table(rows, right=("name", "artefact", "model"), heading=False)
+    return f"{table}\nartefact: {made}   card: {made.folder / 'README.md'}"
 
 
 def _scores_text(

@@ -5,7 +5,6 @@ What answers is a `Backend`; this module knows no torch, and loads it with a mod
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,10 +21,9 @@ from tunesmith.data.reading import NewData, about_missing_texts, read_new, refus
 from tunesmith.data.records import Records, text_records
 from tunesmith.data.sources import Examples
 from tunesmith.data.table import NoRows
-from tunesmith.disk import write_text
 from tunesmith.errors import DataError, UsageError
 from tunesmith.models.facts import Facts
-from tunesmith.models.sealed import model_folder, seal
+from tunesmith.models.sealed import is_artefact, model_folder, seal
 from tunesmith.progress import Progress
 from tunesmith.registry import lookup
 from tunesmith.scored import Scored
@@ -97,7 +95,7 @@ class Predictor:
 
     @classmethod
     def load(cls, folder: str | Path, precision: str = "float32", allow: str | None = None) -> Predictor:
-        """Load a run folder, or the ``model`` folder of one.
+        """Load a run folder, the ``model`` folder of one, or an artefact.
 
         Args:
             precision: ``float32``, ``bfloat16``, ``float16``, or ``auto`` for the fastest that the machine has.
@@ -105,8 +103,8 @@ class Predictor:
                 not taken, since anyone may have made it.
 
         Raises:
-            ModelError: it is neither, or damaged, or of a model type that is not known.
-            UsageError: there is no such precision.
+            ModelError: it is none of them, or damaged, or of a model type that is not known.
+            UsageError: there is no such precision, or the artefact has another one.
         """
         settings = resolve(options={"precision": precision, "allow": allow})  # refuses what is none
         path = Path(folder)
@@ -114,9 +112,15 @@ class Predictor:
         facts, file = Facts.load(inside), inside / Facts.FILE
         task: Task = lookup(TASKS, "tasks", facts.task)()
         facts.require(file, facts.of_task(task))  # before a model is loaded for it
-        from tunesmith.training.backend import load_backend
+        backend: Backend
+        if is_artefact(inside):
+            from tunesmith.artefact.session import load_artefact
 
-        backend = load_backend(str(path), inside, facts, task, precision, settings.model.allowed)
+            backend = load_artefact(str(path), inside, facts, precision)
+        else:
+            from tunesmith.training.backend import load_backend
+
+            backend = load_backend(str(path), inside, facts, task, precision, settings.model.allowed)
         return cls(backend, task, facts.labels, Truncation(facts.max_length, facts.long), facts.layout)
 
     def __repr__(self) -> str:
@@ -124,19 +128,18 @@ class Predictor:
         model = f"{type(self.model).__name__}, {self.truncation.max_tokens} tokens, {self.precision}"
         return f"Predictor({self.task.name}, {labels}{model})"
 
+    @property
+    def facts(self) -> Facts:
+        """What lies beside a saved model."""
+        tokens, long = self.truncation.max_tokens, self.truncation.long
+        return Facts(task=self.task.name, labels=self.space, layout=self.layout, max_length=tokens, long=long)
+
     def save(self, folder: Path) -> None:
         """Write the model so that plain transformers load it, and what `load` needs beside it."""
         from tunesmith.models.heads import save_model
 
         save_model(self.model, self.tokenizer, folder, self.truncation.max_tokens)
-        facts = Facts(
-            task=self.task.name,
-            labels=self.space,
-            layout=self.layout,
-            max_length=self.truncation.max_tokens,
-            long=self.truncation.long,
-        )
-        write_text(folder / Facts.FILE, json.dumps(facts.model_dump(mode="json"), ensure_ascii=False, indent=1) + "\n")
+        self.facts.save(folder)
         seal(folder)
 
     def saved(self, folder: str, base: str | None = None) -> Saved:

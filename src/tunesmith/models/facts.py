@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tunesmith.config.schema import LongName
 from tunesmith.data.layout import Layout
-from tunesmith.disk import parse_json, read_plain
+from tunesmith.disk import parse_json, read_plain, write_text
 from tunesmith.errors import ModelError, wrong_values
 from tunesmith.models.sealed import TRAINED_FILE
 from tunesmith.registry import names
@@ -49,6 +50,10 @@ class Facts(BaseModel):
             remedy = "install the package that brings it"
             raise ModelError(f"{file}: task: the task {facts.task!r} is not installed; {remedy}")
         return facts
+
+    def save(self, folder: Path) -> None:
+        """Write the file that `load` reads."""
+        write_text(folder / self.FILE, json.dumps(self.model_dump(mode="json"), ensure_ascii=False, indent=1) + "\n")
 
     def of_task(self, task: Task) -> dict[str, str]:
         """What contradicts the task, or itself, by key."""

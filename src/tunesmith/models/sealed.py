@@ -20,6 +20,8 @@ from tunesmith.models.seen import FILE as SEEN_FILE
 RUN_FILE, ADAPTED_FILE = "run.json", "adapt.json"
 TRAINED_FILE = "tunesmith.json"
 """Beside a model that was trained here."""
+ARTEFACT_FILE = "artefact.json"
+"""In an exported model; see `tunesmith.artefact.folder`."""
 MODEL = "model"
 """Folder of a run that holds its model."""
 PREVIOUS = ".previous"
@@ -74,6 +76,11 @@ def is_finished(folder: Path) -> bool:
             if read_json(folder / name, MOST_RECORD_BYTES)["status"] == "done":
                 return True
     return False
+
+
+def is_artefact(folder: Path) -> bool:
+    """Whether a folder says of itself that it is an exported model."""
+    return os.path.lexists(folder / ARTEFACT_FILE)
 
 
 def require_intact(folder: Path) -> None:

@@ -46,7 +46,7 @@ def surroundings() -> dict[str, str]:
     found["library: python"] = platform.python_version()
     found |= {f"library: {name}": version(name) for name in (*LIBRARIES, *MORE_LIBRARIES)}
     found["machine: system"] = " ".join([platform.system(), platform.machine(), *platform.libc_ver()]).strip()
-    found["machine: processor"] = f"{_processor()}, {torch.backends.cpu.get_cpu_capability()}"
+    found["machine: processor"] = f"{processor()}, {torch.backends.cpu.get_cpu_capability()}"
     if choose_device().type == "cuda":
         found["machine: GPU"] = f"{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}"
     found |= {f"environment: {name}": value for name in ENVIRONMENT if (value := os.environ.get(name))}
@@ -107,8 +107,8 @@ def _module_sha256(module: str) -> str:
         return ""
 
 
-def _processor() -> str:
-    """What the system calls it; `platform` knows no more than the architecture on Linux."""
+def processor() -> str:
+    """What the system calls the processor; `platform` knows no more than the architecture on Linux."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as lines:
             names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))

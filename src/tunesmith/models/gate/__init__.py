@@ -20,10 +20,31 @@ passes whole or not at all; every problem is told, with the file and the rule. T
     while a library loads: no module of a folder is imported, nobody answers a question, the Hub is out of reach.
 """
 
-from tunesmith.models.gate.adapters import check_adapter
-from tunesmith.models.gate.folder import check_folder, shapes_in
-from tunesmith.models.gate.settings import model_types, tokenizer_classes
-from tunesmith.models.gate.walls import walled
-from tunesmith.models.gate.weights import bounded
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tunesmith.models.gate.adapters import check_adapter
+    from tunesmith.models.gate.folder import check_folder, shapes_in
+    from tunesmith.models.gate.settings import model_types, tokenizer_classes
+    from tunesmith.models.gate.walls import walled
+    from tunesmith.models.gate.weights import bounded
 
 __all__ = ["bounded", "check_adapter", "check_folder", "model_types", "shapes_in", "tokenizer_classes", "walled"]
+
+_MODULE_OF = {
+    "bounded": "weights",
+    "check_adapter": "adapters",
+    "check_folder": "folder",
+    "model_types": "settings",
+    "shapes_in": "folder",
+    "tokenizer_classes": "settings",
+    "walled": "walls",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Imported when first used: `tokens` alone needs no torch."""
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)

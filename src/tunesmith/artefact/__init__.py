@@ -1,0 +1,1 @@
+"""Exported models, and answering with them: nothing here imports torch or transformers."""

@@ -1,0 +1,1 @@
+"""From a trained model to an artefact, which answers without torch; see `tunesmith.artefact`."""

@@ -1,0 +1,191 @@
+"""What leaves the laboratory answers as the run does, without torch; what does not is refused, and leaves nothing."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import tunesmith
+from tests.tiny import write_rows
+from tunesmith.artefact.folder import Artefact
+from tunesmith.errors import DataError, ModelError, UsageError
+from tunesmith.exporting import making, measuring
+from tunesmith.progress import Progress
+
+QUIET = Progress(quiet=True)
+TEXTS = ["the good one", "a bad film , bank", "", "cat " * 90, "late money xyz [SEP] ünd 漢字"]
+WITHOUT_TORCH = """
+import json, sys
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {absent}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+sys.meta_path.insert(0, Absent())
+import tunesmith
+answers = tunesmith.load(sys.argv[1]).predict(json.loads(sys.argv[2]))
+print(json.dumps([one.to_dict() for one in answers]))
+"""
+ABSENT = {"torch", "transformers", "sklearn", "scipy", "datasets", "pandas", "peft", "onnx", "huggingface_hub"}
+
+
+@pytest.fixture(autouse=True)
+def no_long_timing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measuring, "SECONDS", 0.1)
+
+
+@pytest.fixture(scope="module")
+def make_run(tiny_model_folder: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
+    """Factory: kind of task, model family → a run."""
+    made: dict[Any, tunesmith.Run] = {}
+
+    def make(kind: str, family: str = "bert", **options: Any) -> tunesmith.Run:
+        key = (kind, family, *options.items())
+        if key not in made:
+            folder = tmp_path_factory.mktemp(f"{kind}-{family}")
+            settings: dict[str, Any] = {"method": "full", "epochs": 3, "lr": 3e-3, "precision": "float32"} | options
+            made[key] = tunesmith.train(
+                write_rows(kind, folder / "rows.jsonl"),
+                model=str(tiny_model_folder(family)),
+                out=str(folder / "run"),
+                progress=QUIET,
+                **settings,
+            )
+        return made[key]
+
+    return make
+
+
+def inputs(kind: str) -> list[Any]:
+    return [("the good one ?", text or "cat") for text in TEXTS] if kind == "qa" else list(TEXTS)
+
+
+def assert_alike(found: list[dict[str, Any]], wanted: list[dict[str, Any]], within: float = 1e-5) -> None:
+    """Equal in everything but the last digits of numbers."""
+    plain = [json.loads(json.dumps(one, default=str)) for one in (found, wanted)]
+    assert _marked(plain[0]) == _marked(plain[1])
+    assert _numbers(plain[0]) == pytest.approx(_numbers(plain[1]), abs=within)
+
+
+def _marked(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _marked(one) for name, one in value.items()}
+    return [_marked(one) for one in value] if isinstance(value, list) else value if not isinstance(value, float) else 0
+
+
+def _numbers(value: Any) -> list[float]:
+    if isinstance(value, dict | list):
+        return [x for one in (value.values() if isinstance(value, dict) else value) for x in _numbers(one)]
+    return [value] if isinstance(value, float) else []
+
+
+@pytest.mark.parametrize("kind", ["classification", "multilabel", "regression", "ner", "qa"])
+def test_an_artefact_answers_as_its_run(make_run: Any, kind: str, tmp_path: Path) -> None:
+    run = make_run(kind)
+    made = tunesmith.export(run, tmp_path / "light", progress=QUIET)
+    model, light = tunesmith.load(run), tunesmith.load(made.folder)
+    assert_alike(*([one.to_dict() for one in each.predict(inputs(kind))] for each in (light, model)))
+    found = made.measured
+    assert found.accuracy is not None and found.accuracy.rows == found.texts == 6
+    scores = (found.accuracy.artefact, found.accuracy.model, run.metrics["valid"][found.accuracy.metric])
+    assert [one.value for one in scores] == pytest.approx([scores[0].value] * 3, abs=1e-4)
+    assert found.agreement == (None if kind == "regression" else 1.0) and found.furthest < 1e-4
+    assert found.throughput.artefact > 0 and found.bytes.artefact > 1000
+    assert Artefact.load(made.folder) == made.artefact
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["light"]
+
+
+def test_an_artefact_needs_no_torch(make_run: Any, tmp_path: Path) -> None:
+    run = make_run("classification")
+    made = tunesmith.export(run, tmp_path / "light", progress=QUIET)
+    code = WITHOUT_TORCH.format(absent=ABSENT)
+    command = [sys.executable, "-c", code, str(made.folder), json.dumps(TEXTS)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert_alike(json.loads(done.stdout), [one.to_dict() for one in tunesmith.load(run).predict(TEXTS)])
+
+
+def test_what_cannot_be_wanted_is_refused_at_once(make_run: Any, tmp_path: Path) -> None:
+    run = make_run("classification")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").write_text("")
+    for to, options, said in [
+        (tmp_path / "full", {}, "holds something else than an artefact"),
+        (run.folder / "model" / "light", {}, "is a model, whose files are listed"),
+        (tmp_path / "light", {"precision": "int4"}, "unknown 'int4'; did you mean 'int8'"),
+        (tmp_path / "light", {"max_loss": 2.0}, "expected a share from 0 to 1"),
+    ]:
+        with pytest.raises(UsageError, match=said):
+            tunesmith.export(run, to, progress=QUIET, **options)
+    with pytest.raises(ModelError, match="the folder has no config.json"):
+        tunesmith.export(tmp_path / "full", tmp_path / "light", progress=QUIET)
+    assert not (tmp_path / "light").exists()
+
+
+def test_rows_that_are_gone_are_told_with_what_to_do(make_run: Any, tmp_path: Path) -> None:
+    run = make_run("classification", seed=2)
+    file = run.folder / "predictions" / "valid.jsonl"
+    content = file.read_text()
+    file.write_text(content.partition("\n")[2])
+    with pytest.raises(DataError, match=r"holds other rows .* give labelled examples with `data`"):
+        tunesmith.export(run, tmp_path / "light", progress=QUIET)
+    file.unlink()
+    with pytest.raises(DataError, match=r"cannot be read \(No such file"):
+        tunesmith.export(run, tmp_path / "light", progress=QUIET)
+    assert list(tmp_path.iterdir()) == []
+    made = tunesmith.export(
+        run, tmp_path / "light", data=write_rows("classification", tmp_path / "more.jsonl", 30), progress=QUIET
+    )
+    assert made.measured.accuracy is not None and made.measured.accuracy.rows == 30
+
+
+def test_an_artefact_that_loses_too_much_is_not_kept(
+    make_run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run("classification")
+    monkeypatch.setattr(making.precisions, "write", _spoiled(making.precisions.write))
+    with pytest.raises(ModelError, match=r"in float32 it may lose more than 1.0 %: over 6 rows .*nothing was written"):
+        tunesmith.export(run, tmp_path / "light", progress=QUIET)
+    assert list(tmp_path.iterdir()) == []
+    made = tunesmith.export(run, tmp_path / "light", max_loss=1.0, progress=QUIET)
+    assert made.measured.accuracy is not None and made.measured.accuracy.difference.low < 0
+
+
+def _spoiled(write: Callable[..., None]) -> Callable[..., None]:
+    """Writes networks whose last layer says the opposite."""
+
+    def spoiled(program: Any, precision: str, folder: Path) -> None:
+        import onnx_ir
+
+        weights = list(program.graph.initializers.values())
+        for value in weights:
+            if "classifier" in value.name:
+                value.const_value = onnx_ir.tensor(-value.const_value.numpy())
+        write(program, precision, folder)
+
+    return spoiled
+
+
+def test_what_is_stopped_leaves_what_was_there(make_run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = make_run("classification")
+    made = tunesmith.export(run, tmp_path / "light", progress=QUIET)
+    before = (made.folder / Artefact.FILE).read_bytes()
+    with pytest.raises(UsageError, match="holds an artefact; give `overwrite`"):
+        tunesmith.export(run, tmp_path / "light", progress=QUIET)
+
+    def stopped(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(measuring.Beside, "measure", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            tunesmith.export(run, tmp_path / "light", overwrite=True, progress=QUIET)
+    assert (made.folder / Artefact.FILE).read_bytes() == before
+    tunesmith.export(run, tmp_path / "light", overwrite=True, progress=QUIET)
+    assert [path.name for path in tmp_path.iterdir()] == ["light"]
+    assert (made.folder / Artefact.FILE).read_bytes() != before
