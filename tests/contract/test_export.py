@@ -122,7 +122,7 @@ def test_what_cannot_be_wanted_is_refused_at_once(make_run: Any, tmp_path: Path)
     ]:
         with pytest.raises(UsageError, match=said):
             tunesmith.export(run, to, progress=QUIET, **options)
-    with pytest.raises(ModelError, match="the folder has no config.json"):
+    with pytest.raises(ModelError, match=r"the folder has no config\.json"):
         tunesmith.export(tmp_path / "full", tmp_path / "light", progress=QUIET)
     assert not (tmp_path / "light").exists()
 
