@@ -47,8 +47,9 @@ BEGIN = f'{HEAD}<worksheet xmlns="{NAMESPACE}/spreadsheetml/2006/main"><sheetDat
 END = f"""</sheetData><ignoredErrors><ignoredError sqref="A1:XFD{MAX_ROWS}" numberStoredAsText="1"/></ignoredErrors>
 </worksheet>"""
 # What XML cannot hold is written as _x0001_; so a text that looks like that is escaped (also with a plus,
-# which some readers take for a digit).
-_ODD = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]|_(?=x[0-9A-Fa-f+]{4}_)")
+# which some readers take for a digit), or would look like it with such a character behind it.
+_NOT_IN_XML = "\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff"
+_ODD = re.compile(f"[{_NOT_IN_XML}]|_(?=x[0-9A-Fa-f+]{{4}}[_{_NOT_IN_XML}])")
 
 
 @contextmanager
