@@ -151,9 +151,7 @@ def _folder(
     read = [str(source) for source in (*sources.values(), *ingredients) if isinstance(source, str | Path)]
     with locked(folder, kind.FILE):
         earlier = open_folder(kind, folder, config.output, [*read, config.model.name])
-        tracker = config.training.tracker  # called like its package
-        if tracker != "none" and find_spec(tracker) is None:
-            raise UsageError(f"training.tracker={tracker}: its package is not installed; run `pip install {tracker}`")
+        _check_tracker(config.training.tracker, config.model.local)
         aside = folder / PREVIOUS
         if earlier is not None and aside.is_dir():
             kept = f"the finished one that it replaces is in {aside} until then"
@@ -224,6 +222,15 @@ def default_folder(source: Examples | None, config: Config) -> Path:
     """``runs/<name of the data>-<method>``."""
     name = Path(source).name.partition(".")[0] if isinstance(source, str | Path) else ""
     return Path(RUNS) / f"{name or 'data'}-{config.method.name}"
+
+
+def _check_tracker(tracker: str, local: bool) -> None:
+    """It is there, and reaches the network only where it may; its name is that of its package."""
+    if local and tracker not in ("none", "tensorboard"):
+        problem = f"training.tracker={tracker} may reach the network, which model.local=true refuses"
+        raise UsageError(f"{problem}; leave one of them out, or give training.tracker=tensorboard")
+    if tracker != "none" and find_spec(tracker) is None:
+        raise UsageError(f"training.tracker={tracker}: its package is not installed; run `pip install {tracker}`")
 
 
 def _check_paths(folder: Path, source: Examples, texts: str) -> None:

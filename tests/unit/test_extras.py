@@ -69,6 +69,16 @@ def test_what_needs_more_says_what_to_install(arguments: list[str], extra: str, 
     assert not any(tmp_path.iterdir())
 
 
+def test_a_tracker_that_may_reach_the_network_is_refused_where_nothing_may(data: Path, tmp_path: Path) -> None:
+    out = str(tmp_path / "run")
+    with pytest.raises(
+        UsageError, match=r"tracker=wandb may reach the network, which model\.local=true refuses; leave"
+    ):
+        tunesmith.train(str(data), local=True, tracker="wandb", out=out)
+    with pytest.raises(UsageError, match=r"tracker=wandb: its package is not installed; run `pip install wandb`"):
+        tunesmith.train(str(data), tracker="wandb", out=out)
+
+
 def test_the_package_itself_says_it_too(monkeypatch: pytest.MonkeyPatch, data: Path) -> None:
     monkeypatch.setattr(extras, "find_spec", lambda module: None)
     with pytest.raises(UsageError, match=r"tunesmith\[train\]"):
