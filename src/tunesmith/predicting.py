@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
@@ -59,11 +59,27 @@ class Written:
         return {"out": self.out, "rows": self.rows, "columns": list(self.columns)}
 
 
+class Columns(NamedTuple):
+    """The columns of a file of predictions.
+
+    Attributes:
+        schema: all that are known beforehand.
+        new: those of the predictions.
+    """
+
+    schema: pa.Schema
+    new: tuple[str, ...]
+
+
 class Job:
     """What is to be predicted, and how; arguments as of `tunesmith.predict`.
 
+    Args:
+        predictor: that of the run, where it is loaded already.
+
     Attributes:
         whole: every column of the source, row for row; None where its lines are read one by one.
+        records: its rows, where it is read as a whole.
         layout: which of them is what.
     """
 
@@ -76,6 +92,7 @@ class Job:
         top_k: int | None,
         threshold: float | None,
         options: Mapping[str, Any],
+        predictor: Predictor | None = None,
     ) -> None:
         require_narrowing(top_k, threshold)
         folder = run.folder if isinstance(run, Run) else Path(run)
@@ -84,7 +101,7 @@ class Job:
         trained = run.content.config.data if isinstance(run, Run) else DataSettings()
         asked = resolve(options=options)
         given = asked.data
-        self.predictor = Predictor.load(folder, precision, asked.model.allow)
+        self.predictor = predictor or Predictor.load(folder, precision, asked.model.allow)
         self.predictor.require_fit(top_k, threshold)
         self.name, self.progress, self.top_k, self.threshold = folder.resolve().name, progress, top_k, threshold
         self.path = str(source) if isinstance(source, str | Path) else ""
@@ -94,7 +111,7 @@ class Job:
         if given.format is None and self._has_lines(trained):
             self.lines = LineReader(self.path, self.layout, trained, given)
         else:
-            self._records, self.whole, self.layout = self.predictor.read_data(
+            self.records, self.whole, self.layout = self.predictor.read_data(
                 source, progress, trained, given, need_label=False
             )
 
@@ -133,42 +150,57 @@ class Job:
             for records, table, _ in self.lines.chunks(ROWS):
                 yield records, table
         else:
-            for start in range(0, len(self._records), ROWS):
-                yield self._records[start : start + ROWS], self.whole.slice(start, ROWS)
+            for start in range(0, len(self.records), ROWS):
+                yield self.records[start : start + ROWS], self.whole.slice(start, ROWS)
 
     def _read_whole(self) -> None:
         """Objects, line by line, may have columns that come late, which a file has from the beginning."""
         if self.lines is not None and self.lines.objects:
-            self._records, self.whole, self.layout = self.lines.whole()
-            self.predictor.tell_notes(self._records, self.progress)
-            self.predictor.tell_missing(self._records, self.progress)
+            self.records, self.whole, self.layout = self.lines.whole()
+            self.predictor.tell_notes(self.records, self.progress)
+            self.predictor.tell_missing(self.records, self.progress)
 
     def write(self, target: Target, only: bool) -> Written:
         """Make a file of the predictions; see `tunesmith.write_predictions`."""
-        self._read_whole()
         if target.ending == STUDIO:
+            self._read_whole()
             return self._write_tasks(target, only)
-        kept = {"id": pa.string()} if only else dict.fromkeys(self._names(), pa.string())
-        labels = self.predictor.task.shape.labels
-        new = row_columns(labels, 0 if target.nested else self._ranks())
-        beside = [] if not target.nested else [*BESIDE.get(labels, ()), *(["abstained"] if self.abstains else [])]
-        names = self._new_names([*new.names, *beside], kept)
-        columns = pa.schema([*kept.items(), *((names[field.name], field.type) for field in new)])
+        columns, chunks = self.table(target.nested, only)
         if self.whole is not None:
             target.refuse_too_large(self.whole.select([]) if only else self.whole)
         rows = 0
-        with target.opened(columns) as write, self._bar() as bar:
-            for records, table, predictions in self.answers():
-                before = [{"id": one} for one in records.ids] if only else table.to_pylist()
-                found = [rounded(one.to_row(target.nested)) for one in predictions]
-                named = [{names[name]: value for name, value in row.items() if name in names} for row in found]
-                write([one | other for one, other in zip(before, named, strict=True)])
-                rows += len(records)
-                bar.advance(len(records))
-        return Written(target.name, rows, tuple(names.values()))
+        with target.opened(columns.schema) as write, self._bar() as bar:
+            for chunk in chunks:
+                write(chunk)
+                rows += len(chunk)
+                bar.advance(len(chunk))
+        return Written(target.name, rows, columns.new)
+
+    def table(self, nested: bool, only: bool) -> tuple[Columns, Iterator[list[dict[str, Any]]]]:
+        """What a file of the predictions holds: its columns, and its rows, some at a time.
+
+        Args:
+            nested: a cell may be a list or an object.
+            only: identifiers and predictions, without the columns of the input.
+        """
+        self._read_whole()
+        kept = {"id": pa.string()} if only else dict.fromkeys(self._names(), pa.string())
+        labels = self.predictor.task.shape.labels
+        new = row_columns(labels, 0 if nested else self._ranks())
+        beside = [] if not nested else [*BESIDE.get(labels, ()), *(["abstained"] if self.abstains else [])]
+        names = self._new_names([*new.names, *beside], kept)
+        schema = pa.schema([*kept.items(), *((names[field.name], field.type) for field in new)])
+        return Columns(schema, tuple(names.values())), self._rows(names, nested, only)
+
+    def _rows(self, names: Mapping[str, str], nested: bool, only: bool) -> Iterator[list[dict[str, Any]]]:
+        for records, table, predictions in self.answers():
+            before = [{"id": one} for one in records.ids] if only else table.to_pylist()
+            found = [rounded(one.to_row(nested)) for one in predictions]
+            named = [{names[name]: value for name, value in row.items() if name in names} for row in found]
+            yield [one | other for one, other in zip(before, named, strict=True)]
 
     def _bar(self) -> Any:
-        return self.progress.bar("predict", 0 if self.whole is None else len(self._records))
+        return self.progress.bar("predict", 0 if self.whole is None else len(self.records))
 
     def _names(self) -> list[str]:
         return ["text"] if self.whole is None else list(self.whole.column_names)

@@ -208,6 +208,56 @@ def test_another_interface_needs_keys_or_a_word(trained: Train) -> None:
         serve(trained("classification"), keys="a", no_keys=True)
 
 
+CSV, LINES = {"content-type": "text/csv"}, {"content-type": "application/x-ndjson"}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_file_comes_back_as_predict_writes_it(kind: str, trained: Train, tmp_path: Path) -> None:
+    run = trained(kind)
+    served, rows = service(run), run.parent / "rows.jsonl"
+    reply = client(served).post("/predict/file", content=rows.read_bytes(), headers=LINES)
+    served.close()
+    tunesmith.write_predictions(run, rows, tmp_path / "offline.jsonl")
+    assert reply.status_code == 200 and "attachment" in reply.headers["content-disposition"]
+    assert reply.text == (tmp_path / "offline.jsonl").read_text()
+
+
+def test_a_large_file_is_answered_by_its_parameters(ask: TestClient, classifier: Service, tmp_path: Path) -> None:
+    file = tmp_path / "many.csv"
+    file.write_text("body;text\n" + 'good "cat"\n;old\n'.replace("\n;", ";").replace("old", "old\n") * 5_000)
+    query = {"text": "text", "delimiter": ";", "top_k": "2"}
+    reply = ask.post("/predict/file", params=query, content=file.read_bytes(), headers=CSV)
+    tunesmith.write_predictions(classifier.folder, file, tmp_path / "out.csv", text="text", delimiter=";", top_k=2)
+    assert reply.text == (tmp_path / "out.csv").read_text() and reply.text.count("\n") == 5_001
+
+
+@pytest.mark.parametrize(
+    ("query", "headers", "body", "status", "words"),
+    [
+        ({}, CSV, b"a,b\n1,2\n", 422, "columns there"),
+        ({"text": "elsewhere"}, CSV, b"text\na\n", 422, "elsewhere"),
+        ({}, CSV, b"text\n\xff\n", 422, "the file"),
+        ({}, LINES, b'{"text": "a"\n', 422, "the file"),
+        ({"model": "other"}, CSV, b"text\na\n", 422, "unknown parameter"),
+        ({"top_k": "many"}, CSV, b"text\na\n", 422, "top_k"),
+        ({"threshold": "nan"}, CSV, b"text\na\n", 422, "threshold"),
+        ({"only": "yes"}, CSV, b"text\na\n", 422, "only"),
+        ({"encoding": "nonsense"}, CSV, b"text\na\n", 422, "encoding"),
+        ({}, {"content-type": "application/json"}, b"[]", 415, "text/csv"),
+        ({}, CSV, b"text\nok\n" + b"x" * 100_001, 422, "row 3"),
+        ({}, CSV, b"text\n" + b"x\n" * 2**23, 413, "bytes"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_refused(
+    trained: Train, query: dict[str, str], headers: dict[str, str], body: bytes, status: int, words: str
+) -> None:
+    served = service(trained("classification"), file_bytes=2**20)
+    reply = client(served).post("/predict/file", params=query, content=body, headers=headers)
+    served.close()
+    assert (reply.status_code, set(reply.json())) == (status, {"error", "code"})
+    assert words in reply.json()["error"] and "/tmp" not in reply.text and "tunesmith-" not in reply.text
+
+
 RIGHT: dict[str, Any] = {
     "classification": {"label": "beta"},
     "multilabel": {"labels": ["alpha", "gamma"]},

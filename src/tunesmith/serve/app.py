@@ -9,11 +9,11 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from tunesmith.serve import pages
+from tunesmith.serve import files, pages
 from tunesmith.serve.asking import Asked
 from tunesmith.serve.keys import Keys
-from tunesmith.serve.limits import Limited
-from tunesmith.serve.replies import Refused, json_reply
+from tunesmith.serve.limits import Gone, Limited
+from tunesmith.serve.replies import Refused, json_reply, require_type
 from tunesmith.serve.service import Service
 from tunesmith.serve.watching import Watched
 
@@ -28,11 +28,12 @@ JSON = "application/json"
 def make_app(service: Service) -> ASGIApp:
     """The whole application, to be run by an ASGI server; `tunesmith.serve.server` has one."""
     app = FastAPI(title=f"Tunesmith: {service.folder.resolve().name}", version=version("tunesmith"),
-                  docs_url=None, redoc_url=None, redirect_slashes=False)  # fmt: skip
+                  max_body_size=None, docs_url=None, redoc_url=None, redirect_slashes=False)  # fmt: skip
     app.include_router(_predictions(service))
     app.include_router(_states(service))
     app.include_router(pages.router(service))
     app.add_exception_handler(Refused, _refused)
+    app.add_exception_handler(Gone, _gone)
     app.add_exception_handler(HTTPException, _unknown)
     app.add_exception_handler(Exception, _failed)
     paths = set(app.openapi()["paths"]) | OPEN | {"/report", "/openapi.json"}
@@ -68,6 +69,10 @@ async def _refused(request: Request, error: Exception) -> Response:
     return error.reply
 
 
+async def _gone(request: Request, error: Exception) -> Response:
+    return Response(status_code=499)  # for the figures; nobody reads it
+
+
 async def _unknown(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     words = {404: "nothing is here; see /openapi.json", 405: "another method is expected here; see Allow"}
@@ -79,33 +84,25 @@ async def _failed(request: Request, error: Exception) -> Response:
     return Refused(500, "the server failed; its log has more, by the x-request-id of this answer").reply
 
 
-def require_type(request: Request, *wanted: str) -> str:
-    """The media type of a request, one of those `wanted`.
-
-    Raises:
-        Refused: it is another one.
-    """
-    found = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if found not in wanted:
-        raise Refused(415, f"expected Content-Type: {' or '.join(wanted)}")
-    return found
-
-
 def _predictions(service: Service) -> APIRouter:
     routes = APIRouter()
 
     @routes.post("/predict")
     async def predict(request: Request) -> Response:
-        require_type(request, JSON)
+        require_type(request.headers, JSON)
         asked = Asked.of(await request.body(), service.form, service.predictor, service.limits)
         found = await service.predict(asked.items, asked.top_k, asked.threshold)
         return json_reply({"predictions": found} if asked.many else found[0])
+
+    @routes.post(FILE)
+    async def predict_file(request: Request) -> Response:
+        return await files.answer(service, request)
 
     @routes.post("/corrections", status_code=204)
     async def corrections(request: Request) -> Response:
         if service.corrections is None:
             raise Refused(404, "no corrections are collected here; start the server with --corrections FILE")
-        require_type(request, JSON)
+        require_type(request.headers, JSON)
         service.corrections.add(await request.body(), service.limits)
         return Response(status_code=204)
 

@@ -8,9 +8,9 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
-from tunesmith.data.records import text_records
+from tunesmith.data.records import Records, text_records
 from tunesmith.errors import is_out_of_memory
 from tunesmith.predictor import Predictor
 from tunesmith.serve.asking import Item
@@ -29,6 +29,8 @@ TELLING = 10_000
 SHARE = 0.5
 """Of the time that an answer may take, which waiting may take."""
 NEAR_ONE = 1e-3
+SLICE = 64
+"""Texts of a file that wait at a time."""
 LEAVING_SECONDS = 1.0
 MOST_FAILURES = 3
 """So many batches that fail one after the other, and the server is not ready."""
@@ -178,6 +180,27 @@ class Batcher:
             own = predictions[first : first + len(job.items)]
             first += len(job.items)
             _end(job, own)
+
+
+@dataclass(frozen=True, repr=False)
+class Queued(Predictor):
+    """A predictor whose texts wait with those of others, some at a time, so that none waits for a whole file."""
+
+    queue: Batcher
+
+    @classmethod
+    def of(cls, predictor: Predictor, queue: Batcher) -> Queued:
+        own = {part.name: getattr(predictor, part.name) for part in fields(predictor)}
+        return cls(**own, queue=queue)
+
+    def predict_records(self, records: Records) -> tuple[list[Prediction], int]:
+        texts: list[str] = [text or "" for text in records.texts]
+        pairs = records.table["text_pair"].to_pylist() if records.has("text_pair") else None
+        items: list[Item] = [*texts] if pairs is None else [(a, b or "") for a, b in zip(texts, pairs, strict=True)]
+        found: list[Prediction] = []
+        for start in range(0, len(items), SLICE):
+            found += self.queue.submit(items[start : start + SLICE], bounded=False).result()
+        return found, 0  # those that were cut are counted with the batch
 
 
 def _failure(error: BaseException) -> Exception:

@@ -59,3 +59,15 @@ class Refused(Exception):
 def json_reply(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """A value as one line of JSON."""
     return Response(json_text(value) + "\n", status, dict(headers or {}), "application/json")
+
+
+def require_type(headers: Mapping[str, str], *wanted: str) -> str:
+    """The media type that the headers of a request name, one of those `wanted`.
+
+    Raises:
+        Refused: it is another one.
+    """
+    found = headers.get("content-type", "").partition(";")[0].strip().lower()
+    if found not in wanted:
+        raise Refused(415, f"expected Content-Type: {' or '.join(wanted)}")
+    return found

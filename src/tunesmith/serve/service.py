@@ -39,7 +39,7 @@ class Service:
         folder: the run, or whatever the model was loaded from.
         draining: whether the server was told to stop.
         local_only: whether it is asked under this machine's own names alone.
-        files: the threads in which files are read and written.
+        files: the threads in which files are read and written, one each; `free` counts those that do not.
     """
 
     folder: Path
@@ -56,7 +56,7 @@ class Service:
         labels = self.predictor.task.shape.labels
         self.watch = Watch(Reference.of_run(self.folder, labels))
         self.batcher = Batcher(self.predictor, self.limits, self.watch.queued)
-        self.files = ThreadPoolExecutor(FILES, "file")
+        self.files, self.free = ThreadPoolExecutor(FILES, "file"), asyncio.Semaphore(FILES)
 
     @property
     def report(self) -> Path:
