@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         find_models,
         load,
         predict,
+        push,
         runs,
         train,
         write_predictions,
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from tunesmith.exporting.making import Exported
     from tunesmith.predicting import Written
     from tunesmith.predictor import Predictor
+    from tunesmith.publishing import Pushed
     from tunesmith.run.record import Run
     from tunesmith.run.runs import RunFacts
     from tunesmith.tasks.predictions import Prediction
@@ -58,15 +60,15 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "AdaptConfig", "AdaptOptions", "AdaptedModel", "Config", "DataError", "DivergedError", "Evaluation", "Exported",
-    "Finding", "Findings", "Interrupted", "ModelError", "Prediction", "Predictor", "ReadOptions", "ResourceError",
-    "Run", "RunFacts", "Score", "Suggestion", "Summary", "TrainOptions", "Trainer", "TrainingArguments",
+    "Finding", "Findings", "Interrupted", "ModelError", "Prediction", "Predictor", "Pushed", "ReadOptions",
+    "ResourceError", "Run", "RunFacts", "Score", "Suggestion", "Summary", "TrainOptions", "Trainer", "TrainingArguments",
     "TunesmithError", "UsageError", "UseOptions", "Written", "adapt", "check", "evaluate", "export", "find_models",
-    "load", "predict", "runs", "train", "write_predictions",
+    "load", "predict", "push", "runs", "train", "write_predictions",
 ]  # fmt: skip
 
 _MODULES = {
     "adapting": "AdaptedModel",
-    "api": "Findings adapt check evaluate export find_models load predict runs train write_predictions",
+    "api": "Findings adapt check evaluate export find_models load predict push runs train write_predictions",
     "catalogue.catalogue": "Suggestion",
     "config.options": "AdaptOptions ReadOptions TrainOptions UseOptions",
     "config.schema": "AdaptConfig Config",
@@ -77,6 +79,7 @@ _MODULES = {
     "exporting.making": "Exported",
     "predicting": "Written",
     "predictor": "Predictor",
+    "publishing": "Pushed",
     "run.record": "Run",
     "run.runs": "RunFacts",
     "tasks.predictions": "Prediction",

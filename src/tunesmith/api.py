@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from tunesmith.exporting.making import Exported
     from tunesmith.predicting import Written
     from tunesmith.predictor import Predictor
+    from tunesmith.publishing import Pushed
 
 FINISHED = "the run in {} is finished; nothing is left to continue"
 
@@ -278,6 +279,45 @@ def write_predictions(
     from tunesmith.predicting import Job
 
     return Job(run, source, precision, progress or Progress(), top_k, threshold, options).write(target, only)
+
+
+def push(
+    run: Run | str | Path,
+    name: str,
+    *,
+    public: bool = False,
+    license: str | None = None,
+    language: str | None = None,
+    local: bool = False,
+    dry_run: bool = False,
+    progress: Progress | None = None,
+) -> Pushed:
+    """Send a trained model with its card to the Hugging Face Hub, after a list of what is sent.
+
+    It goes to a private repository, which is made where there is none. Data, predictions, findings and the hashes of
+    training texts stay here. The token is that of ``hf auth login``, or HF_TOKEN.
+
+    Args:
+        run: a run or its folder, its model folder, or an artefact.
+        name: ``owner/name``.
+        public: the repository may be seen by all.
+        license: for the card, an identifier of the Hub (``apache-2.0``); as in the card if it is not given.
+        language: for the card, two-letter codes separated by commas; as in the card if it is not given.
+        local: no network is to be used, which only a dry run does not.
+        dry_run: only list what would be sent; the Hub is not asked anything.
+        progress: where the list and warnings are shown; by default on standard error.
+
+    Raises:
+        ModelError: there is no whole model, or its card cannot be read.
+        ResourceError: the Hub cannot be reached, or is busy; the same call goes on.
+        UsageError: the name or the token is none, or the Hub refuses it; it is offline.
+    """
+    from tunesmith import publishing
+
+    if local and not dry_run:
+        raise UsageError("`local`: `push` needs the network; leave it out, or look with `dry_run`")
+    folder = run.folder if isinstance(run, Run) else Path(run)
+    return publishing.push(folder, name, public, license, language, dry_run, progress or Progress())
 
 
 def evaluate(

@@ -214,6 +214,31 @@ def models(
     return {"models": [one.to_dict() for one in found]}, console.models_text(found)
 
 
+@command(names=["local"])
+def push(
+    run: RunFolder,
+    name: Annotated[str, typer.Argument(help="Of the repository on the Hub.", metavar="OWNER/NAME")],
+    progress: Progress,
+    public: Annotated[bool, typer.Option("--public", help="All may see it; by default nobody else does.")] = False,
+    license: Annotated[str | None, typer.Option(help="For the card: apache-2.0, mit, other, …", metavar="ID")] = None,
+    language: Annotated[str | None, typer.Option(help="For the card: en, or en,de.", metavar="CODES")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would be sent.")] = False,
+    local: bool | None = None,
+) -> Shown:
+    """Send a trained model, or an artefact, with its card to the Hugging Face Hub."""
+    pushed = tunesmith.push(
+        run,
+        name,
+        public=public,
+        license=license,
+        language=language,
+        local=bool(local),
+        dry_run=dry_run,
+        progress=progress,
+    )
+    return pushed.to_dict(), str(pushed)
+
+
 @command()
 def runs(
     quiet: bool,

@@ -43,7 +43,7 @@ LAYERS = [
     {"run"},
     {"report"},
     {"opening"},
-    {"pipeline", "adapting", "evaluating", "predicting", "exporting"},
+    {"pipeline", "adapting", "evaluating", "predicting", "exporting", "publishing"},
     {"api"},
     {"serve"},
     {"console"},
