@@ -11,7 +11,7 @@ import functools
 import gc
 import ipaddress
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ import pytest
 import torch
 from transformers import PreTrainedTokenizerFast
 
+from tests.fake_hub import TOKEN, FakeHub
 from tests.tiny import FAMILIES, save_model, tokenizer
 
 torch.set_num_threads(1)
@@ -48,6 +49,22 @@ hypothesis.settings.load_profile("tests")
 def families() -> tuple[str, ...]:
     """The common ones among the names that `tiny_model_folder` knows."""
     return tuple(FAMILIES)
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeHub]:
+    """A Hub to send to, and a token for it."""
+    from huggingface_hub import constants
+
+    with FakeHub() as server:
+        monkeypatch.setattr(constants, "ENDPOINT", server.url)
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_TELEMETRY", True)
+        monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
+        monkeypatch.setenv("HF_TOKEN", TOKEN)
+        yield server
+        server.shutdown()
 
 
 @pytest.fixture(autouse=True)

@@ -61,9 +61,9 @@ __version__ = "0.1.0"
 __all__ = [
     "AdaptConfig", "AdaptOptions", "AdaptedModel", "Config", "DataError", "DivergedError", "Evaluation", "Exported",
     "Finding", "Findings", "Interrupted", "ModelError", "Prediction", "Predictor", "Pushed", "ReadOptions",
-    "ResourceError", "Run", "RunFacts", "Score", "Suggestion", "Summary", "TrainOptions", "Trainer", "TrainingArguments",
-    "TunesmithError", "UsageError", "UseOptions", "Written", "adapt", "check", "evaluate", "export", "find_models",
-    "load", "predict", "push", "runs", "train", "write_predictions",
+    "ResourceError", "Run", "RunFacts", "Score", "Suggestion", "Summary", "TrainOptions", "Trainer",
+    "TrainingArguments", "TunesmithError", "UsageError", "UseOptions", "Written", "adapt", "check", "evaluate",
+    "export", "find_models", "load", "predict", "push", "runs", "train", "write_predictions",
 ]  # fmt: skip
 
 _MODULES = {

@@ -22,6 +22,7 @@ from tunesmith.data.records import Records, text_records
 from tunesmith.data.sources import Examples
 from tunesmith.data.table import NoRows
 from tunesmith.errors import DataError, UsageError
+from tunesmith.extras import require
 from tunesmith.models.facts import Facts
 from tunesmith.models.sealed import is_artefact, model_folder, seal
 from tunesmith.progress import Progress
@@ -114,10 +115,12 @@ class Predictor:
         facts.require(file, facts.of_task(task))  # before a model is loaded for it
         backend: Backend
         if is_artefact(inside):
+            require("predict")
             from tunesmith.artefact.session import load_artefact
 
             backend = load_artefact(str(path), inside, facts, precision)
         else:
+            require("train")
             from tunesmith.training.backend import load_backend
 
             backend = load_backend(str(path), inside, facts, task, precision, settings.model.allowed)

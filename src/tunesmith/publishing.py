@@ -16,11 +16,12 @@ from urllib.parse import urlsplit
 from rich.filesize import decimal
 
 from tunesmith import manifest, signals
+from tunesmith.artefact.folder import Artefact
 from tunesmith.catalogue.catalogue import select
 from tunesmith.disk import read_plain
 from tunesmith.errors import ModelError, ResourceError, TunesmithError, UsageError
 from tunesmith.manifest import Manifest
-from tunesmith.models.sealed import TRAINED_FILE, model_folder, require_intact
+from tunesmith.models.sealed import TRAINED_FILE, is_artefact, model_folder, require_intact
 from tunesmith.models.seen import FILE as SEEN_FILE
 from tunesmith.progress import Progress
 from tunesmith.text import counted, name_list
@@ -137,15 +138,21 @@ def _listed(folder: Path) -> list[str]:
 
     The hashes of training texts stay here, as do records, notes and whatever else was laid beside.
     """
-    require_intact(folder)
-    if not (folder / TRAINED_FILE).is_file():
-        raise ModelError(f"{folder}: no trained model ({TRAINED_FILE} is missing); give a finished run, or an artefact")
-    vouched = Manifest.load(folder).files.keys() | {manifest.FILE}
-    return sorted(
-        name
-        for name in manifest.file_names(folder)
-        if name != SEEN_FILE and (name in vouched or PurePath(name).name == CARD or name.startswith(LICENSES))
-    )
+    if is_artefact(folder):
+        vouched = {*Artefact.load(folder).files, Artefact.FILE}
+    else:
+        require_intact(folder)
+        if not (folder / TRAINED_FILE).is_file():
+            raise ModelError(
+                f"{folder}: no trained model ({TRAINED_FILE} is missing); give a finished run, or an artefact"
+            )
+        vouched = {*Manifest.load(folder).files, manifest.FILE} - {SEEN_FILE}
+    return sorted(name for name in manifest.file_names(folder) if name in vouched or _is_told(name))
+
+
+def _is_told(name: str) -> bool:
+    """Whether a file says what others should know of a model."""
+    return PurePath(name).name == CARD or name.startswith(LICENSES)
 
 
 def _card(file: Path) -> ModelCard:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 import tunesmith
+from tests.fake_hub import FakeHub
 from tests.tiny import write_rows
 from tunesmith.artefact.folder import Artefact
 from tunesmith.errors import DataError, ModelError, UsageError
@@ -108,6 +109,17 @@ def test_an_artefact_needs_no_torch(make_run: Any, tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert_alike(json.loads(done.stdout), [one.to_dict() for one in tunesmith.load(run).predict(TEXTS)])
+
+
+@pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
+def test_an_artefact_goes_to_the_hub_and_comes_back(make_run: Any, hub: FakeHub, tmp_path: Path) -> None:
+    made = tunesmith.export(make_run("classification"), tmp_path / "light", progress=QUIET)
+    (made.folder / "notes.md").write_text("mine", encoding="utf-8")
+    sent = tunesmith.push(made.folder, "ada/light", license="mit", language="en", progress=QUIET)
+    assert not sent.lacks and set(sent.files) == {*made.artefact.files, "artefact.json", "README.md"}
+    hub.download("ada/light", tmp_path / "back")
+    model, back = tunesmith.load(made.folder), tunesmith.load(tmp_path / "back")
+    assert [one.to_dict() for one in back.predict(TEXTS)] == [one.to_dict() for one in model.predict(TEXTS)]
 
 
 def test_what_cannot_be_wanted_is_refused_at_once(make_run: Any, tmp_path: Path) -> None:

@@ -205,5 +205,5 @@ def listed(folder: Path) -> dict[str, FileFacts]:
 
 
 def _note(name: str) -> bool:
-    """Whether a file is for people, and may be edited or added."""
-    return name.endswith(".md") or name.startswith(("LICENSE", "NOTICE"))
+    """Whether a file is for people or tools, as what a download leaves behind, and may be edited or added."""
+    return name.endswith(".md") or name.startswith(("LICENSE", "NOTICE")) or "/." in f"/{name}"

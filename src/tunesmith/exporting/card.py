@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from huggingface_hub import ModelCardData
+from huggingface_hub import EvalResult, ModelCardData
 
-from tunesmith.artefact.folder import Artefact, Both
+from tunesmith.artefact.folder import Accuracy, Artefact, Both
 from tunesmith.evaluation.metrics import Metric
 from tunesmith.predictor import Predictor
+from tunesmith.report.card import HUB_METRICS
 from tunesmith.report.summary import template
 from tunesmith.text import counted
 
@@ -52,7 +53,11 @@ def artefact_card(artefact: Artefact, model: Predictor) -> tuple[str, list[tuple
     metric = None if measured.accuracy is None else task.metrics[measured.accuracy.metric]
     pairs = model.layout.text_pair is not None
     metadata = ModelCardData(
-        model_name=artefact.source.name, pipeline_tag=task.pipeline_tag, library_name="onnx", tags=["tunesmith", "onnx"]
+        model_name=artefact.source.name,
+        pipeline_tag=task.pipeline_tag,
+        library_name="onnx",
+        tags=["tunesmith", "onnx"],
+        eval_results=_results(measured.accuracy, metric, task.pipeline_tag),
     )
     rows = measured_rows(artefact, metric)
     text = template("artefact.md.j2").render(
@@ -66,6 +71,14 @@ def artefact_card(artefact: Artefact, model: Predictor) -> tuple[str, list[tuple
         example='("a text", "a second text")' if pairs else '"a text"',
     )
     return text, rows
+
+
+def _results(accuracy: Accuracy | None, metric: Metric | None, tag: str) -> list[EvalResult] | None:
+    """What the Hub reads of the score."""
+    if accuracy is None or metric is None:
+        return None
+    kind, value = HUB_METRICS.get(accuracy.metric, accuracy.metric), accuracy.artefact.value
+    return [EvalResult(tag, accuracy.of, accuracy.of, kind, value, metric_name=metric.title)]
 
 
 def _megabytes(size: float) -> str:
