@@ -294,6 +294,25 @@ def test_corrections_are_rows_that_train_reads(kind: str, trained: Train, tmp_pa
     assert read.splits["valid"].rows == len(items)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_examples_of_the_interface_are_what_it_answers(kind: str, trained: Train, tmp_path: Path) -> None:
+    served = service(trained(kind), corrections=tmp_path / "corrections.jsonl")
+    ask = client(served)
+    said = ask.get("/openapi.json").json()
+    assert set(said["paths"]) == {"/predict", "/predict/file", "/corrections", "/livez", "/readyz", "/info", "/metrics"}
+    predict = said["paths"]["/predict"]["post"]
+    (asked,), (answered,) = (one["content"].values() for one in (predict["requestBody"], predict["responses"]["200"]))
+    for name, example in asked["examples"].items():
+        assert ask.post("/predict", json=example["value"]).json() == answered["examples"][name]["value"]
+    (example,) = said["paths"]["/corrections"]["post"]["requestBody"]["content"].values()
+    assert ask.post("/corrections", json=example["example"]).status_code == 204
+    assert (
+        ask.get("/info").json()
+        == said["paths"]["/info"]["get"]["responses"]["200"]["content"]["application/json"]["example"]
+    )
+    served.close()
+
+
 def test_figures_count_what_was_answered(trained: Train) -> None:
     served = service(trained("classification"))
     ask = client(served)

@@ -13,6 +13,7 @@ from tunesmith.serve import files, pages
 from tunesmith.serve.asking import Asked
 from tunesmith.serve.keys import Keys
 from tunesmith.serve.limits import Gone, Limited
+from tunesmith.serve.openapi import describe
 from tunesmith.serve.replies import Refused, json_reply, require_type
 from tunesmith.serve.service import Service
 from tunesmith.serve.watching import Watched
@@ -36,6 +37,7 @@ def make_app(service: Service) -> ASGIApp:
     app.add_exception_handler(Gone, _gone)
     app.add_exception_handler(HTTPException, _unknown)
     app.add_exception_handler(Exception, _failed)
+    describe(app.openapi(), service)  # which the framework keeps
     paths = set(app.openapi()["paths"]) | OPEN | {"/report", "/openapi.json"}
 
     def failed(name: str, error: BaseException) -> None:

@@ -78,12 +78,12 @@ class Binned:
     """
 
     def __init__(self, edges: Sequence[float]) -> None:
-        self._edges = np.array(sorted(set(edges)), dtype=np.float64)
+        self._edges = np.array(edges, dtype=np.float64)
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Binned:
         """The bins that hold about as many of the values each."""
-        return cls([float(edge) for edge in np.quantile(values, np.arange(1, BINS) / BINS)] if values else [])
+        return cls(np.unique(np.quantile(values, np.arange(1, BINS) / BINS)).tolist() if values else [])
 
     def kinds(self, values: Iterable[float]) -> list[tuple[str]]:
         return [(str(bin_),) for bin_ in np.searchsorted(self._edges, np.fromiter(values, np.float64))]

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tunesmith.artefact.folder import Artefact, Histogram
 from tunesmith.disk import read_json_lines
+from tunesmith.models.sealed import is_artefact
 from tunesmith.serve.asking import Item
 from tunesmith.serve.drift import Binned, Drift
 from tunesmith.tasks.predictions import Prediction
@@ -31,12 +33,29 @@ class Reference:
     _values: Binned | None
 
     @classmethod
-    def of_run(cls, folder: Path, labels: str) -> Reference:
-        """From the predictions of a run; without them nothing is compared.
+    def of(cls, folder: Path, labels: str) -> Reference:
+        """What a run, or an artefact, says of its validation rows; nothing is compared where it says nothing.
 
         Args:
             labels: what the model answers with; see `tunesmith.data.shapes`.
         """
+        return cls.of_artefact(folder, labels) if is_artefact(folder) else cls.of_run(folder, labels)
+
+    @classmethod
+    def of_artefact(cls, folder: Path, labels: str) -> Reference:
+        """From the histograms of an artefact; arguments as of `of`."""
+        found = Artefact.load(folder).validation
+        number = labels == "number"
+        if found is None:
+            return cls({}, Binned([]), Binned([]) if number else None)
+        kinds = _counts(found.values) if found.values else found.kinds
+        drifts = {"labels": Drift(kinds), "lengths": Drift(_counts(found.characters))}
+        values = Binned(found.values.edges if found.values else []) if number else None
+        return cls(drifts, Binned(found.characters.edges), values)
+
+    @classmethod
+    def of_run(cls, folder: Path, labels: str) -> Reference:
+        """From the predictions of a run; arguments as of `of`."""
         try:
             rows = read_json_lines(folder / "predictions" / "valid.jsonl")
             lengths = [float(len(row["text"]) + len(row.get("text_pair") or "")) for row in rows]
@@ -63,6 +82,10 @@ class Reference:
             self.drifts["labels"].add(kinds)
             self.drifts["lengths"].add(self._lengths.kinds(lengths))
         return [] if self._values is not None else kinds
+
+
+def _counts(found: Histogram) -> dict[str, float]:
+    return {str(number): count for number, count in enumerate(found.counts)}
 
 
 def _kinds(one: Prediction) -> tuple[str, ...]:

@@ -38,6 +38,7 @@ class Service:
     Attributes:
         folder: the run, or whatever the model was loaded from.
         draining: whether the server was told to stop.
+        answer: of the model to `example`, once it is warm.
         local_only: whether it is asked under this machine's own names alone.
         files: the threads in which files are read and written, one each; `free` counts those that do not.
     """
@@ -54,8 +55,9 @@ class Service:
     def __post_init__(self) -> None:
         self.form = Form.of(self.predictor)
         labels = self.predictor.task.shape.labels
-        self.watch = Watch(Reference.of_run(self.folder, labels))
+        self.watch = Watch(Reference.of(self.folder, labels))
         self.batcher = Batcher(self.predictor, self.limits, self.watch.queued)
+        self.answer: dict[str, Any] = {}
         self.files, self.free = ThreadPoolExecutor(FILES, "file"), asyncio.Semaphore(FILES)
 
     @property
@@ -77,7 +79,7 @@ class Service:
         words = " ".join([EXAMPLE] * (WARM_WORDS // 5))
         long = (QUESTION[0], words) if self.form.keys else words
         try:
-            self.batcher.submit([self.example]).result()
+            (self.answer,) = self.shown(self.batcher.submit([self.example]).result(), None, None)
             self.batcher.submit([long] * WARM_TEXTS).result()
         except Refused as error:
             raise ModelError(f"{self.folder}: {error}; restore the files, or train again") from None
