@@ -58,7 +58,7 @@ def main() -> None:
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")
     stop = signals.current()
     if "--resume" in options_of(_command_name()):
-        stop.saved = "nothing is saved yet; the same command starts again"
+        stop.saved = "nothing was changed; the same command goes on, or starts again"
     if isinstance(stop, signals.Command):
         stop.spelled = spelled
     keep_freed_memory()

@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from itertools import zip_longest
 from pathlib import Path
 
+from tunesmith import signals
 from tunesmith.augmentation.rows import chosen_techniques
 from tunesmith.config.schema import AdaptConfig, Config
 from tunesmith.data.checks import Finding, run_checks
@@ -163,6 +164,8 @@ def _folder(
             progress.line(f"note: the finished run in {folder} is in {aside} until the one that replaces it is done")
         elif (folder / CHECKPOINTS).is_dir():
             progress.line(f"note: output.overwrite replaces an unfinished run in {folder}, {progress_of(folder)}")
+        starts = "nothing is saved yet; the same command starts again"
+        signals.current().saved = starts if earlier is None else f"{progress_of(folder)}; the same command goes on"
         yield earlier
 
 

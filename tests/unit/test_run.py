@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tunesmith import demo
+from tunesmith import demo, signals
 from tunesmith.config.schema import AdaptConfig, Config, OutputSettings
 from tunesmith.console import runs_text
 from tunesmith.data.layout import Layout
@@ -24,6 +24,7 @@ from tunesmith.errors import ModelError, UsageError
 from tunesmith.evaluation.intervals import Score
 from tunesmith.evaluation.metrics import CLASSIFICATION_METRICS
 from tunesmith.models.sealed import model_folder
+from tunesmith.opening import opened
 from tunesmith.progress import Progress
 from tunesmith.run import entries
 from tunesmith.run.changes import differences, digest
@@ -268,6 +269,29 @@ def test_a_run_that_is_replaced_counts_for_nothing_from_its_first_moment(tmp_pat
     with kept(tmp_path, make_record(status="stopped", identity=IDENTITY), goes_on=False):
         assert sorted(path.name for path in tmp_path.iterdir()) == ["metrics.jsonl", "run.json"]
         assert open_folder(RunRecord, tmp_path, OutputSettings(), []) is not None
+
+
+@pytest.mark.parametrize(
+    ("step", "said"),
+    [
+        (None, "nothing is saved yet; the same command starts again"),
+        (42, "saved at step 42; the same command goes on"),
+    ],
+)
+def test_a_signal_before_the_first_step_tells_what_an_earlier_process_saved(
+    step: int | None, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop = signals.StopRequest()
+    monkeypatch.setattr(signals, "current", lambda: stop)
+    data, run = tmp_path / "data.csv", tmp_path / "run"
+    data.write_text("text,label\n" + "".join(f"text {row},{'ab'[row % 2]}\n" for row in range(60)))
+    if step is not None:
+        (run / "checkpoints" / f"step-{step}").mkdir(parents=True)
+        (run / "checkpoints" / f"step-{step}" / "manifest.json").write_text("{}")
+        make_record(status="stopped", identity=IDENTITY).save(run)
+    config = Config.model_validate({"output": {"out": str(run), "resume": True}})
+    with opened({"train": data}, config, Progress(quiet=True)):
+        assert stop.saved == said
 
 
 def killed(*positional: Any, **named: Any) -> None:

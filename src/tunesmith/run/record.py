@@ -188,7 +188,7 @@ class Record(RecordPart):
             where = f"{folder}: not a run ({cls.FILE}: {error.strerror})"
             raise ModelError(f"{where}; give the folder that train printed") from None
         except ValueError as error:
-            raise ModelError(f"{path}: damaged ({error}); restore the file, or train again") from None
+            raise ModelError(f"{path}: damaged ({error}); restore the file, or train into another folder") from None
         if not isinstance(tree, dict) or tree.get("version") != VERSION:
             raise ModelError(f"{path}: not a record of version {VERSION}; train again, or use an older Tunesmith")
         try:

@@ -70,9 +70,9 @@ def commit(folder: Path, identity: dict[str, Any], resuming: str, need: int = 0)
         shutil.rmtree(aside, ignore_errors=True)
         if not full:
             raise
+        kept = "; earlier checkpoints are intact" if any(folder.parent.glob(f"*/{manifest.FILE}")) else ""
         raise ResourceError(
-            f"{folder}: the checkpoint cannot be written; {words} and continue with {resuming}; "
-            "earlier checkpoints are intact"
+            f"{folder}: the checkpoint cannot be written; {words} and continue with {resuming}{kept}"
         ) from error
 
 
