@@ -313,6 +313,17 @@ def test_the_examples_of_the_interface_are_what_it_answers(kind: str, trained: T
     served.close()
 
 
+def test_the_place_of_a_right_answer_can_be_said(trained: Train, tmp_path: Path) -> None:
+    served = service(trained("qa"), corrections=tmp_path / "corrections.jsonl")
+    right = {"input": {"question": "where ?", "context": "cat and cat"}, "answer": "cat"}
+    sent = [
+        client(served).post("/corrections", json=right | {"start": start}).status_code for start in (8, 7, -3, True)
+    ]
+    served.close()
+    (row,) = [json.loads(line) for line in (tmp_path / "corrections.jsonl").read_text().splitlines()]
+    assert sent == [204, 422, 422, 422] and row["answers"] == [{"text": "cat", "answer_start": 8}]
+
+
 def test_figures_count_what_was_answered(trained: Train) -> None:
     served = service(trained("classification"))
     ask = client(served)

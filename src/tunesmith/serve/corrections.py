@@ -55,18 +55,19 @@ class Corrections:
             Refused: it says something else, or the disk is full.
         """
         key = KEYS[self._kind]
-        value = read_object(body, ("input", key))
-        if value.keys() != {"input", key}:
+        beside = {"start"} if self._kind == "answers" else set[str]()
+        value = read_object(body, ("input", key, *beside))
+        if value.keys() - beside != {"input", key}:
             raise Refused(422, f"expected 'input' and {key!r}, the right answer")
         item = self._form.item(value["input"], limits, "input")
-        row = self._row(item, value[key])
+        row = self._row(item, value[key], value.get("start"))
         try:
             os.write(self._file, (json_text(row) + "\n").encode())
             os.fsync(self._file)
         except OSError as error:
             raise Refused(503, f"the correction could not be kept ({error.strerror})", "disk") from None
 
-    def _row(self, item: Item, right: Any) -> dict[str, Any]:
+    def _row(self, item: Item, right: Any, start: Any) -> dict[str, Any]:
         texts = dict(zip(self._columns, (item,) if isinstance(item, str) else item, strict=True))
         if self._kind == "one":
             return texts | {self._column: self._label(right)}
@@ -80,7 +81,7 @@ class Corrections:
             return texts | {self._column: right}
         if self._kind == "spans":
             return texts | {"spans": self._spans(right, str(item))}
-        return texts | {"answers": self._answers(right, item[1])}
+        return texts | {"answers": self._answers(right, start, item[1])}
 
     def _label(self, name: Any) -> str:
         if not isinstance(name, str) or name not in self._labels:
@@ -104,9 +105,14 @@ class Corrections:
             raise Refused(422, "spans: expected entities that do not overlap")
         return found
 
-    def _answers(self, answer: Any, context: str) -> list[dict[str, Any]]:
+    def _answers(self, answer: Any, start: Any, context: str) -> list[dict[str, Any]]:
         if answer is None or answer == "":
             return []
-        if not isinstance(answer, str) or (start := context.find(answer)) < 0:
-            raise Refused(422, "answer: expected words of the context, as they stand there, or null for none")
+        if isinstance(answer, str) and start is None:
+            start = context.find(answer)
+        whole = isinstance(start, int) and not isinstance(start, bool) and start >= 0
+        if not isinstance(answer, str) or not whole or not context.startswith(answer, start):
+            raise Refused(
+                422, "answer: expected words of the context, as they stand there (at 'start'), or null for none"
+            )
         return [{"text": answer, "answer_start": start}]

@@ -125,10 +125,13 @@ class _Documents:
     def corrections(self) -> dict[str, Any]:
         labels = self._service.predictor.task.shape.labels
         key = KEYS.get(labels, "label")
+        properties = {"input": self._item, key: RIGHT.get(labels, {})}
+        if labels == "answers":
+            properties["start"] = {"type": "integer", "description": "Where it stands; else where it stands first."}
         body = {
             "type": "object",
             "required": ["input", key],
-            "properties": {"input": self._item, key: RIGHT.get(labels, {})},
+            "properties": properties,
             "additionalProperties": False,
         }
         example = {"input": self._example, key: self._right()}
