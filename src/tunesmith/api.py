@@ -23,6 +23,7 @@ from tunesmith.opening import default_folder, opened, opened_texts
 from tunesmith.progress import Progress
 from tunesmith.run.record import AdaptRecord, Run, RunRecord
 from tunesmith.run.runs import RUNS, RunFacts, Tree, continued, finished, runs_in
+from tunesmith.spelling import for_python
 from tunesmith.tasks import shape_of
 from tunesmith.text import name_list
 
@@ -49,6 +50,7 @@ class Findings(list[Finding]):
         self.read = read
 
 
+@for_python(TrainOptions)
 def check(
     data: Examples,
     config: Config | str | Path | None = None,
@@ -77,6 +79,7 @@ def check(
     return Findings(run_checks(splits, layout.shape), summarise(splits, layout, config.task.name != "auto"))
 
 
+@for_python(TrainOptions)
 def train(
     data: Examples | None = None,
     config: Config | str | Path | None = None,
@@ -111,6 +114,7 @@ def train(
         return pipeline.train(opening, progress)
 
 
+@for_python(AdaptOptions)
 def adapt(
     texts: Examples | None = None,
     config: AdaptConfig | str | Path | None = None,
@@ -188,6 +192,7 @@ def runs(folder: str | Path = RUNS) -> list[RunFacts]:
     return runs_in(folder)
 
 
+@for_python()
 def load(run: Run | str | Path, precision: str = "float32", allow: str | None = None) -> Predictor:
     """The trained model of a run, ready to `predict`.
 
@@ -203,6 +208,7 @@ def load(run: Run | str | Path, precision: str = "float32", allow: str | None = 
     return Predictor.load(run.folder if isinstance(run, Run) else run, precision, allow)
 
 
+@for_python(UseOptions)
 def predict(
     run: Run | str | Path,
     source: Examples,
@@ -241,6 +247,7 @@ def predict(
             yield {"id": identifier, **prediction.to_dict()}
 
 
+@for_python(UseOptions)
 def write_predictions(
     run: Run | str | Path,
     source: Examples,
@@ -281,6 +288,7 @@ def write_predictions(
     return Job(run, source, precision, progress or Progress(), top_k, threshold, options).write(target, only)
 
 
+@for_python()
 def push(
     run: Run | str | Path,
     name: str,
@@ -320,6 +328,7 @@ def push(
     return publishing.push(folder, name, public, license, language, dry_run, progress or Progress())
 
 
+@for_python(UseOptions)
 def evaluate(
     run: Run | str | Path,
     data: Examples,
@@ -347,6 +356,7 @@ def evaluate(
     return evaluating.evaluate(run, data, against, progress or Progress(), **options)
 
 
+@for_python(UseOptions)
 def export(
     run: Run | str | Path,
     to: str | Path,
@@ -386,6 +396,7 @@ def export(
     return making.export(order, data, progress or Progress(), **options)
 
 
+@for_python(ReadOptions)
 def find_models(
     domain: str | None = None,
     language: str | None = None,

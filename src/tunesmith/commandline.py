@@ -35,7 +35,7 @@ from tunesmith.errors import (
 from tunesmith.progress import Progress
 from tunesmith.registry import did_you_mean
 from tunesmith.resources import disk_words, memory_words
-from tunesmith.spelling import spell
+from tunesmith.spelling import left_to_command, spell
 from tunesmith.text import harmless, json_text
 
 app = typer.Typer(
@@ -229,7 +229,8 @@ def command(kind: type[Section] = Config, names: Iterable[str] = (), whole: bool
                 given["config"] = resolve(file, {name: given.pop(name) for name in keys}, sets, kind)
             offered = {"json": json, "quiet": quiet, "progress": Progress(quiet, spelled)}
             given |= {name: value for name, value in offered.items() if name in asked}
-            value, text = function(**given) or (None, "")
+            with left_to_command():
+                value, text = function(**given) or (None, "")
             if shown := json_text(value) if json and value is not None else harmless(text):
                 put(shown)
             if value is not None and value.get("failed"):

@@ -14,7 +14,7 @@ A message says what was wanted, what was found and what to do next. Several prob
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from tunesmith.text import shortened
@@ -37,10 +37,18 @@ class TunesmithError(Exception):
     def __init__(self, problems: str | Iterable[str]) -> None:
         found = [problems] if isinstance(problems, str) else list(problems)
         self.problems = [shortened(one) for one in found]
+        super().__init__(self._shown())
+
+    def _shown(self) -> str:
         shown = self.problems[:MAX_PROBLEMS]
         if len(self.problems) > MAX_PROBLEMS:
             shown.append(f"… and {len(self.problems) - MAX_PROBLEMS} more problems")
-        super().__init__("\n".join(shown))
+        return "\n".join(shown)
+
+    def change(self, how: Callable[[str], str]) -> None:
+        """Write every message anew."""
+        self.problems = [how(one) for one in self.problems]
+        self.args = (self._shown(),)
 
 
 class UsageError(TunesmithError):

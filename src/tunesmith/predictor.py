@@ -28,6 +28,7 @@ from tunesmith.models.sealed import is_artefact, model_folder, seal
 from tunesmith.progress import Progress
 from tunesmith.registry import lookup
 from tunesmith.scored import Scored
+from tunesmith.spelling import for_python
 from tunesmith.tasks import TASKS
 from tunesmith.tasks.base import LabelSpace, Task
 from tunesmith.tasks.encoding import EncodedTexts, Encoder, Truncation
@@ -95,6 +96,7 @@ class Predictor:
         return self.backend.precision
 
     @classmethod
+    @for_python()
     def load(cls, folder: str | Path, precision: str = "float32", allow: str | None = None) -> Predictor:
         """Load a run folder, the ``model`` folder of one, or an artefact.
 
@@ -159,6 +161,7 @@ class Predictor:
         pairs, pooled = self.layout.text_pair is not None, isinstance(self.model, PooledClassifier)
         return Saved(folder, self.truncation, pairs, pooled, marks, len(self.space.names), base)
 
+    @for_python()
     def predict(
         self,
         texts: Examples | Sequence[str] | Sequence[tuple[str, str]],

@@ -185,7 +185,7 @@ def test_a_resumed_run_equals_the_straight_one_bit_for_bit(
 
     with monkeypatch.context() as patch:
         patch.setattr(TaskTrainer, "training_step", stopping)
-        with pytest.raises(Interrupted, match=r"output\.resume"):
+        with pytest.raises(Interrupted, match="resume=True"):
             adapt(corpus, tmp_path / "broken", tiny_model_folder(family))
     assert json.loads((tmp_path / "broken" / "adapt.json").read_text())["status"] == "stopped"
     resumed = adapt(corpus, tmp_path / "broken", tiny_model_folder(family), resume=True)
@@ -229,13 +229,13 @@ def test_a_sentence_encoder_keeps_its_pooling(corpus: Path, tmp_path: Path, trai
 
 def test_what_is_in_the_folder_is_kept_unless_asked(corpus: Path, tmp_path: Path, trained_head: Path) -> None:
     adapted = adapt(corpus, tmp_path / "out", trained_head, epochs=1)
-    with pytest.raises(UsageError, match=r"output\.overwrite"):
+    with pytest.raises(UsageError, match="overwrite=True"):
         adapt(corpus, tmp_path / "out", trained_head)
     with pytest.raises(UsageError, match="holds no run"):
         adapt(corpus, trained_head, trained_head, overwrite=True)
     with pytest.raises(UsageError, match="which it reads"):
         adapt(corpus, adapted.folder, adapted.folder, overwrite=True)
-    with pytest.raises(UsageError, match=r"output\.out is missing"):
+    with pytest.raises(UsageError, match="`out` is missing"):
         tunesmith.adapt(corpus, progress=Progress(quiet=True))
 
 

@@ -93,7 +93,7 @@ def test_an_interrupted_run_goes_on_with_the_same_rows(
     interrupted(monkeypatch, data, augment="typo", **options)
     before = (folder / "augmented.jsonl").read_bytes()
     (folder / "augmented.jsonl").unlink()
-    with pytest.raises(UsageError, match=r"augmentation\.names was 'typo' and is now 'swap'"):
+    with pytest.raises(UsageError, match=r"`augment` was 'typo' and is now 'swap'"):
         tunesmith.train(data, augment="swap", resume=True, **options)
     run = tunesmith.train(data, augment="typo", resume=True, **options)
     assert (folder / "augmented.jsonl").read_bytes() == before
@@ -121,16 +121,16 @@ def test_what_does_not_suit_is_refused_before_anything_is_written(
 ) -> None:
     data, folder = write(tmp_path / "a.jsonl", "classification"), tmp_path / "run"
     options = QUICK | {"model": str(tiny_model_folder("bert")), "out": str(folder)}
-    with pytest.raises(UsageError, match="entity: replaces"):
+    with pytest.raises(UsageError, match="augment='entity': replaces"):
         tunesmith.train(data, augment="entity", method="full", task="classification", **options)
     with pytest.raises(UsageError) as caught:
         tunesmith.train(tmp_path / "not-read.csv", augment="eta,synonym", **options)
     assert [problem.split(";")[0] for problem in caught.value.problems] == [
-        "augmentation.names: unknown augmentation 'eta'",
-        "augmentation.names=synonym: needs synonyms",
+        "`augment`: unknown augmentation 'eta'",
+        "augment='synonym': needs synonyms",
     ]
     assert "did you mean 'eda'?" in caught.value.problems[0]
-    with pytest.raises(UsageError, match="entity: replaces"):
+    with pytest.raises(UsageError, match="augment='entity': replaces"):
         tunesmith.train(data, augment="entity", **options)
     with pytest.raises(ModelError, match="no masked-language head; make one with `tunesmith adapt"):
         tunesmith.train(data, augment="masked", **options)

@@ -244,9 +244,9 @@ def test_a_model_with_weights_that_are_not_finite_is_refused(
 
 def test_local_refuses_names_that_would_need_the_network(tmp_path: Path) -> None:
     data = write(tmp_path / "a.csv", ["text", "label"], [(t, "xy"[i % 2]) for i, t in enumerate(texts(40))])
-    with pytest.raises(ModelError, match=r"model\.local=true refuses the Hub"):
+    with pytest.raises(ModelError, match="local=True refuses the Hub"):
         tunesmith.train(data, model="some/model", local=True, out=str(tmp_path / "run"))
-    with pytest.raises(UsageError, match=r"model\.local=true refuses the Hub"):
+    with pytest.raises(UsageError, match="local=True refuses the Hub"):
         tunesmith.train("hub:some/data", local=True, out=str(tmp_path / "run"))
     assert not (tmp_path / "run").exists()
 
@@ -290,14 +290,15 @@ def test_a_model_type_that_was_allowed_for_training_is_allowed_again_for_use(
     tmp_path: Path, tiny_model_folder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = write(tmp_path / "a.csv", ["text", "label"], [(t, "xy"[i % 2]) for i, t in enumerate(texts(40))])
+    base = shutil.copytree(tiny_model_folder("bert"), tmp_path / "base")  # which the gate has not seen
     settings.tokenizer_classes()  # from the list as it is
     monkeypatch.setattr(settings, "model_types", lambda: frozenset({"roberta"}))
-    with pytest.raises(ModelError, match=r"the model type 'bert', .*, or model\.allow=bert where you trust it"):
-        train(data, tmp_path / "run", tiny_model_folder("bert"), method="features")
-    run = train(data, tmp_path / "run", tiny_model_folder("bert"), method="features", allow="bert")
+    with pytest.raises(ModelError, match=r"the model type 'bert', .*, or allow='bert' where you trust it"):
+        train(data, tmp_path / "run", base, method="features")
+    run = train(data, tmp_path / "run", base, method="features", allow="bert")
     assert run.record["config"]["model"]["allow"] == "bert"
     for use in (tunesmith.load, lambda run: tunesmith.evaluate(run, data), lambda run: [*tunesmith.predict(run, data)]):
-        with pytest.raises(ModelError, match=r"or model\.allow=bert where you trust it"):
+        with pytest.raises(ModelError, match=r"or allow='bert' where you trust it"):
             use(run.folder)
     assert tunesmith.load(run, allow="bert").predict(["good"])
     assert tunesmith.evaluate(run, data, run, allow="bert").rows == 40

@@ -154,9 +154,9 @@ def test_what_cannot_be_is_refused(tmp_path: Path, tiny_model_folder: Callable[[
         "\n".join(["text,text_pair,label", *(f"cat {i},dog,{'xy'[i % 2]}" for i in range(40))]), encoding="utf-8"
     )
     options = {"model": str(tiny_model_folder("bert")), "out": str(tmp_path / "run"), "progress": Progress(quiet=True)}
-    with pytest.raises(UsageError, match=r"training\.long=keep-ends: not defined for pairs of texts"):
+    with pytest.raises(UsageError, match=r"long='keep-ends': not defined for pairs of texts"):
         tunesmith.train(data, long="keep-ends", **options)
-    with pytest.raises(UsageError, match=r"training.long: .*keep-start"):
+    with pytest.raises(UsageError, match=r"`long`: .*keep-start"):
         tunesmith.train(data, long="middle", **options)
 
 

@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 import typer
 
+import tunesmith
 from tunesmith.cli import app, main
 from tunesmith.commandline import options_of
-from tunesmith.spelling import SETTINGS, spell
+from tunesmith.config.options import ReadOptions, TrainOptions
+from tunesmith.spelling import SETTINGS, left_to_command, spell, spell_for_python
 
 SOURCE = Path(__file__).parents[2] / "src" / "tunesmith"
 TRAIN, CACHE = options_of("train"), options_of("cache")
@@ -92,6 +94,44 @@ def test_a_command_without_the_flag_is_told_what_the_setting_is() -> None:
     assert spell("lower training.batch_size or give data.text=COLUMN", CACHE) == (
         "lower examples per optimizer step or give column with the text (COLUMN)"
     )
+
+
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        ("no text column; give data.text=COLUMN; there: a", "no text column; give text='COLUMN'; there: a"),
+        ("training.lr: should be greater than 0", "`lr`: should be greater than 0"),
+        ("(likely cp1252; give data.encoding=cp1252)", "(likely cp1252; give encoding='cp1252')"),
+        ("or give data.unlabelled=skip to leave", "or give unlabelled='skip' to leave"),
+        ("give data.delimiter=';', or rename", "give delimiter=';', or rename"),
+        ("add output.overwrite or output.resume=true to it", "add overwrite=True or resume=True to it"),
+        ("try training.epochs=12, training.lr=3e-5", "try epochs=12, lr=3e-5"),
+        ("output.out=a b: the folder", "out='a b': the folder"),
+        ("add augmentation.lexicon=FILE (one", None),
+        ("'x (data.label)' and `out`", None),
+    ],
+)
+def test_a_setting_is_spelled_as_a_function_takes_it(message: str, shown: str | None) -> None:
+    keywords = {*TrainOptions.__annotations__, "config"}
+    assert spell_for_python(message, keywords, ["a b"]) == (message if shown is None else shown)
+
+
+def test_a_function_without_the_keyword_is_told_what_the_setting_is() -> None:
+    said = spell_for_python("lower training.batch_size or give data.text=COLUMN", ReadOptions.__annotations__)
+    assert said == "lower examples per optimizer step or give text='COLUMN'"
+
+
+def test_errors_of_functions_name_keywords_but_where_a_command_spells_them(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes("text,label\ncaf\u00e9,a\nbar,b\n".encode("cp1252"))
+    with pytest.raises(tunesmith.DataError) as caught:
+        tunesmith.check(tmp_path / "a.csv")
+    assert "(give encoding='cp1252')" in str(caught.value) and "encoding='cp1252'" in caught.value.problems[0]
+    with left_to_command(), pytest.raises(tunesmith.DataError, match=r"give data\.encoding=cp1252"):
+        tunesmith.check(tmp_path / "a.csv")
+    with pytest.raises(tunesmith.UsageError, match=r"^`lr`: should be greater than 0"):
+        tunesmith.train(tmp_path / "a.csv", lr=-1.0)
+    with pytest.raises(tunesmith.ModelError):
+        next(tunesmith.predict(tmp_path / "no", []))
 
 
 def test_a_file_called_like_a_setting_is_none() -> None:
