@@ -339,7 +339,7 @@ def evaluate(
     """Score a run on new labelled data.
 
     Args:
-        run: a run or its folder.
+        run: a run or its folder, or an artefact.
         data: labelled examples.
         against: a second run on the same labels, for a paired test.
         progress: where it is told what is read otherwise than in training, and which rows a run has seen; by default on

@@ -9,12 +9,14 @@ from typing import Any, Unpack
 
 from tunesmith.config.loading import resolve
 from tunesmith.config.options import UseOptions
+from tunesmith.config.schema import Config
 from tunesmith.data.records import Records
 from tunesmith.data.sources import Examples
 from tunesmith.errors import UsageError
 from tunesmith.evaluation.intervals import Score
 from tunesmith.evaluation.labels import ByLabel
 from tunesmith.evaluation.metrics import Metrics
+from tunesmith.models.sealed import is_artefact
 from tunesmith.models.seen import about_known_rows, known_rows
 from tunesmith.predictor import Predictor
 from tunesmith.progress import Progress
@@ -65,10 +67,10 @@ def evaluate(
     **options: Unpack[UseOptions],
 ) -> Evaluation:
     """See `tunesmith.evaluate`."""
-    content, asked = (run if isinstance(run, Run) else Run.load(run)).content, resolve(options=options)
+    config, asked = _config(run), resolve(options=options)
     predictor = Predictor.load(str(run), allow=asked.model.allow)
     other = None if against is None else Predictor.load(str(against), allow=asked.model.allow)
-    config, task = content.config, predictor.task
+    task = predictor.task
     if other is not None and (other.task.name, other.space.names) != (task.name, predictor.space.names):
         raise UsageError("`against`: the two runs have different tasks or labels and cannot be compared")
     records = predictor.read(data, progress, config.data, asked.data)
@@ -82,6 +84,13 @@ def evaluate(
         comparison = {"seen": also_known, "metrics": _plain(second.metrics), "difference": _plain(difference)}
     main = config.training.metric or task.primary_metric
     return Evaluation(scored.metrics, len(records), scored.by_label, task.metrics, main, known, comparison)
+
+
+def _config(run: Run | str | Path) -> Config:
+    """The settings of a run; an artefact has none of its own."""
+    if not isinstance(run, Run) and is_artefact(Path(run)):
+        return resolve()
+    return (run if isinstance(run, Run) else Run.load(run)).content.config
 
 
 def _known(run: str, records: Records, progress: Progress) -> dict[str, int]:

@@ -10,14 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+import transformers
 
 import tunesmith
 from tests.fake_hub import FakeHub
 from tests.tiny import write_rows
 from tunesmith.artefact.folder import Artefact
+from tunesmith.data.records import text_records
 from tunesmith.errors import DataError, ModelError, UsageError
 from tunesmith.exporting import making, measuring
 from tunesmith.progress import Progress
+from tunesmith.tasks.encoding import Encoder
 
 QUIET = Progress(quiet=True)
 TEXTS = ["the good one", "a bad film , bank", "", "cat " * 90, "late money xyz [SEP] ünd 漢字"]
@@ -201,3 +205,115 @@ def test_what_is_stopped_leaves_what_was_there(make_run: Any, tmp_path: Path, mo
     tunesmith.export(run, tmp_path / "light", overwrite=True, progress=QUIET)
     assert [path.name for path in tmp_path.iterdir()] == ["light"]
     assert (made.folder / Artefact.FILE).read_bytes() != before
+
+
+@pytest.mark.parametrize("precision", ["int8", "float16"])
+def test_smaller_artefacts_answer_nearly_so_and_each_text_for_itself(
+    make_run: Any, precision: str, tmp_path: Path
+) -> None:
+    run = make_run("classification", epochs=8)
+    whole = tunesmith.export(run, tmp_path / "whole", progress=QUIET)
+    made = tunesmith.export(run, tmp_path / "light", precision, max_loss=0.5, progress=QUIET)
+    assert made.artefact.precision == precision and 0 < made.measured.furthest < 0.2
+    weights = [one.artefact.files["model.onnx.data"].bytes for one in (made, whole)]
+    assert weights[0] < 0.8 * weights[1]
+    light, texts = tunesmith.load(made.folder), [text for text in TEXTS if text]
+    alone = [light.predict([text])[0].to_dict() for text in texts]
+    assert_alike([one.to_dict() for one in light.predict(texts)], alone)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"method": "features", "pooling": "mean"},
+        {"pooling": "first", "max_length": 16, "long": "windows"},
+        {"method": "lora", "family": "roberta", "max_length": 16, "long": "keep-ends"},
+    ],
+    ids=lambda options: "-".join(map(str, options.values())),
+)
+def test_poolings_windows_and_merged_adapters_are_inside(make_run: Any, options: Any, tmp_path: Path) -> None:
+    run = make_run("classification", **options)
+    made = tunesmith.export(run, tmp_path / "light", progress=QUIET)
+    texts = [*TEXTS, "good film book cat bank money late lost " * 6]
+    answers = [[one.to_dict() for one in tunesmith.load(each).predict(texts)] for each in (made.folder, run)]
+    assert_alike(*answers)
+
+
+def test_pairs_are_read_as_pairs(tiny_model_folder: Callable[[str], Path], tmp_path: Path) -> None:
+    words = ["good", "bad", "film", "book"]
+    rows = [
+        {"text": f"{first} {n}", "text_pair": f"{second} {n}", "label": "same" if first == second else "other"}
+        for n in range(6)
+        for first in words
+        for second in words[:3]
+    ]
+    model = str(tiny_model_folder("bert"))
+    out = str(tmp_path / "run")
+    run = tunesmith.train(rows, model=model, method="full", epochs=1, precision="float32", out=out, progress=QUIET)
+    made = tunesmith.export(run, tmp_path / "light", progress=QUIET)
+    pairs = [("good 1", "good 2"), ("bad", "a film that is long"), ("book " * 99, "book " * 99)]
+    assert_alike(*([one.to_dict() for one in tunesmith.load(each).predict(pairs)] for each in (made.folder, run)))
+
+
+def test_an_artefact_is_scored_beside_its_run(make_run: Any, tmp_path: Path) -> None:
+    run = make_run("classification")
+    made = tunesmith.export(run, tmp_path / "light", progress=QUIET)
+    data = write_rows("classification", tmp_path / "more.jsonl", 30)
+    found = tunesmith.evaluate(made.folder, data, against=run, progress=QUIET)
+    assert found.rows == 30 and found.comparison is not None
+    assert found.comparison["difference"]["accuracy"]["value"] == 0
+    tunesmith.write_predictions(made.folder, data, tmp_path / "said.csv", progress=QUIET)
+    assert (tmp_path / "said.csv").read_text().count("\n") == 31
+
+
+TAGS = ["B-PER", "I-LOC", "O", "B-LOC", "I-PER"]
+
+
+@pytest.mark.parametrize(
+    ("head", "settings", "task"),
+    [
+        ("SequenceClassification", {"id2label": {0: "no", 1: "yes"}}, "classification"),
+        ("SequenceClassification", {"num_labels": 3, "problem_type": "multi_label_classification"}, "multilabel"),
+        ("SequenceClassification", {"num_labels": 1}, "regression"),
+        ("TokenClassification", {"id2label": dict(enumerate(TAGS))}, "ner"),
+        ("QuestionAnswering", {}, "qa"),
+    ],
+)
+def test_what_transformers_saved_is_exported(
+    tiny_model_folder: Callable[[str], Path], head: str, settings: dict[str, Any], task: str, tmp_path: Path
+) -> None:
+    folder, saved = tiny_model_folder("bert"), tmp_path / "saved"
+    torch.manual_seed(0)
+    model = getattr(transformers, f"AutoModelFor{head}").from_pretrained(folder, **settings)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    model.save_pretrained(saved)
+    tokenizer.save_pretrained(saved)
+    made = tunesmith.export(saved, tmp_path / "light", progress=QUIET)
+    assert made.artefact.source.task == task and made.measured.accuracy is None
+    assert "No labelled rows were known" in (made.folder / "README.md").read_text()
+    light = tunesmith.load(made.folder)
+    if task == "classification":
+        inputs = tokenizer(["a good film"], return_tensors="pt")
+        wanted = torch.softmax(model.eval()(**inputs).logits, -1)[0].tolist()
+        assert light.predict(["a good film"])[0].scores == pytest.approx(dict(zip(["no", "yes"], wanted, strict=True)))
+    elif task == "ner":
+        assert light.space.names == ("O", "B-PER", "I-PER", "B-LOC", "I-LOC")
+        inputs = tokenizer(["a good film"], return_tensors="pt")
+        order = [TAGS.index(name) for name in light.space.names]
+        found = light.backend.logits(_encoded(light, "a good film", tmp_path), light.task)
+        assert found == pytest.approx(model.eval()(**inputs).logits[0][:, order].detach().numpy(), abs=1e-5)
+    elif task == "qa":
+        data = write_rows("qa", tmp_path / "rows.jsonl", 12)
+        more = tunesmith.export(saved, tmp_path / "more", data=data, progress=QUIET)
+        assert more.measured.accuracy is not None and more.measured.accuracy.of == "of rows.jsonl"
+
+
+def _encoded(predictor: Any, text: str, folder: Path) -> Any:
+    encoder = Encoder(predictor.tokenizer, predictor.truncation, folder / "encoded.arrow")
+    return predictor.task.encode(text_records([text], "text"), predictor.space, encoder, False)
+
+
+def test_what_has_no_head_of_ours_is_refused(tiny_model_folder: Callable[[str], Path], tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"expected a model with a head .* found BertModel"):
+        tunesmith.export(tiny_model_folder("bert"), tmp_path / "light", progress=QUIET)
+    assert list(tmp_path.iterdir()) == []

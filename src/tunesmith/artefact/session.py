@@ -112,7 +112,8 @@ class OnnxModel:
         except Exception as error:
             if is_out_of_memory(error):
                 raise MemoryError(str(error)) from None
-            raise
+            said = " ".join(str(error).split())[:300]
+            raise ModelError(f"the network failed ({said}); export the model again") from None
         return np.asarray(found, dtype=np.float32)
 
 

@@ -1,7 +1,13 @@
-"""Networks with less in them: int8, and weights in half precision."""
+"""Networks with less in them: matrix products in int8, and weights in half precision.
+
+In int8 every weight has a scale for its output channel, and every token that is multiplied with it a scale of its own,
+found as it comes. onnxruntime's own quantiser has one scale for all tokens of a batch: answers then depend on what else
+is asked at the same time, and are about half as exact (`docs/log.md`).
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +16,15 @@ import numpy as np
 from tunesmith.artefact.folder import MODEL
 from tunesmith.artefact.onnx_file import DATA
 
-LEAST_VALUES = 256
-"""Smaller tensors stay as they are."""
+LEAST_VALUES = 1_024
+"""Smaller tables stay as they are."""
+WEIGHT_LIMIT, VALUE_LIMIT, ZERO = 63, 127, 128
+"""Largest absolute values, and what stands for 0 in the unsigned values of tokens.
+
+Weights have 7 bits: processors without VNNI add two products in 16 bits, which more would overflow, and the same
+artefact would answer otherwise there.
+"""
+TABLE_LIMIT = 127
 
 
 def write(program: Any, precision: str, folder: Path) -> None:
@@ -20,47 +33,172 @@ def write(program: Any, precision: str, folder: Path) -> None:
     Args:
         program: of `onnx_ir`, in float32; it is changed.
     """
+    import onnx_ir
+
     if precision == "int8":
-        program = in_int8(program)
+        _Int8(program.graph).rewrite()
     elif precision == "float16":
-        halve(program)
-    save(program, folder / MODEL)
+        halve(program.graph)
+    onnx_ir.save(program, folder / MODEL, external_data=DATA)
 
 
-def save(program: Any, file: Path) -> None:
-    """Write an `onnx_ir` model, its weights in a file beside it."""
+def halve(graph: Any) -> None:
+    """Keep weights in half precision; the network computes in float32, with what they are made on loading.
+
+    Weights beyond the range of half precision stay as they are.
+    """
+    for value in list(graph.initializers.values()):
+        weights = _weights(value)
+        if weights is None or weights.size < LEAST_VALUES or np.abs(weights).max() > np.finfo(np.float16).max:
+            continue
+        cast, (whole,) = _nodes(("Cast", [_constant(graph, f"{value.name}.half", weights.astype(np.float16))], _FLOAT))
+        _replace(value, whole)
+        graph.insert_before(graph[0], cast)
+    _forget_unused(graph)
+
+
+class _Int8:
+    """Rewrites a graph in place.
+
+    Every product of tokens with a matrix becomes: each token divided by its largest absolute value, rounded to 8 bits;
+    the product in integers; and the result scaled back. The last layer, whose outputs are the answers, stays as it is.
+    """
+
+    def __init__(self, graph: Any) -> None:
+        self.graph = graph
+        self._tokens: dict[str, tuple[Any, Any, Any]] = {}
+        self._matrices: dict[str, tuple[Any, Any]] = {}
+        self._zero = _constant(graph, "int8.zero", np.array(ZERO, np.uint8))
+        self._zeros = _constant(graph, "int8.zeros", np.array([ZERO], np.uint8))
+        self._share = _constant(graph, "int8.share", np.array(1 / VALUE_LIMIT, np.float32))
+        self._least = _constant(graph, "int8.least", np.array(1e-10, np.float32))
+        self._inner = _constant(graph, "int8.axis", np.array([1], np.int64))
+
+    def rewrite(self) -> None:
+        products = [node for node in self.graph if node.op_type in ("MatMul", "Gemm") and _is_matrix(node.inputs[1])]
+        for node in products[:-1]:
+            if node.op_type == "MatMul":
+                self._product(node)
+        for node in [node for node in self.graph if node.op_type == "Gather" and _is_matrix(node.inputs[0])]:
+            if node.attributes.get_int("axis", 0) == 0 and len(node.inputs[0].uses()) == 1:
+                self._table(node)
+        _forget_unused(self.graph)
+
+    def _product(self, node: Any) -> None:
+        tokens, matrix = node.inputs
+        rounded, scale, shape = self._rounded(node, tokens)
+        weights, channels = self._matrix(matrix)
+        width = _constant(self.graph, f"{node.outputs[0].name}.width", np.array([weights.shape[1]], np.int64))
+        made, (_, _, _, _, whole) = _nodes(
+            ("MatMulInteger", [rounded, weights, self._zero], {}),
+            ("DequantizeLinear", [0, scale], {"axis": 0}),
+            ("Mul", [1, channels], {}),
+            ("Concat", [shape, width], {"axis": 0}),
+            ("Reshape", [2, 3], {}),
+        )
+        self._put(node, made, whole)
+
+    def _rounded(self, node: Any, tokens: Any) -> tuple[Any, Any, Any]:
+        """Tokens as uint8 (n, width), the scale of each (n,), and the shape that they had, without the width."""
+        if tokens.name not in self._tokens:
+            width = node.inputs[1].const_value.shape[0]
+            flat = _constant(self.graph, f"{tokens.name}.flat", np.array([-1, width], np.int64))
+            made, found = _nodes(
+                ("Reshape", [tokens, flat], {}),
+                ("Abs", [0], {}),
+                ("ReduceMax", [1, self._inner], {"keepdims": 0}),
+                ("Mul", [2, self._share], {}),
+                ("Add", [3, self._least], {}),  # tokens of zeros alone have a scale, too
+                ("Shape", [4], {}),
+                ("Expand", [self._zeros, 5], {}),
+                ("QuantizeLinear", [0, 4, 6], {"axis": 0}),
+                ("Shape", [tokens], {"end": -1}),
+            )
+            self.graph.insert_before(node, made)
+            self._tokens[tokens.name] = found[7], found[4], found[8]
+        return self._tokens[tokens.name]
+
+    def _matrix(self, matrix: Any) -> tuple[Any, Any]:
+        """Weights as int8 (in, out), and the scale of each channel (out,)."""
+        if matrix.name not in self._matrices:
+            rounded, scale = _scaled(matrix.const_value.numpy(), 0, WEIGHT_LIMIT)
+            self._matrices[matrix.name] = (
+                _constant(self.graph, f"{matrix.name}.int8", rounded),
+                _constant(self.graph, f"{matrix.name}.scale", scale.ravel()),
+            )
+        return self._matrices[matrix.name]
+
+    def _table(self, node: Any) -> None:
+        """Embeddings as int8, with a scale for each row."""
+        table, numbers = node.inputs
+        rounded, scale = _scaled(table.const_value.numpy(), 1, TABLE_LIMIT)
+        if rounded.size < LEAST_VALUES:
+            return
+        made, (_, _, _, whole) = _nodes(
+            ("Gather", [_constant(self.graph, f"{table.name}.int8", rounded), numbers], {}),
+            ("Cast", [0], _FLOAT),
+            ("Gather", [_constant(self.graph, f"{table.name}.scale", scale), numbers], {}),
+            ("Mul", [1, 2], {}),
+        )
+        self._put(node, made, whole)
+
+    def _put(self, node: Any, made: list[Any], whole: Any) -> None:
+        """New nodes in the place of one."""
+        before = node.outputs[0]
+        whole.name, whole.shape, whole.dtype = f"{before.name}.int8", before.shape, before.dtype
+        self.graph.insert_before(node, made)
+        _replace(before, whole)
+        self.graph.remove(node, safe=True)
+
+
+_FLOAT = {"to": 1}
+"""Of a cast: `onnx.TensorProto.FLOAT`."""
+
+
+def _scaled(weights: np.ndarray, axis: int, limit: int) -> tuple[np.ndarray, np.ndarray]:
+    """Weights as int8 and the scale by which they are multiplied, one for everything along an axis."""
+    scale = np.abs(weights).max(axis=axis, keepdims=True) / limit
+    scale[scale == 0] = 1
+    return np.rint(weights / scale).astype(np.int8), scale.astype(np.float32)
+
+
+def _weights(value: Any) -> np.ndarray | None:
+    """What a constant of floats holds."""
+    tensor: Any = value.const_value
+    return None if tensor is None or tensor.dtype.name != "FLOAT" else np.asarray(tensor.numpy())
+
+
+def _is_matrix(value: Any) -> bool:
+    weights = None if value is None else _weights(value)
+    return weights is not None and weights.ndim == 2
+
+
+def _constant(graph: Any, name: str, array: np.ndarray) -> Any:
     import onnx_ir
 
-    onnx_ir.save(program, file, external_data=DATA)
+    tensor = onnx_ir.tensor(array, name=name)
+    value = onnx_ir.Value(name=name, const_value=tensor)
+    value.shape, value.dtype = onnx_ir.Shape(array.shape), tensor.dtype
+    graph.register_initializer(value)
+    return value
 
 
-def in_int8(program: Any) -> Any:
-    """The network with its matrix products in int8: weights per output channel, what reaches them as it comes."""
-    from onnxruntime.quantization import QuantType
-    from transformers.exporters.configs import ExportFormat
-    from transformers.exporters.quantizers.quantizer_onnxruntime import OnnxRuntimeDynamicConfig, OnnxRuntimeQuantizer
-
-    config = OnnxRuntimeDynamicConfig(per_channel=True, weight_type=QuantType.QInt8)
-    return OnnxRuntimeQuantizer(config).quantize(program, {}, ExportFormat.ONNX)
-
-
-def halve(program: Any) -> None:
-    """Keep weights in half precision; the network computes in float32, with what they are made on loading."""
+def _nodes(*steps: tuple[str, Iterable[Any], dict[str, int]]) -> tuple[list[Any], list[Any]]:
+    """Nodes and their outputs: operator, inputs (numbers stand for outputs of earlier steps), attributes."""
     import onnx_ir
 
-    for value in list(program.graph.initializers.values()):
-        tensor = value.const_value
-        if tensor is None or tensor.dtype != onnx_ir.DataType.FLOAT or tensor.size < LEAST_VALUES:
-            continue
-        weights = tensor.numpy()
-        if np.abs(weights).max(initial=0.0) > np.finfo(np.float16).max:
-            continue
-        half = onnx_ir.Value(name=f"{value.name}_half", const_value=onnx_ir.tensor(weights.astype(np.float16)))
-        half.shape, half.dtype = value.shape, onnx_ir.DataType.FLOAT16
-        cast = onnx_ir.node("Cast", [half], attributes={"to": onnx_ir.DataType.FLOAT.value})
-        widened = cast.outputs[0]
-        widened.shape, widened.dtype = value.shape, onnx_ir.DataType.FLOAT
-        value.replace_all_uses_with(widened)
-        program.graph.initializers.pop(value.name)
-        program.graph.register_initializer(half)
-        program.graph.insert_before(program.graph[0], cast)
+    made: list[Any] = []
+    for operator, inputs, attributes in steps:
+        given = [made[one].outputs[0] if isinstance(one, int) else one for one in inputs]
+        made.append(onnx_ir.node(operator, given, attributes=attributes))
+    return made, [node.outputs[0] for node in made]
+
+
+def _replace(old: Any, new: Any) -> None:
+    old.replace_all_uses_with(new, replace_graph_outputs=True)
+
+
+def _forget_unused(graph: Any) -> None:
+    for value in list(graph.initializers.values()):
+        if not value.uses() and not value.is_graph_output():
+            graph.initializers.pop(value.name)
