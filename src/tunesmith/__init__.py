@@ -23,6 +23,7 @@ from tunesmith.errors import (
     TunesmithError,
     UsageError,
 )
+from tunesmith.startup import uncollected
 
 if TYPE_CHECKING:
     from tunesmith.adapting import AdaptedModel
@@ -93,7 +94,8 @@ def __getattr__(name: str) -> Any:
     if name not in _MODULE_OF:
         raise AttributeError(f"module 'tunesmith' has no attribute {name!r}")
     try:
-        return getattr(import_module(f"tunesmith.{_MODULE_OF[name]}"), name)
+        with uncollected():
+            return getattr(import_module(f"tunesmith.{_MODULE_OF[name]}"), name)
     except ModuleNotFoundError as error:
         if message := extras.advice(error):
             raise UsageError(message) from error

@@ -10,6 +10,7 @@ import sys
 import threading
 
 from tunesmith import signals
+from tunesmith.startup import uncollected
 
 
 def main() -> None:
@@ -19,7 +20,8 @@ def main() -> None:
     stop = signals.answer()
     try:
         signal.pthread_sigmask(signal.SIG_SETMASK, masked)
-        from tunesmith.cli import main as run
+        with uncollected():
+            from tunesmith.cli import main as run
 
         run()
     except SystemExit as ended:

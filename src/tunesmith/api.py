@@ -24,6 +24,7 @@ from tunesmith.progress import Progress
 from tunesmith.run.record import AdaptRecord, Run, RunRecord
 from tunesmith.run.runs import RUNS, RunFacts, Tree, continued, finished, runs_in
 from tunesmith.spelling import for_python
+from tunesmith.startup import uncollected
 from tunesmith.tasks import shape_of
 from tunesmith.text import name_list
 
@@ -109,7 +110,8 @@ def train(
         return Run(Path(str(config.output.out)), cast(RunRecord, record))
     require("train")
     with offline(config.model.local), opened(sources, config, progress) as opening:
-        from tunesmith import pipeline
+        with uncollected():
+            from tunesmith import pipeline
 
         return pipeline.train(opening, progress)
 
@@ -147,7 +149,8 @@ def adapt(
         return AdaptedModel(Path(str(config.output.out)), cast(AdaptRecord, record))
     require("train")
     with offline(config.model.local), opened_texts(sources, config, progress) as opening:
-        from tunesmith import adapting
+        with uncollected():
+            from tunesmith import adapting
 
         return adapting.adapt(opening, config, progress)
 

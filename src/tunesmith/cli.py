@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 import tunesmith
+from tunesmith import startup
 from tunesmith.commandline import Shown, app, command, main, put, spelled
 from tunesmith.config.loading import dump, resolve
 from tunesmith.config.options import ReadOptions, UseOptions
@@ -80,6 +81,7 @@ def evaluate(
     """Score a run on new labelled data, with intervals; what no option says is as in training."""
     from tunesmith import console
 
+    startup.only_answers()
     result = tunesmith.evaluate(run, data, against, progress, **reading)
     return result.to_dict(), console.evaluation_text(result, run, data, against)
 
@@ -117,6 +119,7 @@ def predict(
     **reading: Any,
 ) -> Shown | None:
     """Predictions as JSON lines (with --json as one object, with --out as a file), in the order of the input."""
+    startup.only_answers()
     reading |= {"top_k": top_k, "threshold": threshold}
     if out is not None:
         written = tunesmith.write_predictions(

@@ -20,7 +20,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import typer
 
 import tunesmith
-from tunesmith import extras, signals
+from tunesmith import extras, signals, startup
 from tunesmith.config.loading import choices, fields, flag, flags, resolve
 from tunesmith.config.schema import Config, Section
 from tunesmith.errors import (
@@ -229,6 +229,7 @@ def command(kind: type[Section] = Config, names: Iterable[str] = (), whole: bool
                 given["config"] = resolve(file, {name: given.pop(name) for name in keys}, sets, kind)
             offered = {"json": json, "quiet": quiet, "progress": Progress(quiet, spelled)}
             given |= {name: value for name, value in offered.items() if name in asked}
+            startup.spare_pandas()
             with left_to_command():
                 value, text = function(**given) or (None, "")
             if shown := json_text(value) if json and value is not None else harmless(text):

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 import pyarrow as pa
 
+from tunesmith import startup
 from tunesmith.config.loading import resolve
 from tunesmith.config.schema import DataSettings
 from tunesmith.data.layout import Layout
@@ -118,12 +119,15 @@ class Predictor:
         backend: Backend
         if is_artefact(inside):
             require("predict")
-            from tunesmith.artefact.session import load_artefact
+            with startup.uncollected():
+                from tunesmith.artefact.session import load_artefact
 
             backend = load_artefact(str(path), inside, facts, precision)
         else:
             require("train")
-            from tunesmith.training.backend import load_backend
+            with startup.uncollected():
+                startup.import_transformers()
+                from tunesmith.training.backend import load_backend
 
             backend = load_backend(str(path), inside, facts, task, precision, settings.model.allowed)
         return cls(backend, task, facts.labels, Truncation(facts.max_length, facts.long), facts.layout)

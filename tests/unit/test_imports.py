@@ -28,6 +28,7 @@ LAYERS = [
         "spelling",
         "progress",
         "resources",
+        "startup",
     },
     {"data"},
     {"evaluation"},

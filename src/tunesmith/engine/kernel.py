@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-from torch.nn.attention.varlen import varlen_attn
 
 Window = tuple[int, int]
 """Keys that a query sees to its left and to its right, -1 for all of them."""
@@ -51,6 +50,8 @@ def attend_by_kernel(
         longest: tokens of the longest sequence.
         scale: factor of the scores.
     """
+    from torch.nn.attention.varlen import varlen_attn  # and with it torch's compiler
+
     q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
     shared = query.shape[1] != key.shape[1]
     out = varlen_attn(

@@ -185,10 +185,10 @@ def paired(
 
 def exact_limits(hits: NDArray[Any], total: NDArray[Any]) -> tuple[Floats, Floats]:
     """Limits of the 95 % interval of a share (Clopper & Pearson 1934): (n,) each, for `hits` of `total` rows (n,)."""
-    from scipy import stats
+    from scipy.special import betaincinv
 
-    low = np.where(hits > 0, stats.beta.ppf(0.025, hits, total - hits + 1), 0.0)
-    high = np.where(hits < total, stats.beta.ppf(0.975, hits + 1, total - hits), 1.0)
+    low = np.where(hits > 0, betaincinv(hits, total - hits + 1, 0.025), 0.0)
+    high = np.where(hits < total, betaincinv(hits + 1, total - hits, 0.975), 1.0)
     return low, high
 
 

@@ -238,7 +238,7 @@ def load_trained(source: Source, head: str) -> tuple[nn.Module, PreTrainedTokeni
 def check_finite(model: nn.Module, name: str) -> None:
     """Refuse a model with NaN or infinite weights."""
     for key, parameter in model.named_parameters():
-        if not torch.isfinite(parameter).all():
+        if parameter.numel() and not all(map(torch.isfinite, parameter.aminmax())):  # which are NaN where one is
             raise ModelError(f"model {name}: weight {key} is not finite; the file is damaged or its training diverged")
 
 
