@@ -38,7 +38,7 @@ def finder(tiny_model_folder: Callable[[str], Path], tmp_path_factory: pytest.Te
     """Run of a model that has learned to find cats."""
     folder = tmp_path_factory.mktemp("finder")
     rows, model = tiny.write_rows("ner", folder / "rows.jsonl", 100), str(tiny_model_folder("bert"))
-    made = tunesmith.train(rows, model=model, method="full", epochs=8, lr=0.02, out=str(folder / "run"))
+    made = tunesmith.train(rows, model=model, method="full", epochs=5, lr=0.03, out=str(folder / "run"))
     return made.folder
 
 
@@ -228,6 +228,15 @@ def test_what_goes_wrong_is_said_in_plain_words(browser: Browser, address: Open)
     assert "Is it still running?" in browser.text("#ask-trouble")
 
 
+def test_the_report_is_one_link_away(browser: Browser, address: Open) -> None:
+    browser.open(address("classification"))
+    browser.click("#report")
+    browser.until("return document.querySelector('.hero .value')?.textContent")
+    assert browser.driver.title.endswith("Tunesmith report")
+    assert browser.run("return getComputedStyle(document.querySelector('.hero')).display") == "grid"
+    assert browser.told() == []
+
+
 def test_a_key_is_asked_for_and_nothing_told_before(
     browser: Browser, trained: Callable[[str], Path], tmp_path: Path
 ) -> None:
@@ -237,7 +246,7 @@ def test_a_key_is_asked_for_and_nothing_told_before(
     with listening(served) as (here, _):
         browser.open(here)
         assert browser.focus == "key" and browser.told() == [] and not browser.find("#house").is_displayed()
-        assert trained("classification").name not in browser.texts("#name")
+        assert browser.text("#name") == "A key is needed"
         for given in ("wrong", KEY):
             browser.find("#key").send_keys(given)
             browser.send("#door")

@@ -37,8 +37,7 @@ function say(id, message) {
 }
 
 function sized(bytes) {
-  const [unit, name] = bytes < 2 ** 20 ? [2 ** 10, "KiB"] : [2 ** 20, "MiB"];
-  return `${Math.ceil((10 * bytes) / unit) / 10} ${name}`;
+  return bytes < 2 ** 20 ? `${Math.ceil(bytes / 2 ** 10)} KiB` : `${Math.ceil((10 * bytes) / 2 ** 20) / 10} MiB`;
 }
 
 function save(blob, name) {
@@ -84,6 +83,7 @@ function lock() {
   for (const id of ["house", "nav"]) show(id, false);
   show("door");
   say("state", "");
+  say("name", "A key is needed");
   $("key").value = "";
   $("key").focus();
   say("door-trouble", wrong ? "This key is not known here." : "");

@@ -51,7 +51,7 @@ function answers(found, text, labels) {
   };
   const place = selectable(text, "Text: select the right answer", (span) => span && take(span));
   const none = make("button", { type: "button", textContent: "No answer in this text", onclick: () => take(null) });
-  draw(place, text, chosen ? [chosen] : [], labels);
+  draw(place, text, [], labels);
   tell();
   const hint = make("p", { className: "hint", textContent: HOW });
   const value = () => (chosen ? { answer: words(text, chosen), start: chosen.start } : { answer: null });
@@ -70,7 +70,7 @@ function spans(found, text, labels) {
     tell(span ? `Selected: ${words(text, span)}` : "Nothing is selected.");
   });
   const list = make("ul", { className: "listed" });
-  const [choice, part] = choiceOf(labels, "Label of the selected words");
+  const [choice, part] = choiceOf(labels, "Their label");
   const change = (now) => {
     kept = now.sort((a, b) => a.start - b.start);
     selected = null;
