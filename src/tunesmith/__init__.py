@@ -10,6 +10,7 @@ Names are imported when they are first used, so that ``import tunesmith`` costs 
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -57,6 +58,9 @@ if TYPE_CHECKING:
     from tunesmith.tasks.predictions import Prediction
     from tunesmith.training.arguments import TrainingArguments
     from tunesmith.training.trainer import Trainer
+
+# onnxruntime tells Microsoft how it is used unless this is set before it is imported; nothing here is sent unasked.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __version__ = "0.1.0"
 __all__ = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -110,8 +111,12 @@ def test_an_artefact_needs_no_torch(make_run: Any, tmp_path: Path) -> None:
     made = tunesmith.export(run, tmp_path / "light", progress=QUIET)
     code = WITHOUT_TORCH.format(absent=ABSENT)
     command = [sys.executable, "-c", code, str(made.folder), json.dumps(TEXTS)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    home = tmp_path / "home"
+    home.mkdir()
+    environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment | {"HOME": str(home)})
     assert done.returncode == 0, done.stderr
+    assert not any(home.iterdir()), "onnxruntime keeps what it tells its makers there"
     assert_alike(json.loads(done.stdout), [one.to_dict() for one in tunesmith.load(run).predict(TEXTS)])
 
 
