@@ -103,7 +103,7 @@ def _predictions(service: Service) -> APIRouter:
     @routes.post("/corrections", status_code=204)
     async def corrections(request: Request) -> Response:
         if service.corrections is None:
-            raise Refused(404, "no corrections are collected here; start the server with --corrections FILE")
+            raise Refused(404, "no corrections are collected here; the server was started without a file for them")
         require_type(request.headers, JSON)
         service.corrections.add(await request.body(), service.limits)
         return Response(status_code=204)

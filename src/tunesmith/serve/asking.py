@@ -135,10 +135,10 @@ def narrowing(top_k: Any, threshold: Any, predictor: Predictor) -> tuple[int | N
         Refused: they do not.
     """
     if top_k is not None and (isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1):
-        raise Refused(422, "top_k: expected a whole number from 1")
+        raise Refused(422, "`top_k`: expected a whole number from 1")
     number = isinstance(threshold, int | float) and not isinstance(threshold, bool)
     if threshold is not None and not (number and 0 <= threshold <= 1):
-        raise Refused(422, "threshold: expected a number from 0 to 1")
+        raise Refused(422, "`threshold`: expected a number from 0 to 1")
     try:
         predictor.require_fit(top_k, threshold)
     except UsageError as error:
