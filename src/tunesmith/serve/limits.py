@@ -66,6 +66,8 @@ class Limited:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = [(bytes(name), bytes(value)) for name, value in scope["headers"]]
+        if scope["http_version"] not in ("1.0", "1.1"):
+            raise Refused(400, "expected HTTP/1.1", headers={"connection": "close"})
         self._refuse_headers(headers)
         whole = not self.is_file(scope["path"])
         most = self.limits.body_bytes if whole else self.limits.file_bytes
@@ -181,15 +183,16 @@ class _Body:
         """Read what is still sent, within bounds, so that who sends it comes to read the answer."""
         if self._slow or ((b"expect", b"100-continue") in headers and not self._got):
             return
+        until = asyncio.get_running_loop().time() + DISCARD_SECONDS
         try:
-            async with asyncio.timeout(DISCARD_SECONDS):
-                while not self.over and self._got < DISCARD_BYTES:
+            while not self.over and self._got < DISCARD_BYTES:
+                async with asyncio.timeout(PAUSE_SECONDS), asyncio.timeout_at(until):
                     message = await self._receive()
-                    self._got += len(message.get("body", b""))
-                    self.over = not message.get("more_body", False)
+                self._got += len(message.get("body", b""))
+                self.over = not message.get("more_body", False)
         except TimeoutError:
             return
 
 
-DISCARD_BYTES, DISCARD_SECONDS = 32 * 2**20, 2.0
-"""Of a body that is refused."""
+DISCARD_BYTES, DISCARD_SECONDS, PAUSE_SECONDS = 32 * 2**20, 5.0, 0.1
+"""Of a body that is refused: what is read at most, how long, and how long without a byte."""

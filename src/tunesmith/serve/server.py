@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
+import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ from tunesmith.serve.service import Service
 LAME_SECONDS = 1.0
 """A server that was told to stop says that it is not ready, and still listens, so long."""
 BACKLOG = 2_048
+SWITCH_SECONDS = 0.0005
+"""Threads of Python take turns so often: that of the model, which gives way at each library call, is to come back soon."""
 
 
 @dataclass(frozen=True)
@@ -192,6 +195,7 @@ def serve_one(
     settings: Settings, keys: Keys, listening: socket.socket, progress: Progress, ready: Callable[[str], None]
 ) -> None:
     """Load the model, and serve it in this process on a socket that is bound."""
+    sys.setswitchinterval(SWITCH_SECONDS)
     predictor = Predictor.load(settings.run, settings.precision, settings.allow)
     corrections = None if settings.corrections is None else Corrections(settings.corrections, predictor)
     service = Service(Path(settings.run), predictor, keys, corrections, progress=progress)
