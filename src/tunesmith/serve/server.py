@@ -29,7 +29,7 @@ LAME_SECONDS = 1.0
 """A server that was told to stop says that it is not ready, and still listens, so long."""
 BACKLOG = 2_048
 SWITCH_SECONDS = 0.0005
-"""Threads of Python take turns so often: that of the model, which gives way at each library call, is to come back soon."""
+"""Threads of Python take turns so often: that of the model gives way at each library call, and is to come back."""
 
 
 @dataclass(frozen=True)
