@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import re
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -197,6 +199,25 @@ def test_a_file_of_keys_that_is_not_safe_is_refused(content: str, mode: int, wor
     with pytest.raises(tunesmith.UsageError, match=words) as caught:
         Keys.load(str(file))
     assert KEY not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("owner", "mode", "safe"),
+    [(7, 0o600, True), (7, 0o640, False), (0, 0o440, True), (0, 0o444, False), (8, 0o400, False)],
+)
+def test_a_secret_that_root_hands_out_is_safe(
+    owner: int, mode: int, safe: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "keys"
+    file.write_text(KEY)
+    facts = SimpleNamespace(st_mode=stat.S_IFREG | mode, st_uid=owner)
+    seen = SimpleNamespace(lstat=lambda path: facts, geteuid=lambda: 7)
+    monkeypatch.setattr("tunesmith.serve.keys.os", seen)
+    if safe:
+        assert Keys.load(str(file))
+    else:
+        with pytest.raises(tunesmith.UsageError, match="others can read"):
+            Keys.load(str(file))
 
 
 def test_another_interface_needs_keys_or_a_word(trained: Train) -> None:

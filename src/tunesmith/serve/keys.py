@@ -48,7 +48,7 @@ class Keys:
             raise UsageError(f"`keys`: {name}: cannot be read ({error.strerror})") from None
         except ValueError as error:
             raise UsageError(f"`keys`: {name}: {error}; give a text file with one key a line") from None
-        if stat.S_IMODE(facts.st_mode) & 0o077 or facts.st_uid != os.geteuid():
+        if not _is_safe(facts):
             raise UsageError(f"`keys`: {name}: others can read or change it; run `chmod 600 {name}` as its owner")
         hashes = []
         for number, line in enumerate(content.decode("utf-8", errors="replace").splitlines(), 1):
@@ -79,3 +79,15 @@ class Keys:
         """
         if not self.know(authorization):
             raise Refused(401, "expected Authorization: Bearer KEY", headers={"www-authenticate": "Bearer"})
+
+
+def _is_safe(facts: os.stat_result) -> bool:
+    """Whether others can neither read nor change a file.
+
+    It is its owner's alone; or root's, and the reader's group may read it (or an access list, which shows as a group):
+    so systemd and orchestrators hand out secrets.
+    """
+    mode = stat.S_IMODE(facts.st_mode)
+    if facts.st_uid == os.geteuid():
+        return not mode & 0o077
+    return facts.st_uid == 0 and not mode & 0o037
