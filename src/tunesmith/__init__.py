@@ -14,7 +14,7 @@ import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from tunesmith import extras
+from tunesmith import extras, startup
 from tunesmith.errors import (
     DataError,
     DivergedError,
@@ -24,7 +24,6 @@ from tunesmith.errors import (
     TunesmithError,
     UsageError,
 )
-from tunesmith.startup import uncollected
 
 if TYPE_CHECKING:
     from tunesmith.adapting import AdaptedModel
@@ -98,7 +97,7 @@ def __getattr__(name: str) -> Any:
     if name not in _MODULE_OF:
         raise AttributeError(f"module 'tunesmith' has no attribute {name!r}")
     try:
-        with uncollected():
+        with startup.uncollected():
             return getattr(import_module(f"tunesmith.{_MODULE_OF[name]}"), name)
     except ModuleNotFoundError as error:
         if message := extras.advice(error):

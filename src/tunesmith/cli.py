@@ -160,6 +160,8 @@ def serve(
     """Answer HTTP requests with a model until a signal comes; prints the address once it answers."""
     from tunesmith.serve import serve as run_server
 
+    startup.only_answers()
+
     def ready(address: str) -> None:
         put(json_text({"address": address}) if json else address, flush=True)
 

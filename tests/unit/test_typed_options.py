@@ -103,7 +103,8 @@ def test_every_function_shows_its_options() -> None:
 def test_what_is_exported_is_there_and_typed() -> None:
     tree = ast.parse(Path(str(tunesmith.__file__)).read_text(encoding="utf-8"))
     imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) for alias in node.names}
-    assert set(tunesmith.__all__) == imported - {"annotations", "import_module", "TYPE_CHECKING", "Any", "extras"}
+    others = {"annotations", "import_module", "TYPE_CHECKING", "Any", "extras", "startup"}
+    assert set(tunesmith.__all__) == imported - others
     assert [getattr(tunesmith, name).__name__ for name in tunesmith.__all__] == tunesmith.__all__ == dir(tunesmith)
     with pytest.raises(AttributeError, match="no attribute 'trian'"):
         tunesmith.trian  # noqa: B018

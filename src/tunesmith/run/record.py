@@ -41,7 +41,11 @@ def versions() -> dict[str, str]:
 
 class RecordPart(BaseModel):
     model_config = ConfigDict(
-        extra="forbid", validate_assignment=True, allow_inf_nan=False, use_attribute_docstrings=True
+        extra="forbid",
+        validate_assignment=True,
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
+        defer_build=True,  # commands that read no record do without
     )
 
 
