@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -118,6 +120,22 @@ def test_an_artefact_needs_no_torch(make_run: Any, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert not any(home.iterdir()), "onnxruntime keeps what it tells its makers there"
     assert_alike(json.loads(done.stdout), [one.to_dict() for one in tunesmith.load(run).predict(TEXTS)])
+
+
+def test_the_code_in_the_documentation_answers_alike(
+    make_run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = Path(__file__).parents[2] / "docs" / "deploy.md"
+    [code] = re.findall(r"^```python\n(.*?)^```$", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    made = tunesmith.export(make_run("classification"), tmp_path / "light", progress=QUIET)
+    monkeypatch.chdir(made.folder)
+    names: dict[str, Any] = {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # it leaves files to be closed by themselves
+        exec(compile(code, "deploy.md", "exec"), names)
+    wanted = [one.scores for one in tunesmith.load(made.folder).predict(TEXTS)]
+    for found, scores in zip(names["classify"](TEXTS), wanted, strict=True):
+        assert found == pytest.approx(scores, abs=1e-6)
 
 
 @pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
