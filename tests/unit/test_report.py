@@ -329,6 +329,13 @@ def test_the_card_has_metadata_and_scores() -> None:
     assert "\n\n\n" not in body and body.endswith(".\n")
 
 
+def test_the_card_names_data_that_others_find_on_the_hub() -> None:
+    made = make_run()
+    assert "datasets" not in made.card().split("\n---\n", 1)[0]
+    made.record.data.files[0].path = "hub:owner/name:train"
+    assert YAML(typ="safe").load(made.card().split("\n---\n", 1)[0])["datasets"] == ["owner/name"]
+
+
 def test_a_pooled_model_is_shown_with_sentence_transformers() -> None:
     made = make_run()
     assert "SentenceTransformer(" in made.card(pooled=True) and "SentenceTransformer(" not in made.card()

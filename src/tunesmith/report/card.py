@@ -62,8 +62,9 @@ def adapter_card(task: Task, saved: Saved) -> str:
 
 
 def _metadata(record: RunRecord, task: Task, saved: Saved) -> ModelCardData:
-    """The YAML head. The licence is not in it, since nobody told it."""
-    dataset, scored = set_name(record.data.files[0].path), record.metrics["test"]
+    """The YAML head. Licence and language are not in it, since nobody told them; `tunesmith.push` takes them."""
+    source, scored = record.data.files[0].path, record.metrics["test"]
+    dataset, of_hub = set_name(source), source.removeprefix("hub:").partition(":")[0]
     scores = {metric: scored[metric] for metric in record.described if metric in scored}
     results = [
         EvalResult(
@@ -80,6 +81,7 @@ def _metadata(record: RunRecord, task: Task, saved: Saved) -> ModelCardData:
     return ModelCardData(
         model_name=summary.name_of(record),
         base_model=saved.base,
+        datasets=[of_hub] if source.startswith("hub:") else None,
         pipeline_tag=task.pipeline_tag,
         library_name="sentence-transformers" if saved.pooled else "transformers",
         metrics=list(dict.fromkeys(HUB_METRICS.get(metric, metric) for metric in scores)),
