@@ -153,6 +153,7 @@ def serve(
     corrections: Annotated[
         str | None, typer.Option(help="File to which marked answers are added, for train.", metavar="FILE")
     ] = None,
+    workers: Annotated[int, typer.Option(help="Processes, each with the model, that answer together.")] = 1,
     precision: Annotated[
         str, typer.Option(help="auto, float32 (as plain transformers), bfloat16 or float16 (faster, rounded).")
     ] = "float32",
@@ -175,6 +176,7 @@ def serve(
         corrections=corrections,
         precision=precision,
         allow=allow,
+        workers=workers,
         ready=ready,
     )
 

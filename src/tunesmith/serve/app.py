@@ -92,7 +92,9 @@ def _predictions(service: Service) -> APIRouter:
     @routes.post("/predict")
     async def predict(request: Request) -> Response:
         require_type(request.headers, JSON)
-        asked = Asked.of(await request.body(), service.form, service.predictor, service.limits)
+        body = await request.body()
+        service.batcher.refuse_if_full(1, len(body))  # before any work is done for it
+        asked = Asked.of(body, service.form, service.predictor, service.limits)
         found = await service.predict(asked.items, asked.top_k, asked.threshold)
         return json_reply({"predictions": found} if asked.many else found[0])
 

@@ -98,14 +98,23 @@ class Batcher:
         with self._changed:
             if self._closed:
                 raise Refused(503, "the server is stopping")
-            if bounded and self._jobs:
-                self._refuse_if_full(len(items), cost)
+            if bounded:
+                self.refuse_if_full(len(items), cost)
             self._jobs.append(job)
             self._count(len(items), cost)
             self._changed.notify()
         return job.future
 
-    def _refuse_if_full(self, texts: int, cost: int) -> None:
+    def refuse_if_full(self, texts: int, cost: int) -> None:
+        """
+        Args:
+            cost: about the number of characters.
+
+        Raises:
+            Refused: so much has no room in the queue; in an empty one everything has.
+        """
+        if not self._jobs:
+            return
         most = self._limits
         seconds = (self._cost + cost) / self._rate
         full = self._texts + texts > most.queued_texts or self._cost + cost > most.queued_characters

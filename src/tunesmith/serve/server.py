@@ -4,12 +4,11 @@ accepted is answered before it ends."""
 from __future__ import annotations
 
 import asyncio
-import ipaddress
+import gc
 import socket
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 import uvicorn
@@ -18,77 +17,18 @@ from tunesmith import signals
 from tunesmith.errors import Interrupted, UsageError
 from tunesmith.predictor import Predictor
 from tunesmith.progress import Progress
-from tunesmith.run.record import Run
 from tunesmith.serve.app import make_app
 from tunesmith.serve.connection import Config, Connection
 from tunesmith.serve.corrections import Corrections
 from tunesmith.serve.keys import Keys
 from tunesmith.serve.service import Service
+from tunesmith.serve.settings import Settings, address_of
 
 LAME_SECONDS = 1.0
 """A server that was told to stop says that it is not ready, and still listens, so long."""
 BACKLOG = 2_048
 SWITCH_SECONDS = 0.0005
 """Threads of Python take turns so often: that of the model gives way at each library call, and is to come back."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What a server is started with; as of `tunesmith.serve.serve`."""
-
-    run: str
-    host: str
-    port: int
-    keys: str | None
-    no_keys: bool
-    corrections: str | None
-    precision: str
-    allow: str | None = None
-
-    @property
-    def is_local(self) -> bool:
-        """Only this machine reaches it."""
-        try:
-            return self.host == "localhost" or ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return False
-
-    def load_keys(self) -> Keys:
-        """
-        Raises:
-            UsageError: they cannot be used, or there should be some.
-        """
-        if self.keys is not None and self.no_keys:
-            raise UsageError("`no_keys`: contradicts `keys`; leave one of them out")
-        if self.keys is None and not (self.no_keys or self.is_local):
-            wanted = "give `keys`, a file with a key a line, or say `no_keys` where something else keeps strangers out"
-            raise UsageError(f"`host`: {self.host} is reached from other machines; {wanted}")
-        return Keys.load(self.keys)
-
-    def bound(self) -> socket.socket:
-        """The socket, which does not listen yet.
-
-        Raises:
-            UsageError: the address is taken, not this machine's, or not allowed.
-        """
-        if not 0 <= self.port < 2**16:
-            raise UsageError(f"`port`: expected a number from 0 (any that is free) to 65535, found {self.port}")
-        try:
-            family, kind, protocol, _, address = socket.getaddrinfo(
-                self.host, self.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-            )[0]
-            made = socket.socket(family, kind, protocol)
-            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            made.bind(address)
-        except OSError as error:
-            raise UsageError(f"`host`: {self.host}, `port`: {self.port}: {error.strerror}; give another one") from None
-        return made
-
-
-def address_of(listening: socket.socket) -> str:
-    """Where a browser finds it."""
-    host, port = listening.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 class _Server(uvicorn.Server):
@@ -152,45 +92,6 @@ class _Server(uvicorn.Server):
             await asyncio.get_running_loop().connect_accepted_socket(protocol, accepted)
 
 
-def serve(
-    run: Run | str | Path,
-    host: str = "127.0.0.1",
-    port: int = 8000,
-    progress: Progress | None = None,
-    *,
-    keys: str | Path | None = None,
-    no_keys: bool = False,
-    corrections: str | Path | None = None,
-    precision: str = "float32",
-    allow: str | None = None,
-    ready: Callable[[str], None] = lambda address: None,
-) -> None:
-    """Answer requests until a signal comes; see the command of the same name.
-
-    Args:
-        run: a run or its folder, or its model folder.
-        host: name or number of the interface.
-        port: 0 for one that is free.
-        progress: where it is told what happens; by default on standard error.
-        keys: a file with a key a line, one of which a request must have.
-        no_keys: everybody may ask, from other machines, too.
-        corrections: a file to which marked answers are added.
-        precision, allow: of the matrix products, and further model types; see `tunesmith.load`.
-        ready: called with the address, once requests are answered.
-
-    Raises:
-        ModelError: the run has no usable model; nothing listened then.
-        UsageError: an option cannot be used.
-        Interrupted: requests were cut off at the end, or a second signal came.
-    """
-    settings = Settings(str(run), host, port, _named(keys), no_keys, _named(corrections), precision, allow)
-    serve_one(settings, settings.load_keys(), settings.bound(), progress or Progress(), ready)
-
-
-def _named(path: str | Path | None) -> str | None:
-    return None if path is None else str(path)
-
-
 def serve_one(
     settings: Settings, keys: Keys, listening: socket.socket, progress: Progress, ready: Callable[[str], None]
 ) -> None:
@@ -201,6 +102,8 @@ def serve_one(
     service = Service(Path(settings.run), predictor, keys, corrections, progress=progress)
     service.local_only = settings.is_local and not keys
     service.warm_up()
+    gc.collect()
+    gc.freeze()  # else garbage of requests waits until it is a quarter of all that the libraries hold
     left = 0
     try:
         with signals.current() as stop:
