@@ -393,10 +393,13 @@ def export(
         UsageError: an option, or the folder, cannot be used.
     """
     require("train", "onnx", "predict")
+    from tunesmith.exporting.order import Order
+
+    order = Order(Path(str(run)), Path(to), precision, max_loss, overwrite)
+    own = None if data is not None else order.own_rows()
     from tunesmith.exporting import making
 
-    order = making.Order(Path(str(run)), Path(to), precision, max_loss, overwrite)
-    return making.export(order, data, progress or Progress(), **options)
+    return making.export(order, own, data, progress or Progress(), **options)
 
 
 @for_python(ReadOptions)

@@ -154,6 +154,7 @@ def test_light_parts_import_nothing_heavy(file: Path) -> None:
         "tunesmith.tasks.masked_words",
         "tunesmith.tasks.batching",
         "tunesmith.artefact.session",
+        "tunesmith.exporting.order",
         "tunesmith.scored",
         "tunesmith.predicting",
         "tunesmith.evaluating",

@@ -17,6 +17,8 @@ TITLES = {
     "int8": "weights and matrix products in int8",
 }
 
+OPPOSITES = {"smaller": "larger", "faster": "slower"}
+
 
 def measured_rows(artefact: Artefact, metric: Metric | None) -> list[tuple[str, str, str, str]]:
     """The table: what, of the artefact, of the model it was made from, and how they differ.
@@ -90,4 +92,6 @@ def _ms(milliseconds: float) -> str:
 
 
 def _times(both: Both, word: str) -> str:
-    return f"{both.ratio:.1f} × {word}"
+    if both.ratio >= 1:
+        return f"{both.ratio:.1f} × {word}"
+    return f"{1 / both.ratio:.1f} × {OPPOSITES[word]}"

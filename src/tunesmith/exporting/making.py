@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Unpack, cast
 
-from tunesmith.artefact.folder import PRECISIONS, Artefact, Both, Measured, Precision, Source, listed
+from tunesmith.artefact.folder import Artefact, Both, Measured, Precision, Source, listed
 from tunesmith.artefact.tokens import save_tokenizer
 from tunesmith.config.loading import resolve
 from tunesmith.config.options import UseOptions
@@ -25,14 +24,12 @@ from tunesmith.disk import make_folder, private, sync, write_text
 from tunesmith.errors import DataError, ModelError, UsageError
 from tunesmith.exporting import precisions
 from tunesmith.exporting.card import artefact_card
-from tunesmith.exporting.graph import draw
-from tunesmith.exporting.measuring import Beside, loses_too_much
-from tunesmith.exporting.subject import Subject
-from tunesmith.manifest import require_outside
-from tunesmith.models.sealed import is_artefact
+from tunesmith.exporting.graph import Drawn, draw
+from tunesmith.exporting.measuring import Beside, loses_too_much, require_alike
+from tunesmith.exporting.order import Order
+from tunesmith.exporting.subject import Subject, invented
 from tunesmith.predictor import Predictor
 from tunesmith.progress import Progress
-from tunesmith.registry import did_you_mean
 from tunesmith.signals import leftovers
 from tunesmith.text import counted
 
@@ -70,48 +67,14 @@ class Exported:
         return f"Exported({str(self.folder)!r}: {self.artefact.source.task}, {self.artefact.precision})"
 
 
-@dataclass(frozen=True)
-class Order:
-    """What is wanted; refused where it cannot be.
-
-    Attributes:
-        run: folder of a run, or of a model.
-        to: the artefact's folder.
-        most_loss: see `tunesmith.exporting.measuring.loses_too_much`.
-        overwrite: an artefact that is there is replaced.
-    """
-
-    run: Path
-    to: Path
-    precision: str
-    most_loss: float
-    overwrite: bool
-
-    def __post_init__(self) -> None:
-        if self.precision not in PRECISIONS:
-            raise UsageError(f"`precision`: unknown {self.precision!r}; {did_you_mean(self.precision, PRECISIONS)}")
-        if not 0 <= self.most_loss <= 1:
-            raise UsageError(f"`max_loss`: expected a share from 0 to 1 (0.01 is one point), found {self.most_loss}")
-        if is_artefact(self.run):
-            raise UsageError(f"{self.run}: is an artefact already; give the run that it was made from")
-        if os.path.lexists(self.to):
-            folder = self.to.is_dir() and not self.to.is_symlink()
-            if folder and is_artefact(self.to):
-                if not self.overwrite:
-                    raise UsageError(f"`to`: {self.to} holds an artefact; give `overwrite`, or another folder")
-            elif not folder or any(self.to.iterdir()):
-                raise UsageError(f"`to`: {self.to} holds something else than an artefact; give a new folder")
-        try:
-            require_outside(self.to)
-        except ValueError as error:
-            raise UsageError(f"`to`: {error}; give a folder outside of it") from None
-
-
-def export(order: Order, data: Examples | None, progress: Progress, **options: Unpack[UseOptions]) -> Exported:
+def export(
+    order: Order, own: Records | None, data: Examples | None, progress: Progress, **options: Unpack[UseOptions]
+) -> Exported:
     """Make an artefact, or nothing.
 
     Args:
-        data: labelled examples to measure on, in the place of the run's validation rows.
+        own: the run's validation rows, where there are any.
+        data: labelled examples to measure on in their place.
         options: as of `tunesmith.evaluate`.
 
     Raises:
@@ -121,28 +84,22 @@ def export(order: Order, data: Examples | None, progress: Progress, **options: U
     """
     given = resolve(options=options)
     with _folder(order) as folder:
-        subject = Subject.load(order.run, given.model)
+        subject = Subject.load(order, given.model)
         predictor, task = subject.predictor, subject.predictor.task
-        if data is None:
-            records, of = subject.own_rows()
+        if data is not None:
+            name = data if isinstance(data, str | Path) else "a table"
+            records, of = predictor.read(data, progress, subject.trained, given.data), f"of {Path(name).name}"
+        elif own is not None:
+            records, of = own, "the run's validation rows"
         else:
-            records, of = predictor.read(data, progress, subject.trained, given.data), f"of {Path(str(data)).name}"
+            records, of = invented(predictor), None
         _require_rows(records)
         progress.line(f"drawing the network of {subject.name}; it takes up to a minute")
         drawn = draw(predictor.model, task, predictor.tokenizer)
-        precisions.write(drawn.program, order.precision, folder)
-        tokenizer = save_tokenizer(predictor.tokenizer, folder)
-        predictor.facts.save(folder)
-        artefact = Artefact(
-            precision=cast(Precision, order.precision),
-            opset=drawn.opset,
-            inputs=drawn.inputs,
-            limit=predictor.backend.limit,
-            tokenizer=tokenizer,
-            source=_source(subject),
-            files=listed(folder),
-        )
-        artefact.save(folder)
+        artefact = _written(drawn, subject, "float32", folder)
+        require_alike(Predictor.load(folder), predictor, invented(predictor))
+        if order.precision != artefact.precision:
+            artefact = _written(drawn, subject, cast(Precision, order.precision), folder)
         progress.line(f"measuring {order.precision} on {counted(len(records), 'row')}")
         sizes = Both(artefact=sum(one.bytes for one in artefact.files.values()), model=subject.bytes)
         beside = Beside(Predictor.load(folder), predictor, records, of, subject.metric, sizes)
@@ -153,6 +110,25 @@ def export(order: Order, data: Examples | None, progress: Progress, **options: U
         card, table = artefact_card(artefact, predictor)
         write_text(folder / "README.md", card)
     return Exported(order.to, artefact, table)
+
+
+def _written(drawn: Drawn, subject: Subject, precision: Precision, folder: Path) -> Artefact:
+    """Everything of an artefact but what is measured; in other precisions than float32 the network is changed."""
+    predictor = subject.predictor
+    precisions.write(drawn.program, precision, folder)
+    tokenizer = save_tokenizer(predictor.tokenizer, folder)
+    predictor.facts.save(folder)
+    artefact = Artefact(
+        precision=precision,
+        opset=drawn.opset,
+        inputs=drawn.inputs,
+        limit=predictor.backend.limit,
+        tokenizer=tokenizer,
+        source=_source(subject),
+        files=listed(folder),
+    )
+    artefact.save(folder)
+    return artefact
 
 
 @contextmanager

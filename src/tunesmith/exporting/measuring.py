@@ -36,6 +36,8 @@ CHANCE = (1_000, 0)
 """Resamples of an interval, and their seed."""
 MASKED = 1e30
 """Outputs beyond stand for padding."""
+MOST_DISTANCE = 1e-3
+"""Of outputs in float32, in units of how far they lie apart."""
 
 
 @dataclass(frozen=True)
@@ -65,14 +67,10 @@ class Beside:
             DataError: a label is unknown to the model.
             ModelError: both read other tokens of a text.
         """
-        task, space, sides = self.artefact.task, self.artefact.space, (self.artefact, self.model)
-        encoded, other = (self._encoded(one) for one in sides)
-        if not encoded.table.equals(other.table):
-            raise ModelError("the artefact's tokenizer makes other tokens than the model's; report the model's name")
-        logits = [one.backend.logits(encoded, task) for one in sides]
+        task, space = self.artefact.task, self.artefact.space
+        encoded, logits = answered(self.artefact, self.model, self.records)
         outputs = [task.outputs(found, encoded, space) for found in logits]
         answers = [task.decode(found, space) for found in outputs]
-        distance = np.abs(logits[0] - logits[1])[np.abs(logits[1]) < MASKED]
         lengths = encoded.lengths
         if encoded.record_of is not None:
             lengths = np.bincount(encoded.record_of, encoded.lengths, len(self.records)).astype(np.int64)
@@ -81,7 +79,7 @@ class Beside:
         measured = Measured(
             accuracy=None if self.of is None else self._accuracy(self.of, outputs, most_loss),
             agreement=_agreement(*answers),
-            furthest=float(distance.max(initial=0.0)),
+            furthest=distance(*logits)[0],
             texts=len(self.records),
             tokens=[int(length) for length in np.quantile(lengths, (0, 0.5, 1), method="nearest")],
             bytes=self.bytes,
@@ -92,11 +90,6 @@ class Beside:
             processor=processor(),
         )
         return measured, self._validation(answers[0], lengths)
-
-    def _encoded(self, predictor: Predictor) -> EncodedTexts:
-        with tempfile.TemporaryDirectory(prefix="tunesmith-") as folder:  # what is mapped stays
-            encoder = Encoder(predictor.tokenizer, predictor.truncation, Path(folder) / "encoded.arrow")
-            return predictor.task.encode(self.records, predictor.space, encoder, False)
 
     def _accuracy(self, of: str, outputs: Sequence[object], most_loss: float) -> Accuracy:
         task, space = self.artefact.task, self.artefact.space
@@ -140,6 +133,50 @@ class Beside:
             characters=_histogram(np.asarray(characters)),
             tokens=_histogram(lengths),
         )
+
+
+def answered(
+    artefact: Predictor, model: Predictor, records: Records
+) -> tuple[EncodedTexts, tuple[np.ndarray, np.ndarray]]:
+    """Texts as tokens, and what both networks say of them, see `tunesmith.predictor.Backend.logits`.
+
+    Raises:
+        ModelError: both read other tokens of a text, or one of them fails.
+    """
+    encoded, other = (_encoded(one, records) for one in (artefact, model))
+    if not encoded.table.equals(other.table):
+        raise ModelError("the artefact's tokenizer makes other tokens than the model's; predict and serve take the run")
+    found = artefact.backend.logits(encoded, artefact.task), model.backend.logits(encoded, model.task)
+    return encoded, found
+
+
+def distance(artefact: np.ndarray, model: np.ndarray) -> tuple[float, float]:
+    """Largest difference of two outputs, and how far the model's own lie apart; padding is left out."""
+    real = np.abs(model) < MASKED
+    if not real.any():
+        return 0.0, 0.0
+    return float(np.abs(artefact - model)[real].max()), float(model[real].std())
+
+
+def require_alike(artefact: Predictor, model: Predictor, records: Records) -> None:
+    """Refuse a network that computes something else than its model.
+
+    Args:
+        records: texts of all lengths.
+
+    Raises:
+        ModelError: it does, or it fails.
+    """
+    furthest, spread = distance(*answered(artefact, model, records)[1])
+    if furthest > MOST_DISTANCE * max(spread, 1e-3):
+        said = f"its outputs differ by {furthest:.2g} from those of the model, which lie {spread:.2g} apart"
+        raise ModelError(f"the network computes something else: {said}; predict and serve take the run itself")
+
+
+def _encoded(predictor: Predictor, records: Records) -> EncodedTexts:
+    with tempfile.TemporaryDirectory(prefix="tunesmith-") as folder:  # what is mapped stays
+        encoder = Encoder(predictor.tokenizer, predictor.truncation, Path(folder) / "encoded.arrow")
+        return predictor.task.encode(records, predictor.space, encoder, False)
 
 
 def loses_too_much(accuracy: Accuracy, metric: Metric) -> bool:

@@ -15,10 +15,10 @@ from tunesmith.data.layout.base import FORMS
 from tunesmith.data.layout.tags import OUTSIDE, split_tag, tag_names
 from tunesmith.data.records import Records, text_records
 from tunesmith.errors import DataError, ModelError
-from tunesmith.exporting.rows import validation_rows
+from tunesmith.exporting.order import Order
 from tunesmith.models.heads import final_linear
 from tunesmith.models.loading import load_config, load_trained, token_limit
-from tunesmith.models.sealed import MODEL, RUN_FILE, TRAINED_FILE, model_folder
+from tunesmith.models.sealed import TRAINED_FILE
 from tunesmith.models.source import Source
 from tunesmith.predictor import Predictor
 from tunesmith.registry import lookup
@@ -38,7 +38,7 @@ BY_PROBLEM = {"multi_label_classification": "multilabel", "regression": "regress
 COLUMNS = {"qa": ("question", "context", "answers"), "ner": ("text", None, "spans")}
 USUAL_COLUMNS = ("text", None, "label")
 INVENTED = 64
-"""Texts of random tokens, where nothing is known to measure on."""
+"""Texts of random tokens that every artefact is tried on."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Subject:
     record: RunRecord | None
 
     @classmethod
-    def load(cls, path: Path, settings: ModelSettings) -> Subject:
+    def load(cls, order: Order, settings: ModelSettings) -> Subject:
         """
         Args:
             settings: of which model types are let through.
@@ -66,14 +66,12 @@ class Subject:
         Raises:
             ModelError: there is no model that can be used.
         """
-        folder = model_folder(path)
-        above = folder.parent if folder.name == MODEL and (folder.parent / RUN_FILE).is_file() else None
-        record = None if above is None else RunRecord.load(above)
-        if (folder / TRAINED_FILE).exists() or above is not None:
-            predictor = Predictor.load(path, allow=settings.allow)
+        folder, ours = order.folder, order.home is not None or (order.folder / TRAINED_FILE).exists()
+        if ours:
+            predictor = Predictor.load(order.run, allow=settings.allow)
         else:
-            predictor = foreign_predictor(path, settings.allowed)
-        return cls((above or folder).resolve().name, folder, predictor, record)
+            predictor = foreign_predictor(order.run, settings.allowed)
+        return cls((order.home or folder).resolve().name, folder, predictor, order.record)
 
     @property
     def trained(self) -> DataSettings:
@@ -85,16 +83,6 @@ class Subject:
         """The one by which it was chosen."""
         found = self.record and self.record.main_metric
         return found or self.predictor.task.primary_metric
-
-    def own_rows(self) -> tuple[Records, str | None]:
-        """Rows to measure on, and what they are; None of texts without labels.
-
-        Raises:
-            DataError: the run's own are gone.
-        """
-        if self.record is not None:
-            return validation_rows(self.folder.parent, self.record), "the run's validation rows"
-        return invented(self.predictor), None
 
     @property
     def bytes(self) -> int:
@@ -156,13 +144,16 @@ def _ordered_tags(name: str, model: Any, tags: list[str]) -> list[str]:
 
 
 def invented(predictor: Predictor) -> Records:
-    """Texts of random tokens, which say nothing of accuracy, and all of whether two models compute the same."""
+    """Texts of random tokens, from none to more than are read: they say nothing of accuracy, and all of whether two
+    models compute the same."""
     tokenizer, draw = predictor.tokenizer, np.random.default_rng(0)
     ordinary = sorted(set(tokenizer.get_vocab().values()) - set(tokenizer.all_special_ids))
-    lengths = draw.integers(3, min(64, predictor.truncation.max_tokens), 2 * INVENTED)
-    texts = [tokenizer.decode(draw.choice(ordinary, int(length))) or "a" for length in lengths]
+    most = predictor.truncation.max_tokens
+    lengths = [*draw.integers(1, min(64, most), 2 * INVENTED - 2).tolist(), 2 * most, 2 * most]
+    texts = [tokenizer.decode(draw.choice(ordinary, length)) or "a" for length in lengths]
     pairs = predictor.layout.text_pair is not None
-    items: list[Any] = list(zip(texts[:INVENTED], texts[INVENTED:], strict=True)) if pairs else texts[:INVENTED]
+    first, second = ["", *texts[1::2]], ["a", *texts[::2]]
+    items: list[Any] = list(zip(first, second, strict=True)) if pairs else first
     try:
         return text_records(items, "texts of random tokens")
     except DataError:
