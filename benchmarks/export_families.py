@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 import tempfile
 import time
@@ -18,8 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-import transformers
 from _results import write_result
 
 ROOT = Path(__file__).parents[1]
@@ -34,8 +33,8 @@ from tunesmith.errors import TunesmithError  # noqa: E402
 from tunesmith.exporting import precisions  # noqa: E402
 from tunesmith.exporting.graph import draw  # noqa: E402
 from tunesmith.exporting.subject import invented  # noqa: E402
-from tunesmith.models.heads import PooledClassifier, quiet_library  # noqa: E402
-from tunesmith.models.loading import HEADS, load_config, load_tokenizer, token_limit  # noqa: E402
+from tunesmith.models.heads import quiet_library  # noqa: E402
+from tunesmith.models.loading import load_classifier, load_tokenizer, token_limit  # noqa: E402
 from tunesmith.models.source import Source as ModelSource  # noqa: E402
 from tunesmith.predictor import Predictor  # noqa: E402
 from tunesmith.registry import lookup  # noqa: E402
@@ -59,18 +58,13 @@ MASKED = 1e30
 def model_of(folder: Path, head: str) -> tuple[Any, Any, int]:
     """A model with a head of random weights, its tokenizer, and how many tokens it reads."""
     source = ModelSource.of_folder(str(folder), folder)
-    config: Any = load_config(source)
-    tokenizer = load_tokenizer(source)
-    names = NAMES[TASK_OF[head]]
-    config.id2label = dict(enumerate(names))
-    torch.manual_seed(0)
+    tokenizer, pooled = load_tokenizer(source), head == "mean"
+    kind = "sequence" if pooled else head
     with quiet_library():
-        if head == "mean":
-            backbone = transformers.AutoModel.from_pretrained(folder, config=config)
-            model: Any = PooledClassifier(backbone, len(names), "mean")
-        else:
-            model = HEADS[head].from_pretrained(folder, config=config)
-    return model.eval(), tokenizer, token_limit(config, tokenizer)
+        model: Any = load_classifier(
+            source, tokenizer, NAMES[TASK_OF[head]], None, "mean" if pooled else "head", 0, kind
+        )
+    return model.eval(), tokenizer, token_limit(model.config, tokenizer)
 
 
 def tried(folder: Path, head: str, work: Path) -> dict[str, Any]:
@@ -81,7 +75,7 @@ def tried(folder: Path, head: str, work: Path) -> dict[str, Any]:
     try:
         model, tokenizer, limit = model_of(folder, head)
     except (ValueError, KeyError, TunesmithError) as error:
-        return {"refused": f"no such head: {' '.join(str(error).split())[:120]}"}
+        return {"refused": f"no such head ({said(error)})"}
     space, truncation = LabelSpace(NAMES[name]), Truncation(min(limit, 64))
     predictor = Predictor(TorchModel(model, tokenizer), task, space, truncation, LAYOUTS[name])
     encoder = Encoder(tokenizer, truncation, work.with_suffix(".arrow"))
@@ -89,7 +83,7 @@ def tried(folder: Path, head: str, work: Path) -> dict[str, Any]:
         encoded = task.encode(invented(predictor), space, encoder, False)
         wanted = predictor.backend.logits(encoded, task)
     except (TunesmithError, ValueError, TypeError, RuntimeError) as error:
-        return {"refused": f"answers no texts: {' '.join(str(error).split())[:120]}"}
+        return {"refused": f"answers no texts at all ({said(error)})"}
     found: dict[str, Any] = {}
     try:
         facts = save_tokenizer(tokenizer, work)
@@ -110,8 +104,15 @@ def tried(folder: Path, head: str, work: Path) -> dict[str, Any]:
             distance = np.abs(logits - wanted)[np.abs(wanted) < MASKED]
             found[precision] = float(distance.max() / wanted[np.abs(wanted) < MASKED].std())
     except TunesmithError as error:
-        return {"refused": " ".join(str(error).split())[:240]}
+        return {"refused": said(error)}
     return {**found, "seconds": round(time.perf_counter() - begin, 1)}
+
+
+def said(error: Exception) -> str:
+    """An error without the places that it names."""
+    text = " ".join(str(error).split())
+    text = re.sub(r"\S*/tmp/\S*?(\w+)(?=[:\s])", r"\1", text)
+    return re.sub(r"Status Message: .*", "sizes that are fixed", text.replace("<class ", "").replace("'>", "'"))[:160]
 
 
 def table(results: dict[str, dict[str, Any]]) -> str:
