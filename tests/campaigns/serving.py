@@ -28,7 +28,7 @@ GOAL = (
     "every answer that of predict, 5 MiB at most after request 1,000, threads and files constant; only 200 and 429, at "
     "once; each slow connection closed after 10 s (headers) or 30 s (body); only the guilty request fails"
 )
-COUNT, SAMPLE, SECONDS = 5, 4, 900.0
+COUNT, SAMPLE, SECONDS = 5, 3, 900.0
 WARM, MOST_GROWTH = 0.1, 5 * 2**20
 """Share of the requests after which memory is counted, and how much it may grow."""
 WORDS = 300
@@ -63,7 +63,7 @@ def run(case: Case, folder: Path) -> Outcome:
 
 
 def _soak(full: bool, folder: Path) -> Outcome:
-    count = 10_000 if full else 600
+    count = 10_000 if full else 320
     run = server.trained()
     known, tally, marks = Known.of(run), Tally(), list[tuple[int, int, int]]()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import socket
 import sys
 from collections.abc import Callable
@@ -27,6 +28,8 @@ from tunesmith.serve.settings import Settings, address_of
 LAME_SECONDS = 1.0
 """A server that was told to stop says that it is not ready, and still listens, so long."""
 BACKLOG = 2_048
+KEPT_PRIMITIVES = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "32")
+"""Of torch on processors, which else keeps 1,024 of them, one for each shape of a batch: ten megabytes that come late."""
 SWITCH_SECONDS = 0.0005
 """Threads of Python take turns so often: that of the model gives way at each library call, and is to come back."""
 
@@ -96,6 +99,7 @@ def serve_one(
     settings: Settings, keys: Keys, listening: socket.socket, progress: Progress, ready: Callable[[str], None]
 ) -> None:
     """Load the model, and serve it in this process on a socket that is bound."""
+    os.environ.setdefault(*KEPT_PRIMITIVES)
     sys.setswitchinterval(SWITCH_SECONDS)
     predictor = Predictor.load(settings.run, settings.precision, settings.allow)
     corrections = None if settings.corrections is None else Corrections(settings.corrections, predictor)
@@ -134,6 +138,7 @@ def start(service: Service, listening: socket.socket, stop: signals.StopRequest,
         proxy_headers=False,
         server_header=False,
         backlog=BACKLOG,
+        timeout_keep_alive=service.limits.idle_seconds,
         h11_max_incomplete_event_size=service.limits.header_bytes,
     )
     address = address_of(listening)
