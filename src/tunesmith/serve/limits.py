@@ -25,7 +25,7 @@ class Limits:
         characters: of a text.
         headers, header_bytes: of a request.
         header_seconds: until its headers are there, from its first byte or the connection's beginning.
-        idle_seconds: from an answer to the next request of a connection; more than clients keep one, so that they end it.
+        idle_seconds: from an answer to the next request of a connection: longer than clients keep one, who then end it.
         body_seconds: until its body is there; of a large one longer, by `body_bytes_per_second`.
         work_seconds: until it is answered.
         drain_seconds: for requests that are being answered when the server is told to stop.

@@ -29,7 +29,7 @@ LAME_SECONDS = 1.0
 """A server that was told to stop says that it is not ready, and still listens, so long."""
 BACKLOG = 2_048
 KEPT_PRIMITIVES = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "32")
-"""Of torch on processors, which else keeps 1,024 of them, one for each shape of a batch: ten megabytes that come late."""
+"""Of torch, which else keeps 1,024 of them, one for each shape of a batch: ten megabytes that come late."""
 SWITCH_SECONDS = 0.0005
 """Threads of Python take turns so often: that of the model gives way at each library call, and is to come back."""
 
