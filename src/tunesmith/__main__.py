@@ -22,7 +22,9 @@ def main() -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, masked)
         with uncollected():
             from tunesmith.cli import main as run
+            from tunesmith.resources import keep_to_processors
 
+        keep_to_processors()
         run()
     except SystemExit as ended:
         _leave(ended.code)

@@ -37,6 +37,9 @@ from tunesmith.tasks.predictions import Prediction, about_cut_texts, require_nar
 from tunesmith.tasks.usage import Saved
 from tunesmith.text import counted
 
+FEW_BYTES = 2**20
+"""Of texts whose tokens stay in memory; those of more are kept in a file meanwhile."""
+
 
 class Backend(Protocol):
     """A model that answers, with its tokenizer: of torch (`tunesmith.training.backend`), or of another library."""
@@ -277,11 +280,14 @@ class Predictor:
             DataError: single texts for a model of pairs, or pairs for a model of single texts.
         """
         refuse_mixture(records, self.layout.text_pair is not None)
+        if records.table.nbytes <= FEW_BYTES:
+            return self._outputs(records, None)
         with tempfile.TemporaryDirectory(prefix="tunesmith-") as folder:
-            file = Path(folder) / "encoded.arrow"
-            encoder = Encoder(self.tokenizer, self.truncation, file)
-            encoded = self.task.encode(records, self.space, encoder, False)
-            return self.outputs_of(encoded), encoded.truncated
+            return self._outputs(records, Path(folder) / "encoded.arrow")
+
+    def _outputs(self, records: Records, file: Path | None) -> tuple[Any, int]:
+        encoded = self.task.encode(records, self.space, Encoder(self.tokenizer, self.truncation, file), False)
+        return self.outputs_of(encoded), encoded.truncated
 
     def outputs_of(self, encoded: EncodedTexts) -> Any:
         """The same for records that are encoded already."""

@@ -222,6 +222,8 @@ def _token(endpoint: str, is_offline: bool) -> str:
         raise UsageError(f"HF_ENDPOINT={endpoint}: the token would go there unencrypted; give an https address")
     if not (token := get_token()):
         raise UsageError("no token for the Hub; run `hf auth login`, or set HF_TOKEN to one that may write")
+    if not re.fullmatch(r"[!-~]+", token):
+        raise UsageError("the token for the Hub holds a space, or a letter that no token has; set HF_TOKEN again")
     return token
 
 

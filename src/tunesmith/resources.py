@@ -1,4 +1,4 @@
-"""Disk and memory: what there is, asked before it is needed, and told where it ran out.
+"""Disk, memory and processors: what there is, asked before it is needed, and told where it ran out.
 
 Only what surely does not fit is refused beforehand. Where the system does not tell what there is, nothing is.
 """
@@ -6,6 +6,7 @@ Only what surely does not fit is refused beforehand. Where the system does not t
 from __future__ import annotations
 
 import errno
+import math
 import os
 import re
 import resource
@@ -86,6 +87,24 @@ def memory_words(error: BaseException) -> str:
     return f"out of memory ({', '.join(figures)})" if figures else "out of memory"
 
 
+def processors() -> int:
+    """How many this process may keep busy: those that it may run on, or the shares of them that its control groups get.
+
+    More threads than that would be stopped, with what they hold, until the next share.
+    """
+    allowed = len(os.sched_getaffinity(0))
+    return min([allowed, *(max(1, math.ceil(share)) for group in _groups("cpu") if (share := _share(*group)))])
+
+
+def keep_to_processors() -> None:
+    """Let libraries of native code start no more threads than that; they see the processors of the machine.
+
+    For commands, before the first of these libraries is imported.
+    """
+    if (number := processors()) < len(os.sched_getaffinity(0)):
+        os.environ.setdefault("OMP_NUM_THREADS", str(number))
+
+
 def _of_machine() -> int | None:
     facts = _numbers(Path("/proc/meminfo"))
     return 1024 * (facts["MemAvailable"] + facts.get("SwapFree", 0)) if "MemAvailable" in facts else None
@@ -101,11 +120,11 @@ def _of_limits() -> int | None:
 
 
 def _of_groups() -> int | None:
-    return min(_left_in_groups(), default=None)
+    return min((left for group in _groups("memory") if (left := _left_in_group(*group)) is not None), default=None)
 
 
-def _left_in_groups() -> Iterator[int]:
-    """What each control group above this process leaves it, of both versions."""
+def _groups(controller: str) -> Iterator[tuple[Path, bool]]:
+    """Each control group above this process that a controller has, and whether it is of the second version."""
     try:
         lines = (PROCESS / "cgroup").read_text().splitlines()
     except OSError:
@@ -113,13 +132,21 @@ def _left_in_groups() -> Iterator[int]:
     for line in lines:
         _, controllers, path = line.split(":", 2) if line.count(":") > 1 else ("", "none", "")
         second = not controllers
-        if not second and "memory" not in controllers.split(","):
+        if not second and controller not in controllers.split(","):
             continue
-        root = CGROUPS if second else CGROUPS / "memory"
+        root = CGROUPS if second else CGROUPS / controller
         own = root / path.lstrip("/")
-        for group in (own, *own.parents):
-            if group.is_relative_to(root) and (left := _left_in_group(group, second)) is not None:
-                yield left
+        yield from ((group, second) for group in (own, *own.parents) if group.is_relative_to(root))
+
+
+def _share(group: Path, second: bool) -> float | None:
+    """Processors that a control group may keep busy; None where it has no limit."""
+    files = ("cpu.max",) if second else ("cpu.cfs_quota_us", "cpu.cfs_period_us")
+    try:
+        quota, period = (float(word) for name in files for word in (group / name).read_text().split())
+    except (OSError, ValueError):  # "max" is no number
+        return None
+    return quota / period if quota > 0 and period > 0 else None
 
 
 def _left_in_group(group: Path, second: bool) -> int | None:

@@ -138,6 +138,14 @@ def test_the_code_in_the_documentation_answers_alike(
         assert found == pytest.approx(scores, abs=1e-6)
 
 
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+def test_an_artefact_does_not_tell_where_it_was_made(make_run: Any, precision: str, tmp_path: Path) -> None:
+    made = tunesmith.export(make_run("ner"), tmp_path / "light", precision=precision, max_loss=1.0, progress=QUIET)
+    told = b"".join(path.read_bytes() for path in made.folder.iterdir())
+    places = [str(tmp_path), str(Path.home()), str(Path(tunesmith.__file__).parent), sys.prefix, "site-packages", ".py"]
+    assert [place for place in places if place.encode() in told] == []
+
+
 @pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
 def test_an_artefact_goes_to_the_hub_and_comes_back(make_run: Any, hub: FakeHub, tmp_path: Path) -> None:
     made = tunesmith.export(make_run("classification"), tmp_path / "light", progress=QUIET)

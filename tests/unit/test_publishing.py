@@ -169,6 +169,11 @@ def test_a_commit_between_ours_is_noticed(run: Path, hub: FakeHub) -> None:
     ("prepare", "kind", "message"),
     [
         (lambda patch, hub: patch.delenv("HF_TOKEN"), UsageError, "no token for the Hub; run `hf auth login`"),
+        (
+            lambda patch, hub: patch.setenv("HF_TOKEN", "hf_ä"),
+            UsageError,
+            "holds a space, or a letter that no token has",
+        ),
         (lambda patch, hub: patch.setattr(constants, "HF_HUB_OFFLINE", True), UsageError, "HF_HUB_OFFLINE is set"),
         (lambda patch, hub: patch.setattr(constants, "ENDPOINT", "http://hub.test"), UsageError, "unencrypted"),
         (lambda patch, hub: patch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9"), ResourceError, "be reached"),

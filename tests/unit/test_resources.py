@@ -12,8 +12,18 @@ from torch import nn
 
 from tests import tiny
 from tunesmith import resources
+from tunesmith.artefact.session import threads
 from tunesmith.errors import ResourceError, is_out_of_files, is_out_of_memory, is_shortage
-from tunesmith.resources import available_memory, disk_words, free_bytes, memory_words, require_disk, require_memory
+from tunesmith.resources import (
+    available_memory,
+    disk_words,
+    free_bytes,
+    keep_to_processors,
+    memory_words,
+    processors,
+    require_disk,
+    require_memory,
+)
 from tunesmith.training import needs
 from tunesmith.training.arguments import TrainingArguments
 
@@ -118,6 +128,31 @@ def test_the_memory_of_control_groups(
 ) -> None:
     limits(monkeypatch, tmp_path, groups, files)
     assert available_memory() == left
+
+
+@pytest.mark.parametrize(
+    ("groups", "files", "number"),
+    [
+        ("0::/job\n", {"job/cpu.max": "150000 100000", "cpu.max": "max 100000"}, 2),
+        ("0::/a/b\n", {"a/cpu.max": "400000 100000", "a/b/cpu.max": "50000 100000"}, 1),
+        ("4:cpu,cpuacct:/docker/x\n", {"cpu/cpu.cfs_quota_us": "300000", "cpu/cpu.cfs_period_us": "100000"}, 3),
+        ("4:cpu:/\n", {"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, 8),
+        ("0::/\n", {"cpu.max": "9000000 100000"}, 8),
+        ("nonsense", {}, 8),
+    ],
+)
+def test_no_more_threads_than_a_control_group_keeps_busy(
+    groups: str, files: dict[str, str], number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits(monkeypatch, tmp_path, groups, files)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)))
+    monkeypatch.setattr(os, "environ", {"OMP_NUM_THREADS": "5"})
+    keep_to_processors()
+    assert (processors(), threads()) == (number, 5)
+    del os.environ["OMP_NUM_THREADS"]
+    keep_to_processors()
+    assert os.environ == ({} if number == 8 else {"OMP_NUM_THREADS": str(number)})
+    assert threads() == number
 
 
 def test_memory_is_refused_with_need_and_have(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -286,6 +286,24 @@ RIGHT: dict[str, Any] = {
     "ner": {"spans": [{"start": 0, "end": 4, "label": "alpha"}]},
     "qa": {"answer": "old"},
 }
+
+
+def test_where_nothing_can_be_written_texts_are_answered_and_files_refused(
+    trained: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = trained("classification")
+    monkeypatch.setattr("tempfile.tempdir", "/nowhere")
+    served = service(run)  # its first answers are here
+    ask = client(served)
+    assert ask.post("/predict", json={"inputs": ["a good film", "a bad one"]}).status_code == 200
+    for _ in range(9):  # a refusal takes no other's turn
+        reply = ask.post("/predict/file", content=b"text\na\n", headers=CSV)
+        assert (reply.status_code, reply.json()["code"]) == (503, "disk")
+    monkeypatch.undo()
+    assert ask.post("/predict/file", content=b"text\na\n", headers=CSV).status_code == 200
+    served.close()
+
+
 WRONG: dict[str, list[Any]] = {
     "classification": ["delta", "", None, ["beta"]],
     "multilabel": ["alpha", [1], ["delta"]],

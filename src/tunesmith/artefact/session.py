@@ -12,6 +12,7 @@ from tunesmith.artefact.folder import MODEL, Artefact
 from tunesmith.artefact.tokens import Tokens
 from tunesmith.errors import ModelError, UsageError, is_out_of_memory
 from tunesmith.models.facts import Facts
+from tunesmith.resources import processors
 
 if TYPE_CHECKING:
     from tunesmith.tasks.base import Task
@@ -138,9 +139,9 @@ def load_artefact(name: str, folder: Path, facts: Facts, precision: str) -> Onnx
 
 
 def threads() -> int:
-    """How many the network may use: those that this process may run on, or ``OMP_NUM_THREADS``, as torch takes it."""
+    """How many the network may use: ``OMP_NUM_THREADS``, as torch takes it, or as many as can be busy at a time."""
     asked = os.environ.get("OMP_NUM_THREADS", "")
-    return int(asked) if asked.isdecimal() and int(asked) else len(os.sched_getaffinity(0))
+    return int(asked) if asked.isdecimal() and int(asked) else processors()
 
 
 def _positions(lengths: np.ndarray, left: bool) -> tuple[np.ndarray, np.ndarray]:

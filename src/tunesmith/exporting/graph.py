@@ -45,7 +45,7 @@ class Drawn:
     """A network.
 
     Attributes:
-        program: of `onnx_ir`, in float32.
+        program: of `onnx_ir`, in float32; nothing in it tells where or from which lines it was drawn.
         inputs: their names, in order.
     """
 
@@ -68,6 +68,7 @@ def draw(model: nn.Module, task: Task, tokenizer: Any) -> Drawn:
     Raises:
         ModelError: it cannot be drawn in operators of ONNX.
     """
+    from onnx_ir.passes.common import ClearMetadataAndDocStringPass
     from transformers.exporters.configs import OnnxConfig
     from transformers.exporters.exporter_onnx import OnnxExporter
 
@@ -80,6 +81,7 @@ def draw(model: nn.Module, task: Task, tokenizer: Any) -> Drawn:
     try:
         with _quiet():
             exported = exporter().export(shown, example(names, tokenizer, *DRAWN_FROM), config=settings)
+            ClearMetadataAndDocStringPass()(exported.program)  # among it the paths of this machine's files
     except Exception as error:
         if is_shortage(error):
             raise

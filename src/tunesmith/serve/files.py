@@ -47,8 +47,8 @@ async def answer(service: Service, request: Request) -> Response:
     options, (top_k, threshold), only = _asked(service, request.query_params)
     if service.free.locked():
         raise Refused(429, "enough files are being answered; ask again later", headers={"retry-after": "10"})
+    folder = _folder()
     await service.free.acquire()
-    folder = Path(tempfile.mkdtemp(prefix="tunesmith-"))
     loop = asyncio.get_running_loop()
 
     def leave() -> None:
@@ -89,6 +89,15 @@ def _asked(service: Service, query: Mapping[str, str]) -> tuple[dict[str, Any], 
         raise Refused(422, "expected top_k=NUMBER, threshold=NUMBER, only=true or only=false") from None
     options = {name: query[name] for name in READING if name in query}
     return options, narrowing(top_k, threshold, service.predictor), only
+
+
+def _folder() -> Path:
+    try:
+        return Path(tempfile.mkdtemp(prefix="tunesmith-"))
+    except OSError:  # as in a container that may write nowhere
+        raise Refused(
+            503, "no file can be kept; the server needs a folder for them, TMPDIR names one", "disk"
+        ) from None
 
 
 async def _receive(request: Request, path: Path) -> None:

@@ -147,13 +147,13 @@ class Encoder:
 
     Attributes:
         truncation: how much of a text is read.
-        file: where what comes of it is kept.
+        file: where what comes of it is kept; None for memory.
         progress: called with the number of records done since the last call.
     """
 
     tokenizer: Any
     truncation: Truncation
-    file: Path
+    file: Path | None
     progress: Callable[[int], None] | None = None
 
     def texts(self, records: Records, targets: np.ndarray | None) -> EncodedTexts:
@@ -228,10 +228,10 @@ class Encoder:
     def _stored(
         self, records: Records, columns: Callable[[Records], dict[str, list[Any]]]
     ) -> tuple[pa.Table, np.ndarray]:
-        """Lists of integers, made chunk by chunk and memory-mapped, and the number of tokens of each row."""
+        """Lists of integers, made chunk by chunk, and the number of tokens of each row; a file is memory-mapped."""
         characters = _characters(records)
         writer: pa.RecordBatchFileWriter | None = None
-        with pa.OSFile(str(self.file), "wb") as sink:
+        with pa.OSFile(str(self.file), "wb") if self.file else pa.BufferOutputStream() as sink:
             for part in chunks(characters):
                 rows = columns(records[part])
                 batch = pa.record_batch({name: pa.array(rows[name], pa.list_(pa.int32())) for name in rows})
@@ -242,7 +242,8 @@ class Encoder:
             if writer is None:  # no records
                 return pa.table({"input_ids": pa.array([], pa.list_(pa.int32()))}), np.empty(0, dtype=np.int32)
             writer.close()
-        table = pa.ipc.open_file(pa.memory_map(str(self.file))).read_all()
+            kept = None if self.file else sink.getvalue()
+        table = pa.ipc.open_file(pa.memory_map(str(self.file)) if kept is None else kept).read_all()
         return table, pc.list_value_length(table["input_ids"]).to_numpy()
 
 

@@ -102,6 +102,7 @@ def tokenise(texts: pa.ChunkedArray, encoder: Encoder, vocabulary: Vocabulary) -
 
     Words are those of the text, whatever the tokenizer.
     """
+    assert encoder.file is not None
     files = encoder.file.with_suffix(".ids"), encoder.file.with_suffix(".begins")
     separator, known = vocabulary.back[-1:], 0
     with files[0].open("wb") as ids_file, files[1].open("wb") as begins_file:
