@@ -96,8 +96,19 @@ def processors() -> int:
     return min([allowed, *(max(1, math.ceil(share)) for group in _groups("cpu") if (share := _share(*group)))])
 
 
+def threads(processes: int = 1) -> int:
+    """How many a model may use: ``OMP_NUM_THREADS``, as torch takes it, or as many as can be busy at a time.
+
+    Args:
+        processes: that work at the same time; all of them together keep no more busy than there are.
+    """
+    asked, most = os.environ.get("OMP_NUM_THREADS", ""), max(1, processors() // processes)
+    number = int(asked) if asked.isdecimal() and int(asked) else most
+    return number if processes == 1 else min(number, most)
+
+
 def keep_to_processors() -> None:
-    """Let libraries of native code start no more threads than that; they see the processors of the machine.
+    """Let libraries of native code start no more threads than `processors`; they see those of the machine.
 
     For commands, before the first of these libraries is imported.
     """

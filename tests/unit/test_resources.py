@@ -12,7 +12,6 @@ from torch import nn
 
 from tests import tiny
 from tunesmith import resources
-from tunesmith.artefact.session import threads
 from tunesmith.errors import ResourceError, is_out_of_files, is_out_of_memory, is_shortage
 from tunesmith.resources import (
     available_memory,
@@ -23,6 +22,7 @@ from tunesmith.resources import (
     processors,
     require_disk,
     require_memory,
+    threads,
 )
 from tunesmith.training import needs
 from tunesmith.training.arguments import TrainingArguments
@@ -153,6 +153,9 @@ def test_no_more_threads_than_a_control_group_keeps_busy(
     keep_to_processors()
     assert os.environ == ({} if number == 8 else {"OMP_NUM_THREADS": str(number)})
     assert threads() == number
+    assert threads(2) == max(1, number // 2) and threads(100) == 1
+    os.environ["OMP_NUM_THREADS"] = "1"
+    assert threads(2) == 1
 
 
 def test_memory_is_refused_with_need_and_have(monkeypatch: pytest.MonkeyPatch) -> None:

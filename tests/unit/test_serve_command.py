@@ -15,6 +15,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tunesmith.resources import threads
+
 Train = Callable[[str], Path]
 Process = subprocess.Popen[str]
 
@@ -33,6 +35,8 @@ def test_several_workers_answer_and_stop_together(trained: Train) -> None:
     assert "tunesmith_texts_total 10.0" in httpx.get(f"{address}/metrics").text
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     assert len(children) == 2
+    for child in children:
+        assert f"OMP_NUM_THREADS={threads(2)}\0".encode() in Path(f"/proc/{child}/environ").read_bytes()
     process.send_signal(signal.SIGTERM)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out, err) == (0, "", "")

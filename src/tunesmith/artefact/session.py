@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +11,7 @@ from tunesmith.artefact.folder import MODEL, Artefact
 from tunesmith.artefact.tokens import Tokens
 from tunesmith.errors import ModelError, UsageError, is_out_of_memory
 from tunesmith.models.facts import Facts
-from tunesmith.resources import processors
+from tunesmith.resources import threads
 
 if TYPE_CHECKING:
     from tunesmith.tasks.base import Task
@@ -136,12 +135,6 @@ def load_artefact(name: str, folder: Path, facts: Facts, precision: str) -> Onnx
     if facts.max_length > artefact.limit or facts.task != artefact.source.task:
         raise ModelError(f"{folder / Facts.FILE}: does not fit {Artefact.FILE}; export the model again")
     return OnnxModel(folder, artefact)
-
-
-def threads() -> int:
-    """How many the network may use: ``OMP_NUM_THREADS``, as torch takes it, or as many as can be busy at a time."""
-    asked = os.environ.get("OMP_NUM_THREADS", "")
-    return int(asked) if asked.isdecimal() and int(asked) else processors()
 
 
 def _positions(lengths: np.ndarray, left: bool) -> tuple[np.ndarray, np.ndarray]:

@@ -17,11 +17,11 @@ import numpy as np
 import pyarrow.compute as pc
 
 from tunesmith.artefact.folder import Accuracy, Both, Histogram, Measured, Validation
-from tunesmith.artefact.session import threads
 from tunesmith.data.records import Records
 from tunesmith.errors import ModelError
 from tunesmith.evaluation.metrics import Metric
 from tunesmith.predictor import Predictor
+from tunesmith.resources import threads
 from tunesmith.run.inputs import processor
 from tunesmith.tasks.encoding import EncodedTexts, Encoder
 from tunesmith.tasks.predictions import Prediction

@@ -20,6 +20,7 @@ from prometheus_client import multiprocess
 from tunesmith import signals
 from tunesmith.errors import Interrupted, ModelError, TunesmithError
 from tunesmith.progress import Progress
+from tunesmith.resources import threads
 from tunesmith.serve.limits import Limits
 from tunesmith.serve.server import serve_one
 from tunesmith.serve.settings import Settings
@@ -30,15 +31,19 @@ WATCH_SECONDS, EXTRA_SECONDS = 0.1, 5.0
 
 
 class Worker:
-    """A process that serves; what it says first is whether it is ready."""
+    """A process that serves; what it says first is whether it is ready.
 
-    def __init__(self, settings: Settings, listening: socket.socket, figures: str) -> None:
+    Args:
+        number: how many of them there are, which share the processors.
+    """
+
+    def __init__(self, settings: Settings, listening: socket.socket, figures: str, number: int) -> None:
         self.process = subprocess.Popen(
             [sys.executable, "-c", f"from {__name__} import {work.__name__}; {work.__name__}()"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             pass_fds=[listening.fileno()],
-            env={**os.environ, SHARED: figures},
+            env={**os.environ, SHARED: figures, "OMP_NUM_THREADS": str(threads(number))},
             start_new_session=True,  # a signal of the terminal comes to this process, which passes it on once
         )
         assert self.process.stdin
@@ -83,7 +88,7 @@ def serve_many(
         try:
             with signals.current() as stop:
                 stop.saved = "requests that were being answered are lost"
-                workers += [Worker(settings, listening, figures) for _ in range(number)]
+                workers += [Worker(settings, listening, figures, number) for _ in range(number)]
                 told = False
                 while stop.arrived is None:
                     for worker in workers:
@@ -95,7 +100,7 @@ def serve_many(
                         if (code := worker.process.poll()) is not None:
                             progress.line(f"warning: a worker died (exit {code}), another one takes its place")
                             multiprocess.mark_process_dead(worker.process.pid, figures)  # type: ignore[no-untyped-call]
-                            workers[place] = Worker(settings, listening, figures)
+                            workers[place] = Worker(settings, listening, figures, number)
                     time.sleep(WATCH_SECONDS)
                 listening.close()
                 lost = _end(workers)
