@@ -69,6 +69,14 @@ def make_run(tiny_model_folder: Callable[[str], Path], tmp_path_factory: pytest.
     return make
 
 
+@pytest.fixture(scope="module")
+def light(make_run: Any, tmp_path_factory: pytest.TempPathFactory) -> tunesmith.Exported:
+    """An artefact of `make_run("classification")`."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(measuring, "SECONDS", 0.1)
+        return tunesmith.export(make_run("classification"), tmp_path_factory.mktemp("made") / "light", progress=QUIET)
+
+
 def inputs(kind: str) -> list[Any]:
     return [("the good one ?", text or "cat") for text in TEXTS] if kind == "qa" else list(TEXTS)
 
@@ -92,7 +100,13 @@ def _numbers(value: Any) -> list[float]:
     return [value] if isinstance(value, float) else []
 
 
-@pytest.mark.parametrize("kind", ["classification", "multilabel", "regression", "ner", "qa"])
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["classification", pytest.param("multilabel", marks=SLOW), pytest.param("regression", marks=SLOW), "ner", "qa"],
+)
 def test_an_artefact_answers_as_its_run(make_run: Any, kind: str, tmp_path: Path) -> None:
     run = make_run(kind)
     made = tunesmith.export(run, tmp_path / "light", progress=QUIET)
@@ -108,9 +122,8 @@ def test_an_artefact_answers_as_its_run(make_run: Any, kind: str, tmp_path: Path
     assert sorted(path.name for path in tmp_path.iterdir()) == ["light"]
 
 
-def test_an_artefact_needs_no_torch(make_run: Any, tmp_path: Path) -> None:
-    run = make_run("classification")
-    made = tunesmith.export(run, tmp_path / "light", progress=QUIET)
+def test_an_artefact_needs_no_torch(make_run: Any, light: tunesmith.Exported, tmp_path: Path) -> None:
+    run, made = make_run("classification"), light
     code = WITHOUT_TORCH.format(absent=ABSENT)
     command = [sys.executable, "-c", code, str(made.folder), json.dumps(TEXTS)]
     home = tmp_path / "home"
@@ -238,7 +251,7 @@ def test_what_is_stopped_leaves_what_was_there(make_run: Any, tmp_path: Path, mo
     assert (made.folder / Artefact.FILE).read_bytes() != before
 
 
-@pytest.mark.parametrize("precision", ["int8", "float16"])
+@pytest.mark.parametrize("precision", ["int8", pytest.param("float16", marks=SLOW)])
 def test_smaller_artefacts_answer_nearly_so_and_each_text_for_itself(
     make_run: Any, precision: str, tmp_path: Path
 ) -> None:
@@ -256,11 +269,12 @@ def test_smaller_artefacts_answer_nearly_so_and_each_text_for_itself(
 @pytest.mark.parametrize(
     "options",
     [
-        {"method": "features", "pooling": "mean"},
-        {"pooling": "first", "max_length": 16, "long": "windows"},
-        {"method": "lora", "family": "roberta", "max_length": 16, "long": "keep-ends"},
+        pytest.param({"method": "features", "pooling": "mean"}, marks=SLOW, id="mean"),
+        pytest.param({"pooling": "first", "max_length": 16, "long": "windows"}, id="first-windows"),
+        pytest.param(
+            {"method": "lora", "family": "roberta", "max_length": 16, "long": "keep-ends"}, marks=SLOW, id="lora-ends"
+        ),
     ],
-    ids=lambda options: "-".join(map(str, options.values())),
 )
 def test_poolings_windows_and_merged_adapters_are_inside(make_run: Any, options: Any, tmp_path: Path) -> None:
     run = make_run("classification", **options)
@@ -286,9 +300,8 @@ def test_pairs_are_read_as_pairs(tiny_model_folder: Callable[[str], Path], tmp_p
     assert_alike(*([one.to_dict() for one in tunesmith.load(each).predict(pairs)] for each in (made.folder, run)))
 
 
-def test_an_artefact_is_scored_beside_its_run(make_run: Any, tmp_path: Path) -> None:
-    run = make_run("classification")
-    made = tunesmith.export(run, tmp_path / "light", progress=QUIET)
+def test_an_artefact_is_scored_beside_its_run(make_run: Any, light: tunesmith.Exported, tmp_path: Path) -> None:
+    run, made = make_run("classification"), light
     data = write_rows("classification", tmp_path / "more.jsonl", 30)
     found = tunesmith.evaluate(made.folder, data, against=run, progress=QUIET)
     assert found.rows == 30 and found.comparison is not None
@@ -304,10 +317,15 @@ TAGS = ["B-PER", "I-LOC", "O", "B-LOC", "I-PER"]
     ("head", "settings", "task"),
     [
         ("SequenceClassification", {"id2label": {0: "no", 1: "yes"}}, "classification"),
-        ("SequenceClassification", {"num_labels": 3, "problem_type": "multi_label_classification"}, "multilabel"),
-        ("SequenceClassification", {"num_labels": 1}, "regression"),
+        pytest.param(
+            "SequenceClassification",
+            {"num_labels": 3, "problem_type": "multi_label_classification"},
+            "multilabel",
+            marks=SLOW,
+        ),
+        pytest.param("SequenceClassification", {"num_labels": 1}, "regression", marks=SLOW),
         ("TokenClassification", {"id2label": dict(enumerate(TAGS))}, "ner"),
-        ("QuestionAnswering", {}, "qa"),
+        pytest.param("QuestionAnswering", {}, "qa", marks=SLOW),
     ],
 )
 def test_what_transformers_saved_is_exported(

@@ -29,7 +29,7 @@ from tunesmith.tasks.predictions import Prediction
 FEWEST_TURNS, SECONDS = 5, 3.0
 """Of each figure: so many turns at least, and more of them until so much time has passed."""
 AT_ONCE, MOST_AT_ONCE = 32, 1_000
-"""Texts of a batch, and of the throughput."""
+"""Texts of a batch, and of the throughput at most."""
 NONE, ANSWERED = "∅", "answer"
 BINS = 10
 CHANCE = (1_000, 0)
@@ -75,7 +75,10 @@ class Beside:
         if encoded.record_of is not None:
             lengths = np.bincount(encoded.record_of, encoded.lengths, len(self.records)).astype(np.int64)
         timed = self.records[:MOST_AT_ONCE]
-        all_ = self._in_turns([timed])
+        one = self._in_turns([timed[at : at + 1] for at in range(len(timed))])
+        batch = self._in_turns([_repeated(timed, at) for at in range(0, len(timed), AT_ONCE)])
+        many = timed[: max(AT_ONCE, int(AT_ONCE / max(batch.artefact, batch.model)))]  # a second's, of the slower
+        all_ = self._in_turns([many])
         measured = Measured(
             accuracy=None if self.of is None else self._accuracy(self.of, outputs, most_loss),
             agreement=_agreement(*answers),
@@ -83,9 +86,9 @@ class Beside:
             texts=len(self.records),
             tokens=[int(length) for length in np.quantile(lengths, (0, 0.5, 1), method="nearest")],
             bytes=self.bytes,
-            latency_1=_milliseconds(self._in_turns([timed[at : at + 1] for at in range(len(timed))])),
-            latency_32=_milliseconds(self._in_turns([_repeated(timed, at) for at in range(0, len(timed), AT_ONCE)])),
-            throughput=Both(artefact=len(timed) / all_.artefact, model=len(timed) / all_.model),
+            latency_1=_milliseconds(one),
+            latency_32=_milliseconds(batch),
+            throughput=Both(artefact=len(many) / all_.artefact, model=len(many) / all_.model),
             threads=threads(),
             processor=processor(),
         )
