@@ -38,7 +38,8 @@ from transformers import (
 
 import tunesmith
 from tunesmith.config.schema import ModelSettings
-from tunesmith.models.loading import find_source, load_tokenizer
+from tunesmith.models.loading import load_tokenizer
+from tunesmith.models.source import find_source
 
 HELD_OUT = {"valid": 500, "test": 2_000}
 EPOCHS, LENGTH, LEARNING_RATE = 2, 128, 2e-4

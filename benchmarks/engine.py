@@ -36,7 +36,8 @@ from tunesmith.demo import corpus
 from tunesmith.engine import Engine
 from tunesmith.models.depth import parameter_order
 from tunesmith.models.heads import quiet_library
-from tunesmith.models.loading import find_source, load_tokenizer
+from tunesmith.models.loading import load_tokenizer
+from tunesmith.models.source import find_source
 
 BATCHES = 12
 LONG = (100, 400)

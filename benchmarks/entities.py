@@ -39,7 +39,8 @@ from transformers import (
 from tunesmith.config.schema import ModelSettings
 from tunesmith.data.layout.tags import entities
 from tunesmith.evaluation.entity_scores import span_counts, span_statistics
-from tunesmith.models.loading import find_source, load_tokenizer
+from tunesmith.models.loading import load_tokenizer
+from tunesmith.models.source import find_source
 
 EPOCHS, SEEDS = 2, 3
 BATCH, LENGTH, LEARNING_RATE, WEIGHT_DECAY = 16, 128, 5e-4, 0.01

@@ -27,9 +27,10 @@ from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from tunesmith.config.schema import MethodSettings, ModelSettings, TrainingSettings
 from tunesmith.engine import Engine
-from tunesmith.methods.features import Features
+from tunesmith.methods.features import FeatureExtraction
 from tunesmith.models.heads import final_linear
-from tunesmith.models.loading import find_source, load_tokenizer
+from tunesmith.models.loading import load_tokenizer
+from tunesmith.models.source import find_source
 from tunesmith.tasks.batching import PaddingCollator
 from tunesmith.training.inference import pooled_vectors
 
@@ -66,7 +67,9 @@ def our_features(model: Any, tokenizer: Any, data: Texts) -> None:
     rows = [{"input_ids": np.asarray(ids)} for ids in encoded]
     collate = PaddingCollator.of(tokenizer)
     vectors = pooled_vectors(model, _Rows(rows), collate, "bfloat16")  # type: ignore[arg-type]
-    Features(MethodSettings()).solve(model, vectors, np.asarray(data.targets), TrainingSettings(), len(vectors))
+    FeatureExtraction(MethodSettings()).solve(
+        model, vectors, np.asarray(data.targets), TrainingSettings(), len(vectors)
+    )
 
 
 class _Rows(list[dict[str, np.ndarray]]):

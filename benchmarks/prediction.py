@@ -26,7 +26,8 @@ from tunesmith.data.layout import Layout
 from tunesmith.data.shapes import ONE_LABEL
 from tunesmith.engine import Engine
 from tunesmith.models.heads import quiet_library
-from tunesmith.models.loading import find_source, load_tokenizer
+from tunesmith.models.loading import load_tokenizer
+from tunesmith.models.source import find_source
 from tunesmith.predictor import Predictor
 from tunesmith.tasks.base import LabelSpace
 from tunesmith.tasks.classification import Classification

@@ -39,7 +39,8 @@ from transformers import (
 
 from tunesmith.config.schema import ModelSettings
 from tunesmith.evaluation.answer_scores import answer_scores
-from tunesmith.models.loading import find_source, load_tokenizer
+from tunesmith.models.loading import load_tokenizer
+from tunesmith.models.source import find_source
 
 EPOCHS, SEEDS = 4, 1
 BATCH, LENGTH, STRIDE, LEARNING_RATE, WEIGHT_DECAY = 8, 384, 128, 3e-4, 0.01
