@@ -27,20 +27,7 @@ from tunesmith.errors import (
 
 if TYPE_CHECKING:
     from tunesmith.adapting import AdaptedModel
-    from tunesmith.api import (
-        Findings,
-        adapt,
-        check,
-        evaluate,
-        export,
-        find_models,
-        load,
-        predict,
-        push,
-        runs,
-        train,
-        write_predictions,
-    )
+    from tunesmith.api import Findings, adapt, check, find_models, runs, train
     from tunesmith.catalogue.catalogue import Suggestion
     from tunesmith.config.options import AdaptOptions, ReadOptions, TrainOptions, UseOptions
     from tunesmith.config.schema import AdaptConfig, Config
@@ -57,6 +44,7 @@ if TYPE_CHECKING:
     from tunesmith.tasks.predictions import Prediction
     from tunesmith.training.arguments import TrainingArguments
     from tunesmith.training.trainer import Trainer
+    from tunesmith.using import evaluate, export, load, predict, push, write_predictions
 
 # onnxruntime tells Microsoft how it is used unless this is set before it is imported; nothing here is sent unasked.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
@@ -72,7 +60,7 @@ __all__ = [
 
 _MODULES = {
     "adapting": "AdaptedModel",
-    "api": "Findings adapt check evaluate export find_models load predict push runs train write_predictions",
+    "api": "Findings adapt check find_models runs train",
     "catalogue.catalogue": "Suggestion",
     "config.options": "AdaptOptions ReadOptions TrainOptions UseOptions",
     "config.schema": "AdaptConfig Config",
@@ -89,6 +77,7 @@ _MODULES = {
     "tasks.predictions": "Prediction",
     "training.arguments": "TrainingArguments",
     "training.trainer": "Trainer",
+    "using": "evaluate export load predict push write_predictions",
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names.split()}
 

@@ -14,12 +14,12 @@ import pytest
 from transformers import AutoModelForQuestionAnswering, AutoModelForTokenClassification
 
 import tunesmith
-from tunesmith.api import predict
 from tunesmith.config.schema import DataSettings
 from tunesmith.data.reading import load_records
 from tunesmith.data.shapes import SHAPES
 from tunesmith.errors import DataError, UsageError
 from tunesmith.progress import Progress
+from tunesmith.using import predict
 
 QUICK: dict[str, Any] = {"precision": "float32", "progress": Progress(quiet=True)}
 WORDS = ["film", "book", "card", "bank", "money", "late", "lost", "new", "old", "fast", "cat"]

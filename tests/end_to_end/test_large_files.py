@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tunesmith import api, predicting
+from tunesmith import api, predicting, using
 from tunesmith.data import table
 from tunesmith.progress import Progress
 from tunesmith.tasks import encoding
@@ -37,9 +37,9 @@ def run(tiny_model_folder: Callable[[str], Path], tmp_path_factory: pytest.TempP
 
 
 def test_predict_answers_every_row_of_a_table(run: Path, tmp_path: Path) -> None:
-    answers = list(api.predict(run, str(write_examples(tmp_path / "new.csv", ROWS, label=False))))
+    answers = list(using.predict(run, str(write_examples(tmp_path / "new.csv", ROWS, label=False))))
     assert [answer["id"] for answer in answers] == [str(line) for line in range(2, ROWS + 2)]
-    alone = list(api.predict(run, str(write_examples(tmp_path / "few.csv", 3, label=False))))
+    alone = list(using.predict(run, str(write_examples(tmp_path / "few.csv", 3, label=False))))
     assert [answer["label"] for answer in alone] == [answer["label"] for answer in answers[:3]]
 
 
@@ -49,12 +49,12 @@ def test_predict_answers_every_line_and_object(run: Path, tmp_path: Path) -> Non
     lines.write_text("\n".join(texts) + "\n")
     objects.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
     for file in (lines, objects):
-        assert len(list(api.predict(run, str(file)))) == ROWS
+        assert len(list(using.predict(run, str(file)))) == ROWS
 
 
 def test_evaluate_scores_every_row(run: Path, tmp_path: Path) -> None:
     data = write_examples(tmp_path / "new.csv", ROWS)
-    assert api.evaluate(run, data, against=run).metrics["accuracy"].n == ROWS
+    assert using.evaluate(run, data, against=run).metrics["accuracy"].n == ROWS
 
 
 def test_check_reads_every_row(tmp_path: Path) -> None:

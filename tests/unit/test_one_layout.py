@@ -227,7 +227,7 @@ def test_evaluate_and_predict_read_files_with_more_columns(run: Path, tmp_path: 
     )
     one, other = (tunesmith.evaluate(run, str(path)).metrics for path in (plain, more))
     assert one == other
-    answers = [[dict(one) for one in tunesmith.api.predict(run, str(path))] for path in (plain, more)]
+    answers = [[dict(one) for one in tunesmith.predict(run, str(path))] for path in (plain, more)]
     assert answers[0] == answers[1] and len(answers[0]) == 20
 
 
