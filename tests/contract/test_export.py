@@ -19,6 +19,7 @@ import transformers
 import tunesmith
 from tests.fake_hub import FakeHub
 from tests.tiny import write_rows
+from tunesmith.artefact import session
 from tunesmith.artefact.folder import Artefact
 from tunesmith.data.records import text_records
 from tunesmith.errors import DataError, ModelError, UsageError
@@ -120,6 +121,13 @@ def test_an_artefact_answers_as_its_run(make_run: Any, kind: str, tmp_path: Path
     assert found.throughput.artefact > 0 and found.bytes.artefact > 1000
     assert Artefact.load(made.folder) == made.artefact
     assert sorted(path.name for path in tmp_path.iterdir()) == ["light"]
+
+
+def test_memory_of_long_texts_is_given_back(light: tunesmith.Exported, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tunesmith.load(light.folder)
+    before = [one.to_dict() for one in model.predict(TEXTS)]
+    monkeypatch.setattr(session, "TOKENS_PER_BATCH", 5)  # any text is long
+    assert_alike([one.to_dict() for one in model.predict(TEXTS)], before)
 
 
 def test_an_artefact_needs_no_torch(make_run: Any, light: tunesmith.Exported, tmp_path: Path) -> None:

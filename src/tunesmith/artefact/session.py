@@ -50,8 +50,12 @@ class OnnxModel:
         except Exception as error:
             if is_out_of_memory(error):
                 raise MemoryError(str(error)) from None
-            said = " ".join(str(error).split())[:300]
-            raise ModelError(f"{folder / MODEL}: onnxruntime refuses it ({said}); export the model again") from None
+            said, made = " ".join(str(error).split())[-90:], artefact.source.versions.get("onnxruntime", "unknown")
+            refused = f"onnxruntime {onnxruntime.__version__} refuses it (… {said})"
+            remedy = f"install the one that it was made with ({made}), or export the model again"
+            raise ModelError(f"{folder / MODEL}: {refused}; {remedy}") from None
+        self._long = onnxruntime.RunOptions()
+        self._long.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
         names = [one.name for one in self._session.get_inputs()], [one.name for one in self._session.get_outputs()]
         if names != (list(artefact.inputs), [OUTPUT]):
             raise ModelError(f"{folder / MODEL}: its inputs or outputs are not those of an artefact ({names})")
@@ -107,8 +111,10 @@ class OnnxModel:
 
     def _run(self, feed: dict[str, np.ndarray]) -> np.ndarray:
         inputs = {name: np.ascontiguousarray(feed[name], dtype=np.int64) for name in self._artefact.inputs}
+        # What a text needs grows with the square of its length, and would be kept until the process ends.
+        options = self._long if feed["attention_mask"].size > TOKENS_PER_BATCH else None
         try:
-            found: Any = self._session.run([OUTPUT], inputs)[0]
+            found: Any = self._session.run([OUTPUT], inputs, options)[0]
         except Exception as error:
             if is_out_of_memory(error):
                 raise MemoryError(str(error)) from None
