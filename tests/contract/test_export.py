@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
@@ -257,6 +258,23 @@ def test_what_is_stopped_leaves_what_was_there(make_run: Any, tmp_path: Path, mo
     tunesmith.export(run, tmp_path / "light", overwrite=True, progress=QUIET)
     assert [path.name for path in tmp_path.iterdir()] == ["light"]
     assert (made.folder / Artefact.FILE).read_bytes() != before
+
+
+def test_what_a_killed_export_left_is_undone_by_the_next_one(make_run: Any, tmp_path: Path) -> None:
+    run, place = make_run("classification"), tmp_path / "light"
+    tunesmith.export(run, place, progress=QUIET)
+    aside, other = tmp_path / ".light.aaaaaaaa.tmp", tmp_path / ".light.bbbbbbbb.tmp"
+    for folder in (aside, other):
+        folder.mkdir()
+    place.rename(aside.with_suffix(".old"))  # as between the two steps of a replacement
+    held = os.open(other, os.O_RDONLY)
+    fcntl.flock(held, fcntl.LOCK_EX)  # this one is at work
+    with pytest.raises(ModelError, match="may lose more"), pytest.MonkeyPatch.context() as patched:
+        patched.setattr(making, "loses_too_much", lambda *_: True)
+        tunesmith.export(run, place, overwrite=True, progress=QUIET)
+    os.close(held)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [other.name, place.name]
+    tunesmith.load(place)
 
 
 @pytest.mark.parametrize("precision", ["int8", pytest.param("float16", marks=SLOW)])

@@ -211,6 +211,15 @@ def test_a_network_that_asks_for_more_is_refused(made: onnx.ModelProto, said: st
         tunesmith.load(folder)
 
 
+def test_labels_that_are_not_the_networks_are_refused(tmp_path: Path) -> None:
+    folder = save(tmp_path / "made", network())
+    facts, artefact = Facts.load(folder), Artefact.load(folder)
+    facts.model_copy(update={"labels": LabelSpace(("no",))}).save(folder)
+    vouch(folder, artefact.tokenizer)
+    with pytest.raises(ModelError, match=r"labels.names: expected 2, as many as the network's outputs, found 1"):
+        tunesmith.load(folder)
+
+
 def test_a_network_that_fails_on_a_text_says_so(tmp_path: Path) -> None:
     folder = save(tmp_path / "made", network(operator="Add"))
     with pytest.raises(ModelError, match=r"the network failed .*export the model again"):

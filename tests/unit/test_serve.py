@@ -141,6 +141,7 @@ def test_a_bad_request_is_refused_by_its_status(
 def test_states_and_facts(ask: TestClient, classifier: Service) -> None:
     for path in ("/livez", "/health", "/readyz", "/ready"):
         assert ask.get(path).status_code == ask.head(path).status_code == 200
+        assert "GET" in ask.options(path).headers["allow"]
     info = ask.get("/info").json()
     assert info["labels"] == list(tiny.LABELS) and info["input"] == "text" and info["task"] == "classification"
     assert info["key_needed"] is info["corrections"] is False and info["report"] is True

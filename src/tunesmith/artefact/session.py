@@ -63,6 +63,11 @@ class OnnxModel:
     def __repr__(self) -> str:
         return f"OnnxModel({self.precision})"
 
+    @property
+    def width(self) -> object:
+        """Numbers that the network says of a text, or of a token; a name where its file leaves that open."""
+        return self._session.get_outputs()[0].shape[-1]
+
     def logits(self, encoded: EncodedTexts, task: Task) -> np.ndarray:
         """What the network says of each text, float32: (n, labels); of heads on tokens (tokens, labels), one text after
         the other.
@@ -140,7 +145,11 @@ def load_artefact(name: str, folder: Path, facts: Facts, precision: str) -> Onnx
         raise UsageError(f"`precision`: {name} is exported in {artefact.precision}; export the run in {precision}")
     if facts.max_length > artefact.limit or facts.task != artefact.source.task:
         raise ModelError(f"{folder / Facts.FILE}: does not fit {Artefact.FILE}; export the model again")
-    return OnnxModel(folder, artefact)
+    model, labels = OnnxModel(folder, artefact), len(facts.labels.names)
+    if isinstance(model.width, int) and model.width != labels:
+        said = f"labels.names: expected {model.width}, as many as the network's outputs, found {labels}"
+        raise ModelError(f"{folder / Facts.FILE}: {said}; export the model again")
+    return model
 
 
 def _positions(lengths: np.ndarray, left: bool) -> tuple[np.ndarray, np.ndarray]:

@@ -5,6 +5,9 @@
 
 from __future__ import annotations
 
+import fcntl
+import glob
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -138,12 +141,16 @@ def _folder(order: Order) -> Iterator[Path]:
     try:
         with private():
             make_folder(place.parent)
+            _recover(place)
             aside = Path(tempfile.mkdtemp(prefix=f".{place.name}.", suffix=".tmp", dir=place.parent))
+            held = os.open(aside, os.O_RDONLY)
     except OSError as error:
         raise UsageError(f"`to`: {order.to}: cannot be written ({error.strerror}); give another folder") from None
     old = aside.with_suffix(".old")
     leftovers.add(str(aside))
     try:
+        with suppress(OSError):  # where folders cannot be held, what is left stays
+            fcntl.flock(held, fcntl.LOCK_EX)
         with private():
             yield aside
         for file in aside.iterdir():
@@ -153,11 +160,29 @@ def _folder(order: Order) -> Iterator[Path]:
         aside.rename(place)
         sync(place.parent)
     finally:
+        os.close(held)
         leftovers.discard(str(aside))
         shutil.rmtree(aside, ignore_errors=True)
         if old.exists() and not place.exists():
             old.rename(place)
         shutil.rmtree(old, ignore_errors=True)
+
+
+def _recover(place: Path) -> None:
+    """Undo what an export to a place left when it was killed; one that is still at work holds its folder."""
+    escaped = glob.escape(f".{place.name}.")
+    for aside in place.parent.glob(f"{escaped}????????.tmp"):
+        with suppress(OSError):
+            held = os.open(aside, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                old = aside.with_suffix(".old")
+                if old.is_dir() and not place.exists():  # killed between the two steps of a replacement
+                    old.rename(place)
+                shutil.rmtree(old, ignore_errors=True)
+                shutil.rmtree(aside)
+            finally:
+                os.close(held)
 
 
 def _require_rows(records: Records) -> None:

@@ -116,14 +116,14 @@ def _predictions(service: Service) -> APIRouter:
 def _states(service: Service) -> APIRouter:
     routes = APIRouter()
 
-    @routes.get("/livez")
     @routes.head("/livez", include_in_schema=False)
+    @routes.get("/livez")  # registered before, so that Allow names it
     @routes.api_route("/health", methods=["GET", "HEAD"], include_in_schema=False)
     async def live() -> Response:
         return json_reply({"status": "alive"})
 
-    @routes.get("/readyz")
     @routes.head("/readyz", include_in_schema=False)
+    @routes.get("/readyz")  # registered before, so that Allow names it
     @routes.api_route("/ready", methods=["GET", "HEAD"], include_in_schema=False)
     async def ready() -> Response:
         if not service.ready:

@@ -82,8 +82,17 @@ class _Documents:
 
     def predict(self) -> dict[str, Any]:
         narrowing: dict[str, Any] = {
-            "top_k": {"type": "integer", "minimum": 1, "description": "So many of the best labels, or answers."},
-            "threshold": {"type": "number", "minimum": 0, "maximum": 1, "description": "What scores less is left out."},
+            "top_k": {
+                "type": ["integer", "null"],
+                "minimum": 1,
+                "description": "So many of the best labels, or answers.",
+            },
+            "threshold": {
+                "type": ["number", "null"],
+                "minimum": 0,
+                "maximum": 1,
+                "description": "What scores less is left out.",
+            },
         }
         allowed = {name: narrowing[name] for name in self._service.predictor.task.narrowed_by}
         many = {"type": "array", "items": self._item, "minItems": 1, "maxItems": self._service.limits.items}
