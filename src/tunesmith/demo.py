@@ -11,7 +11,7 @@ from pathlib import Path
 from tunesmith import api
 from tunesmith.config.options import TrainOptions
 from tunesmith.disk import read_json
-from tunesmith.errors import DataError
+from tunesmith.errors import DataError, ModelError, UsageError
 from tunesmith.progress import Progress
 from tunesmith.run.record import Run, RunRecord
 
@@ -29,8 +29,13 @@ def demo(out: str, progress: Progress) -> tuple[Run, str]:
         "BBC News: 2,225 articles in five folders, for non-commercial and research use (Greene and Cunningham)"
     )
     # The first 128 tokens of an article say what it is about; all of it would take four times as long.
-    options: TrainOptions = {"model": MODEL, "method": "freeze", "max_length": 128, "epochs": 2}
-    run = api.train(corpus(), None, progress, **options | {"out": out, "overwrite": _is_demo(Path(out))})
+    options: TrainOptions = {"model": MODEL, "method": "freeze", "max_length": 128, "epochs": 2, "out": out}
+    try:
+        run = api.train(corpus(), None, progress, **options)  # one that was stopped goes on
+    except (ModelError, UsageError):
+        if not _is_demo(Path(out)):
+            raise
+        run = api.train(corpus(), None, progress, **options | {"overwrite": True})
     command = as_typed(sys.argv[0])
     advice = (
         f'try next:  echo "the striker scored twice" | {command} predict {run}\n'

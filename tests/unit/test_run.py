@@ -139,13 +139,27 @@ def test_a_record_of_an_earlier_state_is_called_so(tmp_path: Path, keys: tuple[s
 
 def test_only_a_demo_is_replaced_by_a_demo_however_old_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo, "corpus", lambda: "the corpus")
-    monkeypatch.setattr(demo.api, "train", lambda *_, **options: options["overwrite"])
-    for path, replaced in {"the corpus": True, "my.csv": False}.items():
-        (tmp_path / "run.json").write_text(json.dumps({"version": 1, "data": {"files": [{"path": path}]}}))
-        assert demo.demo(str(tmp_path), Progress(quiet=True))[0] is replaced
-    for text in ("{}", "", "[]", '{"data": 1}'):
+    free = True
+
+    def train(*_: Any, **options: Any) -> str:
+        if not (free or options.get("overwrite")):
+            raise UsageError("it is finished, or cannot go on")
+        return "replaced" if options.get("overwrite") else "new, or goes on"
+
+    monkeypatch.setattr(demo.api, "train", train)
+    theirs, ours = (
+        json.dumps({"version": 1, "data": {"files": [{"path": path}]}}) for path in ("my.csv", "the corpus")
+    )
+    for text in (theirs, ours, "{}", "", "[]", '{"data": 1}'):
         (tmp_path / "run.json").write_text(text)
-        assert demo.demo(str(tmp_path), Progress(quiet=True))[0] is False
+        free = True
+        assert demo.demo(str(tmp_path), Progress(quiet=True))[0] == "new, or goes on"
+        free = False
+        if text == ours:
+            assert demo.demo(str(tmp_path), Progress(quiet=True))[0] == "replaced"
+        else:
+            with pytest.raises(UsageError):
+                demo.demo(str(tmp_path), Progress(quiet=True))
 
 
 def test_a_wrong_value_is_not_entered() -> None:

@@ -315,6 +315,22 @@ WRONG: dict[str, list[Any]] = {
 }  # fmt: skip
 
 
+def test_a_correction_that_does_not_fit_on_the_disk_leaves_no_half_line(
+    trained: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, file, write = trained("classification"), tmp_path / "corrections.jsonl", os.write
+    ask = client(service(run, corrections=file))
+    right = {"input": "a text", "label": ask.get("/info").json()["labels"][0]}
+    assert ask.post("/corrections", json=right).status_code == 204
+    before = file.read_bytes()
+    monkeypatch.setattr(
+        "tunesmith.serve.corrections.os.write",
+        lambda number, line: write(number, line[: 5 if line[:1] == b"{" else None]),
+    )
+    assert ask.post("/corrections", json=right).status_code == 503
+    assert file.read_bytes() == before
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_corrections_are_rows_that_train_reads(kind: str, trained: Train, tmp_path: Path) -> None:
     run, file = trained(kind), tmp_path / "corrections.jsonl"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 from itertools import pairwise
 from pathlib import Path
@@ -62,10 +64,21 @@ class Corrections:
         item = self._form.item(value["input"], limits, "input")
         row = self._row(item, value[key], value.get("start"))
         try:
-            os.write(self._file, (json_text(row) + "\n").encode())
-            os.fsync(self._file)
+            self._append((json_text(row) + "\n").encode())
         except OSError as error:
             raise Refused(503, f"the correction could not be kept ({error.strerror})", "disk") from None
+
+    def _append(self, line: bytes) -> None:
+        """Add a line whole, or not at all; other workers of the server wait."""
+        fcntl.flock(self._file, fcntl.LOCK_EX)
+        try:
+            end = os.fstat(self._file).st_size
+            if os.write(self._file, line) < len(line):
+                os.ftruncate(self._file, end)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(self._file)
+        finally:
+            fcntl.flock(self._file, fcntl.LOCK_UN)
 
     def _row(self, item: Item, right: Any, start: Any) -> dict[str, Any]:
         texts = dict(zip(self._columns, (item,) if isinstance(item, str) else item, strict=True))
