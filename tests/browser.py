@@ -50,6 +50,10 @@ class Browser:
     def until(self, script: str, *values: Any) -> None:
         WebDriverWait(self.driver, WAIT_SECONDS, 0.03).until(lambda _: self.run(script, *values), script)
 
+    def shows(self, selector: str, text: str) -> None:
+        """Wait for what is told a moment after the keys that changed it."""
+        self.until("return document.querySelector(arguments[0]).textContent === arguments[1]", selector, text)
+
     def find(self, selector: str) -> WebElement:
         return self.driver.find_element(By.CSS_SELECTOR, selector)
 

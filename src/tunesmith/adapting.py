@@ -123,7 +123,7 @@ def adapt(opening: TextsOpening, config: AdaptConfig, progress: Progress) -> Ada
     record = _begin(config, source, data, precision)
     begun.resume, begun.identity = entries.compare(opening.earlier, record, config.output)
     require_result(folder, model)
-    with kept(folder, record, begun.resume):
+    with kept(folder, record, begun.resume, config.output) as begun.again:
         with clock.stage("encode"):
             train, held_out = _encode(begun, data)
             _require_known(begun, train.stream, held_out.stream, opening.name)

@@ -270,11 +270,12 @@ def demo(
     quiet: bool,
     progress: Progress,
     out: Annotated[str, typer.Option(help="Run folder; an earlier demo there is replaced.")] = "runs/demo",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Start anew, not from a stopped demo.")] = False,
 ) -> Shown:
     """The whole path on the packaged model and corpus, without network, in about a minute."""
     from tunesmith.demo import demo as run_demo
 
-    run, advice = run_demo(out, progress)
+    run, advice = run_demo(out, progress, overwrite)
     value, text = _of_run(run)
     return value, text if quiet else f"{text}\n{advice}"
 

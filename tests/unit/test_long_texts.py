@@ -130,6 +130,19 @@ def test_what_stands_at_the_end_of_a_text_counts(
     assert ([answer.label for answer in answers] == ["x", "y"]) is enough
 
 
+def test_a_length_beyond_the_model_is_told(
+    tmp_path: Path, tiny_model_folder: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, model = tmp_path / "a.csv", str(tiny_model_folder("bert"))
+    data.write_text("\n".join(["text,label", *(f"cat {i},{'xy'[i % 2]}" for i in range(40))]), encoding="utf-8")
+    for length, told in ((99_999, True), (16, False)):
+        out = str(tmp_path / f"{length}")
+        run = tunesmith.train(data, model=model, method="features", max_length=length, out=out)
+        read = run.content.config.training.max_length
+        said = f"note: training.max_length={length}: model {model} reads {read} tokens"
+        assert (said in capsys.readouterr().err) is told
+
+
 def test_windows_of_one_text_do_not_vouch_for_each_other(
     tmp_path: Path, tiny_model_folder: Callable[[str], Path]
 ) -> None:

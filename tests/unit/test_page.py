@@ -166,7 +166,7 @@ def test_entities_are_marked_and_corrected_beside_emoji_and_markup(
     assert shift.get_attribute("role") == "textbox"
     browser.press(Key.CONTROL + Key.HOME, "not to be entered", Key.BACKSPACE)
     browser.press(*[Key.ARROW_RIGHT] * 7, *[Key.SHIFT + Key.ARROW_RIGHT] * 5)  # the first steps over three people
-    assert browser.text("#right [role=status]") == "Selected: 😀 cat"
+    browser.shows("#right [role=status]", "Selected: 😀 cat")
     browser.press(Key.TAB, "beta", Key.TAB, Key.ENTER)
     assert browser.text("#right [contenteditable]") == text and browser.texts("#right mark") == ["😀 cat"]
     browser.send("#correction")
@@ -186,6 +186,7 @@ def test_an_answer_is_marked_and_corrected(browser: Browser, address: Open, kept
     assert browser.text("#marked") == context
     browser.click("#wrong")
     browser.press(Key.CONTROL + Key.END, *[Key.SHIFT + Key.ARROW_LEFT] * 5)
+    browser.shows("#right [role=status]", "Right answer: film")
     browser.send("#correction")
     browser.send("#ask")
     browser.click("#wrong")

@@ -175,7 +175,7 @@ def test_the_committed_schema_is_that_of_the_record() -> None:
 
 def test_the_status_is_true_however_a_run_ends(tmp_path: Path) -> None:
     record = make_record(status="stopped")
-    with pytest.raises(ZeroDivisionError), kept(tmp_path, record, goes_on=False):
+    with pytest.raises(ZeroDivisionError), kept(tmp_path, record, False, OutputSettings()):
         assert Run.load(tmp_path).content.status == "stopped"
         raise ZeroDivisionError("oh")
     assert (Run.load(tmp_path).content.status, Run.load(tmp_path).content.error) == ("failed", "oh")
@@ -276,11 +276,11 @@ def test_a_run_that_is_replaced_counts_for_nothing_from_its_first_moment(tmp_pat
     for names in (["metrics.jsonl"], []):
         with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
             patch.setattr(shutil, "rmtree", killed)
-            with kept(tmp_path, make_record(status="stopped", identity=IDENTITY), goes_on=False):
+            with kept(tmp_path, make_record(status="stopped", identity=IDENTITY), False, OutputSettings()):
                 pass
         assert open_folder(RunRecord, tmp_path, OutputSettings(), []) is None  # so the same command begins it
         assert all(not (tmp_path / name).exists() for name in names)
-    with kept(tmp_path, make_record(status="stopped", identity=IDENTITY), goes_on=False):
+    with kept(tmp_path, make_record(status="stopped", identity=IDENTITY), False, OutputSettings()):
         assert sorted(path.name for path in tmp_path.iterdir()) == ["metrics.jsonl", "run.json"]
         assert open_folder(RunRecord, tmp_path, OutputSettings(), []) is not None
 
@@ -540,7 +540,7 @@ def replace_run(folder: Path, last: int) -> int:
             record = make_record(seed=2, identity=IDENTITY, timing=FINISHED["timing"])
             with locked(folder):
                 earlier = open_folder(RunRecord, folder, OutputSettings(overwrite=True), [])
-                with kept(folder, record, earlier is not None):
+                with kept(folder, record, earlier is not None, OutputSettings()):
                     write_run(folder, 2)
                     close(folder, record, False)
         finally:
@@ -578,9 +578,24 @@ def test_files_are_copied_where_they_cannot_have_two_names(tmp_path: Path, monke
     make_record(seed=1, identity=IDENTITY, **FINISHED).save(tmp_path)
     write_run(tmp_path, 1)
     monkeypatch.setattr(os, "link", refuse)
-    with pytest.raises(RuntimeError), kept(tmp_path, make_record(seed=2, identity=IDENTITY), False):
+    with pytest.raises(RuntimeError), kept(tmp_path, make_record(seed=2, identity=IDENTITY), False, OutputSettings()):
         raise RuntimeError("it fails")
     assert RunRecord.load(tmp_path).status == "failed" and is_whole(tmp_path / ".previous", 1)
+
+
+def test_the_same_command_goes_on_unless_it_begins_anew(tmp_path: Path) -> None:
+    record, anew = make_record(seed=2, identity=IDENTITY), "the same command without output.overwrite"
+    for folder in (fresh := tmp_path / "fresh", replaced := tmp_path / "replaced"):
+        folder.mkdir()
+    make_record(seed=1, identity=IDENTITY, **FINISHED).save(replaced)
+    for folder, output, words in [
+        (fresh, OutputSettings(), "the same command"),
+        (fresh, OutputSettings(overwrite=True), anew),
+        (fresh, OutputSettings(overwrite=True, resume=True), "the same command"),
+        (replaced, OutputSettings(overwrite=True), "the same command"),
+    ]:
+        with kept(folder, record, False, output) as again:
+            assert again == words
 
 
 def test_a_replacement_goes_on_by_its_command_and_begins_anew_by_another(tmp_path: Path) -> None:
@@ -588,7 +603,7 @@ def test_a_replacement_goes_on_by_its_command_and_begins_anew_by_another(tmp_pat
     write_run(tmp_path, 1)
     asked, record = OutputSettings(overwrite=True), make_record(status="stopped", identity=IDENTITY)
     assert open_folder(RunRecord, tmp_path, asked, []) is None
-    with pytest.raises(KeyboardInterrupt), kept(tmp_path, record, False):
+    with pytest.raises(KeyboardInterrupt), kept(tmp_path, record, False, OutputSettings()):
         raise KeyboardInterrupt
     earlier = open_folder(RunRecord, tmp_path, asked, [])
     assert earlier == record and entries.compare(earlier, record, asked)[0]
@@ -596,7 +611,7 @@ def test_a_replacement_goes_on_by_its_command_and_begins_anew_by_another(tmp_pat
     assert entries.compare(earlier, other, asked)[0] is False
     with pytest.raises(UsageError, match=r"training\.lr was not given and is now 0\.5"):
         entries.compare(earlier, other, OutputSettings(overwrite=True, resume=True))
-    with pytest.raises(KeyboardInterrupt), kept(tmp_path, other, False):
+    with pytest.raises(KeyboardInterrupt), kept(tmp_path, other, False, OutputSettings()):
         raise KeyboardInterrupt
     assert is_whole(tmp_path / ".previous", 1)
 

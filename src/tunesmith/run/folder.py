@@ -146,7 +146,7 @@ def _content(folder: Path) -> list[Path]:
 
 
 @contextmanager
-def kept(folder: Path, record: RunRecord | AdaptRecord, goes_on: bool) -> Iterator[None]:
+def kept(folder: Path, record: RunRecord | AdaptRecord, goes_on: bool, output: OutputSettings) -> Iterator[str]:
     """Keep the record on disk while the run lasts, and its status true however it ends.
 
     The record comes before all else in the folder, and where an earlier run is replaced it says first that nothing in
@@ -155,6 +155,10 @@ def kept(folder: Path, record: RunRecord | AdaptRecord, goes_on: bool) -> Iterat
 
     Args:
         goes_on: the run in the folder does; else what is there is replaced.
+        output: as the user asked.
+
+    Yields:
+        what goes on with the run when it was stopped, in words.
 
     Raises:
         ResourceError: the disk is full.
@@ -167,7 +171,8 @@ def kept(folder: Path, record: RunRecord | AdaptRecord, goes_on: bool) -> Iterat
         shutil.rmtree(folder / WORK, ignore_errors=True)
         record.save(folder)
         write_json_lines(folder / "metrics.jsonl", [])  # a run that goes on has its lines in its checkpoints
-        yield
+        anew = output.overwrite and not output.resume and not (folder / PREVIOUS).is_dir()
+        yield "the same command without output.overwrite" if anew else "the same command"
     except (Interrupted, KeyboardInterrupt):
         raise
     except BaseException as error:

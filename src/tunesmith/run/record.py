@@ -106,7 +106,7 @@ class DataPart(RecordPart):
 
 
 class EnginePart(RecordPart):
-    """What a part of the engine did; its figures are its own."""
+    """What a part of the engine did, in the process that finished the run; its figures are its own."""
 
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, JsonValue] = Field(init=False)

@@ -52,6 +52,7 @@ class Fitting:
         folder: of the run.
         progress: for the user.
         resume: continue from the newest valid checkpoint, if there is one.
+        again: what goes on with the run when it was stopped, in words.
         identity: of the run, stored in its checkpoints; those of another are refused.
         stop: the request to end in order.
         phase: what checkpoints and lines of ``metrics.jsonl`` are called by.
@@ -85,6 +86,7 @@ class Fitting:
     folder: Path
     progress: Progress
     resume: bool = False
+    again: str = "the same command"
     identity: dict[str, Any] = field(default_factory=dict)
     stop: signals.StopRequest = field(default_factory=signals.current)
     phase: str = "step"
@@ -121,6 +123,9 @@ class Fitting:
         there = load_config(source)
         limit = token_limit(there, tokenizer)
         truncation = Truncation(choose_max_length(train, tokenizer, limit, settings.max_length), settings.long)
+        if settings.max_length not in ("auto", truncation.max_tokens):
+            limits = f"model {source.name} reads {truncation.max_tokens:,} tokens at most"
+            progress.line(f"note: training.max_length={settings.max_length}: {limits}")
         space = task.labels(train)
         if task.on_tokens:
             pooling = "head"

@@ -37,6 +37,7 @@ class TaskTrainer(Trainer):
         super().__init__(fitting.model, *positional, **given)
         self.fitting = fitting
         self._tunesmith_prefix, self._tunesmith_identity = fitting.phase, fitting.identity
+        self._tunesmith_resuming = fitting.again
         self._tunesmith_head = fitting.loss()
         self._step_before: int | None = None
         self._last_save = time.monotonic()
@@ -44,7 +45,7 @@ class TaskTrainer(Trainer):
         self._loss_before: Any = 0.0
         self._taken: list[dict[str, Any]] = []
 
-    _tunesmith_resuming, _tunesmith_rate = "output.resume=true", "training.lr"
+    _tunesmith_rate = "training.lr"
 
     def _tunesmith_outputs(self, model: nn.Module, inputs: dict[str, Any]) -> Any:
         return {"logits": self.fitting.task.model_logits(model(**inputs), inputs["attention_mask"])}
@@ -71,8 +72,7 @@ class TaskTrainer(Trainer):
 
     def _everything_saved(self) -> str:
         where = f"step {self.state.global_step} of {self.state.max_steps}"
-        how = f"({self._tunesmith_resuming}, and not output.overwrite)"
-        return f"everything up to {where} is saved, and the same command goes on {how}"
+        return f"everything up to {where} is saved, and {self.fitting.again} goes on"
 
     def get_batch_samples(self, *positional: Any, **named: Any) -> Any:
         """See `Trainer.get_batch_samples`."""
