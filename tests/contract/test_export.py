@@ -19,7 +19,7 @@ import transformers
 
 import tunesmith
 from tests.fake_hub import FakeHub
-from tests.tiny import write_rows
+from tests.tiny import SIZES, write_rows
 from tunesmith.artefact import session
 from tunesmith.artefact.folder import Artefact
 from tunesmith.data.records import text_records
@@ -395,3 +395,35 @@ def test_what_has_no_head_of_ours_is_refused(tiny_model_folder: Callable[[str], 
     with pytest.raises(ModelError, match=r"expected a model with a head .* found BertModel"):
         tunesmith.export(tiny_model_folder("bert"), tmp_path / "light", progress=QUIET)
     assert list(tmp_path.iterdir()) == []
+
+
+ROPE = {"rope_parameters": {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10_000.0}}
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "named"),
+    [
+        ("Longformer", {"attention_window": 16}, "model type 'longformer' cannot be exported"),
+        ("Llama", ROPE, "model type 'llama' with rope_type 'dynamic' cannot be exported"),
+    ],
+)
+def test_what_torch_cannot_draw_is_told_in_one_line(
+    kind: str,
+    settings: dict[str, Any],
+    named: str,
+    tiny_tokenizer: Any,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    sizes = SIZES | {"vocab_size": len(tiny_tokenizer), "max_position_embeddings": 130, "pad_token_id": 0}
+    config = getattr(transformers, f"{kind}Config")(**sizes, **settings)
+    getattr(transformers, f"{kind}ForSequenceClassification")(config).save_pretrained(tmp_path / "saved")
+    tiny_tokenizer.save_pretrained(tmp_path / "saved")
+    capfd.readouterr()
+    with pytest.raises(ModelError) as caught:
+        tunesmith.export(tmp_path / "saved", tmp_path / "light", progress=QUIET)
+    line = str(caught.value)
+    assert line.startswith(f"{named}; the exporter of torch says: Could not guard on data-dependent")
+    assert line.endswith("take a run without export, or train another model for it") and len(line) < 350
+    assert "\n" not in line and capfd.readouterr() == ("", "")
+    assert [one.name for one in tmp_path.iterdir()] == ["saved"]

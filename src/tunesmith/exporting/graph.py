@@ -23,6 +23,8 @@ from tunesmith.tasks.base import Task
 INPUTS: tuple[Input, ...] = ("input_ids", "attention_mask", "token_type_ids")
 DRAWN_FROM = (3, 17)
 """Rows and tokens of the batch that shows how the model computes; any other may follow."""
+MOST_REASON = 120
+"""Characters that are told of what the exporter says, which may be pages."""
 
 
 class Answering(nn.Module):
@@ -85,9 +87,7 @@ def draw(model: nn.Module, task: Task, tokenizer: Any) -> Drawn:
     except Exception as error:
         if is_shortage(error):
             raise
-        said = " ".join(str(error).split())[:200]
-        what = f"{_name(model)}: cannot be drawn in operators of ONNX ({type(error).__name__}: {said})"
-        raise ModelError(f"{what}; predict and serve take the run itself") from error
+        raise ModelError(_refusal(model.config, error)) from error
     return Drawn(exported.program, names)
 
 
@@ -110,19 +110,27 @@ def example(names: Sequence[str], tokenizer: Any, rows: int, tokens: int) -> dic
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """The libraries write of their own versions and progress, on standard output too."""
-    talkers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")]
+    """The libraries write of their own versions and progress, and the whole graph of what they cannot draw."""
+    talkers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "torch.fx", "onnxscript", "onnx_ir")]
     levels = [one.level for one in talkers]
     for one in talkers:
         one.setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), quiet_library():
+        unread = io.StringIO()
+        with warnings.catch_warnings(), contextlib.redirect_stdout(unread), contextlib.redirect_stderr(unread):
             warnings.simplefilter("ignore")
-            yield
+            with quiet_library():
+                yield
     finally:
         for one, level in zip(talkers, levels, strict=True):
             one.setLevel(level)
 
 
-def _name(model: Any) -> str:
-    return str(getattr(model, "backbone", model).__class__.__name__)
+def _refusal(config: Any, error: Exception) -> str:
+    """What is said of an architecture that cannot be drawn: which, the first words of why, and what to do."""
+    rope = (getattr(config, "rope_parameters", None) or {}).get("rope_type", "default")
+    scaled = "" if rope == "default" else f" with rope_type {rope!r}"
+    first = next(filter(None, (" ".join(line.split()) for line in str(error).splitlines())), type(error).__name__)
+    reason = first if len(first) <= MOST_REASON else f"{first[: MOST_REASON - 1]}…"
+    what = f"model type {config.model_type!r}{scaled} cannot be exported; the exporter of torch says: {reason}"
+    return f"{what}; predict, evaluate and serve take a run without export, or train another model for it"
