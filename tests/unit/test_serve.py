@@ -72,6 +72,26 @@ def test_top_k_and_threshold_are_those_of_predict(ask: TestClient, classifier: S
     assert found["abstained"] is True and found["label"] is None and len(found["scores"]) == 1
 
 
+def test_whole_numbers_may_be_written_with_a_point(ask: TestClient, trained: Train, tmp_path: Path) -> None:
+    found = ask.post("/predict", json={"input": "good cat", "top_k": 3265.0})
+    assert found.json() == ask.post("/predict", json={"input": "good cat", "top_k": 3265}).json()
+    for kind, right, wrong in (
+        (
+            "ner",
+            {"spans": [{"start": 0.0, "end": 4.0, "label": "alpha"}]},
+            {"spans": [{"start": 0.5, "end": 4, "label": "alpha"}]},
+        ),
+        ("qa", {"answer": "old", "start": 5.0}, {"answer": "old", "start": 5.5}),
+    ):
+        item = {"question": "the good one ?", "context": "good old cat"} if kind == "qa" else "good cat"
+        file = tmp_path / kind
+        served = service(trained(kind), corrections=file)
+        assert client(served).post("/corrections", json={"input": item, **right}).status_code == 204
+        assert client(served).post("/corrections", json={"input": item, **wrong}).status_code == 422
+        served.close()
+        assert ".0" not in file.read_text()
+
+
 @pytest.mark.parametrize(
     ("body", "status"),
     [
@@ -139,9 +159,11 @@ def test_a_bad_request_is_refused_by_its_status(
 
 
 def test_states_and_facts(ask: TestClient, classifier: Service) -> None:
-    for path in ("/livez", "/health", "/readyz", "/ready"):
+    for path in ("/livez", "/health", "/readyz", "/ready", "/", "/info", "/metrics", "/report", "/page/page.js"):
         assert ask.get(path).status_code == ask.head(path).status_code == 200
-        assert "GET" in ask.options(path).headers["allow"]
+        assert ask.options(path).headers["allow"] == "GET, HEAD"
+    assert ask.head("/nowhere").status_code == 404
+    assert ask.head("/predict").headers["allow"] == "POST"
     info = ask.get("/info").json()
     assert info["labels"] == list(tiny.LABELS) and info["input"] == "text" and info["task"] == "classification"
     assert info["key_needed"] is info["corrections"] is False and info["report"] is True
@@ -247,7 +269,7 @@ def test_a_file_comes_back_as_predict_writes_it(kind: str, trained: Train, tmp_p
 def test_a_large_file_is_answered_by_its_parameters(ask: TestClient, classifier: Service, tmp_path: Path) -> None:
     file = tmp_path / "many.csv"
     file.write_text("body;text\n" + 'good "cat"\n;old\n'.replace("\n;", ";").replace("old", "old\n") * 5_000)
-    query = {"text": "text", "delimiter": ";", "top_k": "2"}
+    query = {"text": "text", "delimiter": ";", "top_k": "2.0"}
     reply = ask.post("/predict/file", params=query, content=file.read_bytes(), headers=CSV)
     tunesmith.write_predictions(classifier.folder, file, tmp_path / "out.csv", text="text", delimiter=";", top_k=2)
     assert reply.text == (tmp_path / "out.csv").read_text() and reply.text.count("\n") == 5_001
@@ -257,11 +279,20 @@ def test_a_large_file_is_answered_by_its_parameters(ask: TestClient, classifier:
     ("query", "headers", "body", "status", "words"),
     [
         ({}, CSV, b"a,b\n1,2\n", 422, "columns there"),
-        ({"text": "elsewhere"}, CSV, b"text\na\n", 422, "elsewhere"),
+        (
+            {"text": "elsewhere"},
+            CSV,
+            b"text,n\na,1\n",
+            422,
+            "`text`: no column 'elsewhere'; columns there: 'text', 'n'",
+        ),
+        ({"id": "elsewhere"}, LINES, b'{"text": "a"}\n', 422, "`id`: no column 'elsewhere'; columns there: 'text'"),
+        ({"text": ["text", "n"]}, CSV, b"text,n\na,1\n", 422, "`text`: stands more than once"),
         ({}, CSV, b"text\n\xff\n", 422, "the file"),
         ({}, LINES, b'{"text": "a"\n', 422, "the file"),
         ({"model": "other"}, CSV, b"text\na\n", 422, "unknown parameter"),
         ({"top_k": "many"}, CSV, b"text\na\n", 422, "top_k"),
+        ({"top_k": "2.5"}, CSV, b"text\na\n", 422, "top_k"),
         ({"threshold": "nan"}, CSV, b"text\na\n", 422, "threshold"),
         ({"only": "yes"}, CSV, b"text\na\n", 422, "only"),
         ({"encoding": "nonsense"}, CSV, b"text\na\n", 422, "encoding"),
@@ -271,7 +302,7 @@ def test_a_large_file_is_answered_by_its_parameters(ask: TestClient, classifier:
     ],
 )
 def test_a_file_that_cannot_be_read_is_refused(
-    trained: Train, query: dict[str, str], headers: dict[str, str], body: bytes, status: int, words: str
+    trained: Train, query: dict[str, Any], headers: dict[str, str], body: bytes, status: int, words: str
 ) -> None:
     served = service(trained("classification"), file_bytes=2**20)
     reply = client(served).post("/predict/file", params=query, content=body, headers=headers)

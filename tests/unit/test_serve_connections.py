@@ -102,6 +102,16 @@ def test_a_second_request_is_not_waited_for_either(address: str) -> None:
     assert statuses(address, first, *PREDICT[:12], pause=0.05) == [200, 408]
 
 
+@pytest.mark.parametrize("path", ["/", "/info", "/nowhere"])
+def test_head_has_the_headers_of_get_and_no_body(address: str, path: str) -> None:
+    with connected(address) as made:
+        made.sendall(f"HEAD {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
+        head, _, body = rest(made).decode().partition("\r\n\r\n")
+    whole = httpx.get(f"{address}{path}")
+    assert head.startswith(f"HTTP/1.1 {whole.status_code} ") and body == ""
+    assert f"content-length: {len(whole.content)}" in head and whole.headers["content-type"] in head
+
+
 def test_more_connections_than_allowed_are_closed_at_once(address: str) -> None:
     time.sleep(0.5)
     with connected(address) as kept:

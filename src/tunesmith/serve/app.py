@@ -43,9 +43,19 @@ def make_app(service: Service) -> ASGIApp:
     def failed(name: str, error: BaseException) -> None:
         service.progress.line(f"error: request {name}: {type(error).__name__}")
 
-    guarded = Guarded(app, service.keys)
+    guarded = Guarded(_with_heads(app), service.keys)
     limited = Limited(guarded, service.limits, lambda path: path == FILE, service.local_only)
     return Watched(limited, service.watch, lambda path: path if path in paths else "other", failed)
+
+
+def _with_heads(app: ASGIApp) -> ASGIApp:
+    """HEAD is answered as GET; the server of HTTP leaves the body out."""
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        method = "GET" if scope["method"] == "HEAD" else scope["method"]
+        await app({**scope, "method": method}, receive, send)
+
+    return answer
 
 
 class Guarded:
@@ -78,7 +88,10 @@ async def _gone(request: Request, error: Exception) -> Response:
 async def _unknown(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     words = {404: "nothing is here; see /openapi.json", 405: "another method is expected here; see Allow"}
-    return Refused(error.status_code, words.get(error.status_code, "refused"), headers=error.headers).reply
+    headers = dict(error.headers or {})
+    if headers.get("Allow") == "GET":
+        headers["Allow"] = "GET, HEAD"
+    return Refused(error.status_code, words.get(error.status_code, "refused"), headers=headers).reply
 
 
 async def _failed(request: Request, error: Exception) -> Response:
@@ -116,15 +129,13 @@ def _predictions(service: Service) -> APIRouter:
 def _states(service: Service) -> APIRouter:
     routes = APIRouter()
 
-    @routes.head("/livez", include_in_schema=False)
-    @routes.get("/livez")  # registered before, so that Allow names it
-    @routes.api_route("/health", methods=["GET", "HEAD"], include_in_schema=False)
+    @routes.get("/livez")
+    @routes.get("/health", include_in_schema=False)
     async def live() -> Response:
         return json_reply({"status": "alive"})
 
-    @routes.head("/readyz", include_in_schema=False)
-    @routes.get("/readyz")  # registered before, so that Allow names it
-    @routes.api_route("/ready", methods=["GET", "HEAD"], include_in_schema=False)
+    @routes.get("/readyz")
+    @routes.get("/ready", include_in_schema=False)
     async def ready() -> Response:
         if not service.ready:
             state = "stopping" if service.draining() else "overloaded, or failing"

@@ -128,19 +128,27 @@ def read_object(body: bytes, keys: Collection[str]) -> dict[str, Any]:
     return value
 
 
+def whole(value: Any) -> int | None:
+    """A whole number of JSON, which does not tell 3 from 3.0; None for anything else."""
+    if isinstance(value, float):
+        return int(value) if value.is_integer() else None
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
 def narrowing(top_k: Any, threshold: Any, predictor: Predictor) -> tuple[int | None, float | None]:
     """Both, if they suit the task.
 
     Raises:
         Refused: they do not.
     """
-    if top_k is not None and (isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1):
+    most = whole(top_k)
+    if top_k is not None and (most is None or most < 1):
         raise Refused(422, "`top_k`: expected a whole number from 1")
     number = isinstance(threshold, int | float) and not isinstance(threshold, bool)
     if threshold is not None and not (number and 0 <= threshold <= 1):
         raise Refused(422, "`threshold`: expected a number from 0 to 1")
     try:
-        predictor.require_fit(top_k, threshold)
+        predictor.require_fit(most, threshold)
     except UsageError as error:
         raise Refused(422, str(error)) from None
-    return top_k, threshold
+    return most, threshold

@@ -11,7 +11,7 @@ from typing import Any
 
 from tunesmith.errors import UsageError
 from tunesmith.predictor import Predictor
-from tunesmith.serve.asking import Form, Item, read_object
+from tunesmith.serve.asking import Form, Item, read_object, whole
 from tunesmith.serve.limits import Limits
 from tunesmith.serve.replies import Refused
 from tunesmith.text import json_text
@@ -104,13 +104,12 @@ class Corrections:
     def _spans(self, spans: Any, text: str) -> list[dict[str, Any]]:
         if not isinstance(spans, list):
             raise Refused(422, "spans: expected a list")
-        found = []
+        found = list[dict[str, Any]]()
         for span in spans:
             if not isinstance(span, dict) or span.keys() != {"start", "end", "label"}:
                 raise Refused(422, "spans: expected objects of 'start', 'end' and 'label'")
-            start, end = span["start"], span["end"]
-            whole = all(isinstance(one, int) and not isinstance(one, bool) for one in (start, end))
-            if not whole or not 0 <= start < end <= len(text):
+            start, end = whole(span["start"]), whole(span["end"])
+            if start is None or end is None or not 0 <= start < end <= len(text):
                 raise Refused(422, "spans: expected characters of the text, 0 ≤ start < end ≤ its length")
             found.append({"start": start, "end": end, "label": self._label(span["label"])})
         found.sort(key=lambda span: span["start"])
@@ -121,11 +120,10 @@ class Corrections:
     def _answers(self, answer: Any, start: Any, context: str) -> list[dict[str, Any]]:
         if answer is None or answer == "":
             return []
-        if isinstance(answer, str) and start is None:
-            start = context.find(answer)
-        whole = isinstance(start, int) and not isinstance(start, bool) and start >= 0
-        if not isinstance(answer, str) or not whole or not context.startswith(answer, start):
+        place = context.find(answer) if isinstance(answer, str) and start is None else whole(start)
+        found = isinstance(answer, str) and place is not None and place >= 0 and context.startswith(answer, place)
+        if not found:
             raise Refused(
                 422, "answer: expected words of the context, as they stand there (at 'start'), or null for none"
             )
-        return [{"text": answer, "answer_start": start}]
+        return [{"text": answer, "answer_start": place}]

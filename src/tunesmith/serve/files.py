@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.compute as pc
+from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
@@ -35,6 +36,8 @@ ENDINGS = {
 READING = ("text", "text_pair", "id", "delimiter", "encoding", "quoting")
 OTHERS = ("top_k", "threshold", "only")
 THE_FILE = "the file"
+SECTION = re.compile(r"(?<![\w.'\"])data\.(?=[a-z_]+)")
+"""What a message writes before the name of a setting, which is that of a parameter."""
 
 
 async def answer(service: Service, request: Request) -> Response:
@@ -77,12 +80,14 @@ async def answer(service: Service, request: Request) -> Response:
     return StreamingResponse(content(), media_type=kind, headers=named)
 
 
-def _asked(service: Service, query: Mapping[str, str]) -> tuple[dict[str, Any], tuple[int | None, float | None], bool]:
+def _asked(service: Service, query: QueryParams) -> tuple[dict[str, Any], tuple[int | None, float | None], bool]:
     """How a file is read, and what is wanted of the predictions."""
     if not query.keys() <= {*READING, *OTHERS}:
         raise Refused(422, f"unknown parameter; expected {name_list([*READING, *OTHERS])}")
+    if repeated := [name for name in query if len(query.getlist(name)) > 1]:
+        raise Refused(422, f"`{repeated[0]}`: stands more than once; give it once")
     try:
-        top_k = int(query["top_k"]) if "top_k" in query else None
+        top_k = float(query["top_k"]) if "top_k" in query else None
         threshold = float(query["threshold"]) if "threshold" in query else None
         only = {"true": True, "false": False}[query.get("only", "false")]
     except (KeyError, ValueError):
@@ -144,7 +149,7 @@ def _parts(
     except TunesmithError as error:
         status = 503 if isinstance(error, ResourceError) else 422
         told = str(error).replace(str(source), THE_FILE)
-        raise Refused(status, re.sub(r"\bdata\.(\w+=)", r"\1", told)) from None
+        raise Refused(status, SECTION.sub("", told)) from None
 
 
 def _refuse_long(job: Job, most: int) -> None:
