@@ -27,8 +27,13 @@ Again = Annotated[str | None, typer.Argument(help="File or folder of examples; -
 TextsAgain = Annotated[
     str | None, typer.Argument(help="File or folder of texts; --resume needs none.", metavar="TEXTS")
 ]
-RunFolder = Annotated[
-    str, typer.Argument(help="Run folder, or (export, predict, serve) the model folder of one.", metavar="RUN")
+Usable = Annotated[
+    str, typer.Argument(help="Run folder, the model folder of one, or an artefact of export.", metavar="RUN")
+]
+Scorable = Annotated[str, typer.Argument(help="Run folder, or an artefact of export.", metavar="RUN")]
+Exportable = Annotated[
+    str,
+    typer.Argument(help="Run folder, the model folder of one, or a folder that transformers saved.", metavar="RUN"),
 ]
 
 
@@ -72,10 +77,12 @@ def adapt(config: AdaptConfig, progress: Progress, data: TextsAgain = None) -> S
 
 @command(names=USING)
 def evaluate(
-    run: RunFolder,
+    run: Scorable,
     data: Data,
     progress: Progress,
-    against: Annotated[str | None, typer.Option(help="Second run, for a paired test.", metavar="RUN2")] = None,
+    against: Annotated[
+        str | None, typer.Option(help="Second run or artefact, for a paired test.", metavar="RUN2")
+    ] = None,
     **reading: Any,
 ) -> Shown:
     """Score a run on new labelled data, with intervals; what no option says is as in training."""
@@ -88,7 +95,7 @@ def evaluate(
 
 @command(names=USING)
 def predict(
-    run: RunFolder,
+    run: Usable,
     json: bool,
     quiet: bool,
     progress: Progress,
@@ -140,7 +147,7 @@ def predict(
 
 @command(names=["allow"])
 def serve(
-    run: RunFolder,
+    run: Usable,
     json: bool,
     progress: Progress,
     allow: str | None,
@@ -183,7 +190,7 @@ def serve(
 
 @command(names=USING)
 def export(
-    run: RunFolder,
+    run: Exportable,
     to: Annotated[str, typer.Option(help="Folder that is made.", metavar="DIR")],
     progress: Progress,
     precision: Annotated[
@@ -223,7 +230,7 @@ def models(
 
 @command(names=["local"])
 def push(
-    run: RunFolder,
+    run: Usable,
     name: Annotated[str, typer.Argument(help="Of the repository on the Hub.", metavar="OWNER/NAME")],
     progress: Progress,
     public: Annotated[bool, typer.Option("--public", help="All may see it; by default nobody else does.")] = False,

@@ -52,7 +52,7 @@ def predict(
     """Predictions for a file or table of texts, or for standard input when `source` is ``-``.
 
     Args:
-        run: a run or its folder, or its model folder.
+        run: a run or its folder, its model folder, or an artefact.
         source: as of `check`; standard input and files ``.txt`` have one text, or one JSON object, a line, unless a
             ``format`` is given. Every text file in a folder, or below it, is a document.
         precision: of the matrix products; see `Predictor.load`.

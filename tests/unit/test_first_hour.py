@@ -45,6 +45,20 @@ def test_help_has_a_short_flag(typed: Typed, command: list[str]) -> None:
     assert typed(*command, "-h") == typed(*command, "--help")
 
 
+@pytest.mark.parametrize(
+    ("command", "takes"),
+    [
+        ("evaluate", "Run folder, or an artefact of export."),
+        ("predict", "Run folder, the model folder of one, or an artefact of export."),
+        ("serve", "Run folder, the model folder of one, or an artefact of export."),
+        ("push", "Run folder, the model folder of one, or an artefact of export."),
+        ("export", "Run folder, the model folder of one, or a folder that transformers saved."),
+    ],
+)
+def test_help_says_what_a_run_may_be(typed: Typed, command: str, takes: str) -> None:
+    assert takes in " ".join(typed(command, "--help")[1].replace("│", " ").split())
+
+
 def test_help_shows_choices_and_defaults(typed: Typed) -> None:
     shown = " ".join(typed("train", "--help")[1].split())
     assert "linear|cosine|constant" in shown and "Default: linear." in shown and "Default: 42." in shown

@@ -41,7 +41,9 @@ class Facts(BaseModel):
             parse_json(content)
             facts = cls.model_validate_json(content)
         except OSError:
-            raise ModelError(f"{folder}: no trained model ({file} is missing); give a finished run") from None
+            raise ModelError(
+                f"{folder}: no trained model ({file} is missing); give a finished run, or an artefact"
+            ) from None
         except ValidationError as error:
             raise wrong_values(file, error) from None
         except ValueError as error:

@@ -32,7 +32,7 @@ def serve(
     """Answer requests until a signal comes; see the command of the same name.
 
     Args:
-        run: a run or its folder, or its model folder.
+        run: a run or its folder, its model folder, or an artefact.
         host: name or number of the interface.
         port: 0 for one that is free.
         progress: where it is told what happens; by default on standard error.
