@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from tunesmith.tasks.base import Task
     from tunesmith.tasks.encoding import EncodedTexts
 
-TOKENS_PER_BATCH = 512
-"""More make no text faster on a processor, and more padding."""
+TOKENS_PER_BATCH = 256
+"""What is computed of more does not stay in a processor's caches, and more is padding."""
+KEPT_TOKENS = 512
+"""Memory for larger batches is given back."""
 ROWS_PER_BATCH = 256
 OUTPUT = "logits"
 
@@ -41,6 +43,8 @@ class OnnxModel:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = threads(), 1
         options.log_severity_level = 4
+        # What can be fused was when it was made, but for kernels that are slower so.
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
         try:
             self._session = onnxruntime.InferenceSession(
                 str(folder / MODEL), options, providers=["CPUExecutionProvider"]
@@ -117,7 +121,7 @@ class OnnxModel:
     def _run(self, feed: dict[str, np.ndarray]) -> np.ndarray:
         inputs = {name: np.ascontiguousarray(feed[name], dtype=np.int64) for name in self._artefact.inputs}
         # What a text needs grows with the square of its length, and would be kept until the process ends.
-        options = self._long if feed["attention_mask"].size > TOKENS_PER_BATCH else None
+        options = self._long if feed["attention_mask"].size > KEPT_TOKENS else None
         try:
             found: Any = self._session.run([OUTPUT], inputs, options)[0]
         except Exception as error:

@@ -17,6 +17,7 @@ from torch import nn
 from tunesmith.artefact.folder import Input
 from tunesmith.artefact.session import OUTPUT
 from tunesmith.errors import ModelError, is_shortage
+from tunesmith.exporting.nodes import nodes, replace
 from tunesmith.models.heads import quiet_library
 from tunesmith.tasks.base import Task
 
@@ -83,6 +84,7 @@ def draw(model: nn.Module, task: Task, tokenizer: Any) -> Drawn:
     try:
         with _quiet():
             exported = exporter().export(shown, example(names, tokenizer, *DRAWN_FROM), config=settings)
+            _part_norms(exported.program.graph)
             ClearMetadataAndDocStringPass()(exported.program)  # among it the paths of this machine's files
     except Exception as error:
         if is_shortage(error):
@@ -106,6 +108,25 @@ def example(names: Sequence[str], tokenizer: Any, rows: int, tokens: int) -> dic
         mask = mask[:, ::-1].copy()
     arrays = {"input_ids": np.where(mask, ids, tokenizer.pad_token_id), "attention_mask": mask}
     return {name: torch.from_numpy(arrays.get(name, np.zeros_like(mask)).astype(np.int64)) for name in names}
+
+
+def _part_norms(graph: Any) -> None:
+    """Write sums and their norms as nodes of their own: onnxruntime's fused kernel takes three times as long."""
+    for node in [node for node in graph if node.op_type == "SkipLayerNormalization"]:
+        *parts, scale, shift, bias = [*node.inputs, None][:5]
+        steps: list[tuple[str, list[Any], dict[str, Any]]] = [("Add", parts, {})]
+        if bias is not None:
+            steps = [("Add", [parts[0], bias], {}), ("Add", [0, parts[1]], {})]
+        total = len(steps) - 1
+        epsilon = node.attributes["epsilon"].as_float()
+        steps.append(("LayerNormalization", [total, scale, shift], {"axis": -1, "epsilon": epsilon}))
+        made, found = nodes(*steps)
+        for old, new in zip(node.outputs, [found[-1], None, None, found[total]], strict=False):
+            if new is not None:
+                new.name, new.shape, new.dtype = old.name, old.shape, old.dtype
+                replace(old, new)
+        graph.insert_before(node, made)
+        graph.remove(node, safe=True)
 
 
 @contextlib.contextmanager

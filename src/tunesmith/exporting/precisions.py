@@ -7,7 +7,6 @@ is asked at the same time, and are about half as exact (`docs/log.md`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import numpy as np
 
 from tunesmith.artefact.folder import MODEL
 from tunesmith.artefact.onnx_file import DATA
+from tunesmith.exporting.nodes import constant, forget_unused, nodes, replace
 
 LEAST_VALUES = 1_024
 """Smaller tables stay as they are."""
@@ -36,6 +36,7 @@ def write(program: Any, precision: str, folder: Path) -> None:
     import onnx_ir
 
     if precision == "int8":
+        program.opset_imports["com.microsoft"] = 1
         _Int8(program.graph).rewrite()
     elif precision == "float16":
         halve(program.graph)
@@ -51,10 +52,10 @@ def halve(graph: Any) -> None:
         weights = _weights(value)
         if weights is None or weights.size < LEAST_VALUES or np.abs(weights).max() > np.finfo(np.float16).max:
             continue
-        cast, (whole,) = _nodes(("Cast", [_constant(graph, f"{value.name}.half", weights.astype(np.float16))], _FLOAT))
-        _replace(value, whole)
+        cast, (whole,) = nodes(("Cast", [constant(graph, f"{value.name}.half", weights.astype(np.float16))], _FLOAT))
+        replace(value, whole)
         graph.insert_before(graph[0], cast)
-    _forget_unused(graph)
+    forget_unused(graph)
 
 
 class _Int8:
@@ -68,11 +69,12 @@ class _Int8:
         self.graph = graph
         self._tokens: dict[str, tuple[Any, Any, Any]] = {}
         self._matrices: dict[str, tuple[Any, Any]] = {}
-        self._zero = _constant(graph, "int8.zero", np.array(ZERO, np.uint8))
-        self._zeros = _constant(graph, "int8.zeros", np.array([ZERO], np.uint8))
-        self._share = _constant(graph, "int8.share", np.array(1 / VALUE_LIMIT, np.float32))
-        self._least = _constant(graph, "int8.least", np.array(1e-10, np.float32))
-        self._inner = _constant(graph, "int8.axis", np.array([1], np.int64))
+        self._zero = constant(graph, "int8.zero", np.array(ZERO, np.uint8))
+        self._zeros = constant(graph, "int8.zeros", np.array([ZERO], np.uint8))
+        self._share = constant(graph, "int8.share", np.array(1 / VALUE_LIMIT, np.float32))
+        self._one = constant(graph, "int8.one", np.array(1, np.float32))
+        self._least = constant(graph, "int8.least", np.array(1e-10, np.float32))
+        self._inner = constant(graph, "int8.axis", np.array([1], np.int64))
 
     def rewrite(self) -> None:
         products = [node for node in self.graph if node.op_type in ("MatMul", "Gemm") and _is_matrix(node.inputs[1])]
@@ -82,17 +84,17 @@ class _Int8:
         for node in [node for node in self.graph if node.op_type == "Gather" and _is_matrix(node.inputs[0])]:
             if node.attributes.get_int("axis", 0) == 0 and len(node.inputs[0].uses()) == 1:
                 self._table(node)
-        _forget_unused(self.graph)
+        forget_unused(self.graph)
 
     def _product(self, node: Any) -> None:
         tokens, matrix = node.inputs
         rounded, scale, shape = self._rounded(node, tokens)
         weights, channels = self._matrix(matrix)
-        width = _constant(self.graph, f"{node.outputs[0].name}.width", np.array([weights.shape[1]], np.int64))
-        made, (_, _, _, _, whole) = _nodes(
-            ("MatMulInteger", [rounded, weights, self._zero], {}),
-            ("DequantizeLinear", [0, scale], {"axis": 0}),
-            ("Mul", [1, channels], {}),
+        width = constant(self.graph, f"{node.outputs[0].name}.width", np.array([weights.shape[1]], np.int64))
+        made, (_, _, _, _, whole) = nodes(
+            ("com.microsoft::MatMulIntegerToFloat", [rounded, weights, self._one, channels, self._zero], {}),
+            ("Unsqueeze", [scale, self._inner], {}),
+            ("Mul", [0, 1], {}),
             ("Concat", [shape, width], {"axis": 0}),
             ("Reshape", [2, 3], {}),
         )
@@ -102,8 +104,8 @@ class _Int8:
         """Tokens as uint8 (n, width), the scale of each (n,), and the shape that they had, without the width."""
         if tokens.name not in self._tokens:
             width = node.inputs[1].const_value.shape[0]
-            flat = _constant(self.graph, f"{tokens.name}.flat", np.array([-1, width], np.int64))
-            made, found = _nodes(
+            flat = constant(self.graph, f"{tokens.name}.flat", np.array([-1, width], np.int64))
+            made, found = nodes(
                 ("Reshape", [tokens, flat], {}),
                 ("Abs", [0], {}),
                 ("ReduceMax", [1, self._inner], {"keepdims": 0}),
@@ -123,8 +125,8 @@ class _Int8:
         if matrix.name not in self._matrices:
             rounded, scale = _scaled(matrix.const_value.numpy(), 0, WEIGHT_LIMIT)
             self._matrices[matrix.name] = (
-                _constant(self.graph, f"{matrix.name}.int8", rounded),
-                _constant(self.graph, f"{matrix.name}.scale", scale.ravel()),
+                constant(self.graph, f"{matrix.name}.int8", rounded),
+                constant(self.graph, f"{matrix.name}.scale", scale.ravel()),
             )
         return self._matrices[matrix.name]
 
@@ -134,10 +136,10 @@ class _Int8:
         rounded, scale = _scaled(table.const_value.numpy(), 1, TABLE_LIMIT)
         if rounded.size < LEAST_VALUES:
             return
-        made, (_, _, _, whole) = _nodes(
-            ("Gather", [_constant(self.graph, f"{table.name}.int8", rounded), numbers], {}),
+        made, (_, _, _, whole) = nodes(
+            ("Gather", [constant(self.graph, f"{table.name}.int8", rounded), numbers], {}),
             ("Cast", [0], _FLOAT),
-            ("Gather", [_constant(self.graph, f"{table.name}.scale", scale), numbers], {}),
+            ("Gather", [constant(self.graph, f"{table.name}.scale", scale), numbers], {}),
             ("Mul", [1, 2], {}),
         )
         self._put(node, made, whole)
@@ -147,7 +149,7 @@ class _Int8:
         before = node.outputs[0]
         whole.name, whole.shape, whole.dtype = f"{before.name}.int8", before.shape, before.dtype
         self.graph.insert_before(node, made)
-        _replace(before, whole)
+        replace(before, whole)
         self.graph.remove(node, safe=True)
 
 
@@ -171,34 +173,3 @@ def _weights(value: Any) -> np.ndarray | None:
 def _is_matrix(value: Any) -> bool:
     weights = None if value is None else _weights(value)
     return weights is not None and weights.ndim == 2
-
-
-def _constant(graph: Any, name: str, array: np.ndarray) -> Any:
-    import onnx_ir
-
-    tensor = onnx_ir.tensor(array, name=name)
-    value = onnx_ir.Value(name=name, const_value=tensor)
-    value.shape, value.dtype = onnx_ir.Shape(array.shape), tensor.dtype
-    graph.register_initializer(value)
-    return value
-
-
-def _nodes(*steps: tuple[str, Iterable[Any], dict[str, int]]) -> tuple[list[Any], list[Any]]:
-    """Nodes and their outputs: operator, inputs (numbers stand for outputs of earlier steps), attributes."""
-    import onnx_ir
-
-    made: list[Any] = []
-    for operator, inputs, attributes in steps:
-        given = [made[one].outputs[0] if isinstance(one, int) else one for one in inputs]
-        made.append(onnx_ir.node(operator, given, attributes=attributes))
-    return made, [node.outputs[0] for node in made]
-
-
-def _replace(old: Any, new: Any) -> None:
-    old.replace_all_uses_with(new, replace_graph_outputs=True)
-
-
-def _forget_unused(graph: Any) -> None:
-    for value in list(graph.initializers.values()):
-        if not value.uses() and not value.is_graph_output():
-            graph.initializers.pop(value.name)
