@@ -22,6 +22,8 @@ INFINITE = frozenset({"Infinity", "-Infinity"})
 NOT_FINITE = INFINITE | {"NaN"}
 """Numbers that Python writes and JSON has not."""
 LEFTOVER = ".tmp"
+LINK = "a link, expected the file itself; cp -rL makes a copy of a folder without links"
+"""What is said of a link where somebody else may have put one."""
 
 
 def file_sha256(path: Path) -> str:
@@ -49,7 +51,7 @@ def read_plain(path: Path, most: int = MOST_BYTES) -> bytes:
         ValueError: it is something else, or too large.
     """
     if stat.S_ISLNK(os.lstat(path).st_mode):
-        raise ValueError("a link, expected the file itself; cp -rL makes a copy of a folder without links")
+        raise ValueError(LINK)
     # What took its place since then is not followed either, and a pipe without a writer does not block.
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     with open(descriptor, "rb") as file:

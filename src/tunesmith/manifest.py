@@ -14,7 +14,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from tunesmith.disk import file_sha256, read_json, sync, write_text
+from tunesmith.disk import LINK, file_sha256, read_json, sync, write_text
 
 FILE = "manifest.json"
 MOST_FILES, MOST_LEVELS = 10_000, 6
@@ -99,7 +99,8 @@ def refusal(
         there = set(file_names(folder)) - {FILE}
         for name in sorted(manifest.files):
             if name not in there and not optional(name):
-                return f"{name} is missing, and {FILE} lists it"
+                what = "a folder" if (folder / name).is_dir() else "missing"
+                return f"{name} is {what}, and {FILE} lists it as a file"
         for name in sorted(there):
             if name in manifest.files:
                 if problem := damage(folder / name, manifest.files[name]):
@@ -153,7 +154,7 @@ def members(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
                     if count > MOST_FILES:
                         raise ValueError(f"it holds more than {MOST_FILES:,} files; remove those that are not its own")
                     if stat.S_ISLNK(facts.st_mode):
-                        raise ValueError(f"{where} is a link; put the file itself there")
+                        raise ValueError(f"{where} is {LINK}")
                     if stat.S_ISDIR(facts.st_mode):
                         below.append(Path(entry.path))
                     elif not stat.S_ISREG(facts.st_mode):

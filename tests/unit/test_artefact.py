@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -26,6 +27,7 @@ from tunesmith.data.layout import Layout
 from tunesmith.data.shapes import ONE_LABEL
 from tunesmith.errors import ModelError, UsageError
 from tunesmith.models.facts import Facts
+from tunesmith.publishing import Parcel
 from tunesmith.tasks.base import LabelSpace
 
 LETTERS = sorted(pre_tokenizers.ByteLevel.alphabet())
@@ -218,6 +220,21 @@ def test_labels_that_are_not_the_networks_are_refused(tmp_path: Path) -> None:
     vouch(folder, artefact.tokenizer)
     with pytest.raises(ModelError, match=r"labels.names: expected 2, as many as the network's outputs, found 1"):
         tunesmith.load(folder)
+
+
+def test_a_folder_of_links_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    whole, mounted = save(tmp_path / "whole", network()), tmp_path / "mounted"  # as Kubernetes mounts a ConfigMap
+    mounted.mkdir()
+    whole.rename(mounted / "..data")
+    for file in (mounted / "..data").iterdir():
+        (mounted / file.name).symlink_to(f"..data/{file.name}")
+    said = "tunesmith.json is a link, expected the file itself; cp -rL makes a copy of a folder without links"
+    with pytest.raises(ModelError, match=said):
+        tunesmith.load(mounted)
+    with pytest.raises(ModelError, match=said):
+        Parcel.of(mounted)
+    shutil.copytree(mounted, tmp_path / "copy")
+    assert tunesmith.load(tmp_path / "copy").precision == "float32"
 
 
 def test_a_network_that_fails_on_a_text_says_so(tmp_path: Path) -> None:

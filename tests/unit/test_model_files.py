@@ -92,11 +92,22 @@ def test_a_snapshot_of_the_hub_consists_of_links_into_its_own_folder(folder: Pat
     for target in ("../../../vocab.txt", "/dev/zero", "../../blobs", "nowhere"):
         (snapshot / "vocab.txt").unlink(missing_ok=True)
         (snapshot / "vocab.txt").symlink_to(target)
-        assert refusal(snapshot) == ["vocab.txt: a link, expected a regular file; put the file itself there"]
+        assert refusal(snapshot) == [
+            "vocab.txt: a link, expected the file itself; cp -rL makes a copy of a folder without links"
+        ]
     (snapshot / "vocab.txt").unlink()
     (place / "blobs").rename(tmp_path / "elsewhere")
     (place / "blobs").symlink_to(tmp_path / "elsewhere")
-    assert "config.json: a link, expected a regular file; put the file itself there" in refusal(snapshot)
+    assert "config.json: a link, expected the file itself; cp -rL makes a copy of a folder without links" in refusal(
+        snapshot
+    )
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "model.safetensors"])
+def test_a_folder_in_the_place_of_a_file_is_told(folder: Path, name: str) -> None:
+    (folder / name).unlink()
+    (folder / name).mkdir()
+    assert refusal(folder)[0] == f"{name}: a folder, expected a regular file; put the file itself there"
 
 
 def test_a_hub_model_is_fetched_without_what_is_not_read(

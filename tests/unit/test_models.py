@@ -119,6 +119,16 @@ def test_a_folder_without_a_model_says_what_is_in_it(tmp_path: Path) -> None:
         find_source(ModelSettings(name=str(tmp_path)))
 
 
+def test_a_folder_or_a_link_is_no_configuration(tmp_path: Path) -> None:
+    (tmp_path / "config.json").mkdir()
+    with pytest.raises(ModelError, match=r"config\.json is a folder, expected a file; restore it"):
+        find_source(ModelSettings(name=str(tmp_path)))
+    (tmp_path / "config.json").rmdir()
+    (tmp_path / "config.json").symlink_to("nowhere")
+    with pytest.raises(ModelError, match=r"config\.json is a link, expected the file itself; cp -rL"):
+        find_source(ModelSettings(name=str(tmp_path)))
+
+
 def test_a_pooled_classifier_is_saved_so_that_nothing_takes_it_for_another(
     tmp_path: Path, tiny_model_folder: Callable[[str], Path]
 ) -> None:

@@ -90,7 +90,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], Any], str]] = {
         "config.json is a link",
     ),
     "a pipe": (lambda f: ((f / "config.json").unlink(), os.mkfifo(f / "config.json")), "config.json is neither a file"),
-    "a folder": (lambda f: ((f / "config.json").unlink(), (f / "config.json").mkdir()), "config.json is missing"),
+    "a folder": (lambda f: ((f / "config.json").unlink(), (f / "config.json").mkdir()), "config.json is a folder"),
     "no manifest": (lambda f: (f / "manifest.json").unlink(), "manifest.json is missing"),
     "a manifest that is a link": (
         lambda f: ((f / "manifest.json").rename(f.parent / "m"), (f / "manifest.json").symlink_to(f.parent / "m")),
@@ -262,7 +262,7 @@ def test_a_run_that_is_written_holds_files_and_folders_of_the_user_alone(
     (tmp_path / "typed").symlink_to(run)
     gate.admit(tmp_path / "typed")
     (run / "checkpoints" / "x").symlink_to(tmp_path)
-    with pytest.raises(ModelError, match=r"checkpoints/x is a link; .*, or start a new run"):
+    with pytest.raises(ModelError, match=r"checkpoints/x is a link, .*, or start a new run"):
         gate.admit(run)
     (run / "checkpoints" / "x").unlink()
     os.mkfifo(run / "metrics.jsonl")

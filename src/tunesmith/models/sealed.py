@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from tunesmith import manifest
-from tunesmith.disk import read_json
+from tunesmith.disk import LINK, read_json
 from tunesmith.errors import OTHER_VERSION, ModelError
 from tunesmith.manifest import FileFacts, Manifest
 from tunesmith.models.seen import FILE as SEEN_FILE
@@ -48,12 +48,15 @@ def model_folder(path: Path) -> Path:
     """The folder of a run's model; the folder itself where it is one of a model.
 
     Raises:
-        ModelError: the run leads to a model elsewhere, or has yet to replace a finished one.
+        ModelError: the run leads to a model elsewhere, or has yet to replace a finished one; its files are links.
     """
     if (path / MODEL).is_symlink():
         raise ModelError(f"{path}: {MODEL} is a link; give the folder that it leads to")
     refuse_replacing(path)
-    return path / MODEL if (path / MODEL).is_dir() else path
+    folder = path / MODEL if (path / MODEL).is_dir() else path
+    if (folder / TRAINED_FILE).is_symlink():
+        raise ModelError(f"{folder}: {TRAINED_FILE} is {LINK}")
+    return folder
 
 
 def refuse_replacing(path: Path) -> None:

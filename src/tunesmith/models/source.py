@@ -13,7 +13,7 @@ from huggingface_hub import snapshot_download
 from transformers.safetensors_conversion import auto_conversion
 
 from tunesmith.config.schema import SourceSettings
-from tunesmith.disk import file_sha256
+from tunesmith.disk import LINK, file_sha256
 from tunesmith.errors import ModelError
 from tunesmith.models.gate.weights import INDEX, WEIGHTS
 from tunesmith.models.sealed import RUN_FILE, TRAINED_FILE, model_folder, refuse_replacing, require_intact
@@ -68,9 +68,13 @@ class Source:
             path = model_folder(path)
         require_intact(path)
         inside = backbone_folder(path)
-        if not (path / inside / "config.json").is_file():
+        config, shown = path / inside / "config.json", Path(inside) / "config.json"
+        if config.is_dir() or (config.is_symlink() and not config.exists()):
+            what = LINK if config.is_symlink() else "a folder, expected a file; restore it, or download the model again"
+            raise ModelError(f"model {name}: {shown} is {what}")
+        if not config.is_file():
             listing = ", ".join(sorted(file.name for file in (path / inside).glob("*"))[:10]) or "nothing"
-            raise ModelError(f"model {name}: the folder has no {Path(inside) / 'config.json'}; it holds {listing}")
+            raise ModelError(f"model {name}: the folder has no {shown}; it holds {listing}")
         return cls(name, str(path), None, True, inside, allowed)
 
     @property

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
-from tunesmith.disk import INFINITE, parse_json
+from tunesmith.disk import INFINITE, LINK, parse_json
 
 CONFIG = "config.json"
 MOST_ENTRIES = 10_000
@@ -102,7 +102,7 @@ def look(folder: Path, prefix: str = "") -> Inside:
         path = Path(entry.path)
         if stat.S_ISLNK(facts.st_mode) and (blob := _in_hub_cache(path)) is not None:
             path, facts = blob, blob.stat()
-        if stat.S_ISDIR(facts.st_mode):
+        if stat.S_ISDIR(facts.st_mode) and path.suffix not in (".json", ".safetensors"):
             folders.add(entry.name)
         elif stat.S_ISREG(facts.st_mode):
             paths[entry.name] = path
@@ -110,9 +110,7 @@ def look(folder: Path, prefix: str = "") -> Inside:
             if facts.st_size > MOST_BYTES and _is_read_whole(entry.name):
                 problems.append(f"{prefix}{entry.name}: {facts.st_size:,} bytes, expected at most {MOST_BYTES:,}")
         else:
-            problems.append(
-                f"{prefix}{entry.name}: {_kind(facts.st_mode)}, expected a regular file; put the file itself there"
-            )
+            problems.append(f"{prefix}{entry.name}: {_instead(facts.st_mode)}")
     return Inside(folder, prefix, paths, frozenset(folders), tuple(problems), tuple(sorted(stamps)))
 
 
@@ -152,6 +150,11 @@ def _in_hub_cache(link: Path) -> Path | None:
         return None
 
 
-def _kind(mode: int) -> str:
-    kinds = {stat.S_IFLNK: "a link", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
-    return kinds.get(stat.S_IFMT(mode), "a device")
+def _instead(mode: int) -> str:
+    """What stands in the place of a file, and what to do."""
+    if stat.S_ISLNK(mode):
+        return LINK
+    kind = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}.get(
+        stat.S_IFMT(mode), "a device"
+    )
+    return f"{kind}, expected a regular file; put the file itself there"
