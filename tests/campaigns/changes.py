@@ -235,6 +235,7 @@ def _surroundings(kind: str) -> list[Case]:
     inputs: Any = import_module("tunesmith.run.inputs")
 
     def other(name: str, value: Any) -> Callable[[], None]:
+        getattr(inputs, name)  # it is there
         return lambda: setattr(inputs, name, value)
 
     def updated(library: str) -> Callable[[], None]:
@@ -250,7 +251,7 @@ def _surroundings(kind: str) -> list[Case]:
     found += [
         Case(kind, "the code", code, patch=other("_code_sha256", lambda package: "0" * 64)),
         Case(kind, "an extension", extension, patch=other("entry_points", lambda group: points)),
-        Case(kind, "the processor", "the processor was ", patch=other("_processor", lambda: "another")),
+        Case(kind, "the processor", "the processor was ", patch=other("processor", lambda: "another")),
         Case(kind, "its instructions", "the processor was ", patch=lambda: _other_instructions()),
         Case(kind, "Python", "python was ", patch=lambda: setattr(inputs.platform, "python_version", lambda: "3.99")),
         Case(

@@ -133,6 +133,9 @@ DAMAGES: dict[str, tuple[Callable[[Path], Any], str]] = {
     "steps beyond the end": (
         lambda f: (edited(f / "trainer_state.json", "max_steps", value=2), rewritten(f)), "more steps were taken"
     ),
+    "a best checkpoint without a step": (
+        lambda f: (edited(f / "trainer_state.json", "best_model_checkpoint", value="x"), rewritten(f)), "but no step"
+    ),
     "a state that is a list": (lambda f: ((f / "trainer_state.json").write_text("[]"), rewritten(f)), "trainer_state"),
     "an unknown key": (
         lambda f: (edited(f / "trainer_state.json", "code", value="x"), rewritten(f)), "trainer_state.json .* .code: "

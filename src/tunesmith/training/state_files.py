@@ -59,6 +59,8 @@ class State(Part):
     def _in_order(self) -> Self:
         if self.max_steps > 0 and self.global_step > self.max_steps:
             raise ValueError("more steps were taken than there are")
+        if self.best_model_checkpoint is not None and self.best_global_step is None:
+            raise ValueError("a checkpoint is the best, but no step")
         return self
 
 
