@@ -21,9 +21,11 @@ import tunesmith
 from tests.fake_hub import FakeHub
 from tests.tiny import SIZES, write_rows
 from tunesmith.artefact import session
-from tunesmith.artefact.folder import Artefact
+from tunesmith.artefact.folder import Accuracy, Artefact
 from tunesmith.data.records import text_records
 from tunesmith.errors import DataError, ModelError, UsageError
+from tunesmith.evaluation.intervals import Difference, Score
+from tunesmith.evaluation.metrics import CLASSIFICATION_METRICS
 from tunesmith.exporting import making, measuring
 from tunesmith.progress import Progress
 from tunesmith.tasks.encoding import Encoder
@@ -226,6 +228,21 @@ def test_an_artefact_that_loses_too_much_is_not_kept(
     assert list(tmp_path.iterdir()) == []
     made = tunesmith.export(run, tmp_path / "light", max_loss=1.0, progress=QUIET)
     assert made.measured.accuracy is not None and made.measured.accuracy.difference.low < 0
+
+
+def test_a_loss_of_exactly_what_is_allowed_is_let_through() -> None:
+    def loses(low: float, most: float, metric: str = "accuracy") -> bool:
+        score, lost = Score(0.82, 0.8, 0.84, 1000), Difference(-0.004, low, 0.002, 1000, p=0.3)
+        accuracy = Accuracy(
+            rows=1000, of="rows", metric=metric, artefact=score, model=score, difference=lost, most_loss=most
+        )
+        return measuring.loses_too_much(accuracy, CLASSIFICATION_METRICS[metric])
+
+    ten_of_a_thousand = -0.010000000000000009
+    assert not loses(ten_of_a_thousand, 0.01) and loses(ten_of_a_thousand - 0.0001, 0.01)
+    assert not loses(0.0, 0.0) and loses(-0.0001, 0.0)
+    assert not CLASSIFICATION_METRICS["mcc"].is_proportion
+    assert not loses(-0.0082, 0.01, "mcc") and loses(-0.0083, 0.01, "mcc")
 
 
 def _spoiled(write: Callable[..., None]) -> Callable[..., None]:

@@ -34,6 +34,8 @@ NONE, ANSWERED = "∅", "answer"
 BINS = 10
 CHANCE = (1_000, 0)
 """Resamples of an interval, and their seed."""
+ROUNDING = 1e-9
+"""Differences of scores may be off by this; a row more or less is not."""
 MASKED = 1e30
 """Outputs beyond stand for padding."""
 MOST_DISTANCE = 1e-3
@@ -185,11 +187,13 @@ def _encoded(predictor: Predictor, records: Records) -> EncodedTexts:
 def loses_too_much(accuracy: Accuracy, metric: Metric) -> bool:
     """Whether more may be lost than is allowed: by the worse end of the difference's interval.
 
-    Of metrics that are no shares the loss counts as a share of the model's own score.
+    Of metrics that are no shares the loss counts as a share of the model's own score. A loss of exactly what is allowed
+    is not more, however its last digit is rounded.
     """
     difference = accuracy.difference
     lost = -difference.low if metric.higher_is_better else difference.high
-    return lost > accuracy.most_loss * (1.0 if metric.is_proportion else abs(accuracy.model.value))
+    scale = 1.0 if metric.is_proportion else abs(accuracy.model.value)
+    return lost > (accuracy.most_loss + ROUNDING) * scale
 
 
 def _repeated(records: Records, start: int) -> Records:
