@@ -230,8 +230,9 @@ def _clear(folder: Path, record: RunRecord | AdaptRecord) -> None:
 
 def close(folder: Path, record: RunRecord | AdaptRecord, keep_checkpoints: bool) -> None:
     """Say that a run is done once all else of it is on disk, and remove what only a run that is killed needs."""
+    shutil.rmtree(folder / WORK, ignore_errors=True)
     for path in sorted(folder.rglob("*"), reverse=True):
-        if not {WORK, CHECKPOINTS, PREVIOUS}.intersection(path.relative_to(folder).parts):
+        if not {CHECKPOINTS, PREVIOUS}.intersection(path.relative_to(folder).parts):
             sync(path)
     record.status = "done"
     record.save(folder)
@@ -239,6 +240,7 @@ def close(folder: Path, record: RunRecord | AdaptRecord, keep_checkpoints: bool)
     shutil.rmtree(folder / PREVIOUS, ignore_errors=True)
     if not keep_checkpoints:
         shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+    sync(folder)
 
 
 def save_config(folder: Path, config: Config) -> None:
