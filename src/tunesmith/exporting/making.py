@@ -31,8 +31,10 @@ from tunesmith.exporting.graph import Drawn, draw
 from tunesmith.exporting.measuring import Beside, loses_too_much, require_alike
 from tunesmith.exporting.order import Order
 from tunesmith.exporting.subject import Subject, invented
+from tunesmith.models.source import PACKAGED_FROM
 from tunesmith.predictor import Predictor
 from tunesmith.progress import Progress
+from tunesmith.run.record import ModelPart
 from tunesmith.signals import leftovers
 from tunesmith.text import counted
 
@@ -203,11 +205,16 @@ def _source(subject: Subject) -> Source:
     return Source(
         task=subject.predictor.task.name,
         name=subject.name,
-        base=None if record is None else Path(record.model.name).name,
+        base=None if record is None else public_name(record.model),
         method=None if record is None else record.titles.method,
         score=score,
         versions=versions,
     )
+
+
+def public_name(model: ModelPart) -> str:
+    """The name of a model on the Hub where it has one, else that of its folder: no path of this machine."""
+    return PACKAGED_FROM.get(model.name) or (model.name if model.revision else Path(model.name).name)
 
 
 def _accept(measured: Measured, predictor: Predictor, order: Order) -> None:
