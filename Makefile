@@ -10,7 +10,7 @@ PYTEST := $(TEST_ENV) $(BIN)/python -m pytest -q -n 2
 PROVE := $(TEST_ENV) PYTHONPATH=. $(BIN)/python -m tests.campaigns
 BENCHMARKS := $(filter-out benchmarks/_%,$(wildcard benchmarks/*.py))
 
-.PHONY: help demo test check test-slow bench prove clean
+.PHONY: help demo test check test-slow test-gpu bench prove clean
 .DEFAULT_GOAL := help
 
 help:
@@ -18,16 +18,18 @@ help:
 	@echo "make test       check, then all tests but the slow ones"
 	@echo "make check      style, format and types"
 	@echo "make test-slow  the slow tests"
+	@echo "make test-gpu   the tests that run models on a GPU (docs/gpu.md)"
 	@echo "make bench      every benchmark in benchmarks/, one after the other"
 	@echo "make prove      every campaign in tests/campaigns/, one after the other, then docs/reliability.md (hours)"
 	@echo "make clean      remove caches and build products (the environment and the runs stay)"
-	@echo "PYTHON=/path/to/python3 chooses the interpreter of a new environment (3.11 or later)"
+	@echo "PYTHON=/path/to/python3 chooses the interpreter of a new environment (3.11 or later);"
+	@echo "STAMP= BIN=/path/to/bin takes an environment that is there as it is, and installs nothing"
 
 demo: $(STAMP)
 	$(BIN)/tunesmith demo
 
 test: check
-	$(PYTEST) -m "not slow"
+	$(PYTEST) -m "not slow and not gpu"
 
 check: $(STAMP)
 	$(BIN)/ruff check .
@@ -35,7 +37,10 @@ check: $(STAMP)
 	$(BIN)/mypy
 
 test-slow: $(STAMP)
-	$(PYTEST) -m slow
+	$(PYTEST) -m "slow and not gpu"
+
+test-gpu: $(STAMP)
+	$(PYTEST) -m gpu tests/gpu
 
 bench: $(STAMP)
 	@set -e; for program in $(BENCHMARKS); do echo "$$program"; $(BIN)/python "$$program"; done

@@ -1,4 +1,4 @@
-"""What all tests share: no network, one thread, and tiny pretrained models built in code."""
+"""What all tests share: no network, one thread, tiny pretrained models built in code, and where these run."""
 
 from __future__ import annotations
 
@@ -24,6 +24,25 @@ from tests.fake_hub import TOKEN, FakeHub
 from tests.tiny import FAMILIES, save_model, tokenizer
 
 torch.set_num_threads(1)
+HAS_GPU = torch.cuda.is_available()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What is marked `gpu` is skipped where there is none, unless its code shall be tried out on the processor."""
+    if HAS_GPU or os.environ.get("TUNESMITH_GPU_TESTS") == "cpu":
+        return
+    skip = pytest.mark.skip(reason="there is no GPU here (TUNESMITH_GPU_TESTS=cpu tries the tests on the processor)")
+    for item in items:
+        if item.get_closest_marker("gpu"):
+            item.add_marker(skip)
+
+
+@pytest.fixture(autouse=True)
+def _on_the_processor(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests that are not marked `gpu` are the same on every machine: `choose_device` finds no GPU there."""
+    if HAS_GPU and not request.node.get_closest_marker("gpu"):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
 
 
 @pytest.fixture(autouse=True)

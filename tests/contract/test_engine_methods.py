@@ -20,6 +20,7 @@ from transformers import (
 
 from tunesmith.engine import Engine, core
 from tunesmith.models.depth import parameter_order
+from tunesmith.training.precision import choose_device
 
 HEADS: dict[str, Any] = {
     "sequence": AutoModelForSequenceClassification,
@@ -50,10 +51,12 @@ def make_batch(head: str) -> dict[str, torch.Tensor]:
     ids = torch.randint(5, 60, mask.shape, generator=draw).masked_fill(~mask, 0)
     batch = {"input_ids": ids, "attention_mask": mask.long()}
     if head == "question":
-        return batch | {"start_positions": lengths // 2, "end_positions": lengths - 1}
-    if head == "token":
-        return batch | {"labels": torch.randint(0, 2, mask.shape, generator=draw).masked_fill(~mask, -100)}
-    return batch | {"labels": torch.arange(len(LENGTHS)) % 2}
+        batch |= {"start_positions": lengths // 2, "end_positions": lengths - 1}
+    elif head == "token":
+        batch["labels"] = torch.randint(0, 2, mask.shape, generator=draw).masked_fill(~mask, -100)
+    else:
+        batch["labels"] = torch.arange(len(LENGTHS)) % 2
+    return {name: values.to(choose_device()) for name, values in batch.items()}
 
 
 def make_model(folder: Path, head: str, method: str) -> Any:
@@ -63,7 +66,7 @@ def make_model(folder: Path, head: str, method: str) -> Any:
             setattr(config, name, 0.0)
     config.classifier_dropout = 0.0  # decoders have a token head with dropout that their configuration does not name
     torch.manual_seed(0)
-    model = HEADS[head].from_pretrained(folder, config=config).train()
+    model = HEADS[head].from_pretrained(folder, config=config).train().to(choose_device())
     if method == "lora":
         adapted = get_peft_model(model, LoraConfig(r=2, target_modules="all-linear", init_lora_weights=False))
         with torch.no_grad():  # not zero, as stock adapters begin, and not so large that rounding errors grow
@@ -125,7 +128,7 @@ def test_three_steps_give_the_same_loss_gradients_and_weights(
 ) -> None:
     batch = make_batch(head)
     plain, model = (make_model(tiny_model_folder(family), head, method) for _ in range(2))
-    engine = Engine(model, token_ids=np.unique(batch["input_ids"].numpy()), prefix_bytes=10**8)
+    engine = Engine(model, token_ids=np.unique(batch["input_ids"].cpu().numpy()), prefix_bytes=10**8)
     assert engine.packed == (family in PACKED), engine.packing.why_not()
     wanted_losses, wanted = train(plain, batch, None)
     losses, gradients = train(model, batch, engine)

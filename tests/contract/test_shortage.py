@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -116,6 +117,14 @@ def test_parts_are_in_the_order_of_the_steps(tmp_path: Path) -> None:
     assert parts.halve(3, 8, MemoryError()) == 4
     assert [parts.at(step) for step in (2, 3, 5, 6, 9)] == [None, 4, 4, 2, 2]
     assert parts.words() == "in parts of 4 rows from step 4 on, 2 rows from step 7 on, as before, when memory ran out"
+
+
+def test_the_loss_of_a_batch_in_parts_is_where_its_parts_are(make_problem: Callable[..., Any], tmp_path: Path) -> None:
+    trainer = SimpleNamespace(_tunesmith_head=make_problem("regression", method="full").by_method().loss())
+    part = {"labels": torch.zeros(4, device="meta")}
+    found = (torch.ones((), device="meta"), torch.ones(4, 1, device="meta"), part["labels"])
+    loss, logits, labels = TaskTrainer._joined(trainer, [part, part], [found, found])  # type: ignore[arg-type]
+    assert loss.device.type == "meta" and logits.shape == (8, 1) and labels.shape == (8,)
 
 
 @pytest.mark.parametrize("kind", ["classification", "ner"])

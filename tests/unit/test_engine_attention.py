@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -184,8 +186,10 @@ def test_a_rule_is_recognised_as_a_window(seen: torch.Tensor, window: tuple[int,
 
 
 @pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize("shared", [1, 2])
-def test_the_kernel_gets_what_the_products_get(rule: str, shared: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("shared", "options"), [(1, {"enable_gqa"}), (2, {"enable_gqa"}), (2, set())])
+def test_the_kernel_gets_what_the_products_get(
+    rule: str, shared: int, options: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """With the kernel's documented meaning in place of the kernel, which needs a GPU, the outputs are the same."""
 
     def documented(
@@ -199,8 +203,9 @@ def test_the_kernel_gets_what_the_products_get(rule: str, shared: int, monkeypat
         *,
         scale: float,
         window_size: tuple[int, int],
-        enable_gqa: bool,
+        enable_gqa: bool = False,
     ) -> torch.Tensor:
+        assert options or not enable_gqa
         assert torch.equal(ends_q, ends_k) and ends_q.dtype == torch.int32
         assert longest_q == longest_k == int(ends_q.diff().max())
         parts = []
@@ -224,6 +229,7 @@ def test_the_kernel_gets_what_the_products_get(rule: str, shared: int, monkeypat
     wanted, _ = attend(nn.Module(), query, key, value, mask, scaling=0.3)
     calls = []
     monkeypatch.setattr(kernel, "usable", lambda query, dropout: not dropout)
+    monkeypatch.setattr(kernel, "_options", lambda: options)
     instead = lambda *given, **named: calls.append(1) or documented(*given, **named)  # noqa: E731
     monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", instead)
     found, _ = attend(nn.Module(), query, key, value, mask, scaling=0.3)
@@ -233,5 +239,10 @@ def test_the_kernel_gets_what_the_products_get(rule: str, shared: int, monkeypat
     assert len(calls) == 1, "shares under dropout are not for the kernel"
 
 
-def test_the_kernel_is_for_gpus() -> None:
+def test_the_kernel_is_for_gpus_and_for_torch_that_has_all_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    there = SimpleNamespace(device=torch.device("cuda"), dtype=torch.bfloat16, shape=(1, 2, 3, 64))
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
+    assert kernel.usable(there, 0.0)  # type: ignore[arg-type]
+    monkeypatch.setattr(kernel, "_options", lambda: {"query", "is_causal"})
+    assert not kernel.usable(there, 0.0)  # type: ignore[arg-type]
     assert not kernel.usable(torch.zeros(1, 2, 3, 64, dtype=torch.bfloat16), 0.0)

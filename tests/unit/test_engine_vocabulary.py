@@ -17,6 +17,7 @@ from transformers import AutoModelForSequenceClassification, BertForMaskedLM
 from tunesmith.engine.vocabulary import Vocabulary, unsuitable_optimizer
 from tunesmith.errors import ModelError, TunesmithError
 from tunesmith.models.heads import PooledClassifier
+from tunesmith.training.precision import choose_device
 
 FAMILIES = ["bert", "roberta", "distilbert", "electra", "llama", "modernbert", "mpnet", "deberta-v2"]
 KEPT = np.array([0, 2, 3, *range(5, 60, 3)])
@@ -48,7 +49,7 @@ def adamw(weight_decay: float, **options: Any) -> Maker:
 
 def load(folder: Path, seed: int = 0) -> Any:
     torch.manual_seed(seed)
-    return AutoModelForSequenceClassification.from_pretrained(folder, num_labels=3).train()
+    return AutoModelForSequenceClassification.from_pretrained(folder, num_labels=3).train().to(choose_device())
 
 
 def name_of_table(model: nn.Module) -> str:
@@ -61,7 +62,8 @@ def batch(step: int) -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(step)
     ids = torch.from_numpy(KEPT[2:])[torch.randint(0, len(KEPT) - 2, (6, 9), generator=generator)]
     ids[0, 5:] = 0
-    return {"input_ids": ids, "attention_mask": (ids != 0).long(), "labels": torch.tensor([0, 1, 2, 0, 1, 2])}
+    made = {"input_ids": ids, "attention_mask": (ids != 0).long(), "labels": torch.tensor([0, 1, 2, 0, 1, 2])}
+    return {name: values.to(choose_device()) for name, values in made.items()}
 
 
 def identical(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:

@@ -505,3 +505,10 @@ def test_a_loss_that_is_not_finite_ends_the_run_unless_it_is_filtered(tmp_path: 
         trained(Trainer, bert(), rows(), tmp_path, **options)
     trainer = trained(Trainer, bert(), rows(), tmp_path, **options, logging_nan_inf_filter=True)
     assert trainer.state.global_step == 4
+
+
+def test_one_process_trains_on_one_gpu(tmp_path: Path) -> None:
+    given = arguments(tmp_path)
+    given._n_gpu = 2  # what stock code finds where there are two, and copies the model to
+    trainer = Trainer(bert(), given, train_dataset=rows())
+    assert (trainer.args.n_gpu, trainer.args.train_batch_size) == (1, 4)

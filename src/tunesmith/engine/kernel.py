@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
+from typing import Any
+
 import torch
 
 Window = tuple[int, int]
@@ -17,7 +21,16 @@ def usable(query: torch.Tensor, dropout: float) -> bool:
         and query.shape[-1] % 8 == 0
         and query.shape[-1] <= 256
         and torch.cuda.get_device_capability(query.device) >= (8, 0)
+        and {"scale", "window_size"} <= _options()
     )
+
+
+@functools.cache
+def _options() -> frozenset[str]:
+    """Names of what torch's kernel takes: 2.10 has neither scale nor window, and heads cannot be shared before 2.12."""
+    from torch.nn.attention.varlen import varlen_attn  # and with it torch's compiler
+
+    return frozenset(inspect.signature(varlen_attn).parameters)
 
 
 def window_of(seen: torch.Tensor) -> Window | None:
@@ -50,12 +63,15 @@ def attend_by_kernel(
         longest: tokens of the longest sequence.
         scale: factor of the scores.
     """
-    from torch.nn.attention.varlen import varlen_attn  # and with it torch's compiler
+    from torch.nn.attention.varlen import varlen_attn
 
     q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
-    shared = query.shape[1] != key.shape[1]
-    out = varlen_attn(
-        q, k, v, boundaries, boundaries, longest, longest, scale=scale, window_size=window, enable_gqa=shared
-    )
+    options: dict[str, Any] = {"scale": scale, "window_size": window}
+    if q.shape[1] != k.shape[1]:
+        if "enable_gqa" in _options():
+            options["enable_gqa"] = True
+        else:
+            k, v = (x.repeat_interleave(q.shape[1] // k.shape[1], dim=1) for x in (k, v))
+    out = varlen_attn(q, k, v, boundaries, boundaries, longest, longest, **options)
     assert isinstance(out, torch.Tensor)
     return out[None]

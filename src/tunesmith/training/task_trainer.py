@@ -125,8 +125,9 @@ class TaskTrainer(Trainer):
         """Loss, outputs and labels of a batch that was predicted in parts."""
         losses, *tensors = zip(*found, strict=True)
         assert self._tunesmith_head is not None
-        weights = torch.stack([self._tunesmith_head.weight(part["labels"]) for part in parts])
-        loss = (torch.stack(losses).cpu() * weights).sum() / weights.sum()
+        means = torch.stack(losses)
+        weights = torch.stack([self._tunesmith_head.weight(part["labels"]) for part in parts]).to(means.device)
+        loss = (means * weights).sum() / weights.sum()
         return loss, *(functools.reduce(nested_concat, one) for one in tensors)
 
     def _run_epoch(self, *positional: Any, **options: Any) -> None:

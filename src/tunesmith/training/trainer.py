@@ -82,6 +82,9 @@ class Trainer(Resumable):
         self._tunesmith_evaluating: tuple[tuple[bool, ...], list[nn.Module]] = ((), [])
         self.engine_report: dict[str, Any] = {}
         args = TrainingArguments("trainer_output") if args is None else args
+        if args.n_gpu > 1:  # torch's copies of a model for threads would all be run by the engine of the first
+            logger.warning("one process trains on one GPU; start one for each (torchrun) to use all of them")
+            args._n_gpu = 1
         super().__init__(model, args, *positional, **options)
         if self.compute_loss_func is None and not stock_defaults.is_replaced(self, "compute_loss"):
             self._tunesmith_head = stock_defaults.head_loss(self)

@@ -69,9 +69,10 @@ def _problem(precision: str, reader: Reader) -> str | None:
     """Why the model gives no answers, or None where it gives some."""
     texts = ("a " * reader.truncation.max_tokens, "a a a")
     records = text_records([("a", text) if reader.pairs else text for text in texts], "trial")
-    state = torch.get_rng_state()
+    device = next(reader.model.parameters()).device
     try:
-        with tempfile.TemporaryDirectory(prefix="tunesmith-") as folder:
+        own_noise = torch.random.fork_rng([device] if device.type == "cuda" else [])
+        with own_noise, tempfile.TemporaryDirectory(prefix="tunesmith-") as folder:
             encoder = Encoder(reader.tokenizer, reader.truncation, Path(folder) / "encoded.arrow")
             encoded = reader.task.encode(records, reader.space, encoder, False)
             with evaluating(reader.model):  # and its own modes afterwards
@@ -82,8 +83,6 @@ def _problem(precision: str, reader: Reader) -> str | None:
         if is_shortage(error) or isinstance(error, TunesmithError):
             raise
         return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-    finally:
-        torch.set_rng_state(state)
     return None
 
 
