@@ -99,12 +99,18 @@ class ResourceError(TunesmithError):
     exit_code = 5
 
 
+BY_NUMPY = "problem writing element", " requested and "
+"""In what `numpy.ndarray.tofile` says of a file that does not take it all."""
+
+
 def is_disk_full(error: BaseException) -> bool:
     """Whether an error means that the disk (or a quota) is full; libraries of native code wrap the system's error."""
     full, said = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG), str(error)
-    # torch's writer tells no error of the system, only that less was written than it gave.
+    # The writers of torch and numpy tell no error of the system, only that less was written than they gave.
     by_torch = "inline_container" in said and ("unexpected pos" in said or "failed writing" in said)
-    return getattr(error, "errno", None) in full or by_torch or any(f"os error {number})" in said for number in full)
+    by_numpy = isinstance(error, OSError) and error.errno is None and any(words in said for words in BY_NUMPY)
+    told = by_torch or by_numpy or any(f"os error {number})" in said for number in full)
+    return getattr(error, "errno", None) in full or told
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -24,7 +24,7 @@ from tests.tiny import SIZES, write_rows
 from tunesmith.artefact import session
 from tunesmith.artefact.folder import Accuracy, Artefact
 from tunesmith.data.records import text_records
-from tunesmith.errors import DataError, ModelError, UsageError
+from tunesmith.errors import DataError, ModelError, ResourceError, UsageError
 from tunesmith.evaluation.intervals import Difference, Score
 from tunesmith.evaluation.metrics import CLASSIFICATION_METRICS
 from tunesmith.exporting import making, measuring
@@ -298,6 +298,19 @@ def test_what_is_stopped_leaves_what_was_there(make_run: Any, tmp_path: Path, mo
     tunesmith.export(run, tmp_path / "light", overwrite=True, progress=QUIET)
     assert [path.name for path in tmp_path.iterdir()] == ["light"]
     assert (made.folder / Artefact.FILE).read_bytes() != before
+
+
+def test_a_full_disk_is_told_with_the_folder_and_leaves_nothing(
+    make_run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError("problem writing element 3072 to file")  # as numpy has it
+
+    run = make_run("classification")
+    monkeypatch.setattr(making.precisions, "write", full)
+    with pytest.raises(ResourceError, match=r"light: .*no space left on the disk .*, or give another folder"):
+        tunesmith.export(run, tmp_path / "light", progress=QUIET)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_a_killed_export_left_is_undone_by_the_next_one(make_run: Any, tmp_path: Path) -> None:

@@ -55,3 +55,5 @@ def test_a_full_disk_is_known_by_what_libraries_say_of_it() -> None:
     assert errors.is_disk_full(OSError(28, "No space left on device"))
     assert errors.is_disk_full(RuntimeError("I/O error: No space left on device (os error 28)"))
     assert not errors.is_disk_full(RuntimeError("unexpected pos of a comma"))
+    for said in ("problem writing element 3072 to file", "1000 requested and 256 written"):  # by numpy
+        assert errors.is_disk_full(OSError(said)) and not errors.is_disk_full(RuntimeError(said))

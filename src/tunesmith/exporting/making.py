@@ -24,7 +24,7 @@ from tunesmith.config.options import UseOptions
 from tunesmith.data.records import Records
 from tunesmith.data.sources import Examples
 from tunesmith.disk import make_folder, private, sync, write_text
-from tunesmith.errors import DataError, ModelError, UsageError
+from tunesmith.errors import DataError, ModelError, ResourceError, UsageError, is_disk_full
 from tunesmith.exporting import precisions
 from tunesmith.exporting.card import artefact_card
 from tunesmith.exporting.graph import Drawn, draw
@@ -34,6 +34,7 @@ from tunesmith.exporting.subject import Subject, invented
 from tunesmith.models.source import PACKAGED_FROM
 from tunesmith.predictor import Predictor
 from tunesmith.progress import Progress
+from tunesmith.resources import disk_words
 from tunesmith.run.record import ModelPart
 from tunesmith.signals import leftovers
 from tunesmith.text import counted
@@ -161,6 +162,11 @@ def _folder(order: Order) -> Iterator[Path]:
             place.rename(old)
         aside.rename(place)
         sync(place.parent)
+    except Exception as error:
+        if is_disk_full(error):
+            said = f"`to`: {order.to}: {disk_words(error, place.parent)}, or give another folder"
+            raise ResourceError(said) from None
+        raise
     finally:
         os.close(held)
         leftovers.discard(str(aside))
