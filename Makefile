@@ -8,9 +8,9 @@ STAMP := $(VENV)/.installed
 TEST_ENV := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 PYTEST := $(TEST_ENV) $(BIN)/python -m pytest -q -n 2
 PROVE := $(TEST_ENV) PYTHONPATH=. $(BIN)/python -m tests.campaigns
-BENCHMARKS := $(filter-out benchmarks/_%,$(wildcard benchmarks/*.py))
+BENCHMARKS := $(filter-out benchmarks/_% benchmarks/gpu.py,$(wildcard benchmarks/*.py))
 
-.PHONY: help demo test check test-slow test-gpu bench prove clean
+.PHONY: help demo test check test-slow test-gpu bench bench-gpu prove clean
 .DEFAULT_GOAL := help
 
 help:
@@ -20,6 +20,7 @@ help:
 	@echo "make test-slow  the slow tests"
 	@echo "make test-gpu   the tests that run models on a GPU (docs/gpu.md)"
 	@echo "make bench      every benchmark in benchmarks/, one after the other"
+	@echo "make bench-gpu  the benchmark of a GPU, nine minutes (docs/gpu.md)"
 	@echo "make prove      every campaign in tests/campaigns/, one after the other, then docs/reliability.md (hours)"
 	@echo "make clean      remove caches and build products (the environment and the runs stay)"
 	@echo "PYTHON=/path/to/python3 chooses the interpreter of a new environment (3.11 or later);"
@@ -44,6 +45,9 @@ test-gpu: $(STAMP)
 
 bench: $(STAMP)
 	@set -e; for program in $(BENCHMARKS); do echo "$$program"; $(BIN)/python "$$program"; done
+
+bench-gpu: $(STAMP)
+	$(BIN)/python benchmarks/gpu.py
 
 # A campaign with cases that are not good ends in an error, but the others still run, and the page is made.
 prove: $(STAMP)

@@ -106,7 +106,7 @@ def stepper(model: Any, lower_precision: bool, engine: Engine | None) -> Callabl
         engine.follow(optimizer)
 
     def step(batch: Batch) -> None:
-        with torch.autocast("cpu", torch.bfloat16, enabled=lower_precision):
+        with torch.autocast(trained[0].device.type, torch.bfloat16, enabled=lower_precision):
             loss = model(**batch).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
@@ -203,7 +203,7 @@ def random_batches(data: Texts, rows: int, length: int, batches: int = BATCHES) 
 
 def tokens_of(batches: list[Batch]) -> np.ndarray:
     """Ids of the tokens in them, each once."""
-    return np.unique(np.concatenate([batch["input_ids"].numpy().reshape(-1) for batch in batches]))
+    return np.unique(np.concatenate([batch["input_ids"].cpu().numpy().reshape(-1) for batch in batches]))
 
 
 def encode(tokenizer: Any, data: Texts, length: int, padding: bool | str) -> Batch:

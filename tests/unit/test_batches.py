@@ -89,3 +89,13 @@ def test_precision_is_what_was_asked_for_or_has_a_reason() -> None:
     assert choose_precision("float32").state == "float32"
     chosen = choose_precision("auto")
     assert chosen.state in ("float32", "bfloat16", "float16") and chosen.reason
+
+
+@pytest.mark.parametrize(("in_hardware", "state"), [(True, "bfloat16"), (False, "float16")])
+def test_on_a_gpu_that_only_emulates_bfloat16_it_is_float16(
+    in_hardware: bool, state: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tunesmith.training.precision.choose_device", lambda: torch.device("cuda"))
+    has = lambda including_emulation=True: in_hardware or including_emulation  # noqa: E731
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", has)
+    assert choose_precision("auto").state == state

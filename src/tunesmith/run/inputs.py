@@ -33,8 +33,11 @@ PART_OF_A_MODEL = re.compile(r"\d+_\w+")
 """Folders inside a sentence encoder's."""
 MORE_LIBRARIES = ("tokenizers", "safetensors", "scipy")
 GROUPS = ("tasks", "methods", "formats", "augmentations")
-ENVIRONMENT = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS")
-"""Variables that choose other arithmetic on the same processor."""
+ENVIRONMENT = (
+    *("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS"),
+    *("CUBLAS_WORKSPACE_CONFIG", "NVIDIA_TF32_OVERRIDE", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE"),
+)
+"""Variables that choose other arithmetic on the same processor, or GPU."""
 
 
 def surroundings() -> dict[str, str]:

@@ -43,7 +43,7 @@ def choose_precision(wanted: str) -> Precision:
     if wanted != "auto":
         return Precision(wanted, ASKED)
     if choose_device().type == "cuda":
-        if torch.cuda.is_bf16_supported():
+        if torch.cuda.is_bf16_supported(including_emulation=False):
             return Precision("bfloat16", "the GPU has bfloat16")
         return Precision("float16", "the GPU has no bfloat16")
     ratio = _seconds(torch.float32) / _seconds(torch.bfloat16)
