@@ -17,6 +17,7 @@ from tests.tiny import make_records
 from tunesmith.config.loading import resolve
 from tunesmith.config.schema import Config, MethodSettings
 from tunesmith.data.records import Records
+from tunesmith.engine import attention
 from tunesmith.engine.dropout import Noise
 from tunesmith.methods import METHODS
 from tunesmith.methods.base import Method
@@ -81,11 +82,12 @@ def make_problem(tiny_model_folder: Callable[[str], Path], tmp_path: Path) -> Ca
 @pytest.fixture
 def without_dropout(monkeypatch: pytest.MonkeyPatch) -> None:
     """Dropout draws its noise per micro-batch, so steps that are cut differently are compared without it."""
-    monkeypatch.setattr(torch.nn.Dropout, "forward", lambda self, x: x)
-    attention = torch.nn.functional.scaled_dot_product_attention
+    monkeypatch.setattr(torch.nn.functional, "dropout", lambda x, *given, **named: x)
+    attend = torch.nn.functional.scaled_dot_product_attention
 
     def plain(*args: Any, **options: Any) -> torch.Tensor:
-        return attention(*args, **options | {"dropout_p": 0.0})
+        return attend(*args, **options | {"dropout_p": 0.0})
 
     monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", plain)
     monkeypatch.setattr(Noise, "mask", lambda self, shape, p, dtype: torch.ones(shape, dtype=dtype))
+    monkeypatch.setattr(attention, "_mask", lambda noise, p, like, shape: like.new_ones(shape))

@@ -18,6 +18,7 @@ from transformers import BertConfig, BertModel
 import tunesmith
 from tests import tiny
 from tests.contract.test_engine_methods import HEADS, METHODS, loss_of, make_batch, make_model
+from tests.contract.test_steps import logged
 from tunesmith.engine import Engine
 from tunesmith.training.precision import choose_device
 from tunesmith.training.task_trainer import TaskTrainer
@@ -116,7 +117,7 @@ def test_a_step_that_does_not_fit_is_taken_in_parts(
     with monkeypatch.context() as patch:
         patch.setattr(TaskTrainer, "training_step", watched)
         whole = train("whole")
-    state, peak = most[-2:]
+    state, peak = max(zip(most[::2], most[1::2], strict=True), key=lambda pair: pair[1])
     total = torch.cuda.get_device_properties(card).total_memory
     gc.collect()
     torch.cuda.empty_cache()
@@ -126,9 +127,8 @@ def test_a_step_that_does_not_fit_is_taken_in_parts(
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
     assert cut.record["engine"]["memory"]["state"] == "smaller parts" and "memory" not in whole.record["engine"]
-    for name, weight in load_file(whole.folder / "model" / "model.safetensors").items():
-        other = load_file(cut.folder / "model" / "model.safetensors")[name]
-        torch.testing.assert_close(other, weight, rtol=1e-3, atol=1e-5, msg=name)
+    losses, others = ([line["loss"] for line in logged(run.folder) if "loss" in line] for run in (cut, whole))
+    assert len(losses) > 1 and losses == pytest.approx(others, rel=1e-4)
 
 
 TRAINING = """

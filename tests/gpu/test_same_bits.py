@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from tests.contract.test_shortage import test_a_run_goes_on_as_it_was_cut  # noqa: F401
+from tests.contract.test_shortage import (  # noqa: F401
+    test_a_run_goes_on_as_it_was_cut,
+    test_a_run_without_memory_equals_one_that_was_told_so,
+)
 from tests.contract.test_steps import (  # noqa: F401
     test_a_resumed_run_equals_the_straight_one_bit_for_bit,
     test_losses_that_were_not_logged_yet_are_not_lost,

@@ -30,10 +30,7 @@ from tests.contract.test_pipeline import (  # noqa: F401
     test_plain_transformers_answers_the_same,
 )
 from tests.contract.test_pipeline_tokens import test_the_engine_changes_nothing  # noqa: F401
-from tests.contract.test_shortage import (  # noqa: F401
-    test_a_run_without_memory_equals_one_that_was_told_so,
-    test_predictions_do_not_need_all_rows_at_once,
-)
+from tests.contract.test_shortage import test_predictions_do_not_need_all_rows_at_once  # noqa: F401
 from tests.contract.test_steps import test_a_step_is_the_same_however_it_is_accumulated  # noqa: F401
 from tests.unit.test_engine_vocabulary import (  # noqa: F401
     bert,

@@ -240,7 +240,7 @@ def test_a_state_dict_that_does_not_fit_is_refused(bert: Path) -> None:
 def test_a_token_that_is_not_trained_is_exact_in_evaluation_and_refused_in_training(bert: Path) -> None:
     run = Run(bert, adamw(0.1)).steps(0, 2)
     embedding = run.model.get_input_embeddings()
-    ids = torch.tensor([[2, UNUSED, 5], [7, 0, 0]])
+    ids = torch.tensor([[2, UNUSED, 5], [7, 0, 0]], device=choose_device())
     expected = run.weights()[run.table][ids]
     with pytest.raises(ModelError, match=r"found the token ids \[6, 7\]"):
         embedding(ids)
