@@ -40,7 +40,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "distilbert": {"dim": 16, "n_layers": 2, "n_heads": 2, "hidden_dim": 32},
     "electra": {"embedding_size": 16},
     "llama": {"num_key_value_heads": 2},
-    "qwen2": {"num_key_value_heads": 1},
+    "qwen2": {"num_key_value_heads": 1, "vocab_size": 160},  # its tokenizer brings a token of its own
     "modernbert": {"global_attn_every_n_layers": 2, "local_attention": 16},
     "mpnet": {"max_position_embeddings": 130},
     "deberta-v2": {"relative_attention": True, "pos_att_type": ["p2c", "c2p"]},
@@ -99,11 +99,12 @@ def save_model(family: str, folder: Path) -> Path:
     segments = ["token_type_ids"] if family in ("bert", "electra") else []
     made = tokenizer("input_ids", *segments, "attention_mask")
     settings: dict[str, Any] = (
-        {"model_type": family, "max_position_embeddings": 128} | SIZES | (FAMILIES | UNUSUAL)[family]
+        {"model_type": family, "max_position_embeddings": 128, "vocab_size": len(made)}
+        | SIZES
+        | (FAMILIES | UNUSUAL)[family]
     )
     library: Any = transformers
     config = library.AutoConfig.for_model(
-        vocab_size=len(made),
         **settings,
         **{f"{name}_token_id": getattr(made, f"{name}_token_id") for name in ("pad", "cls", "sep")},
         bos_token_id=made.cls_token_id,
