@@ -4,9 +4,11 @@ accepted is answered before it ends."""
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import gc
 import os
 import socket
+import struct
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
@@ -28,6 +30,10 @@ from tunesmith.serve.settings import Settings, address_of
 LAME_SECONDS = 1.0
 """A server that was told to stop says that it is not ready, and still listens, so long."""
 BACKLOG = 2_048
+SO_ATTACH_FILTER, SO_DETACH_FILTER = 26, 27
+"""Of Linux: which packets for a socket are dropped; `man 7 socket`."""
+NOTHING = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 0))
+"""A filter, in the code of Berkeley's, that lets no packet through: return 0."""
 KEPT_PRIMITIVES = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "32")
 """Of torch, which else keeps 1,024 of them, one for each shape of a batch: ten megabytes that come late."""
 SWITCH_SECONDS = 0.0005
@@ -49,6 +55,9 @@ class _Server(uvicorn.Server):
         return nullcontext()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        for listening in sockets or []:
+            with suppress(OSError):  # a worker that ended alone has left its filter on the socket that all share
+                listening.setsockopt(socket.SOL_SOCKET, SO_DETACH_FILTER, 0)
         await super().startup(sockets)
         self._up()
 
@@ -78,10 +87,7 @@ class _Server(uvicorn.Server):
         for server in self.servers:
             server.close()
         for listening in own:
-            listening.setblocking(False)
-            with suppress(OSError):  # no more of them
-                while True:
-                    found.append(listening.accept()[0])
+            found += last_accepted(listening)
         for listening in (*own, *sockets):
             listening.close()
         return found
@@ -93,6 +99,22 @@ class _Server(uvicorn.Server):
         accepted.setblocking(False)
         with suppress(OSError):
             await asyncio.get_running_loop().connect_accepted_socket(protocol, accepted)
+
+
+def last_accepted(listening: socket.socket) -> list[socket.socket]:
+    """The connections that wait to be accepted, before nobody listens any more.
+
+    One that the system makes after the last was accepted, and before the socket is closed, would be lost. So it is told
+    first to make no more of them, where it can be told: who asks then is refused once nobody listens.
+    """
+    with suppress(OSError):
+        listening.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("HP", 1, ctypes.addressof(NOTHING)))
+    listening.setblocking(False)
+    found = list[socket.socket]()
+    with suppress(OSError):  # no more of them
+        while True:
+            found.append(listening.accept()[0])
+    return found
 
 
 def serve_one(
