@@ -185,7 +185,7 @@ def test_a_resumed_run_equals_the_straight_one_bit_for_bit(
 
     with monkeypatch.context() as patch:
         patch.setattr(TaskTrainer, "training_step", stopping)
-        with pytest.raises(Interrupted, match="resume=True"):
+        with pytest.raises(Interrupted, match="the same command goes on"):
             adapt(corpus, tmp_path / "broken", tiny_model_folder(family))
     assert json.loads((tmp_path / "broken" / "adapt.json").read_text())["status"] == "stopped"
     resumed = adapt(corpus, tmp_path / "broken", tiny_model_folder(family), resume=True)
