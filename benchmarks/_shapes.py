@@ -14,7 +14,7 @@ from transformers import AutoModelForSequenceClassification
 
 from tunesmith.models.depth import parameter_order
 from tunesmith.tasks.batching import PaddingCollator
-from tunesmith.tasks.encoding import Encoded
+from tunesmith.tasks.encoded import Encoded
 from tunesmith.training.precision import choose_device
 
 SHAPES: dict[str, tuple[str, dict[str, int]]] = {

@@ -32,6 +32,7 @@ from tunesmith.models.heads import final_linear
 from tunesmith.models.loading import load_tokenizer
 from tunesmith.models.source import find_source
 from tunesmith.tasks.batching import PaddingCollator
+from tunesmith.tasks.encoded import Encoded
 from tunesmith.training.inference import pooled_vectors
 
 ROWS, BATCH, LENGTH, EPOCHS = 2_000, 32, 128, 5
@@ -64,20 +65,21 @@ def stock_epoch(tokenizer: Any, data: Texts, lengths: list[int], grouped: bool) 
 def our_features(model: Any, tokenizer: Any, data: Texts) -> None:
     """Vectors of every text, and the head solved from them."""
     encoded = tokenizer(data.texts, truncation=True, max_length=LENGTH)["input_ids"]
-    rows = [{"input_ids": np.asarray(ids)} for ids in encoded]
     collate = PaddingCollator.of(tokenizer)
-    vectors = pooled_vectors(model, _Rows(rows), collate, "bfloat16")  # type: ignore[arg-type]
+    vectors = pooled_vectors(model, _Rows(encoded), collate, "bfloat16")
     FeatureExtraction(MethodSettings()).solve(
         model, vectors, np.asarray(data.targets), TrainingSettings(), len(vectors)
     )
 
 
-class _Rows(list[dict[str, np.ndarray]]):
-    """Encoded rows, with their lengths as `tunesmith.tasks.encoding.EncodedTexts` has them."""
+class _Rows(Encoded):
+    """What the tokenizer made of the texts."""
 
-    @property
-    def lengths(self) -> np.ndarray:
-        return np.array([len(row["input_ids"]) for row in self])
+    def __init__(self, ids: list[list[int]]) -> None:
+        self.ids, self.lengths = [np.asarray(row) for row in ids], np.array([len(row) for row in ids])
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return {"input_ids": self.ids[index]}
 
 
 def measure(data: Texts) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tunesmith.tasks.base import Head
+from tunesmith.tasks.encoded import LEARNED, READ, Encoded
 from tunesmith.tasks.encoding import IGNORED
 
 if TYPE_CHECKING:
@@ -40,33 +41,40 @@ class PaddingCollator:
 
     def __call__(self, items: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
         """`arrays` as tensors."""
-        import torch
+        return _tensors(self.arrays(items))
 
-        return {name: torch.from_numpy(array) for name, array in self.arrays(items).items()}
+    def rows(self, encoded: Encoded, rows: np.ndarray) -> dict[str, torch.Tensor]:
+        """What a model reads to answer for some rows, as tensors; ``labels`` only where `encoded` reads them."""
+        return _tensors(self._padded(encoded.joined(rows), encoded.lengths[rows]))
 
     def arrays(self, items: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
         """``input_ids`` (n, longest) int64, ``attention_mask`` alike, ``token_type_ids`` and ``labels`` if given."""
-        batch = {"input_ids": self._pad([item["input_ids"] for item in items], self.pad_token_id)}
-        batch["attention_mask"] = self._pad([np.ones(len(item["input_ids"])) for item in items], 0)
-        if "token_type_ids" in items[0]:
-            batch["token_type_ids"] = self._pad([item["token_type_ids"] for item in items], 0)
-        if "labels" not in items[0]:
-            return batch
-        labels = [item["labels"] for item in items]
-        if self.head in ("token", "masked"):
-            batch["labels"] = self._pad(labels, IGNORED)
-        else:
-            batch["labels"] = np.stack(labels)
-        if self.head == "masked":
+        names = LEARNED if self.head in ("token", "masked") else READ
+        joined = {name: np.concatenate([item[name] for item in items]) for name in names if name in items[0]}
+        batch = self._padded(joined, np.array([len(item["input_ids"]) for item in items]))
+        if "labels" in items[0] and "labels" not in batch:
+            batch["labels"] = np.array([item["labels"] for item in items])
+        return batch
+
+    def _padded(self, joined: Mapping[str, np.ndarray], lengths: np.ndarray) -> dict[str, np.ndarray]:
+        columns = np.arange(max(1, int(lengths.max())))
+        left = self.padding_side == "left"
+        real = columns >= len(columns) - lengths[:, None] if left else columns < lengths[:, None]
+        batch = {}
+        for name, values in joined.items():
+            filling = {"input_ids": self.pad_token_id, "labels": IGNORED}.get(name, 0)
+            batch[name] = np.full(real.shape, filling, dtype=np.int64)
+            batch[name][real] = values
+        batch["attention_mask"] = real.astype(np.int64)
+        if self.head == "masked" and "labels" in batch:
             batch[PREDICTED] = batch["labels"] != IGNORED
         return batch
 
-    def _pad(self, rows: Sequence[Any], value: int) -> np.ndarray:
-        padded = np.full((len(rows), max(1, *map(len, rows))), value, dtype=np.int64)
-        for out, row in zip(padded, rows, strict=True):
-            start = len(out) - len(row) if self.padding_side == "left" else 0
-            out[start : start + len(row)] = row
-        return padded
+
+def _tensors(arrays: Mapping[str, np.ndarray]) -> dict[str, torch.Tensor]:
+    import torch
+
+    return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
 def batches_by_tokens(lengths: np.ndarray, max_tokens: int, max_rows: int) -> list[np.ndarray]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,13 @@ import pyarrow.compute as pc
 from tunesmith.config.schema import LongName
 from tunesmith.data.records import Records, TextRecord
 from tunesmith.errors import ModelError, UsageError
+from tunesmith.tasks.encoded import LEARNED, READ, Encoded, Lists
 
 CHUNK = 2_000
 """Texts tokenised at once: enough for every thread, little enough to bound memory."""
 CHUNK_CHARACTERS = 2_000_000
 MAX_CHARACTERS_PER_TOKEN = 40
 """Characters beyond max_length times this are cut before tokenising, whose cost does not stop at the truncation."""
-LEARNED = ("input_ids", "token_type_ids", "labels")
-"""Columns that go into batches; others say what the tokens stand for."""
 AUTO_QUANTILE = 0.99
 AUTO_SAMPLE = 20_000
 AUTO_LEAST = 128
@@ -49,26 +49,6 @@ class Truncation:
 
     max_tokens: int
     long: LongName = "keep-start"
-
-
-class Encoded:
-    """What a model learns from, or answers, row by row; what torch calls a map-style data set.
-
-    Attributes:
-        lengths: (n,) int32, tokens of each row.
-    """
-
-    lengths: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.lengths)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        """The arrays of a row by name, among them ``input_ids``."""
-        raise NotImplementedError
-
-    def begin_epoch(self, epoch: int) -> None:
-        """What is drawn at random is drawn anew; by default nothing is."""
 
 
 @dataclass(frozen=True)
@@ -114,12 +94,17 @@ class EncodedTexts(Encoded):
         return np.asarray(pc.list_flatten(self.table[column]).to_numpy())
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        item: dict[str, Any] = {
-            name: self.table[name][int(index)].values.to_numpy() for name in self.table.column_names if name in LEARNED
-        }
+        item: dict[str, Any] = {name: column[index] for name, column in self._columns.items()}
         if self.targets is not None:
             item["labels"] = self.targets[index]
         return item
+
+    def joined(self, rows: np.ndarray) -> dict[str, np.ndarray]:
+        return {name: column.joined(rows) for name, column in self._columns.items() if name in READ}
+
+    @cached_property
+    def _columns(self) -> dict[str, Lists]:
+        return {name: Lists(self.table[name]) for name in self.table.column_names if name in LEARNED}
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,8 @@ from tunesmith.evaluation.baselines import Baseline
 from tunesmith.evaluation.metrics import PERPLEXITY, Metrics, Statistics
 from tunesmith.tasks.base import LabelSpace, Task
 from tunesmith.tasks.batching import PREDICTED
-from tunesmith.tasks.encoding import IGNORED, Encoded, Encoder, chunks, require_offsets
+from tunesmith.tasks.encoded import LEARNED, Encoded
+from tunesmith.tasks.encoding import IGNORED, Encoder, chunks, require_offsets
 from tunesmith.tasks.predictions import Prediction
 
 if TYPE_CHECKING:
@@ -172,6 +173,7 @@ class MaskedBlocks(Encoded):
     phase: str = "step"
     epoch: int = 0
     lengths: np.ndarray = field(init=False, repr=False)
+    read: ClassVar[tuple[str, ...]] = LEARNED
 
     def __post_init__(self) -> None:
         self.inner = max(1, self.length - len(self.vocabulary.front) - len(self.vocabulary.back))

@@ -14,7 +14,8 @@ from tunesmith.models.facts import Facts
 from tunesmith.models.loading import load_trained, token_limit
 from tunesmith.models.source import Source
 from tunesmith.tasks.base import Task
-from tunesmith.tasks.encoding import Encoded, Truncation
+from tunesmith.tasks.encoded import Encoded
+from tunesmith.tasks.encoding import Truncation
 from tunesmith.training.inference import predict_logits
 from tunesmith.training.precision import choose_device, choose_precision
 from tunesmith.training.trial import Reader, settle_precision

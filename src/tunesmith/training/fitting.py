@@ -25,7 +25,8 @@ from tunesmith.models.source import Source, find_source
 from tunesmith.progress import Progress
 from tunesmith.registry import did_you_mean
 from tunesmith.tasks.base import LabelSpace, Task
-from tunesmith.tasks.encoding import Encoded, EncodedTexts, Truncation, choose_max_length
+from tunesmith.tasks.encoded import Encoded
+from tunesmith.tasks.encoding import EncodedTexts, Truncation, choose_max_length
 from tunesmith.tasks.losses import Loss
 from tunesmith.training.precision import Precision, choose_device
 from tunesmith.training.trial import Reader, settle_precision

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -16,11 +17,18 @@ from tunesmith.errors import ModelError, is_out_of_memory
 from tunesmith.models.heads import final_linear
 from tunesmith.tasks.base import Task
 from tunesmith.tasks.batching import PaddingCollator, batches_by_tokens
-from tunesmith.tasks.encoding import Encoded
+from tunesmith.tasks.encoded import Encoded
 from tunesmith.training.parts import free_memory
+from tunesmith.training.transfer import to_device
 
 TOKENS_PER_BATCH = 4_096
 ROWS_PER_BATCH = 256
+"""Padded tokens and rows of a batch at most: larger ones leave a processor's caches."""
+TOKENS_PER_GPU_BATCH = 65_536
+ROWS_PER_GPU_BATCH = 4_096
+"""The same on a GPU, which would wait for the host between smaller ones; where memory runs out they are halved."""
+ON_THE_WAY = 2
+"""Batches on a GPU whose answers the host does not wait for, while it prepares the next: bounds what they take."""
 
 
 def predict_logits(
@@ -29,7 +37,7 @@ def predict_logits(
     tokenizer: Any,
     task: Task,
     precision: str = "float32",
-    rows: int = ROWS_PER_BATCH,
+    rows: int | None = None,
 ) -> np.ndarray:
     """What `Task.infer` keeps of each text, by default its logits float32: (n, labels) in the order of `features`.
 
@@ -38,7 +46,7 @@ def predict_logits(
     Args:
         task: says where the logits are in what the model returns.
         precision: of the matrix products, ``float32``, ``bfloat16`` or ``float16``.
-        rows: largest batch.
+        rows: largest batch; None for as many as suit the device.
 
     Raises:
         ModelError: a logit is not finite.
@@ -108,40 +116,76 @@ def _run(
     collate: PaddingCollator,
     compute: Callable[[dict[str, torch.Tensor]], torch.Tensor],
     precision: str,
-    rows_per_batch: int = ROWS_PER_BATCH,
+    most: int | None = None,
     on_tokens: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> np.ndarray:
     device = next(model.parameters()).device
+    gpu, was_training = device.type == "cuda", model.training
+    tokens, default = (TOKENS_PER_GPU_BATCH, ROWS_PER_GPU_BATCH) if gpu else (TOKENS_PER_BATCH, ROWS_PER_BATCH)
     lower = torch.autocast(device.type, getattr(torch, precision), enabled=precision != "float32")
-    was_training, result = model.training, None
-    lengths = features.lengths.astype(np.int64)
-    # How many rows of the result each text has, and where they begin.
-    count = lengths if on_tokens else np.ones_like(lengths)
-    first = np.cumsum(count) - count
+    answers = _Answers(features.lengths, on_tokens, progress)
     model.eval()
     try:
         with torch.inference_mode(), lower, attached(model):
-            waiting = batches_by_tokens(features.lengths, TOKENS_PER_BATCH, rows_per_batch)[::-1]
+            waiting = batches_by_tokens(features.lengths, tokens, most or default)[::-1]
             while waiting:
                 rows, values = waiting.pop(), None
                 try:
-                    batch = collate([features[i] for i in rows])
-                    values = compute({key: value.to(device) for key, value in batch.items()}).cpu().numpy()
+                    batch = to_device(collate.rows(features, rows), device)
+                    values = compute(batch).to("cpu", non_blocking=True)
                 except Exception as error:
                     if len(rows) < 2 or not is_out_of_memory(error):
                         raise
-                if values is None:  # its two halves need less
-                    waiting += np.array_split(rows, 2)[::-1]
+                if values is None:  # its two halves need less, and as much is left for the others
+                    waiting = [half for cut in (*waiting, rows) for half in np.array_split(cut, 2)[::-1] if len(half)]
                     free_memory()
                     continue
-                values = values if on_tokens else values[:, None]
-                if result is None:
-                    result = np.empty((int(count.sum()), *values.shape[2:]), dtype=values.dtype)
-                for row, found in zip(rows, values, strict=True):
-                    result[first[row] : first[row] + count[row]] = found[: count[row]]
-                if progress:
-                    progress(len(rows))
+                answers.add(rows, values, torch.cuda.current_stream(device).record_event() if gpu else None)
+            return answers.all()
     finally:
         model.train(was_training)
-    return np.empty((0, 0), dtype=np.float32) if result is None else result
+
+
+class _Answers:
+    """What a model says of each text, put in the order of the data once it has arrived on the host.
+
+    Args:
+        lengths: (n,) tokens of each text.
+        on_tokens: whether there is an answer for each token, and not one for each text.
+        progress: called with the number of texts whose answers arrived.
+    """
+
+    def __init__(self, lengths: np.ndarray, on_tokens: bool, progress: Callable[[int], None] | None) -> None:
+        # How many rows of the result each text has, and where they begin.
+        self._count = lengths.astype(np.int64) if on_tokens else np.ones(len(lengths), dtype=np.int64)
+        self._first = np.cumsum(self._count) - self._count
+        self._on_tokens, self._progress = on_tokens, progress
+        self._coming: deque[tuple[np.ndarray, torch.Tensor, torch.cuda.Event | None]] = deque()
+        self._result: np.ndarray | None = None
+
+    def add(self, rows: np.ndarray, values: torch.Tensor, arrival: torch.cuda.Event | None) -> None:
+        """Those of `rows`, (n, ...) or (n, longest, ...), on the host; they are there after `arrival`."""
+        self._coming.append((rows, values, arrival))
+        while len(self._coming) > (ON_THE_WAY if arrival else 0):
+            self._write(*self._coming.popleft())
+
+    def all(self) -> np.ndarray:
+        """(n, ...) or (tokens, ...), one text after the other."""
+        while self._coming:
+            self._write(*self._coming.popleft())
+        return np.empty((0, 0), dtype=np.float32) if self._result is None else self._result
+
+    def _write(self, rows: np.ndarray, values: torch.Tensor, arrival: torch.cuda.Event | None) -> None:
+        if arrival:
+            arrival.synchronize()
+        found, at = values.numpy(), self._first[rows]
+        if self._on_tokens:
+            columns = np.arange(found.shape[1])
+            real = columns < self._count[rows][:, None]
+            found, at = found[real], (at[:, None] + columns)[real]
+        if self._result is None:
+            self._result = np.empty((int(self._count.sum()), *found.shape[1:]), dtype=found.dtype)
+        self._result[at] = found
+        if self._progress:
+            self._progress(len(rows))

@@ -19,7 +19,8 @@ from tunesmith.engine.packing import evaluating
 from tunesmith.errors import ModelError, TunesmithError, is_shortage
 from tunesmith.tasks.base import LabelSpace, Task
 from tunesmith.tasks.batching import PaddingCollator
-from tunesmith.tasks.encoding import Encoded, Encoder, Truncation
+from tunesmith.tasks.encoded import Encoded
+from tunesmith.tasks.encoding import Encoder, Truncation
 from tunesmith.training.inference import predict_logits
 from tunesmith.training.precision import ASKED, Precision
 
