@@ -16,6 +16,7 @@ from tunesmith.data.lines import LineReader
 from tunesmith.data.reading import INPUT_NAME, STANDARD_INPUT, about_missing_texts, tells_format, without_text
 from tunesmith.data.records import Records
 from tunesmith.data.sources import Examples
+from tunesmith.data.table import in_turn
 from tunesmith.data.writing import STUDIO, Target
 from tunesmith.errors import UsageError
 from tunesmith.predictor import Predictor
@@ -150,8 +151,10 @@ class Job:
             for records, table, _ in self.lines.chunks(ROWS):
                 yield records, table
         else:
-            for start in range(0, len(self.records), ROWS):
-                yield self.records[start : start + ROWS], self.whole.slice(start, ROWS)
+            start = 0
+            for part in in_turn(self.whole.to_batches(max_chunksize=ROWS)):
+                yield self.records[start : start + len(part)], pa.table(part)
+                start += len(part)
 
     def _read_whole(self) -> None:
         """Objects, line by line, may have columns that come late, which a file has from the beginning."""

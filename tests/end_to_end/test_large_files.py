@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tunesmith import api, predicting, using
@@ -17,6 +22,21 @@ ROWS = 2 * max(predicting.ROWS, encoding.CHUNK) + 1
 READ_ROWS = 2 * table.BATCH_ROWS + 1
 QUIET = Progress(quiet=True)
 NAMES = ("good", "bad", "fine")
+LONG = 2**19
+"""Characters of a text, of which a hundred are looked at to see what they are."""
+PEAK = """
+import sys
+from pathlib import Path
+import tunesmith
+from tunesmith.data import table
+from tunesmith.data.readers import columnar
+table.MEMORY_BYTES = table.BATCH_CHARACTERS = columnar.BATCH_CHARACTERS = 2**21  # so that a small file is a large one
+run, file, out = sys.argv[1:]
+print(tunesmith.write_predictions(run, file, out, progress=tunesmith.progress.Progress(quiet=True)).rows)
+lines = Path("/proc/self/status").read_text().splitlines()
+print(next(int(line.split()[1]) // 1024 for line in lines if line.startswith("VmHWM")))
+"""
+"""Writes predictions; prints how many, and the largest resident set of the process in mebibytes."""
 
 
 def write_examples(path: Path, rows: int, label: bool = True) -> Path:
@@ -50,6 +70,36 @@ def test_predict_answers_every_line_and_object(run: Path, tmp_path: Path) -> Non
     objects.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
     for file in (lines, objects):
         assert len(list(using.predict(run, str(file)))) == ROWS
+
+
+def write_long(path: Path, rows: int) -> Path:
+    """Rows with a long text, but for some of JSON and Parquet without one."""
+    found = [{"id": f"k{row}", "text": f"{NAMES[row % 3]} {row:07} " * (LONG // 13)} for row in range(rows)]
+    if path.suffix == ".csv":
+        with path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, ["id", "text"])
+            writer.writeheader()
+            writer.writerows(found)
+        return path
+    empty = [row | {"text": None} if at % 7 == 0 else row for at, row in enumerate(found)]
+    if path.suffix == ".jsonl":
+        path.write_text("".join(json.dumps(row) + "\n" for row in empty))
+    else:
+        pq.write_table(pa.Table.from_pylist(empty), path, use_dictionary=False, write_batch_size=1)  # one row group
+    return path
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("ending", [".csv", ".jsonl", ".parquet"])
+def test_predict_takes_no_more_memory_for_a_larger_file(ending: str, run: Path, tmp_path: Path) -> None:
+    peaks = []
+    for rows in (120, 360):
+        file = write_long(tmp_path / f"{rows}{ending}", rows)
+        words = [sys.executable, "-c", PEAK, str(run), str(file), str(tmp_path / f"out{rows}{ending}")]
+        told = subprocess.run(words, capture_output=True, text=True, check=True).stdout.split()
+        assert int(told[0]) == rows
+        peaks.append(int(told[1]))
+    assert peaks[1] - peaks[0] < 40  # of 120 more
 
 
 def test_evaluate_scores_every_row(run: Path, tmp_path: Path) -> None:

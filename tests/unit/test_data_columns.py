@@ -10,10 +10,12 @@ import pyarrow as pa
 import pytest
 
 from tunesmith.config.schema import DataSettings
+from tunesmith.data import keys
 from tunesmith.data.layout import Layout, find_layout, to_records
 from tunesmith.data.reading import load_splits
 from tunesmith.data.records import RawTable
 from tunesmith.data.shapes import ONE_LABEL, SHAPES
+from tunesmith.data.table import is_empty
 from tunesmith.errors import DataError
 
 
@@ -115,6 +117,23 @@ def test_identifiers_that_no_flag_names_need_not_be_in_every_file(tmp_path: Path
     assert [records.ids for records in splits.values()] == [["7", "8"], ["2"], ["2", "3"]]
     with pytest.raises(DataError, match="repeats an identifier"):
         load_splits({"train": str(train), "test": str(repeated)}, DataSettings(id="id"))
+
+
+@pytest.mark.parametrize("same_key", [False, True])
+def test_repeated_values_are_found_whatever_their_keys(same_key: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    column = pa.chunked_array([["a", "b", None, "ab"], [], ["b", "c", "", "B"]], pa.large_string())
+    if same_key:
+        monkeypatch.setattr(keys, "column_keys", lambda column: np.zeros(len(column), dtype=np.uint64))
+    assert keys.repeated(column).tolist() == [False, True, True, False, True, False, True, False]
+    assert keys.repeated(column.slice(5, 1)).tolist() == [False] and not len(keys.repeated(column.slice(8)))
+
+
+def test_what_is_blank() -> None:
+    every = [chr(code) for code in range(0x110000) if not 0xD800 <= code < 0xE000]
+    column = pa.chunked_array([every, ["", None, " \t\n", "\xa0 \u3000", " a"]], pa.large_string())
+    found = is_empty(column).to_pylist()
+    blank = {one for one, empty in zip(every, found, strict=False) if empty}
+    assert blank == {one for one in every if one.isspace()} and found[len(every) :] == [True, True, True, True, False]
 
 
 def test_rows_without_id_are_named_by_their_line() -> None:

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tunesmith.data.records import Records
-from tunesmith.data.table import TEXT
+from tunesmith.data.table import TEXT, in_turn
 from tunesmith.text import normal_form
 
 KEY_BYTES = 8  # two of a million different texts share a key with probability 3e-8
@@ -23,19 +23,32 @@ def column_keys(column: pa.ChunkedArray) -> np.ndarray:
     return _keys(_values(column))
 
 
+def repeated(column: pa.ChunkedArray) -> np.ndarray:
+    """Bool (n,): values of a string column that stand in another row, too; null counts as empty."""
+    keys = column_keys(column)
+    in_order = np.sort(keys)
+    again = np.isin(keys, in_order[1:][np.diff(in_order) == 0])
+    few = pc.fill_null(column.filter(pa.array(again)), "").combine_chunks()
+    codes = np.asarray(few.dictionary_encode().indices)
+    again[again] = np.bincount(codes)[codes] > 1  # different values may have one key
+    return again
+
+
 def alike_keys(column: pa.ChunkedArray) -> np.ndarray:
     """As `column_keys`, but texts that have the same `tunesmith.text.normal_form` share a key."""
     return _keys(normal_form(str(value, "utf-8")).encode() for value in _values(column))
 
 
 def _keys(values: Iterable[bytes | memoryview]) -> np.ndarray:
-    digests = b"".join(blake2b(value, digest_size=KEY_BYTES).digest() for value in values)
+    digests = bytearray()
+    for value in values:
+        digests += blake2b(value, digest_size=KEY_BYTES).digest()
     return np.frombuffer(digests, dtype="<u8").astype(np.uint64)
 
 
 def _values(column: pa.ChunkedArray) -> Iterator[memoryview]:
     """The UTF-8 of each value, where it lies in memory."""
-    for chunk in column.chunks:
+    for chunk in in_turn(column.chunks):
         if not len(chunk):
             continue
         text = pc.cast(pc.fill_null(chunk, ""), TEXT)

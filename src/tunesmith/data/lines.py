@@ -20,7 +20,7 @@ from tunesmith.data.layout.exports import plain_table
 from tunesmith.data.readers.jsonlines import ROW_LIMIT, of_lines
 from tunesmith.data.reading import INPUT_NAME, STANDARD_INPUT, NewData, layout_of_new, needs_pairs, settings_of_new
 from tunesmith.data.records import RawTable, text_records
-from tunesmith.data.table import NoRows
+from tunesmith.data.table import BATCH_CHARACTERS, NoRows
 from tunesmith.errors import DataError
 from tunesmith.text import name_list
 
@@ -66,13 +66,13 @@ class LineReader:
         self._notes = () if self.objects else self._about_header(said)
 
     def chunks(self, size: int) -> Iterator[NewData]:
-        """The rows of `size` lines at a time.
+        """The rows of `size` lines at a time, of fewer where they are long.
 
         Raises:
             DataError: a line is not of the form of the first one, or cannot be decoded; it is named.
         """
         found = None
-        while lines := list(islice(self._lines, size)):
+        while lines := self._next(size):
             if not self.objects:
                 yield self._of_texts(lines)
                 continue
@@ -90,6 +90,15 @@ class LineReader:
             told, self._told = self._told, self._told.union(records.notes)
             notes = tuple(note for note in records.notes if note not in told)
             yield NewData(replace(records, notes=notes), raw.table, found)
+
+    def _next(self, size: int) -> list[tuple[int, str]]:
+        lines, characters = list[tuple[int, str]](), 0
+        for number, line in islice(self._lines, size):
+            lines.append((number, line))
+            characters += len(line)
+            if characters > BATCH_CHARACTERS:
+                break
+        return lines
 
     def whole(self) -> NewData:
         """All rows of objects together; see `tunesmith.data.reading.read_new`."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 import mmap
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
-from typing import Any
+from typing import IO, Any, TypeVar
+from weakref import ref
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +20,7 @@ from tunesmith.data.records import SURROGATE, RawTable
 from tunesmith.errors import DataError, ResourceError
 from tunesmith.text import counted, name_list, row_list
 
-MEMORY_BYTES = 256 * 2**20
+MEMORY_BYTES = 16 * 2**20
 BATCH_ROWS = 16_384
 BATCH_CHARACTERS = 32 * 2**20
 FIELD_LIMIT = 10 * 2**20
@@ -27,6 +29,7 @@ MAX_EMPTY_CELLS, MAX_EMPTY_SHARE = 2**25, 100
 """Cells of a table of rows with different keys: so many in any case, or so many times the values."""
 MAX_FAULTS = 1000
 TEXT = pa.large_string()  # 64-bit offsets: a column may hold more than 2 GiB
+Part = TypeVar("Part")
 
 
 class NoRows(DataError):
@@ -37,44 +40,88 @@ class BatchStore:
     """Parts of a table in memory; whenever they pass `MEMORY_BYTES` they go to a temporary file without a name.
 
     So nothing is left of it, whatever ends the process; its content lives on as long as a table maps it. Parts may gain
-    columns on the way; earlier rows then have null in them.
+    columns on the way, and then go on in another file; earlier rows have null in them.
     """
 
     def __init__(self) -> None:
         self._pending: list[pa.Table] = []
         self._pending_bytes = 0
-        self._on_disk: list[pa.Table] = []
+        self._files: list[tuple[IO[bytes], pa.Schema, pa.RecordBatchFileWriter]] = []
 
     def __enter__(self) -> BatchStore:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._pending.clear()
+        for stored in self._files:
+            with suppress(OSError):  # of a full disk, which was told; what is not written is not needed either
+                stored[0].close()
 
     def add(self, part: pa.Table) -> None:
         self._pending.append(part)
         self._pending_bytes += part.nbytes
-        if self._pending_bytes <= MEMORY_BYTES:
-            return
-        try:
-            table = pa.concat_tables(self._pending, promote_options="default")
-            with tempfile.TemporaryFile(prefix="tunesmith-") as file:
-                with pa.ipc.new_file(file, table.schema) as writer:
-                    writer.write_table(table)
-                file.flush()
-                mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-            self._on_disk.append(pa.ipc.open_file(pa.py_buffer(mapped)).read_all())
-        except OSError as error:
-            raise ResourceError(
-                f"{tempfile.gettempdir()}: cannot hold a copy of the data ({error.strerror or error}); "
-                "free space there, or set TMPDIR to a folder on a larger disk"
-            ) from None
+        if self._pending_bytes > MEMORY_BYTES:
+            with _disk_explained():
+                self._write()
+
+    def _write(self) -> None:
+        table = pa.concat_tables(self._pending, promote_options="default")
+        if not self._files or self._files[-1][1] != table.schema:
+            file = tempfile.TemporaryFile(prefix="tunesmith-")  # noqa: SIM115  closed in `__exit__`
+            self._files.append((file, table.schema, pa.ipc.new_file(file, table.schema)))
+        self._files[-1][2].write_table(table)
         self._pending.clear()
         self._pending_bytes = 0
 
     def table(self) -> pa.Table:
-        """All parts, of which there is at least one, as one table."""
-        return pa.concat_tables([*self._on_disk, *self._pending], promote_options="default")
+        """All parts, of which there is at least one, as one table. No more are added."""
+        on_disk = list[pa.Table]()
+        for file, _, writer in self._files:
+            with _disk_explained():
+                writer.close()
+                file.flush()
+                mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            _mapped.append(ref(mapped, _mapped.remove))
+            on_disk.append(pa.ipc.open_file(pa.py_buffer(mapped)).read_all())
+        return pa.concat_tables([*on_disk, *self._pending], promote_options="default")
+
+
+_mapped = list["ref[mmap.mmap]"]()
+
+
+@contextmanager
+def _disk_explained() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ResourceError(
+            f"{tempfile.gettempdir()}: cannot hold a copy of the data ({error.strerror or error}); "
+            "free space there, or set TMPDIR to a folder on a larger disk"
+        ) from None
+
+
+def in_turn(parts: Iterable[Part]) -> Iterator[Part]:
+    """Parts of a table, one after the other: what was read from disk for one leaves memory before the next one."""
+    for part in parts:
+        yield part
+        for one in _mapped:
+            if (mapped := one()) is not None:
+                mapped.madvise(mmap.MADV_DONTNEED)  # it is read again where it is used again
+
+
+def cells(column: pa.ChunkedArray) -> Iterator[str | None]:
+    """The values of a column, of which one chunk is in memory at a time."""
+    for chunk in in_turn(column.chunks):
+        yield from chunk.to_pylist()
+
+
+def by_chunk(function: Callable[[pa.Array], pa.Array], column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
+    """What a function makes of a column, of whose texts one chunk is in memory at a time.
+
+    Args:
+        kind: the type of what it makes.
+    """
+    return pa.chunked_array([function(chunk) for chunk in in_turn(column.chunks)], kind)
 
 
 class TableBuilder(BatchStore):
@@ -261,7 +308,21 @@ def without_unused(raw: RawTable, unnamed: Iterable[str]) -> RawTable:
 
 def is_empty(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """Bool (n,): null, or nothing but white space."""
-    return pc.fill_null(pc.equal(pc.utf8_trim_whitespace(column), ""), True)
+
+    def empty(chunk: pa.Array) -> pa.Array:
+        return pc.fill_null(pc.or_(pc.equal(chunk, ""), pc.utf8_is_space(chunk)), True)
+
+    return by_chunk(empty, column, pa.bool_())
+
+
+def filled(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The same with empty texts in place of nulls; kept on disk where it is large."""
+    if not column.null_count:
+        return column
+    with BatchStore() as store:
+        for chunk in in_turn(column.chunks):
+            store.add(pa.table({"": pc.fill_null(chunk, "")}))
+        return store.table()[""]
 
 
 def take(table: pa.Table, indices: np.ndarray) -> pa.Table:

@@ -16,7 +16,7 @@ from xml.sax.saxutils import escape
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tunesmith.data.table import TEXT
+from tunesmith.data.table import TEXT, by_chunk, cells
 from tunesmith.errors import DataError
 from tunesmith.text import cell_text, counted
 
@@ -93,9 +93,9 @@ def refuse_too_large(out: str, table: pa.Table) -> None:
     if table.num_rows >= MAX_ROWS:
         raise DataError(_too_many_rows(f"{out}: {counted(table.num_rows, 'row')}"))
     for name in table.column_names:
-        lengths = pc.utf8_length(table[name].cast(TEXT))
+        lengths = by_chunk(pc.utf8_length, table[name].cast(TEXT), pa.int64())
         if (pc.max(lengths).as_py() or 0) * 2 > MAX_CHARACTERS:  # else none can have too many units
-            for row, text in enumerate(table[name].to_pylist(), 1):
+            for row, text in enumerate(cells(table[name]), 1):
                 _require_short(text or "", name, row + 1)
 
 

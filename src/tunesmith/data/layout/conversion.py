@@ -10,13 +10,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tunesmith.config.schema import DataSettings
+from tunesmith.data.keys import repeated
 from tunesmith.data.layout.answers import ANSWER_LISTS, answer_column
 from tunesmith.data.layout.base import Layout
 from tunesmith.data.layout.exports import as_asked
 from tunesmith.data.layout.labels import label_column, refuse_rows, trimmed, without_label
 from tunesmith.data.layout.spans import SPAN_LISTS, span_column, tagged_columns
 from tunesmith.data.records import RawTable, Records
-from tunesmith.data.table import TEXT, is_empty
+from tunesmith.data.table import TEXT, filled, is_empty
 from tunesmith.errors import DataError
 from tunesmith.text import counted, name_list, row_list
 
@@ -51,9 +52,9 @@ def to_records(raw: RawTable, layout: Layout, settings: DataSettings | None = No
     if layout.form == "tags":
         columns["text"], columns["label"], found = tagged_columns(raw, layout.text, label)
     else:
-        columns["text"] = pc.fill_null(raw.table[layout.text], "")
+        columns["text"] = filled(raw.table[layout.text])
         if layout.text_pair:
-            columns["text_pair"] = pc.fill_null(raw.table[layout.text_pair], "")
+            columns["text_pair"] = filled(raw.table[layout.text_pair])
         if layout.form in ("spans", "answers") and label is None:
             columns["label"] = pa.nulls(len(raw.rows), SPAN_LISTS if layout.form == "spans" else ANSWER_LISTS)
         elif layout.form == "spans":
@@ -63,7 +64,7 @@ def to_records(raw: RawTable, layout: Layout, settings: DataSettings | None = No
         else:
             columns["label"], found = label_column(raw, layout)
     if layout.group:
-        columns["group"] = pc.fill_null(raw.table[layout.group], "")
+        columns["group"] = filled(raw.table[layout.group])
     if layout.group and layout.group != layout.text_pair:  # an empty context is for the checks to report
         refuse_rows(raw, layout.group, is_empty(columns["group"]), "is empty; every row needs a group")
     rows = pa.array(raw.rows)
@@ -72,8 +73,7 @@ def to_records(raw: RawTable, layout: Layout, settings: DataSettings | None = No
         columns["id"] = ids = raw.table[layout.id]
         without = "identifiers must be there and unique (or leave out data.id)"
         refuse_rows(raw, layout.id, is_empty(ids), f"is empty; {without}")
-        codes = np.asarray(ids.combine_chunks().dictionary_encode().indices)
-        refuse_rows(raw, layout.id, np.bincount(codes)[codes] > 1, f"repeats an identifier; {without}")
+        refuse_rows(raw, layout.id, repeated(ids), f"repeats an identifier; {without}")
     columns["row"] = rows
     return Records(pa.table(columns), raw.path, (*raw.notes, *layout.notes, *notes, *found), raw.sha256, raw.origin)
 

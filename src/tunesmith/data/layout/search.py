@@ -6,18 +6,19 @@ import difflib
 import re
 from collections.abc import Iterable
 from dataclasses import replace
-from functools import cached_property
-from itertools import combinations
+from functools import cached_property, partial
+from itertools import combinations, islice
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from tunesmith.config.schema import DataSettings
 from tunesmith.data.jsontext import parse
+from tunesmith.data.keys import repeated
 from tunesmith.data.layout.base import Layout
 from tunesmith.data.layout.candidates import label_hint, looks_like_labels, looks_like_text, text_hint
 from tunesmith.data.records import RawTable
-from tunesmith.data.table import TEXT, is_empty
+from tunesmith.data.table import by_chunk, cells, is_empty
 from tunesmith.errors import DataError
 from tunesmith.text import name_list
 
@@ -43,8 +44,7 @@ def first_filled(raw: RawTable, column: str | None) -> list[str]:
     """The first cells of a column that are not empty; none where there is no such column."""
     if column is None or raw.table.schema.get_field_index(column) < 0:  # the list of all names takes long to make
         return []
-    empty = pc.is_in(pc.fill_null(raw.table[column], ""), value_set=pa.array(["", "[]"], TEXT))
-    return [str(cell) for cell in raw.table[column].filter(pc.invert(empty)).slice(0, SAMPLE).to_pylist()]
+    return list(islice((cell for cell in cells(raw.table[column]) if cell and cell != "[]"), SAMPLE))
 
 
 def _is_json(cell: str) -> bool:
@@ -117,7 +117,7 @@ class Search:
             identifier = next((name for name in (*ids, *self.all_named(ID_NAMES)) if name not in taken), None)
             if identifier is not None:
                 column = self.raw.table[identifier]
-                if pc.any(is_empty(column)).as_py() or pc.count_distinct(column).as_py() < len(column):
+                if pc.any(is_empty(column)).as_py() or repeated(column).any():
                     why = f"column {identifier!r} has empty or repeated values; rows are named by their number instead"
                     self.notes.append(why)
                     identifier = None
@@ -151,7 +151,8 @@ class Search:
     def divides(self, column: str) -> bool:
         """Whether every row has a value there, and not all the same one."""
         values = self.raw.table[column]
-        return not pc.any(is_empty(values)).as_py() and pc.count_distinct(values).as_py() > 1
+        others = by_chunk(partial(pc.not_equal, values[0]), values, pa.bool_())
+        return bool(pc.any(others).as_py()) and not pc.any(is_empty(values)).as_py()
 
     def _nested(self, column: str) -> bool:
         """Whether a column holds lists of objects, which are no texts."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -17,7 +18,7 @@ from tunesmith.data.jsontext import Number, as_text, parse
 from tunesmith.data.layout.cells import CellError, Mended, each_row, json_list, json_value
 from tunesmith.data.records import RawTable
 from tunesmith.data.shapes import Labels
-from tunesmith.data.table import TEXT
+from tunesmith.data.table import TEXT, by_chunk
 from tunesmith.text import counted, name_list
 
 NOT_STUDIO = "is not a list of annotations with results; export from Label Studio as JSON"
@@ -163,7 +164,8 @@ def with_controls(raw: RawTable) -> RawTable:
     for name in raw.table.column_names:
         column = raw.table[name]
         for pattern, make, kind in IN_CELLS:
-            if pc.any(pc.match_substring_regex(column, pattern)).as_py():
+            found = by_chunk(partial(pc.match_substring_regex, pattern=pattern), column, pa.bool_())
+            if pc.any(found).as_py():
                 cells, _ = each_row(raw, (name,), make)
                 table = raw.table.set_column(raw.table.column_names.index(name), name, pa.array(cells, TEXT))
                 raw = replace(raw, table=table, annotated={**raw.annotated, name: kind})

@@ -29,10 +29,10 @@ from tunesmith.errors import DataError
 from tunesmith.text import name_list
 
 Features = dict[str, Any]
-DECODED_BYTES = 256 * 2**20
-"""Of rows that are decoded together."""
 MOST_VALUES = 2**25
 """Of a column, nested ones included, that are laid out together."""
+BUFFER_BYTES = 2**20
+"""Of each column of a Parquet file, which is else read by row groups, however large they are."""
 FILE_MARK = b"ARROW1"
 FILE_HEAD = 8
 """Bytes before the stream that an Arrow file holds."""
@@ -42,8 +42,11 @@ def read_parquet(path: str, settings: DataSettings) -> RawTable:
     """A Parquet file. See `tunesmith.data.read`."""
     with _damage_explained(path, "Parquet"):
         largest = spend_pages(path, Budget(path, settings))  # first, since Arrow ends the process over some footers
-    with _damage_explained(path, "Parquet"), pq.ParquetFile(path) as file:
-        batches = _joined(file.iter_batches(batch_size=max(1, min(BATCH_ROWS, DECODED_BYTES // largest))))
+    with _damage_explained(path, "Parquet"), pq.ParquetFile(path, buffer_size=BUFFER_BYTES, pre_buffer=False) as file:
+        groups = map(file.metadata.row_group, range(file.num_row_groups))
+        usual = sum(group.total_byte_size for group in groups) // max(1, file.metadata.num_rows)
+        together = BATCH_CHARACTERS // max(1, largest, usual)
+        batches = _joined(file.iter_batches(batch_size=max(1, min(BATCH_ROWS, together))))
         return from_batches(path, "parquet", file.schema_arrow, batches, budget=Budget(path, settings))
 
 

@@ -245,5 +245,5 @@ class _Rows:
         if self._empty:
             notes = *notes, f"{counted(self._empty, 'element')} that are null left out"
         raw = self._builder.finish(format, notes)
-        on_one_line = len(np.unique(raw.rows)) < len(raw.rows)
-        return replace(raw, rows=np.arange(1, len(raw.rows) + 1)) if on_one_line else raw
+        on_lines_of_their_own = np.diff(raw.rows).all()
+        return raw if on_lines_of_their_own else replace(raw, rows=np.arange(1, len(raw.rows) + 1))
