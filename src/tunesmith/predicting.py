@@ -16,7 +16,7 @@ from tunesmith.data.lines import LineReader
 from tunesmith.data.reading import INPUT_NAME, STANDARD_INPUT, about_missing_texts, tells_format, without_text
 from tunesmith.data.records import Records
 from tunesmith.data.sources import Examples
-from tunesmith.data.table import in_turn
+from tunesmith.data.table import BATCH_CHARACTERS, in_turn
 from tunesmith.data.writing import STUDIO, Target
 from tunesmith.errors import UsageError
 from tunesmith.predictor import Predictor
@@ -26,7 +26,7 @@ from tunesmith.tasks.predictions import Prediction, require_narrowing, rounded, 
 from tunesmith.text import counted, name_list
 
 ROWS = 2_000
-"""Texts answered at a time, which bounds memory for inputs of any size."""
+"""Texts answered at a time, fewer where they are long, which bounds memory for inputs of any size."""
 BESIDE = {"one": ("scores",), "several": ("scores",), "answers": ("answers", "no_answer")}
 """What is written of predictions beside the columns of a table where a cell may be a list or an object."""
 STUDIO_CONTROLS = {
@@ -128,9 +128,9 @@ class Job:
         return self.threshold is not None and self.predictor.task.shape.labels in ("one", "answers")
 
     def answers(self) -> Iterator[tuple[Records, pa.Table, list[Prediction]]]:
-        """Records, the columns that they come from, and predictions, `ROWS` rows at a time."""
+        """Records, the columns that they come from, and predictions, at most `ROWS` rows at a time."""
         blank, none, cut = list[int](), True, 0
-        for records, columns in self._chunks():
+        for records, columns in in_turn(self._chunks()):
             none = False
             if self.whole is None:  # of a table it was told as it was read
                 blank += without_text(records)
@@ -150,11 +150,14 @@ class Job:
             assert self.lines is not None
             for records, table, _ in self.lines.chunks(ROWS):
                 yield records, table
-        else:
-            start = 0
-            for part in in_turn(self.whole.to_batches(max_chunksize=ROWS)):
-                yield self.records[start : start + len(part)], pa.table(part)
-                start += len(part)
+            return
+        start = 0
+        while start < len(self.records):
+            rows = ROWS
+            while rows > 1 and self.whole.slice(start, rows).nbytes > BATCH_CHARACTERS:
+                rows //= 2
+            yield self.records[start : start + rows], self.whole.slice(start, rows)
+            start += rows
 
     def _read_whole(self) -> None:
         """Objects, line by line, may have columns that come late, which a file has from the beginning."""

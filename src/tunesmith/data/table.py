@@ -95,7 +95,7 @@ def _disk_explained() -> Iterator[None]:
         yield
     except OSError as error:
         raise ResourceError(
-            f"{tempfile.gettempdir()}: cannot hold a copy of the data ({error.strerror or error}); "
+            f"{tempfile.tempdir or 'temporary files'}: cannot hold a copy of the data ({error.strerror or error}); "
             "free space there, or set TMPDIR to a folder on a larger disk"
         ) from None
 
