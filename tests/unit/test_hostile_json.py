@@ -122,10 +122,20 @@ def test_a_line_without_end_is_not_read(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_what_is_put_on_disk_has_no_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, make = list[str](), tempfile.TemporaryFile
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda prefix: made.append(prefix) or make(prefix=prefix))
     monkeypatch.setattr(table, "MEMORY_BYTES", 1000)
     with table.BatchStore() as store:
         for number in range(5):
             store.add(pa.table({"text": [f"{number} {'x' * 100}"] * 20}))
         assert not list(tmp_path.iterdir())
         assert "".join(text[0] for text in store.table()["text"].to_pylist()) == "".join(20 * str(n) for n in range(5))
+    assert len(made) == 1  # a process may not have many open
+
+
+def test_long_lines_come_fewer_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lines, "BATCH_CHARACTERS", 100)
+    (tmp_path / "data.txt").write_text("short\n" * 4 + f"{'a' * 101}\n" * 3 + "short\n")
+    reader = lines.LineReader(str(tmp_path / "data.txt"), Layout(ONE_LABEL, "text"), DataSettings(), DataSettings())
+    assert [data.records.ids for data in reader.chunks(3)] == [["1", "2", "3"], ["4", "5"], ["6"], ["7"], ["8"]]

@@ -425,6 +425,16 @@ def given_lines(monkeypatch: pytest.MonkeyPatch, content: str | bytes) -> None:
     monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(data)))
 
 
+def test_long_texts_are_answered_fewer_at_a_time(models: Models, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, blocks, answer = [{"body": f"a film {row} " * 9} for row in range(7)], list[int](), Predictor.predict_records
+    wanted = list(tunesmith.predict(models("classification"), rows))
+    monkeypatch.setattr("tunesmith.predicting.BATCH_CHARACTERS", 300)
+    monkeypatch.setattr(Predictor, "predict_records", lambda self, some: blocks.append(len(some)) or answer(self, some))
+    found = list(tunesmith.predict(models("classification"), rows))
+    assert len(blocks) > 2 and sum(blocks) == len(rows)
+    assert [(one["id"], one["label"]) for one in found] == [(one["id"], one["label"]) for one in wanted]
+
+
 def test_json_lines_of_standard_input_are_those_of_a_file(
     models: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
