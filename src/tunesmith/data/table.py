@@ -109,7 +109,7 @@ def in_turn(parts: Iterable[Part]) -> Iterator[Part]:
                 mapped.madvise(mmap.MADV_DONTNEED)  # it is read again where it is used again
 
 
-def cells(column: pa.ChunkedArray) -> Iterator[str | None]:
+def each_cell(column: pa.ChunkedArray) -> Iterator[str | None]:
     """The values of a column, of which one chunk is in memory at a time."""
     for chunk in in_turn(column.chunks):
         yield from chunk.to_pylist()

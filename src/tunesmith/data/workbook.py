@@ -16,7 +16,7 @@ from xml.sax.saxutils import escape
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tunesmith.data.table import TEXT, by_chunk, cells
+from tunesmith.data.table import TEXT, by_chunk, each_cell
 from tunesmith.errors import DataError
 from tunesmith.text import cell_text, counted
 
@@ -95,7 +95,7 @@ def refuse_too_large(out: str, table: pa.Table) -> None:
     for name in table.column_names:
         lengths = by_chunk(pc.utf8_length, table[name].cast(TEXT), pa.int64())
         if (pc.max(lengths).as_py() or 0) * 2 > MAX_CHARACTERS:  # else none can have too many units
-            for row, text in enumerate(cells(table[name]), 1):
+            for row, text in enumerate(each_cell(table[name]), 1):
                 _require_short(text or "", name, row + 1)
 
 

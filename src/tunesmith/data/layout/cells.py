@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from tunesmith.data.jsontext import Number, parse
 from tunesmith.data.records import RawTable
-from tunesmith.data.table import cells
+from tunesmith.data.table import each_cell
 from tunesmith.errors import DataError
 from tunesmith.text import row_list
 
@@ -41,8 +41,8 @@ def each_row(raw: RawTable, columns: Sequence[str | None], make: Callable[..., M
     def mend(what: str) -> None:
         mended.setdefault(what, {})[number] = None
 
-    given = [cells(raw.table[name]) if name else [None] * len(raw.rows) for name in columns]
-    for number, *row in zip(raw.rows.tolist(), *given, strict=True):
+    cells = [each_cell(raw.table[name]) if name else [None] * len(raw.rows) for name in columns]
+    for number, *row in zip(raw.rows.tolist(), *cells, strict=True):
         try:
             made.append(make(*row, mend))
         except ValueError as error:

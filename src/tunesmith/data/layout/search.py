@@ -18,7 +18,7 @@ from tunesmith.data.keys import repeated
 from tunesmith.data.layout.base import Layout
 from tunesmith.data.layout.candidates import label_hint, looks_like_labels, looks_like_text, text_hint
 from tunesmith.data.records import RawTable
-from tunesmith.data.table import by_chunk, cells, is_empty
+from tunesmith.data.table import by_chunk, each_cell, is_empty
 from tunesmith.errors import DataError
 from tunesmith.text import name_list
 
@@ -44,7 +44,7 @@ def first_filled(raw: RawTable, column: str | None) -> list[str]:
     """The first cells of a column that are not empty; none where there is no such column."""
     if column is None or raw.table.schema.get_field_index(column) < 0:  # the list of all names takes long to make
         return []
-    return list(islice((cell for cell in cells(raw.table[column]) if cell and cell != "[]"), SAMPLE))
+    return list(islice((cell for cell in each_cell(raw.table[column]) if cell and cell != "[]"), SAMPLE))
 
 
 def _is_json(cell: str) -> bool:
