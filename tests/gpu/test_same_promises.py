@@ -10,7 +10,7 @@ from tests.contract.test_adapt import (  # noqa: F401
     trained_head,
 )
 from tests.contract.test_engine_methods import (  # noqa: F401
-    test_three_steps_give_the_same_loss_gradients_and_weights,
+    test_steps_give_the_same_loss_gradients_and_weights,
 )
 from tests.contract.test_engine_prefix import (  # noqa: F401
     test_a_part_works_where_it_can,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,14 +13,15 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn.functional import scaled_dot_product_attention
+from transformers.masking_utils import padding_mask_function, sliding_window_bidirectional_mask_function
 
 from tunesmith.engine import kernel
 from tunesmith.engine.attention import PackedMask, Rule, attend
 from tunesmith.engine.dropout import Noise
-from tunesmith.engine.layout import PackedLayout, cut_by_length, recurring
+from tunesmith.engine.layout import BLOCK, PackedLayout, cut_by_length, recurring
 from tunesmith.training.sampling import split_by_length
 
-HEADS, SIZE = 2, 4
+HEADS, SIZE, CPU = 2, 4, torch.device("cpu")
 LENGTHS = st.lists(st.integers(0, 70), min_size=1, max_size=9).filter(any)
 """Tokens of each text of a batch; a text may be empty, but not all of them."""
 
@@ -185,64 +188,84 @@ def test_a_rule_is_recognised_as_a_window(seen: torch.Tensor, window: tuple[int,
     assert kernel.window_of(seen.bool()) == window
 
 
+def documented(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    boundaries: torch.Tensor,
+    longest: int,
+    scale: float,
+    window: tuple[int, int],
+    dropout: float,
+) -> torch.Tensor:
+    """What the kernels, which need a GPU, are told to compute."""
+    assert boundaries.dtype == torch.int32 and not longest % BLOCK and longest >= int(boundaries.diff().max())
+    parts = []
+    for start, end in zip(boundaries[:-1].tolist(), boundaries[1:].tolist(), strict=True):
+        index = torch.arange(end - start)
+        distance = index[:, None] - index[None, :]
+        left, right = (longest if side < 0 else side for side in window)
+        rows = (x[None, start:end].transpose(1, 2) for x in (q, k, v))
+        seen = (distance <= left) & (distance >= -right)
+        parts.append(scaled_dot_product_attention(*rows, seen, scale=scale, enable_gqa=True)[0].transpose(0, 1))
+    return torch.cat(parts)
+
+
 @pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize(("shared", "options"), [(1, {"enable_gqa"}), (2, {"enable_gqa"}), (2, set())])
-def test_the_kernel_gets_what_the_products_get(
-    rule: str, shared: int, options: set[str], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("shared", [1, 2])
+@pytest.mark.parametrize("filled", [False, True])
+def test_a_kernel_gets_what_the_products_get(
+    rule: str, shared: int, filled: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With the kernel's documented meaning in place of the kernel, which needs a GPU, the outputs are the same."""
-
-    def documented(
-        query: torch.Tensor,
-        key: torch.Tensor,
-        value: torch.Tensor,
-        ends_q: torch.Tensor,
-        ends_k: torch.Tensor,
-        longest_q: int,
-        longest_k: int,
-        *,
-        scale: float,
-        window_size: tuple[int, int],
-        enable_gqa: bool = False,
-    ) -> torch.Tensor:
-        assert options or not enable_gqa
-        assert torch.equal(ends_q, ends_k) and ends_q.dtype == torch.int32
-        assert longest_q == longest_k == int(ends_q.diff().max())
-        parts = []
-        for start, end in zip(ends_q[:-1].tolist(), ends_q[1:].tolist(), strict=True):
-            index = torch.arange(end - start)
-            distance = index[:, None] - index[None, :]
-            left, right = (end if side < 0 else side for side in window_size)
-            q, k, v = (x[start:end].transpose(0, 1) for x in (query, key, value))
-            seen = (distance <= left) & (distance >= -right)
-            part = scaled_dot_product_attention(q[None], k[None], v[None], seen, scale=scale, enable_gqa=enable_gqa)
-            parts.append(part[0].transpose(0, 1))
-        return torch.cat(parts)
-
-    layout = PackedLayout(mask_of([9, 33, 1, 9]))
+    layout = PackedLayout(mask_of([9, 33, 0, 1, 9]), filled)
+    tokens = layout.tokens + layout.filler
     draw = torch.Generator().manual_seed(0)
-    query, *others = (
-        torch.randn(1, heads, layout.tokens, SIZE, generator=draw, dtype=torch.float64) for heads in (2, 2, 2)
-    )
+    query, *others = (torch.randn(1, heads, tokens, SIZE, generator=draw).double() for heads in (2, 2, 2))
     key, value = (x[:, ::shared] for x in others)
     mask = PackedMask(layout, RULES[rule], None)
     wanted, _ = attend(nn.Module(), query, key, value, mask, scaling=0.3)
-    calls = []
-    monkeypatch.setattr(kernel, "usable", lambda query, dropout: not dropout)
-    monkeypatch.setattr(kernel, "_options", lambda: options)
-    instead = lambda *given, **named: calls.append(1) or documented(*given, **named)  # noqa: E731
-    monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", instead)
+    monkeypatch.setattr(kernel, "choose", lambda *_: documented)
     found, _ = attend(nn.Module(), query, key, value, mask, scaling=0.3)
-    torch.testing.assert_close(found, wanted, rtol=1e-9, atol=1e-9)
-    assert calls
-    attend(nn.Module(), query, key, value, mask, dropout=0.1)
-    assert len(calls) == 1, "shares under dropout are not for the kernel"
+    real = slice(layout.tokens)
+    torch.testing.assert_close(found[:, real], wanted[:, real], rtol=1e-9, atol=1e-9)
+    assert torch.isfinite(found).all()
 
 
-def test_the_kernel_is_for_gpus_and_for_torch_that_has_all_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    there = SimpleNamespace(device=torch.device("cuda"), dtype=torch.bfloat16, shape=(1, 2, 3, 64))
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
-    assert kernel.usable(there, 0.0)  # type: ignore[arg-type]
-    monkeypatch.setattr(kernel, "_options", lambda: {"query", "is_causal"})
-    assert not kernel.usable(there, 0.0)  # type: ignore[arg-type]
-    assert not kernel.usable(torch.zeros(1, 2, 3, 64, dtype=torch.bfloat16), 0.0)
+@pytest.mark.parametrize(
+    ("dtype", "size", "capability", "window", "wanted"),
+    [
+        (torch.bfloat16, 64, (8, 0), (-1, -1), kernel.flash),
+        (torch.float16, 64, (9, 0), (64, 64), kernel.flash),
+        (torch.float32, 64, (9, 0), (-1, 0), kernel.efficient),
+        (torch.float16, 64, (7, 5), (-1, 0), kernel.efficient),
+        (torch.bfloat16, 256, (8, 0), (-1, -1), kernel.efficient),
+        (torch.bfloat16, 64, (7, 5), (-1, -1), None),
+        (torch.float32, 64, (9, 0), (64, 64), None),
+        (torch.float32, 64, (9, 0), None, None),
+        (torch.float64, 64, (6, 0), (-1, -1), None),
+        (torch.bfloat16, 12, (8, 0), (-1, -1), None),
+    ],
+)
+def test_the_kernel_is_one_that_the_card_has(
+    monkeypatch: pytest.MonkeyPatch, dtype: Any, size: int, capability: Any, window: Any, wanted: Any
+) -> None:
+    there: Any = SimpleNamespace(device=torch.device("cuda"), dtype=dtype, shape=(1, 2, 3, size))
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    mask = SimpleNamespace(window=window)
+    assert kernel.choose(there, there, mask) is wanted
+    assert kernel.choose(torch.zeros(1, 2, 3, 64), torch.zeros(1, 2, 3, 64), mask) is None
+
+
+def test_a_rule_of_numbers_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[int] = []
+    table = kernel.table_of
+    monkeypatch.setattr(kernel, "table_of", lambda *given: looked.append(1) or table(*given))
+    monkeypatch.setattr(kernel, "_windows", {})
+    window, of = partial(kernel.window_of_rule, width=128, device=CPU), sliding_window_bidirectional_mask_function
+    assert [window(of(n)) for n in (3, 3, 4, 3)] == [(3, 3), (3, 3), (4, 4), (3, 3)]
+    assert len(looked) == 2
+    held = torch.ones(1, 128, dtype=torch.bool)
+    rule = padding_mask_function(held)
+    assert window(rule) == (-1, -1)
+    held[0, 3] = False
+    assert window(rule) is None, "what a rule of tensors says may change"

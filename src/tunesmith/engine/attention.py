@@ -4,7 +4,7 @@ Sequences lie end to end, the longest first, perhaps with filler behind them, wh
 few buckets of similar length; within a bucket every head of every sequence is one matrix of a batched product. What a
 bucket is padded by, each sequence's end up to the bucket's width, is masked for keys, and gets no gradient as query.
 The model's own mask rule (causal, local window, ...) applies inside each sequence as it would to a batch of one. On a
-GPU in half precision a fused kernel does all of it where the rule is a window and no dropout is asked for (`kernel`).
+GPU a fused kernel does all of it where the rule is a window (`kernel`).
 """
 
 from __future__ import annotations
@@ -51,14 +51,18 @@ class PackedMask:
     def seen(self) -> torch.Tensor:
         """(longest, longest) bool, which query sees which key by the rule."""
         width = -(-int(self.layout.lengths[0]) // STEP) * STEP
-        index = torch.arange(width, device=self.layout.device)
-        zero = index.new_zeros(())
-        return self.rule(zero, zero, index[:, None], index[None, :]).expand(width, width)
+        return kernel.table_of(self.rule, width, self.layout.device)
 
     @functools.cached_property
     def window(self) -> kernel.Window | None:
         """The rule as a window, where it is one."""
-        return kernel.window_of(self.seen)
+        return kernel.window_of_rule(self.rule, self.layout.longest, self.layout.device)
+
+    def at(self, place: Any) -> PackedMask:
+        """The same rule for texts that lie elsewhere; `place` knows what a fused kernel asks for."""
+        moved = PackedMask(place, self.rule, self.noise)
+        moved.window = self.window
+        return moved
 
     def hidden(self, dtype: torch.dtype) -> torch.Tensor | None:
         """(1, longest, longest) very negative where the rule hides a key, else 0; None where it hides nothing."""
@@ -174,10 +178,10 @@ def attend(
         query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
     scale = size**-0.5 if scaling is None else float(scaling)
     layout = attention_mask.layout
-    window = attention_mask.window if kernel.usable(query, dropout) else None
-    if window is not None:
-        longest = int(layout.lengths[0])
-        return kernel.attend_by_kernel(query, key, value, layout.boundaries, longest, scale, window), None
+    fused = kernel.choose(query, value, attention_mask)
+    if fused is not None and attention_mask.window is not None:
+        place = (layout.boundaries, layout.longest, scale, attention_mask.window, dropout)
+        return kernel.attend_by_kernel(fused, query, key, value, *place), None
     if heads != key.shape[1]:
         groups = heads // key.shape[1]
         key, value = repeat_kv(key, groups), repeat_kv(value, groups)

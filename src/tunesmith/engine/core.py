@@ -17,7 +17,8 @@ A batch's way, with the module that each step is in; everything else is the mode
     frozen layers 0 … k-1             skipped; or run once, and their states kept    │     prefix, cache
        │                                                                             │
     layers k … n-1                    attention within each text,                    │     attention, kernel
-       │                              faster dropout masks                           │     dropout
+       │                              faster dropout masks,                          │     dropout
+       │                              on a GPU launched at once in training          │     graphs, recording
        │                                                                             │
     end of the stack                  → (batch, length), zero where padding is       │     packing
        │                                                                             │
@@ -44,6 +45,7 @@ from transformers import PreTrainedModel
 from tunesmith.disk import read_json
 from tunesmith.engine.cache import Budget
 from tunesmith.engine.dropout import Noise
+from tunesmith.engine.graphs import Graphs
 from tunesmith.engine.layout import PackedLayout
 from tunesmith.engine.packing import PASSED_ON, Packing
 from tunesmith.engine.part import Part, Replacement
@@ -97,8 +99,11 @@ class Engine:
         self.vocabulary = Vocabulary(model, token_ids)
         budget = Budget(prefix_bytes, budget_name, expected)
         self.prefix = Prefix(plain_model(model), self.backbone, lambda: self.packed, budget)
+        self.graphs = Graphs(self.backbone, lambda: self.prefix.skipped)
         # The prefix comes last and goes first: what it keeps is true as long as the others are in their places.
-        self.parts |= {part.name: part for part in (self.packing, self.vocabulary, self.prefix)}
+        on_gpu = any(parameter.device.type == "cuda" for parameter in model.parameters())
+        launching = (self.graphs,) if on_gpu else ()
+        self.parts |= {part.name: part for part in (self.packing, *launching, self.vocabulary, self.prefix)}
         for part in self.parts.values():
             part.attach()
         self._rerun: list[Any] = [m for m in self.backbone.modules() if hasattr(m, "gradient_checkpointing")]
@@ -186,7 +191,7 @@ class Engine:
         arguments |= arguments.pop("kwargs", {})
         works = (self.packed or self.prefix.budget.bytes) and not is_recorded()
         mask = self._mask(arguments) if works else None
-        layout = None if mask is None else PackedLayout(mask, self.packed and compiles_shapes(mask.device))
+        layout = None if mask is None else PackedLayout(mask, self.packed and repeats_shapes(mask.device))
         if self._resting or layout is None or not layout.tokens or not layout.contiguous:
             with self.packing.suspended():
                 return self._forward(*positional, **named)
@@ -194,7 +199,9 @@ class Engine:
             self._noise.restart()
         with self.prefix.serving(layout, arguments):
             if self.packed:
-                return self.packing.run(self._forward, arguments, layout)
+                outputs = self.packing.run(self._forward, arguments, layout)
+                self.graphs.require_finished(layout)
+                return outputs
             return self._forward(*positional, **named)
 
     def _mask(self, arguments: dict[str, Any]) -> torch.Tensor | None:
@@ -250,9 +257,10 @@ def _is_of_class(forward: Any, module: nn.Module) -> bool:
     return getattr(forward, "__func__", None) is type(module).forward
 
 
-def compiles_shapes(device: torch.device) -> bool:
-    """Whether the products are compiled anew for every shape of their factors: on a processor in lower precision."""
-    return device.type == "cpu" and torch.is_autocast_enabled("cpu")
+def repeats_shapes(device: torch.device) -> bool:
+    """Whether shapes had better recur: a processor compiles products in lower precision anew for every shape of their
+    factors, and on a GPU what is launched for one is recorded (`graphs`)."""
+    return device.type == "cuda" or (device.type == "cpu" and torch.is_autocast_enabled("cpu"))
 
 
 def find_backbone(model: nn.Module) -> nn.Module:

@@ -9,8 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-SIZES_AN_OCTAVE, SMALLEST_STEP = 16, 8
-"""Sizes of filled batches: a thirty-second of the tokens is filler on average, a sixteenth at most (of few: seven)."""
+SIZES_AN_OCTAVE, SMALLEST_STEP = 16, {"cpu": 8, "cuda": 64}
+"""Sizes of filled batches: a thirty-second of the tokens is filler on average, a sixteenth at most; of few tokens up to
+a step less one, which by device is what costs nothing."""
+BLOCK = 128
+"""Tokens of a sequence that a fused kernel works on together."""
 STEP = 16
 """Widths of buckets are multiples of this: the processor's softmax is several times slower on other widths."""
 PART_COST = 2_800
@@ -60,7 +63,8 @@ class PackedLayout:
     """The real tokens of a padded batch, its longest sequence first.
 
     Args:
-        mask: (batch, length), nonzero for real tokens; a row without any is left out.
+        mask: (batch, length), nonzero for real tokens; a row without any is left out. Where it has the attribute
+            ``host_copy``, the device is not waited for.
         filled: the packed form ends with copies of its first token, so that its size recurs from batch to batch. They
             belong to no sequence: they see nothing, are seen by nothing, and do not come back from the packed form.
 
@@ -74,7 +78,7 @@ class PackedLayout:
 
     def __init__(self, mask: torch.Tensor, filled: bool = False) -> None:
         self.device, self.shape = mask.device, (int(mask.shape[0]), int(mask.shape[1]))
-        real = mask.detach().cpu().numpy() != 0
+        real = on_host(mask).numpy() != 0
         lengths = real.sum(axis=1)
         order = np.argsort(-lengths, kind="stable")
         self.rows = order[lengths[order] > 0]
@@ -82,27 +86,28 @@ class PackedLayout:
         kept = real[self.rows]
         spans = self.shape[1] - kept.argmax(axis=1) - kept[:, ::-1].argmax(axis=1)
         self.contiguous = bool((spans == self.lengths).all())
-        at = np.nonzero(kept)
-        self._flat = torch.from_numpy(self.rows[at[0]] * self.shape[1] + at[1]).to(self.device)
-        self._columns = at[1]
-        self._recurs = filled
-        size = recurring(self.tokens, SIZES_AN_OCTAVE, SMALLEST_STEP) if filled and self.tokens else self.tokens
+        row, self._columns = np.nonzero(kept)
+        self.tokens, self._recurs = len(row), filled
+        step = SMALLEST_STEP.get(self.device.type, 1)
+        size = recurring(self.tokens, SIZES_AN_OCTAVE, step) if filled and self.tokens else self.tokens
         self.filler = size - self.tokens
+        flat = self.rows[row] * self.shape[1] + self._columns
+        self._places = np.stack([np.pad(x, (0, self.filler), constant_values=x[:1]) for x in (flat, self._columns)])
         self._buckets: dict[tuple[int, torch.dtype], Buckets] = {}
 
-    @property
-    def tokens(self) -> int:
-        """Number of real tokens."""
-        return len(self._flat)
-
     @functools.cached_property
+    def _there(self) -> torch.Tensor:
+        """(2, tokens + filler) place of each token in the flattened padded batch, and its column."""
+        return uploaded(self._places, self.device)
+
+    @property
     def positions(self) -> torch.Tensor:
         """(1, tokens + filler) column of each token in the padded batch, as transformers counts them."""
-        return self.fill(torch.from_numpy(self._columns)[None].to(self.device))
+        return self._there[1:]
 
     def pack(self, padded: torch.Tensor) -> torch.Tensor:
         """(batch, length, ...) → (1, tokens + filler, ...)."""
-        return self.fill(padded.reshape(-1, *padded.shape[2:]).index_select(0, self._flat)[None])
+        return padded.reshape(-1, *padded.shape[2:]).index_select(0, self._there[0])[None]
 
     def fill(self, packed: torch.Tensor) -> torch.Tensor:
         """(1, tokens, ...) → (1, tokens + filler, ...)."""
@@ -113,19 +118,29 @@ class PackedLayout:
     def unpack(self, packed: torch.Tensor) -> torch.Tensor:
         """(1, tokens + filler, ...) → (batch, length, ...), zero where there is padding."""
         empty = packed.new_zeros(self.shape[0] * self.shape[1], *packed.shape[2:])
-        return empty.index_copy_(0, self._flat, packed[0, : self.tokens]).view(*self.shape, *packed.shape[2:])
+        places = self._there[0, : self.tokens]
+        return empty.index_copy_(0, places, packed[0, : self.tokens]).view(*self.shape, *packed.shape[2:])
 
     def keys(self, *features: torch.Tensor | None) -> list[bytes]:
         """For each of `rows`, a hash of its real tokens: their columns and `features` (batch, length), some absent."""
-        given = [self.pack(x)[0, : self.tokens].cpu().numpy().astype(np.int64) for x in features if x is not None]
+        places = self._places[0, : self.tokens]
+        given = [on_host(x).numpy().reshape(-1)[places].astype(np.int64) for x in features if x is not None]
         texts = np.split(np.stack([self._columns, *given], axis=1), np.cumsum(self.lengths))[:-1]
         return [hashlib.blake2b(text.tobytes(), digest_size=16).digest() for text in texts]
 
     @functools.cached_property
     def boundaries(self) -> torch.Tensor:
-        """(n + 1,) int32, where each sequence begins, and the end of the last."""
-        ends = np.concatenate([[0], np.cumsum(self.lengths)])
-        return torch.from_numpy(ends.astype(np.int32)).to(self.device)
+        """(batch + 2,) int32, where each sequence begins and the next one ends: those of the rows with tokens, empty
+        ones for the other rows, and one of the filler, whose states must be finite."""
+        ends = np.full(self.shape[0] + 2, self.tokens, dtype=np.int32)
+        ends[0], ends[1 : len(self.lengths) + 1], ends[-1] = 0, np.cumsum(self.lengths), self.tokens + self.filler
+        return uploaded(ends, self.device)
+
+    @property
+    def longest(self) -> int:
+        """No sequence has more tokens: `BLOCK` times a power of two, so that it recurs."""
+        blocks = -(-max(int(self.lengths[0]), self.filler) // BLOCK)
+        return BLOCK << (blocks - 1).bit_length()
 
     def buckets(self, heads: int, dtype: torch.dtype) -> Buckets:
         """The buckets for attention with `heads` heads, whose scores have `dtype`."""
@@ -163,6 +178,20 @@ class PackedLayout:
         gather = torch.from_numpy(np.concatenate(gathers))
         scatter = torch.from_numpy(np.concatenate(scatters))
         return Buckets(tuple(parts), slot, gather.to(self.device), scatter.to(self.device))
+
+
+def on_host(tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor in the memory of the processor; the device is waited for where no copy is known."""
+    known: torch.Tensor | None = getattr(tensor, "host_copy", None)
+    if known is not None and (tensor.is_inference() or tensor._version == 0):  # not written into since
+        return known
+    return tensor.detach().cpu()
+
+
+def uploaded(array: np.ndarray, device: torch.device) -> torch.Tensor:
+    """The array on a device, which is not waited for."""
+    tensor = torch.from_numpy(array)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
 def never(dtype: torch.dtype) -> float:

@@ -137,11 +137,19 @@ class Prefix(Keeping):
         super().detach()  # or drops what was made since an unnoticed change, which may be undone later
         self._content = None
         for layer in self._stack:
-            if isinstance(vars(layer).get("forward"), _Skip):
+            skip = vars(layer).get("forward")
+            if isinstance(skip, _Skip):
                 del layer.forward
+                if isinstance(skip.forward, Replacement):  # of another part
+                    layer.forward = skip.forward
 
     def figures(self) -> dict[str, Any]:
         return {"layers": self.layers, **super().figures()}
+
+    @property
+    def skipped(self) -> int:
+        """How many of the lowest layers the batch that runs now does not need."""
+        return 0 if self.call is None else self.layers
 
     @contextmanager
     def serving(self, layout: PackedLayout, arguments: dict[str, Any]) -> Iterator[None]:

@@ -1,0 +1,347 @@
+"""Launching the layers at once: a step of a small model is hundreds of kernels, each shorter than its launch.
+
+In training on a GPU the layers of a packed batch only note what they are called with, all but the last, which runs them
+one after the other. From the second batch of a size on it has that recorded (`recording`) and launches the recording.
+That a model's layers can be run so is seen on the first batch: each must be given what the one before it returned.
+"""
+
+from __future__ import annotations
+
+import functools
+import weakref
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils import _pytree as tree
+
+from tunesmith.engine.attention import PackedMask, running
+from tunesmith.engine.layout import PackedLayout
+from tunesmith.engine.part import Part, Replacement
+from tunesmith.engine.recording import Gradients, Record, Recording, Scratch, Turn, recorder
+from tunesmith.errors import ModelError
+from tunesmith.models.depth import layer_stack
+
+MOST = 64
+"""Recordings that are kept; the one that was made first makes room."""
+SETTINGS = ("p", "_disable_adapters", "_active_adapter", "merged_adapters")
+"""Attributes of a module that change what it computes: of dropout, and of adapters."""
+DROPS_LAYERS = ("layerdrop", "encoder_layerdrop", "decoder_layerdrop", "layer_drop")
+NOT_YET = "no size of batch came twice"
+
+
+class Graphs(Part):
+    """Launches the layers of a packed batch at once, in training.
+
+    Args:
+        backbone: the part of a model that holds its layers.
+        first: how many of the lowest layers are run by somebody else, asked in every call.
+        record: makes recordings; those of the GPU by default.
+    """
+
+    name = "graphs"
+
+    def __init__(self, backbone: nn.Module, first: Callable[[], int], record: Record | None = None) -> None:
+        self.backbone, self.first = backbone, first
+        self._given, self._record = record, record
+        self._reason: str | None = None
+        self._stages: list[Stage] = []
+        self._state: Hashable = None
+        self._turn: weakref.ref[Turn] | None = None
+        self._watched: int | None = None
+        self.launched = self.run_singly = 0
+        self._passages: weakref.WeakKeyDictionary[PackedLayout, Passage] = weakref.WeakKeyDictionary()
+        self._forget()
+
+    def why_not(self) -> str | None:
+        return self._reason or (None if self.launched else NOT_YET)
+
+    def attach(self) -> None:
+        config: Any = self.backbone.config
+        try:
+            layers = list(layer_stack(self.backbone)[1])
+        except ModelError:
+            self._reason = "the model has no stack of layers"
+            return
+        if len(layers) != getattr(config, "num_hidden_layers", len(layers)):
+            self._reason = "the model runs its layers several times"
+            return
+        if any(getattr(config, name, 0) for name in DROPS_LAYERS):
+            self._reason = "the model leaves layers out at random"
+            return
+        for index, layer in enumerate(layers):
+            self._stages.append(Stage(layer, self, layer.forward, index, index == len(layers) - 1))
+            layer.forward = self._stages[-1]
+
+    def detach(self) -> None:
+        for stage in self._stages:
+            if vars(stage.module).get("forward") is stage:
+                del stage.module.forward
+        self._forget()
+
+    def save(self) -> dict[str, Any]:
+        return {}
+
+    def load(self, kept: dict[str, Any]) -> None:
+        """A recording holds no values."""
+
+    def figures(self) -> dict[str, Any]:
+        return {"recordings": len(self._made), "batches_launched": self.launched, "batches_singly": self.run_singly}
+
+    def batch(self) -> PackedLayout | None:
+        """The packed batch that runs through the layers now, if it is for recordings."""
+        now = running.get()
+        if now is None or self._reason is not None or not torch.is_grad_enabled():
+            return None
+        alone = not (torch.distributed.is_available() and torch.distributed.is_initialized())
+        return now[0] if alone else None  # wrappers of several processes wait for each gradient
+
+    def through(self, layout: PackedLayout, call: Call) -> Any:
+        """What a layer returns to the model."""
+        if layout not in self._passages:
+            self._passages[layout] = self._begin()
+        passage = self._passages[layout]
+        if passage.watched_by_hooks:
+            return call.stage.forward(*call.positional, **call.named)
+        passage.calls.append(call)
+        if not passage.noting:
+            return self._watch(passage.calls)
+        if not call.stage.last:
+            return call.answer(call.states)
+        passage.noting = False
+        return call.answer(self._all(layout, passage.calls))
+
+    def require_finished(self, layout: PackedLayout) -> None:
+        """
+        Raises:
+            ModelError: the last layer was not called, so that nothing was computed.
+        """
+        passage = self._passages.pop(layout, None)
+        if passage is not None and passage.noting and not passage.watched_by_hooks:
+            raise ModelError("the model left out its last layer, which the engine does not know; switch packing off")
+
+    def _begin(self) -> Passage:
+        """What is to be done with the layers that are called next."""
+        stages = self._stages[self.first() :]
+        state = _state_of([module for stage in stages for module in _modules(stage.module)])
+        if state is not None and state != self._state:
+            self._forget()
+            self._state = state
+        return Passage(state is None, self._watched is not None and self._watched <= stages[0].index)
+
+    def _watch(self, calls: list[Call]) -> Any:
+        """Run a layer, and see whether it belongs to a chain."""
+        call = calls[-1]
+        found = call.stage.forward(*call.positional, **call.named)
+        several = isinstance(found, tuple)
+        chained = len(calls) == 1 or call.states is calls[-2].returned
+        if not chained or (several and any(one is not None for one in found[1:])):
+            self._reason = "its layers do not follow one another"
+        call.returned, call.stage.others = (found[0], len(found) - 1) if several else (found, None)
+        if call.stage.last:
+            self._watched = calls[0].stage.index
+            calls.clear()
+        return found
+
+    def _all(self, layout: PackedLayout, calls: list[Call]) -> torch.Tensor:
+        """The states after all these layers: by a recording, or one after the other."""
+        states, shape = calls[0].states, _shape(layout, calls)
+        turn = None if self._turn is None else self._turn()
+        if shape is not None and (turn is None or turn.over):
+            recording = self._made.get(shape)
+            if recording is None and shape in self._seen:
+                recording = self._recorded(shape, layout, calls)
+            self._seen.add(shape)
+            if recording is not None:
+                self.launched += 1
+                turn = Turn()
+                self._turn = weakref.ref(turn)
+                return recording(states, [layout.boundaries, *_tensors(calls)], turn)
+        self.run_singly += 1
+        for call in calls:
+            states = call.run(states)
+        return states
+
+    def _recorded(self, shape: Hashable, layout: PackedLayout, calls: list[Call]) -> Recording | None:
+        """A new recording; None where it cannot be made, and none will be tried again."""
+        try:
+            made = self._make(layout, calls)
+        except Exception as error:  # whatever the layers do that cannot be recorded, they can do as before
+            self._forget()
+            self._reason = (
+                f"its layers cannot be recorded ({type(error).__name__}: {' '.join(str(error).split())[:120]})"
+            )
+            return None
+        if len(self._made) >= MOST:
+            del self._made[next(iter(self._made))]
+        self._made[shape] = made
+        return made
+
+    def _make(self, layout: PackedLayout, calls: list[Call]) -> Recording:
+        self._record = self._record or recorder()
+        tensors = _tensors(calls)
+        place = Place(layout.boundaries.clone(), layout.longest)
+        memory = {id(tensor): torch.empty_like(tensor) for tensor in tensors}
+
+        def fixed(value: Any) -> Any:
+            if isinstance(value, PackedMask):
+                return value.at(place)
+            return memory[id(value)] if isinstance(value, torch.Tensor) else value
+
+        def compute(states: torch.Tensor) -> torch.Tensor:
+            for call in calls:
+                states = call.run(states, fixed)
+            return states
+
+        recording = Recording([place.boundaries, *(memory[id(tensor)] for tensor in tensors)], self._gradients)
+        parameters = dict.fromkeys(p for call in calls for p in call.stage.module.parameters())
+        trained = [parameter for parameter in parameters if parameter.requires_grad]
+        recording.record(compute, calls[0].states, trained, self._record, self._scratch)
+        return recording
+
+    def _forget(self) -> None:
+        self._made: dict[Hashable, Recording] = {}
+        self._seen: set[Hashable] = set()
+        self._turn = None
+        self._gradients, self._scratch, self._record = Gradients(), Scratch(), self._given
+
+
+@dataclass(eq=False)
+class Passage:
+    """A packed batch on its way through the layers.
+
+    Attributes:
+        watched_by_hooks: whether somebody wants to see what goes in and out of them.
+        noting: whether they only note what they are called with.
+    """
+
+    watched_by_hooks: bool
+    noting: bool
+    calls: list[Call] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the texts of a recorded batch lie: what a fused kernel asks of a `PackedLayout`."""
+
+    boundaries: torch.Tensor
+    longest: int
+
+
+@dataclass(eq=False)
+class Stage(Replacement):
+    """``forward`` of one layer.
+
+    Attributes:
+        forward: what the layer does.
+        index: its place among the layers.
+        last: whether it is the last of them.
+        others: how many values it returns after the states, all None; None if it returns the states alone.
+    """
+
+    graphs: Graphs
+    forward: Callable[..., Any]
+    index: int
+    last: bool
+    others: int | None = None
+
+    def __call__(self, *positional: Any, **named: Any) -> Any:
+        layout = self.graphs.batch()
+        if layout is None or self.index < self.graphs.first():
+            return self.forward(*positional, **named)
+        return self.graphs.through(layout, Call(self, positional, named))
+
+
+@dataclass(eq=False)
+class Call:
+    """How the model called a layer.
+
+    Attributes:
+        returned: its states, where it was run at once.
+    """
+
+    stage: Stage
+    positional: tuple[Any, ...]
+    named: dict[str, Any]
+    returned: torch.Tensor | None = None
+
+    @property
+    def states(self) -> torch.Tensor:
+        """What the layer works on."""
+        given: torch.Tensor = self.positional[0] if self.positional else self.named["hidden_states"]
+        return given
+
+    def _rest(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        return self.positional[1:], {name: value for name, value in self.named.items() if name != "hidden_states"}
+
+    @functools.cached_property
+    def flat(self) -> tuple[list[Any], Any]:
+        """Everything else that it was called with, and its structure."""
+        return tree.tree_flatten(self._rest())
+
+    def run(self, states: torch.Tensor, change: Callable[[Any], Any] = lambda value: value) -> torch.Tensor:
+        """The layer's states for others than it was called with, everything else passed through `change`."""
+        positional, named = tree.tree_map(change, self._rest())
+        found = self.stage.forward(states, *positional, **named)
+        result: torch.Tensor = found[0] if isinstance(found, tuple) else found
+        return result
+
+    def answer(self, states: torch.Tensor) -> Any:
+        """`states` in the form in which the layer returns them."""
+        others = self.stage.others
+        return states if others is None else (states, *(None for _ in range(others)))
+
+
+def _modules(module: nn.Module) -> list[nn.Module]:
+    """A module and those inside it; several times faster than `nn.Module.modules`."""
+    found = [module]
+    for child in module._modules.values():
+        if child is not None:
+            found += _modules(child)
+    return found
+
+
+def _state_of(modules: list[nn.Module]) -> Hashable | None:
+    """What must not change from a recording to its use; None where hooks want to see each call."""
+    found: list[Hashable] = [torch.are_deterministic_algorithms_enabled()]
+    for module in modules:
+        if module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks:
+            return None
+        own = vars(module)
+        found += [module.training, *(repr(own[name]) for name in SETTINGS if name in own)]
+        for tensor in (*module._parameters.values(), *module._buffers.values()):
+            if tensor is None:
+                continue
+            if tensor._backward_hooks or tensor._post_accumulate_grad_hooks:
+                return None
+            found.append((tensor.data_ptr(), tensor.requires_grad))
+    return tuple(found)
+
+
+def _shape(layout: PackedLayout, calls: list[Call]) -> Hashable | None:
+    """What makes another recording necessary; None where there can be none."""
+    kind, states = layout.device.type, calls[0].states
+    order = {id(tensor): place for place, tensor in enumerate(_tensors(calls))}
+    found: list[Hashable] = [tuple(states.shape), states.dtype, states.requires_grad, layout.shape[0], layout.longest]
+    found += [torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)]
+    for call in calls:
+        values, structure = call.flat
+        found += [call.stage.index, str(structure)]
+        for value in values:
+            if isinstance(value, torch.Tensor) and not value.requires_grad:
+                found.append((order[id(value)], tuple(value.shape), value.dtype))
+            elif isinstance(value, PackedMask) and value.window is not None:
+                found.append(("mask", value.window))
+            elif value is None or isinstance(value, bool | int | float | str):
+                found.append(value)
+            else:
+                return None
+    return tuple(found)
+
+
+def _tensors(calls: list[Call]) -> list[torch.Tensor]:
+    """The distinct tensors that layers are called with, besides the states."""
+    found = (value for call in calls for value in call.flat[0] if isinstance(value, torch.Tensor))
+    return list({id(tensor): tensor for tensor in found}.values())
