@@ -31,7 +31,10 @@ from tests.contract.test_pipeline import (  # noqa: F401
 )
 from tests.contract.test_pipeline_tokens import test_the_engine_changes_nothing  # noqa: F401
 from tests.contract.test_shortage import test_predictions_do_not_need_all_rows_at_once  # noqa: F401
-from tests.contract.test_steps import test_a_step_is_the_same_however_it_is_accumulated  # noqa: F401
+from tests.contract.test_steps import (  # noqa: F401
+    test_a_loss_that_is_not_finite_stops_before_the_step,
+    test_a_step_is_the_same_however_it_is_accumulated,
+)
 from tests.unit.test_engine_vocabulary import (  # noqa: F401
     bert,
     test_a_token_that_is_not_trained_is_exact_in_evaluation_and_refused_in_training,

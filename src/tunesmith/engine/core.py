@@ -197,7 +197,7 @@ class Engine:
                 return self._forward(*positional, **named)
         if self.model.training:  # not the backbone: it may be frozen below a head with dropout
             self._noise.restart()
-        with self.prefix.serving(layout, arguments):
+        with self.vocabulary.knowing(arguments["input_ids"]), self.prefix.serving(layout, arguments):
             if self.packed:
                 outputs = self.packing.run(self._forward, arguments, layout)
                 self.graphs.require_finished(layout)

@@ -182,10 +182,15 @@ class PackedLayout:
 
 def on_host(tensor: torch.Tensor) -> torch.Tensor:
     """The tensor in the memory of the processor; the device is waited for where no copy is known."""
+    known = known_on_host(tensor)
+    return tensor.detach().cpu() if known is None else known
+
+
+def known_on_host(tensor: torch.Tensor) -> torch.Tensor | None:
+    """What a tensor on a device was made from, in the memory of the processor; None where that is not known."""
     known: torch.Tensor | None = getattr(tensor, "host_copy", None)
-    if known is not None and (tensor.is_inference() or tensor._version == 0):  # not written into since
-        return known
-    return tensor.detach().cpu()
+    written = known is not None and not tensor.is_inference() and tensor._version > 0
+    return None if written else known
 
 
 def uploaded(array: np.ndarray, device: torch.device) -> torch.Tensor:

@@ -7,7 +7,8 @@ keep track of. So the parameter, its gradient and its moments hold the other row
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -15,12 +16,15 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from tunesmith.engine.layout import known_on_host
 from tunesmith.engine.part import SWITCHED_OFF, Part
 from tunesmith.errors import ModelError, TunesmithError
 from tunesmith.models.depth import token_embedding
 
 ROWS_AT_ONCE = 8192
 """Rows that are compared in one go, so that comparing two tables needs no third one."""
+STEPS_AT_ONCE = 256
+"""Steps of which it is asked together whether they were taken."""
 ELEMENTWISE = (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD, torch.optim.RMSprop, torch.optim.Adagrad)
 """Optimizers whose step on an element depends on that element's own history alone, and is zero if that was zero."""
 
@@ -141,10 +145,24 @@ class Vocabulary(Part):
         if weight.grad is None:  # frozen in this step: skipped, weight decay included
             return
         # A fused optimizer is called even if a gradient overflowed, and skips the step by itself.
-        found_inf = getattr(optimizer, "found_inf", None)
+        skipped = getattr(optimizer, "found_inf", None)
         group = _group_of(optimizer, weight)
-        if group is not None and not (found_inf is not None and found_inf.item()):
-            self.embedding.decay *= 1 - float(group["lr"]) * float(group["weight_decay"])
+        if group is not None:
+            self.embedding.shrink(1 - float(group["lr"]) * float(group["weight_decay"]), skipped)
+
+    @contextmanager
+    def knowing(self, ids: torch.Tensor) -> Iterator[None]:
+        """Meanwhile the embedding need not ask the device whether it has the rows of these tokens, where the host knows
+        them and it has."""
+        on_host = known_on_host(ids)
+        if self.embedding is None or on_host is None:
+            yield
+            return
+        self.embedding.knows_all = bool((self.embedding.compact_on_host[on_host.numpy()] >= 0).all())
+        try:
+            yield
+        finally:
+            self.embedding.knows_all = False
 
 
 def unsuitable_optimizer(optimizer: torch.optim.Optimizer) -> str | None:
@@ -186,11 +204,12 @@ class CompactEmbedding(nn.Embedding):
         super().__init__(len(rows), plain.embedding_dim, _weight=trained)
         self.num_embeddings, self.padding_idx = plain.num_embeddings, plain.padding_idx
         self.training = plain.training
-        self.decay = 1.0
+        self.decay, self.knows_all = 1.0, False
         # Past `nn.Module`, so that its table is no parameter of the model. Its trained rows are out of date.
         object.__setattr__(self, "_plain", plain)
         compact_ids = torch.full((len(plain.weight),), -1, dtype=torch.int32, device=kept_ids.device)
         compact_ids[kept_ids] = torch.arange(len(kept_ids), dtype=torch.int32, device=kept_ids.device)
+        self.compact_on_host = compact_ids.cpu().numpy()
         self.register_buffer("compact_ids", compact_ids, persistent=False)
         self.register_buffer("kept_ids", kept_ids, persistent=False)
         self._padding_row = None if self.padding_idx is None else int(compact_ids[self.padding_idx])
@@ -202,6 +221,8 @@ class CompactEmbedding(nn.Embedding):
             ModelError: in training, a token whose row is not trained; otherwise its vector is returned.
         """
         ids = self.compact_ids.index_select(0, input.reshape(-1)).view(input.shape)
+        if self.knows_all:
+            return F.embedding(ids, self.weight, self._padding_row)
         unknown = ids < 0
         if not unknown.any():
             return F.embedding(ids, self.weight, self._padding_row)
@@ -213,6 +234,27 @@ class CompactEmbedding(nn.Embedding):
         vectors = F.embedding(ids.clamp(min=0), self.weight, self._padding_row)
         vectors[unknown] = self._plain.weight.detach()[input[unknown]] * self.decay
         return vectors
+
+    @property
+    def decay(self) -> float:
+        for factor, skipped in self._shrunk:
+            if not skipped.item():
+                self._decay *= factor
+        self._shrunk.clear()
+        return self._decay
+
+    @decay.setter
+    def decay(self, value: float) -> None:
+        self._decay, self._shrunk = value, list[tuple[float, torch.Tensor]]()
+
+    def shrink(self, factor: float, skipped: torch.Tensor | None) -> None:
+        """A step made the rows that are not trained so many times as large, unless `skipped` (scalar) is not zero."""
+        if skipped is None:
+            self.decay *= factor
+            return
+        self._shrunk.append((factor, skipped))  # the device is not waited for
+        if len(self._shrunk) > STEPS_AT_ONCE:
+            self.decay *= 1.0
 
     @torch.no_grad()
     def to_plain(self) -> nn.Embedding:

@@ -17,8 +17,8 @@ import transformers
 from tunesmith.errors import ModelError
 from tunesmith.manifest import Manifest
 from tunesmith.training import checkpoint, state_files
+from tunesmith.training.finite import FiniteSteps
 from tunesmith.training.state_files import STATE_FILE
-from tunesmith.training.step_loss import StepLoss
 
 logger = transformers.logging.get_logger(__name__)
 LOSS = "tunesmith.loss"
@@ -37,7 +37,7 @@ class ResumePoint:
     passed_over: list[str]
 
 
-class Resumable(StepLoss):
+class Resumable(FiniteSteps):
     """The part of `Trainer` that makes the log and the end of a resumed run those of a run in one piece."""
 
     control: Any

@@ -104,6 +104,7 @@ class TaskTrainer(Trainer):
             model.zero_grad()
             free_memory()
             self._tr_loss.copy_(self._loss_before)
+            self._tunesmith_losses.clear()
             self._tunesmith_seed_step()
             self.fitting.progress.line(
                 f"note: out of memory in step {step + 1}; taken in parts of {counted(rows, 'row')}"

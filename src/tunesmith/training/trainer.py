@@ -26,11 +26,13 @@ from transformers import EarlyStoppingCallback
 from transformers.trainer_utils import has_length
 
 from tunesmith.engine import Engine, attached
-from tunesmith.errors import DivergedError, ModelError, UsageError
+from tunesmith.errors import ModelError, UsageError
 from tunesmith.training import checkpoint, resuming, stock_defaults, weights
 from tunesmith.training.arguments import TrainingArguments
+from tunesmith.training.finite import Finite
 from tunesmith.training.resuming import Resumable
 from tunesmith.training.sampling import EpochSampler, split_by_length, trim_padding
+from tunesmith.training.transfer import left_on_host, to_device
 
 logger = transformers.logging.get_logger(__name__)
 
@@ -80,6 +82,7 @@ class Trainer(Resumable):
         self._tunesmith_cache_bytes = round(engine_cache_gigabytes * 2**30)
         self._tunesmith_engine: Engine | None = None
         self._tunesmith_evaluating: tuple[tuple[bool, ...], list[nn.Module]] = ((), [])
+        self._tunesmith_flops: dict[int, float] = {}
         self.engine_report: dict[str, Any] = {}
         args = TrainingArguments("trainer_output") if args is None else args
         if args.n_gpu > 1:  # torch's copies of a model for threads would all be run by the engine of the first
@@ -116,7 +119,8 @@ class Trainer(Resumable):
         return engine.resting() if engine is not None and used else nullcontext()
 
     def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
-        return self._tunesmith_trimmed(super()._prepare_inputs(inputs))
+        trimmed = self._tunesmith_trimmed(inputs)
+        return super()._prepare_inputs(to_device(trimmed, self.args.device))
 
     def _tunesmith_trimmed(self, inputs: dict[str, Any]) -> dict[str, Any]:
         known = self._tunesmith_engine is not None and self._tunesmith_engine.known
@@ -143,25 +147,17 @@ class Trainer(Resumable):
         losses = []
         for part in [inputs] if whole else split_by_length(inputs):
             losses.append(super().training_step(model, part, num_items_in_batch))
-            if not self.args.logging_nan_inf_filter and not torch.isfinite(losses[-1]).all():
-                raise self._tunesmith_diverged(f"the loss is {losses[-1].item()}")
+            self._tunesmith_look_at(losses[-1])
         return losses[0] if len(losses) == 1 else torch.stack(losses).sum()
 
-    def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
-        norm = super()._get_grad_norm(model, grad_norm=grad_norm)  # type: ignore[no-untyped-call]
-        # Under float16 loss scaling an infinite gradient is part of the search for the scale: that step is skipped.
-        watched = self.accelerator.scaler is None and not self.args.logging_nan_inf_filter and norm is not None
-        if watched and not math.isfinite(float(norm)):
-            raise self._tunesmith_diverged(f"the gradient norm is {float(norm)}")
-        return norm
-
-    def _tunesmith_diverged(self, what: str) -> DivergedError:
-        saved = checkpoint.checkpoints(self._tunesmith_folder(), self._tunesmith_prefix)
-        state = f"the last good state is {saved[0]}" if saved else "no checkpoint was written yet"
-        return DivergedError(
-            f"training diverged at step {self.state.global_step + 1}: {what}, so the step was not taken; {state}. "
-            f"Lower {self._tunesmith_rate}, or look for damaged texts"
-        )
+    def floating_point_ops(self, inputs: dict[str, Any]) -> Any:
+        """See `transformers.Trainer.floating_point_ops`; counted once for each size of a batch."""
+        given = inputs.get(getattr(self.model, "main_input_name", "input_ids"))
+        if not isinstance(given, torch.Tensor):
+            return super().floating_point_ops(inputs)
+        if given.numel() not in self._tunesmith_flops:
+            self._tunesmith_flops[given.numel()] = super().floating_point_ops(inputs)
+        return self._tunesmith_flops[given.numel()]
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """See `transformers.Trainer.create_optimizer`."""
@@ -204,7 +200,16 @@ class Trainer(Resumable):
         if resumed and any(c.early_stopping_patience_counter >= c.early_stopping_patience for c in stopping):
             self.control.should_training_stop = True  # the run that is resumed had stopped already
         else:
-            super()._run_epoch(*positional, **options)  # type: ignore[no-untyped-call]
+            with left_on_host(options.get("train_dataloader"), self._tunesmith_moves):
+                super()._run_epoch(*positional, **options)  # type: ignore[no-untyped-call]
+            self._tunesmith_require_finite(wait=True)
+
+    @property
+    def _tunesmith_moves(self) -> bool:
+        """Whether all code that sees batches of a loader lets `_prepare_inputs` bring them to the GPU."""
+        seeing = ("training_step", "prediction_step", "evaluation_loop", "get_batch_samples")
+        own = any(stock_defaults.is_replaced(self, method) for method in seeing)
+        return self.args.device.type == "cuda" and self.args.world_size == 1 and not own
 
     # ---- the engine -------------------------------------------------------------------------------------------------
 
@@ -215,7 +220,8 @@ class Trainer(Resumable):
 
     def evaluation_loop(self, *positional: Any, **options: Any) -> Any:
         """See `transformers.Trainer.evaluation_loop`."""
-        with self._tunesmith_with_engine():
+        loader = positional[0] if positional else options.get("dataloader")
+        with self._tunesmith_with_engine(), left_on_host(loader, self._tunesmith_moves):
             return super().evaluation_loop(*positional, **options)
 
     @contextmanager
@@ -241,9 +247,6 @@ class Trainer(Resumable):
 
     # ---- checkpoints ------------------------------------------------------------------------------------------------
 
-    def _tunesmith_folder(self, trial: Any = None) -> Path:
-        return Path(str(self._get_output_dir(trial)))
-
     def train(self, resume_from_checkpoint: Any = None, *positional: Any, **options: Any) -> Any:
         """Train; see `transformers.Trainer.train`.
 
@@ -258,6 +261,7 @@ class Trainer(Resumable):
         """
         if resume_from_checkpoint:
             resume_from_checkpoint = resuming.chosen(self, resume_from_checkpoint)
+        self._tunesmith_finite, self._tunesmith_flops = Finite(), {}
         with ExitStack() as self._tunesmith_training:
             return super().train(resume_from_checkpoint or None, *positional, **options)
 

@@ -2,25 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
+from accelerate.data_loader import DataLoaderShard
 
 
-def to_device(batch: dict[str, torch.Tensor], device: torch.device) -> dict[str, torch.Tensor]:
-    """A batch on `device`, by the same names, shapes and dtypes.
+def to_device(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
+    """A batch on `device`, by the same names, shapes and dtypes; what is no tensor stays as it is.
 
     On a GPU the copies are queued behind the work before them, out of pinned memory, and the host goes on at once. Each
     tensor that was copied has the one it was made from, on the processor, as the attribute ``host_copy``: who needs
     values of a batch on the host (the engine those of its mask) reads them there and waits for nothing. Nothing may
     write into either of the two. Tensors that are on the GPU already are handed on as they are.
     """
-    if device.type != "cuda":
-        return {name: values.to(device) for name, values in batch.items()}
-    return {name: values if values.is_cuda else _queued(values, device) for name, values in batch.items()}
+    return {name: _moved(value, device) if isinstance(value, torch.Tensor) else value for name, value in batch.items()}
 
 
-def _queued(values: torch.Tensor, device: torch.device) -> torch.Tensor:
+def _moved(values: torch.Tensor, device: torch.device) -> torch.Tensor:
+    if device.type != "cuda" or values.is_cuda:
+        return values.to(device)
     moved: Any = values.pin_memory().to(device, non_blocking=True)
     moved.host_copy = values
     return moved  # type: ignore[no-any-return]
+
+
+@contextmanager
+def left_on_host(loader: Any, wanted: bool) -> Iterator[None]:
+    """Meanwhile a loader of accelerate leaves its batches where they were made, if that is wanted."""
+    if not wanted or type(loader) is not DataLoaderShard:
+        yield
+        return
+    device, loader.device = loader.device, None
+    try:
+        yield
+    finally:
+        loader.device = device
