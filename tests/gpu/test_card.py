@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import BertConfig, BertModel
+from transformers import AutoConfig, AutoModelForSequenceClassification, BertConfig, BertModel
 
 import tunesmith
 from tests import tiny
@@ -78,6 +78,50 @@ def test_a_run_gives_its_memory_back(card: torch.device, make_problem: Any, meth
     problem.fit()
     gc.collect()
     assert torch.cuda.memory_allocated() <= before
+
+
+def losses_and_gradients(model: Any, steps: int = 6) -> list[torch.Tensor]:
+    """Of steps on one batch, in bfloat16, each with the same noise."""
+    batch, found = make_batch("sequence"), []
+    for _ in range(steps):
+        model.zero_grad()
+        torch.manual_seed(3)
+        found.append(gradients(model, batch, lower=True))
+    return found
+
+
+@pytest.mark.parametrize("family", ["bert", "modernbert", "llama"])
+def test_layers_that_are_launched_at_once_give_the_same_bits(
+    card: torch.device, deterministic: None, tiny_model_folder: Folder, family: str
+) -> None:
+    """With dropout, whose noise is drawn anew in each launch."""
+    config = AutoConfig.from_pretrained(tiny_model_folder(family), num_labels=2)
+    torch.manual_seed(0)
+    model = AutoModelForSequenceClassification.from_pretrained(tiny_model_folder(family), config=config).to(card)
+    engine = Engine(model.train())
+    found = losses_and_gradients(model)
+    report = engine.graphs.report()
+    engine.detach()
+    assert report["state"] == "on" and report["batches_launched"] == 4, report
+    assert all(torch.equal(one, found[0]) for one in found)
+    torch.manual_seed(4)
+    assert not torch.equal(gradients(model, make_batch("sequence"), lower=True), found[0]) or family == "llama"
+
+
+def test_a_layer_that_asks_the_card_is_not_recorded_and_training_goes_on(
+    card: torch.device, tiny_model_folder: Folder
+) -> None:
+    config = AutoConfig.from_pretrained(tiny_model_folder("bert"), num_labels=2)
+    model = AutoModelForSequenceClassification.from_pretrained(tiny_model_folder("bert"), config=config).to(card)
+    output = model.bert.encoder.layer[1].output
+    own = output.forward
+    output.forward = lambda states, *given: own(states * (1.0 if float(states.sum()) < 1e9 else 2.0), *given)
+    engine = Engine(model.train())
+    found = losses_and_gradients(model)
+    reason = engine.graphs.why_not()
+    engine.detach()
+    assert reason is not None and reason.startswith("its layers cannot be recorded")
+    torch.testing.assert_close(found[-1], found[0], rtol=2e-2, atol=2e-2)
 
 
 def large_model(folder: Path) -> Path:

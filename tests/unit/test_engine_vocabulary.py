@@ -106,7 +106,8 @@ def assert_same_training(plain: Run, compact: Run, decays: bool) -> None:
     expected, found = plain.weights(), compact.weights()
     compact.vocabulary.detach()
     assert identical(compact.weights(), found)
-    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-7)
+    # The gradient of a key's bias is zero but for rounding, which a GPU does in another order for other tables.
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-7 if choose_device().type == "cpu" else 1e-6)
     pretrained, learned, expected_table = plain.pretrained, found[plain.table], expected[plain.table]
     unused = np.setdiff1d(np.arange(len(pretrained)), KEPT)
     torch.testing.assert_close(learned[unused], expected_table[unused], rtol=1e-6, atol=0)

@@ -1,11 +1,13 @@
 """What frozen modules compute with besides their input: code, settings, parameters and buffers, and one hash of it all.
 
 States are kept by that hash, and it must stay true, but no counter tells of every change: ``parameter.data`` and numpy
-write past torch's versions. So `Content.is_same` looks again in two ways. Before every batch it asks whether modules,
-attributes and torch's versions are the same, and whether the checksums of the next MB of the weights hold, in
-turn. A small model is looked at whole each time; in a large one a change past torch is found some batches later.
-Wholly, at every byte (40 ms for 75 MB), it looks whenever training turns to evaluation or back, and before states are
-written: what stays on disk was made by what its hash says.
+write past torch's versions.
+So `Content.is_same` looks again in two ways. Before every batch it asks whether modules, attributes and torch's
+versions are the same, and whether the checksums of the next MB of the weights hold, in turn. A small model is looked at
+whole each time; in a large one a change past torch is found some batches later, and on a GPU, where to look is to wait
+for all that was launched, only every fiftieth batch has its turn. Wholly, at every byte (40 ms for 75 MB), it looks
+whenever training turns to evaluation or back, and before states are written: what stays on disk was made by what its
+hash says.
 """
 
 from __future__ import annotations
@@ -25,6 +27,9 @@ from torch import nn
 
 LOOK_BYTES = 2**20
 """How much of the weights is looked at before a batch."""
+SPREAD = 0x9E3779B97F4A7C15 - 2**64
+"""2⁶⁴ divided by the golden ratio, as a signed number: spreads what it is multiplied with over all bits."""
+BATCHES_A_LOOK = {"cuda": 50}
 LIBRARIES = ("torch", "transformers")
 """Their versions stand for their code."""
 NO_SETTING = frozenset(vars(nn.Module())) | {"forward", "name_or_path", "warnings_issued"}
@@ -57,8 +62,7 @@ class Content:
         for name, module in modules.items():
             settings = sorted(f"{key}={_of(x, DEPTH)}" for key, x in vars(module).items() if key not in NO_SETTING)
             digest.update(f"{name} {_of_class(type(module))} {settings}\n".encode())
-        # Parts of tensors with their checksums, in groups of one megabyte.
-        self._groups: list[list[tuple[tuple[torch.Tensor, int], int]]] = [[]]
+        groups: list[list[tuple[torch.Tensor, int]]] = [[]]  # parts of tensors, a megabyte in each group
         size = 0
         for name, tensor in tensors.items():
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
@@ -66,22 +70,26 @@ class Content:
                 content = _bytes(tensor, start)
                 digest.update(content)
                 if size + len(content) > LOOK_BYTES:
-                    self._groups.append([])
+                    groups.append([])
                     size = 0
                 size += len(content)
-                self._groups[-1].append(((tensor, start), zlib.crc32(content)))
+                groups[-1].append((tensor, start))
         self.digest = digest.hexdigest()
-        self._turn = itertools.cycle(self._groups)
+        self._groups = [(group, checksums(group)) for group in groups]
+        device = self._tensors[0].device.type if self._tensors else "cpu"
+        pauses: list[Any] = [([], [])] * (BATCHES_A_LOOK.get(device, 1) - 1)
+        self._turn = itertools.cycle(one for group in self._groups for one in (*pauses, group))
 
     def is_same(self, wholly: bool = True) -> bool:
         """Whether nothing has changed: of all that there is, or as far as can be seen in a millisecond."""
         objects, versions = self._look()
         looked_at = self._groups if wholly else [next(self._turn)]
+        places, known = ([one for group in part for one in group] for part in zip(*looked_at, strict=True))
         return (
             len(objects) == len(self._objects)
             and all(map(operator.is_, objects, self._objects))
             and (wholly or versions == self._versions)
-            and all(zlib.crc32(_bytes(*place)) == checksum for group in looked_at for place, checksum in group)
+            and checksums(places) == known
         )
 
     def _look(self) -> tuple[list[Any], list[int | None]]:
@@ -92,6 +100,20 @@ class Content:
             objects += [value for name, value in own.items() if name not in NO_SETTING]
             objects += [*own["_parameters"].values(), *own["_buffers"].values(), *own["_modules"].values()]
         return objects, [None if tensor.is_inference() else tensor._version for tensor in self._tensors]
+
+
+def checksums(places: list[tuple[torch.Tensor, int]]) -> list[int]:
+    """Of parts of tensors from given bytes on: CRC-32 on a processor; a GPU is waited for once, for sums of its own."""
+    if any(not tensor.is_cuda for tensor, _ in places):
+        return [zlib.crc32(_bytes(*place)) for place in places]
+    return [int(value) for value in torch.stack([_sum(*place) for place in places]).tolist()] if places else []
+
+
+def _sum(tensor: torch.Tensor, start: int) -> torch.Tensor:
+    """Sum, modulo 2⁶⁴, of the bytes of a part, each times a number that depends on its place."""
+    part = tensor.detach().reshape(-1).view(torch.uint8)[start : start + LOOK_BYTES]
+    factors = torch.arange(1, len(part) + 1, device=part.device) * SPREAD
+    return (part * (factors ^ (factors >> 29))).sum()
 
 
 def obstacle(modules: Iterable[nn.Module]) -> str | None:

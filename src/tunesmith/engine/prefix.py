@@ -21,6 +21,7 @@ from torch import nn
 from tunesmith.engine.cache import Budget, StateStore
 from tunesmith.engine.content import Content, obstacle
 from tunesmith.engine.layout import PackedLayout
+from tunesmith.engine.nearby import Nearby
 from tunesmith.engine.packing import evaluating
 from tunesmith.engine.part import SWITCHED_OFF, Part, Replacement
 from tunesmith.errors import ModelError
@@ -40,6 +41,7 @@ class Keeping(Part):
     def __init__(self, budget: Budget) -> None:
         self.budget = budget
         self._stores: dict[tuple[Any, ...], StateStore] = {}
+        self._nearby: tuple[StateStore | None, Nearby] = None, Nearby()
         self._read = self._computed = 0
 
     def store(self, content: Content, width: int, dtype: torch.dtype, identity: dict[str, Any]) -> StateStore:
@@ -51,9 +53,17 @@ class Keeping(Part):
             self._stores[key] = StateStore(facts, width, dtype, self.budget, still_true=content.is_same)
         return self._stores[key]
 
+    def near(self, store: StateStore) -> Nearby:
+        """What is kept of a store on the device; of one store at a time."""
+        if self._nearby[0] is not store:
+            self._nearby = store, Nearby()
+        return self._nearby[1]
+
     def recall(self, store: StateStore, keys: list[bytes]) -> torch.Tensor | None:
         """The states of all these texts, if all are known."""
-        known = store.get(keys)
+        known = self.near(store).get(keys)
+        if known is None:
+            known = store.get(keys)
         if known is None:
             self._computed += len(keys)
         else:
@@ -135,6 +145,7 @@ class Prefix(Keeping):
 
     def detach(self) -> None:
         super().detach()  # or drops what was made since an unnoticed change, which may be undone later
+        self._nearby = None, Nearby()
         self._content = None
         for layer in self._stack:
             skip = vars(layer).get("forward")
@@ -171,7 +182,7 @@ class Prefix(Keeping):
                 module.training = False
         keys = layout.keys(arguments["input_ids"], arguments.get("token_type_ids"))
         store = self._store(self._content)
-        self.call = _Call(layout, self.packed, keys, store, self.recall(store, keys))
+        self.call = _Call(layout, self.packed, keys, store, self.near(store), self.recall(store, keys))
         try:
             yield
         finally:
@@ -259,19 +270,26 @@ class _Call:
     packed: bool
     keys: list[bytes]
     store: StateStore
+    near: Nearby
     known: torch.Tensor | None
 
     def recall(self, like: torch.Tensor) -> torch.Tensor:
         """The kept states, in the form of `like`."""
         assert self.known is not None
-        states = self.known[None].to(like.device, like.dtype)
+        there = self.known.to(like.device)
+        if there is not self.known:
+            self.near.put(self.keys, self.layout.lengths.tolist(), there)
+        states = there[None].to(like.dtype)
         return self.layout.fill(states) if self.packed else self.layout.unpack(states)
 
     def keep(self, states: torch.Tensor) -> torch.Tensor:
         """Keep states, and return them as they will be read."""
         rounded = states.to(self.store.dtype)
         packed = rounded if self.packed else self.layout.pack(rounded)
-        self.store.put(self.keys, self.layout.lengths.tolist(), packed[0, : self.layout.tokens])
+        known = self.keys, self.layout.lengths.tolist(), packed[0, : self.layout.tokens]
+        self.store.put(*known)
+        if self.store.reason is None:
+            self.near.put(*known)
         return rounded.to(states.dtype)
 
 
