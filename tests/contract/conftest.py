@@ -17,7 +17,7 @@ from tests.tiny import make_records
 from tunesmith.config.loading import resolve
 from tunesmith.config.schema import Config, MethodSettings
 from tunesmith.data.records import Records
-from tunesmith.engine import attention
+from tunesmith.engine import attention, kernel
 from tunesmith.engine.dropout import Noise
 from tunesmith.methods import METHODS
 from tunesmith.methods.base import Method
@@ -91,3 +91,5 @@ def without_dropout(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", plain)
     monkeypatch.setattr(Noise, "mask", lambda self, shape, p, dtype: torch.ones(shape, dtype=dtype))
     monkeypatch.setattr(attention, "_mask", lambda noise, p, like, shape: like.new_ones(shape))
+    fused = kernel.attend_by_kernel
+    monkeypatch.setattr(kernel, "attend_by_kernel", lambda *given: fused(*given[:-1], 0.0))

@@ -144,7 +144,7 @@ def test_the_solved_head_is_the_regularised_optimum(make_problem: Any, family: s
     np.testing.assert_allclose(found / found.sum(axis=1, keepdims=True), expected, atol=0.02)
 
 
-@pytest.mark.parametrize(("method", "enough"), [("full", 0.8), ("features", 0.6), ("lora", 0.6)])
+@pytest.mark.parametrize(("method", "enough"), [("full", 0.8), ("features", 0.6), ("lora", 0.5)])
 @pytest.mark.parametrize("kind", TASKS)
 def test_a_few_rows_can_be_learned(make_problem: Any, method: str, enough: float, kind: str) -> None:
     problem = make_problem(kind, rows=12, method=method, epochs=60, batch_size=4, lr=5e-3, head_lr=2e-2)

@@ -77,7 +77,8 @@ class Content:
         self.digest = digest.hexdigest()
         self._groups = [(group, checksums(group)) for group in groups]
         device = self._tensors[0].device.type if self._tensors else "cpu"
-        pauses: list[Any] = [([], [])] * (BATCHES_A_LOOK.get(device, 1) - 1)
+        pause = BATCHES_A_LOOK.get(device, 1) if len(groups) > 1 else 1
+        pauses: list[Any] = [([], [])] * (pause - 1)
         self._turn = itertools.cycle(one for group in self._groups for one in (*pauses, group))
 
     def is_same(self, wholly: bool = True) -> bool:

@@ -7,27 +7,23 @@ That a model's layers can be run so is seen on the first batch: each must be giv
 
 from __future__ import annotations
 
-import functools
 import weakref
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import nn
-from torch.utils import _pytree as tree
 
 from tunesmith.engine.attention import PackedMask, running
 from tunesmith.engine.layout import PackedLayout
-from tunesmith.engine.part import Part, Replacement
+from tunesmith.engine.part import Part
 from tunesmith.engine.recording import Gradients, Record, Recording, Scratch, Turn, recorder
+from tunesmith.engine.stages import Call, Passage, Place, Stage, modules_in, shape_of, state_of, tensors_of
 from tunesmith.errors import ModelError
 from tunesmith.models.depth import layer_stack
 
 MOST = 64
 """Recordings that are kept; the one that was made first makes room."""
-SETTINGS = ("p", "_disable_adapters", "_active_adapter", "merged_adapters")
-"""Attributes of a module that change what it computes: of dropout, and of adapters."""
 DROPS_LAYERS = ("layerdrop", "encoder_layerdrop", "decoder_layerdrop", "layer_drop")
 NOT_YET = "no size of batch came twice"
 
@@ -53,7 +49,7 @@ class Graphs(Part):
         self._watched: int | None = None
         self.launched = self.run_singly = 0
         self._passages: weakref.WeakKeyDictionary[PackedLayout, Passage] = weakref.WeakKeyDictionary()
-        self._forget()
+        self.free()
 
     def why_not(self) -> str | None:
         return self._reason or (None if self.launched else NOT_YET)
@@ -79,7 +75,7 @@ class Graphs(Part):
         for stage in self._stages:
             if vars(stage.module).get("forward") is stage:
                 del stage.module.forward
-        self._forget()
+        self.free()
 
     def save(self) -> dict[str, Any]:
         return {}
@@ -125,9 +121,9 @@ class Graphs(Part):
     def _begin(self) -> Passage:
         """What is to be done with the layers that are called next."""
         stages = self._stages[self.first() :]
-        state = _state_of([module for stage in stages for module in _modules(stage.module)])
+        state = state_of([module for stage in stages for module in modules_in(stage.module)])
         if state is not None and state != self._state:
-            self._forget()
+            self.free()
             self._state = state
         return Passage(state is None, self._watched is not None and self._watched <= stages[0].index)
 
@@ -147,7 +143,7 @@ class Graphs(Part):
 
     def _all(self, layout: PackedLayout, calls: list[Call]) -> torch.Tensor:
         """The states after all these layers: by a recording, or one after the other."""
-        states, shape = calls[0].states, _shape(layout, calls)
+        states, shape = calls[0].states, shape_of(layout, calls)
         turn = None if self._turn is None else self._turn()
         if shape is not None and (turn is None or turn.over):
             recording = self._made.get(shape)
@@ -158,7 +154,7 @@ class Graphs(Part):
                 self.launched += 1
                 turn = Turn()
                 self._turn = weakref.ref(turn)
-                return recording(states, [layout.boundaries, *_tensors(calls)], turn)
+                return recording(states, [layout.boundaries, *tensors_of(calls)], turn)
         self.run_singly += 1
         for call in calls:
             states = call.run(states)
@@ -169,7 +165,7 @@ class Graphs(Part):
         try:
             made = self._make(layout, calls)
         except Exception as error:  # whatever the layers do that cannot be recorded, they can do as before
-            self._forget()
+            self.free()
             self._reason = (
                 f"its layers cannot be recorded ({type(error).__name__}: {' '.join(str(error).split())[:120]})"
             )
@@ -181,7 +177,7 @@ class Graphs(Part):
 
     def _make(self, layout: PackedLayout, calls: list[Call]) -> Recording:
         self._record = self._record or recorder()
-        tensors = _tensors(calls)
+        tensors = tensors_of(calls)
         place = Place(layout.boundaries.clone(), layout.longest)
         memory = {id(tensor): torch.empty_like(tensor) for tensor in tensors}
 
@@ -201,147 +197,9 @@ class Graphs(Part):
         recording.record(compute, calls[0].states, trained, self._record, self._scratch)
         return recording
 
-    def _forget(self) -> None:
+    def free(self) -> None:
+        """Forget the recordings, and what they work in."""
         self._made: dict[Hashable, Recording] = {}
         self._seen: set[Hashable] = set()
         self._turn = None
         self._gradients, self._scratch, self._record = Gradients(), Scratch(), self._given
-
-
-@dataclass(eq=False)
-class Passage:
-    """A packed batch on its way through the layers.
-
-    Attributes:
-        watched_by_hooks: whether somebody wants to see what goes in and out of them.
-        noting: whether they only note what they are called with.
-    """
-
-    watched_by_hooks: bool
-    noting: bool
-    calls: list[Call] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where the texts of a recorded batch lie: what a fused kernel asks of a `PackedLayout`."""
-
-    boundaries: torch.Tensor
-    longest: int
-
-
-@dataclass(eq=False)
-class Stage(Replacement):
-    """``forward`` of one layer.
-
-    Attributes:
-        forward: what the layer does.
-        index: its place among the layers.
-        last: whether it is the last of them.
-        others: how many values it returns after the states, all None; None if it returns the states alone.
-    """
-
-    graphs: Graphs
-    forward: Callable[..., Any]
-    index: int
-    last: bool
-    others: int | None = None
-
-    def __call__(self, *positional: Any, **named: Any) -> Any:
-        layout = self.graphs.batch()
-        if layout is None or self.index < self.graphs.first():
-            return self.forward(*positional, **named)
-        return self.graphs.through(layout, Call(self, positional, named))
-
-
-@dataclass(eq=False)
-class Call:
-    """How the model called a layer.
-
-    Attributes:
-        returned: its states, where it was run at once.
-    """
-
-    stage: Stage
-    positional: tuple[Any, ...]
-    named: dict[str, Any]
-    returned: torch.Tensor | None = None
-
-    @property
-    def states(self) -> torch.Tensor:
-        """What the layer works on."""
-        given: torch.Tensor = self.positional[0] if self.positional else self.named["hidden_states"]
-        return given
-
-    def _rest(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        return self.positional[1:], {name: value for name, value in self.named.items() if name != "hidden_states"}
-
-    @functools.cached_property
-    def flat(self) -> tuple[list[Any], Any]:
-        """Everything else that it was called with, and its structure."""
-        return tree.tree_flatten(self._rest())
-
-    def run(self, states: torch.Tensor, change: Callable[[Any], Any] = lambda value: value) -> torch.Tensor:
-        """The layer's states for others than it was called with, everything else passed through `change`."""
-        positional, named = tree.tree_map(change, self._rest())
-        found = self.stage.forward(states, *positional, **named)
-        result: torch.Tensor = found[0] if isinstance(found, tuple) else found
-        return result
-
-    def answer(self, states: torch.Tensor) -> Any:
-        """`states` in the form in which the layer returns them."""
-        others = self.stage.others
-        return states if others is None else (states, *(None for _ in range(others)))
-
-
-def _modules(module: nn.Module) -> list[nn.Module]:
-    """A module and those inside it; several times faster than `nn.Module.modules`."""
-    found = [module]
-    for child in module._modules.values():
-        if child is not None:
-            found += _modules(child)
-    return found
-
-
-def _state_of(modules: list[nn.Module]) -> Hashable | None:
-    """What must not change from a recording to its use; None where hooks want to see each call."""
-    found: list[Hashable] = [torch.are_deterministic_algorithms_enabled()]
-    for module in modules:
-        if module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks:
-            return None
-        own = vars(module)
-        found += [module.training, *(repr(own[name]) for name in SETTINGS if name in own)]
-        for tensor in (*module._parameters.values(), *module._buffers.values()):
-            if tensor is None:
-                continue
-            if tensor._backward_hooks or tensor._post_accumulate_grad_hooks:
-                return None
-            found.append((tensor.data_ptr(), tensor.requires_grad))
-    return tuple(found)
-
-
-def _shape(layout: PackedLayout, calls: list[Call]) -> Hashable | None:
-    """What makes another recording necessary; None where there can be none."""
-    kind, states = layout.device.type, calls[0].states
-    order = {id(tensor): place for place, tensor in enumerate(_tensors(calls))}
-    found: list[Hashable] = [tuple(states.shape), states.dtype, states.requires_grad, layout.shape[0], layout.longest]
-    found += [torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)]
-    for call in calls:
-        values, structure = call.flat
-        found += [call.stage.index, str(structure)]
-        for value in values:
-            if isinstance(value, torch.Tensor) and not value.requires_grad:
-                found.append((order[id(value)], tuple(value.shape), value.dtype))
-            elif isinstance(value, PackedMask) and value.window is not None:
-                found.append(("mask", value.window))
-            elif value is None or isinstance(value, bool | int | float | str):
-                found.append(value)
-            else:
-                return None
-    return tuple(found)
-
-
-def _tensors(calls: list[Call]) -> list[torch.Tensor]:
-    """The distinct tensors that layers are called with, besides the states."""
-    found = (value for call in calls for value in call.flat[0] if isinstance(value, torch.Tensor))
-    return list({id(tensor): tensor for tensor in found}.values())

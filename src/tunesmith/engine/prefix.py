@@ -59,6 +59,10 @@ class Keeping(Part):
             self._nearby = store, Nearby()
         return self._nearby[1]
 
+    def free(self) -> None:
+        """Keep nothing on the device; what is on disk is found there."""
+        self._nearby = None, Nearby()
+
     def recall(self, store: StateStore, keys: list[bytes]) -> torch.Tensor | None:
         """The states of all these texts, if all are known."""
         known = self.near(store).get(keys)
@@ -145,7 +149,7 @@ class Prefix(Keeping):
 
     def detach(self) -> None:
         super().detach()  # or drops what was made since an unnoticed change, which may be undone later
-        self._nearby = None, Nearby()
+        self.free()
         self._content = None
         for layer in self._stack:
             skip = vars(layer).get("forward")

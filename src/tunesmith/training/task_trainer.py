@@ -102,6 +102,8 @@ class TaskTrainer(Trainer):
                 rows = self.parts.halve(step, most if rows is None else min(rows, most), error)
             batches = self._taken
             model.zero_grad()
+            if self._tunesmith_engine is not None:
+                self._tunesmith_engine.free()
             free_memory()
             self._tr_loss.copy_(self._loss_before)
             self._tunesmith_losses.clear()
