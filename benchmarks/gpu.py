@@ -45,7 +45,7 @@ from tunesmith.tasks.batching import PaddingCollator
 from tunesmith.training.inference import pooled_vectors
 from tunesmith.training.precision import choose_device
 
-SECONDS = {"minilm": 10, "bert-base": 15, "modernbert-base": 25, "xlm-r-base": 20, "decoder-1b": 50}
+SECONDS = {"minilm": 12, "bert-base": 18, "modernbert-base": 25, "xlm-r-base": 22, "decoder-1b": 45}
 """About what a case of steps takes; compiling, and texts that fill the card, come on top."""
 BATCHES, ROUNDS = 8, 5
 """Batches of a pass, and passes of each loop; the first does not count."""
@@ -282,8 +282,8 @@ def jobs() -> Iterator[Job]:
 
     yield Job("matrix rate", 5, matrix_rate)
     yield from (of_steps("minilm", kind, 32) for kind in ("short", "long"))
-    yield Job("run minilm short, all layers", 40, partial(whole_run, "minilm", "short", 4096, 2, False))
-    yield Job("run bert-base long, two layers, five epochs", 75, partial(whole_run, "bert-base", "long", 1024, 5, True))
+    yield Job("run minilm short, all layers", 50, partial(whole_run, "minilm", "short", 2048, 2, False))
+    yield Job("run bert-base long, two layers, five epochs", 90, partial(whole_run, "bert-base", "long", 1024, 5, True))
     yield Job("features", 40, partial(features, 100_000))
     yield Job("launches minilm short 32", 10, partial(launches, "minilm", "short", 32))
     yield from (of_steps("bert-base", kind, 32) for kind in ("short", "long"))

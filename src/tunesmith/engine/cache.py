@@ -203,6 +203,10 @@ class StateStore:
         written = next((int(row[0]) for row in self._select("TOTAL(tokens) FROM rows")), 0)
         return (written + sum(row[0] for row in self._waiting.values())) * self.width * self.dtype.itemsize
 
+    def keys(self) -> set[bytes]:
+        """Of all rows on disk."""
+        return {key for (key,) in self._select("key FROM rows")} - {FACTS}
+
     def get(self, keys: Sequence[bytes]) -> torch.Tensor | None:
         """States of all `keys` end to end, in their order; a key may occur several times.
 

@@ -96,7 +96,7 @@ class Content:
     def _look(self) -> tuple[list[Any], list[int | None]]:
         objects: list[Any] = []
         for module in self._modules:
-            own = vars(module)
+            own = dict(vars(module))  # a copy: another thread may give the module an attribute meanwhile
             objects += [type(module), len(own["_forward_hooks"]), len(own["_forward_pre_hooks"])]
             objects += [value for name, value in own.items() if name not in NO_SETTING]
             objects += [*own["_parameters"].values(), *own["_buffers"].values(), *own["_modules"].values()]

@@ -41,7 +41,7 @@ class Keeping(Part):
     def __init__(self, budget: Budget) -> None:
         self.budget = budget
         self._stores: dict[tuple[Any, ...], StateStore] = {}
-        self._nearby: tuple[StateStore | None, Nearby] = None, Nearby()
+        self._nearby: dict[StateStore, Nearby] = {}
         self._read = self._computed = 0
 
     def store(self, content: Content, width: int, dtype: torch.dtype, identity: dict[str, Any]) -> StateStore:
@@ -54,20 +54,20 @@ class Keeping(Part):
         return self._stores[key]
 
     def near(self, store: StateStore) -> Nearby:
-        """What is kept of a store on the device; of one store at a time."""
-        if self._nearby[0] is not store:
-            self._nearby = store, Nearby()
-        return self._nearby[1]
+        """What is in front of a store."""
+        if store not in self._nearby:
+            self.free()  # what is kept of another one is not read any more
+            self._nearby[store] = Nearby(store)
+        return self._nearby[store]
 
     def free(self) -> None:
         """Keep nothing on the device; what is on disk is found there."""
-        self._nearby = None, Nearby()
+        for nearby in self._nearby.values():
+            nearby.free()
 
     def recall(self, store: StateStore, keys: list[bytes]) -> torch.Tensor | None:
         """The states of all these texts, if all are known."""
         known = self.near(store).get(keys)
-        if known is None:
-            known = store.get(keys)
         if known is None:
             self._computed += len(keys)
         else:
@@ -76,6 +76,8 @@ class Keeping(Part):
 
     def commit(self) -> None:
         """Let later runs find what was kept so far."""
+        for nearby in self._nearby.values():
+            nearby.settle()
         for store in self._stores.values():
             store.commit()
 
@@ -186,7 +188,7 @@ class Prefix(Keeping):
                 module.training = False
         keys = layout.keys(arguments["input_ids"], arguments.get("token_type_ids"))
         store = self._store(self._content)
-        self.call = _Call(layout, self.packed, keys, store, self.near(store), self.recall(store, keys))
+        self.call = _Call(layout, self.packed, keys, self.near(store), self.recall(store, keys))
         try:
             yield
         finally:
@@ -273,7 +275,6 @@ class _Call:
     layout: PackedLayout
     packed: bool
     keys: list[bytes]
-    store: StateStore
     near: Nearby
     known: torch.Tensor | None
 
@@ -282,18 +283,15 @@ class _Call:
         assert self.known is not None
         there = self.known.to(like.device)
         if there is not self.known:
-            self.near.put(self.keys, self.layout.lengths.tolist(), there)
+            self.near.keep(self.keys, self.layout.lengths.tolist(), there)
         states = there[None].to(like.dtype)
         return self.layout.fill(states) if self.packed else self.layout.unpack(states)
 
     def keep(self, states: torch.Tensor) -> torch.Tensor:
         """Keep states, and return them as they will be read."""
-        rounded = states.to(self.store.dtype)
+        rounded = states.to(self.near.store.dtype)
         packed = rounded if self.packed else self.layout.pack(rounded)
-        known = self.keys, self.layout.lengths.tolist(), packed[0, : self.layout.tokens]
-        self.store.put(*known)
-        if self.store.reason is None:
-            self.near.put(*known)
+        self.near.put(self.keys, self.layout.lengths.tolist(), packed[0, : self.layout.tokens])
         return rounded.to(states.dtype)
 
 

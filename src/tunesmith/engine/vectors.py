@@ -58,7 +58,7 @@ class Vectors(Keeping):
         """Keep the vectors (batch, hidden) of a padded batch."""
         if self._store is not None:
             keys, rows = _keys(batch)
-            self._store.put(keys, [1] * len(keys), vectors.cpu()[rows])
+            self.near(self._store).put(keys, [1] * len(keys), vectors.cpu()[rows])
 
 
 def _keys(batch: dict[str, torch.Tensor]) -> tuple[list[bytes], torch.Tensor]:
