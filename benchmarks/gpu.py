@@ -329,9 +329,10 @@ def main() -> None:
             done[-1]["share_of_matrix_rate"] = round(figures["tflops_a_second"] / done[0]["tflops_a_second"], 3)
         sys.stdout.write(json.dumps(done[-1]) + "\n")
         sys.stdout.flush()
-    if not given.quick:
-        card = f"{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}"
-        write_result("gpu", {"card": card, "cases": done, "left_out": left_out})
+        if not given.quick:  # after each case: a run that is cut short has its figures
+            later = [one.name for one in jobs() if one.name not in {case["case"] for case in done} | set(left_out)]
+            card = f"{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}"
+            write_result("gpu", {"card": card, "cases": done, "left_out": left_out + later})
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from tunesmith.errors import ModelError
 from tunesmith.models.depth import layer_stack
 
 MOST = 64
-"""Recordings that are kept; the one that was made first makes room."""
+"""Recordings that are made; batches of other sizes run their layers singly."""
 DROPS_LAYERS = ("layerdrop", "encoder_layerdrop", "decoder_layerdrop", "layer_drop")
 NOT_YET = "no size of batch came twice"
 
@@ -89,7 +89,7 @@ class Graphs(Part):
     def batch(self) -> PackedLayout | None:
         """The packed batch that runs through the layers now, if it is for recordings."""
         now = running.get()
-        if now is None or self._reason is not None or not torch.is_grad_enabled():
+        if now is None or self._reason is not None or not torch.is_grad_enabled() or torch.compiler.is_compiling():
             return None
         alone = not (torch.distributed.is_available() and torch.distributed.is_initialized())
         return now[0] if alone else None  # wrappers of several processes wait for each gradient
@@ -147,7 +147,7 @@ class Graphs(Part):
         turn = None if self._turn is None else self._turn()
         if shape is not None and (turn is None or turn.over):
             recording = self._made.get(shape)
-            if recording is None and shape in self._seen:
+            if recording is None and shape in self._seen and len(self._made) < MOST:
                 recording = self._recorded(shape, layout, calls)
             self._seen.add(shape)
             if recording is not None:
@@ -170,8 +170,6 @@ class Graphs(Part):
                 f"its layers cannot be recorded ({type(error).__name__}: {' '.join(str(error).split())[:120]})"
             )
             return None
-        if len(self._made) >= MOST:
-            del self._made[next(iter(self._made))]
         self._made[shape] = made
         return made
 

@@ -7,8 +7,9 @@ are written would take several times as long.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 import torch
 
@@ -42,7 +43,7 @@ class Nearby:
 
     def keep(self, keys: Sequence[bytes], lengths: Sequence[int], states: torch.Tensor) -> None:
         """Keep states (total tokens, width) of texts with so many tokens on the device, if there is room."""
-        if not states.is_cuda or self.store.reason is not None:
+        if not on_gpu(states) or self.store.reason is not None:
             return
         if self._room is None:
             self._room = int(SHARE * torch.cuda.mem_get_info(states.device)[0])
@@ -54,17 +55,14 @@ class Nearby:
     def put(self, keys: Sequence[bytes], lengths: Sequence[int], states: torch.Tensor) -> None:
         """Keep states here, and in the store: on a GPU after the call has returned."""
         self.keep(keys, lengths, states)
-        if not states.is_cuda or self.store.reason is not None:
+        if not on_gpu(states) or self.store.reason is not None:
             self.settle()
             self.store.put(keys, lengths, states)
             return
-        here = torch.empty(states.shape, dtype=states.dtype, pin_memory=True).copy_(states.detach(), non_blocking=True)
-        arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
-        arrived.record()
+        coming = coming_to_host(states)
 
         def write() -> None:
-            arrived.synchronize()
-            self.store.put(keys, lengths, here)
+            self.store.put(keys, lengths, coming())
             self._stored.update(keys)
 
         if len(self._moving) >= ON_THE_WAY:
@@ -80,3 +78,21 @@ class Nearby:
     def free(self) -> None:
         """Keep nothing on the device."""
         self._rows, self._room = {}, 0
+
+
+def on_gpu(states: torch.Tensor) -> bool:
+    """Whether states are where bringing them to the disk, or from it, takes long."""
+    return states.is_cuda
+
+
+def coming_to_host(states: torch.Tensor) -> Callable[[], torch.Tensor]:
+    """A function that waits for a copy of `states` in the memory of the processor, and returns it."""
+    here = torch.empty(states.shape, dtype=states.dtype, pin_memory=True).copy_(states.detach(), non_blocking=True)
+    arrived: Any = torch.cuda.Event()  # type: ignore[no-untyped-call]
+    arrived.record()
+
+    def wait() -> torch.Tensor:
+        arrived.synchronize()
+        return here
+
+    return wait
