@@ -283,7 +283,7 @@ def jobs() -> Iterator[Job]:
     yield Job("matrix rate", 5, matrix_rate)
     yield from (of_steps("minilm", kind, 32) for kind in ("short", "long"))
     yield Job("run minilm short, all layers", 50, partial(whole_run, "minilm", "short", 2048, 2, False))
-    yield Job("run bert-base long, two layers, five epochs", 90, partial(whole_run, "bert-base", "long", 1024, 5, True))
+    yield Job("run bert-base long, two layers, five epochs", 60, partial(whole_run, "bert-base", "long", 512, 5, True))
     yield Job("features", 40, partial(features, 100_000))
     yield Job("launches minilm short 32", 10, partial(launches, "minilm", "short", 32))
     yield from (of_steps("bert-base", kind, 32) for kind in ("short", "long"))

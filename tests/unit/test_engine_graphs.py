@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from tests.contract.test_engine_methods import assert_close, make_batch, make_mo
 from tests.unit.test_engine_attention import documented
 from tunesmith.engine import Engine, core, kernel
 from tunesmith.engine.graphs import Graphs
+from tunesmith.errors import ModelError
 
 Folder = Callable[[str], Path]
 
@@ -214,3 +217,40 @@ def test_layers_that_are_no_chain_are_left_alone(tiny_model_folder: Folder) -> N
         for one, other in zip(steps(model, [batch] * 4), steps(plain, [batch] * 4), strict=True):
             assert_close(one, other, "gradients")
     assert graphs.why_not() == "its layers do not follow one another"
+
+
+def test_a_batch_that_fails_is_forgotten(tiny_model_folder: Folder) -> None:
+    """Whatever it kept is memory that the next, smaller one needs."""
+    batch = make_batch("sequence")
+    model = make_model(tiny_model_folder("bert"), "sequence", "full")
+    dense = model.bert.encoder.layer[1].output.dense
+    own = dense.forward
+    with with_graphs(model) as graphs:
+        for _ in range(3):  # watched, one after the other, launched
+            kept: list[weakref.ref[torch.Tensor]] = []
+
+            def full(states: torch.Tensor, kept: Any = kept) -> torch.Tensor:
+                kept.append(weakref.ref(states))
+                raise torch.OutOfMemoryError("out of memory")
+
+            dense.forward = full
+            with suppress(torch.OutOfMemoryError):
+                model(**batch)
+            gc.collect()
+            assert not graphs._passages and all(one() is None for one in kept)
+            dense.forward = own
+            steps(model, [batch])
+
+
+def test_a_model_that_leaves_its_last_layer_out_is_refused(tiny_model_folder: Folder) -> None:
+    batch = make_batch("sequence")
+    model = make_model(tiny_model_folder("bert"), "sequence", "full")
+    with with_graphs(model):
+        steps(model, [batch] * 3)
+        encoder = model.bert.encoder
+        layers = encoder.layer
+        encoder.layer = layers[:1]
+        with pytest.raises(ModelError, match="left out its last layer"):
+            model(**batch)
+        encoder.layer = layers
+        steps(model, [batch])

@@ -205,9 +205,8 @@ class Engine:
             self._noise.restart()
         with self.vocabulary.knowing(arguments["input_ids"]), self.prefix.serving(layout, arguments):
             if self.packed:
-                outputs = self.packing.run(self._forward, arguments, layout)
-                self.graphs.require_finished(layout)
-                return outputs
+                with self.graphs.passing(layout):
+                    return self.packing.run(self._forward, arguments, layout)
             return self._forward(*positional, **named)
 
     def _mask(self, arguments: dict[str, Any]) -> torch.Tensor | None:

@@ -8,7 +8,8 @@ That a model's layers can be run so is seen on the first batch: each must be giv
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -48,7 +49,7 @@ class Graphs(Part):
         self._turn: weakref.ref[Turn] | None = None
         self._watched: int | None = None
         self.launched = self.run_singly = 0
-        self._passages: weakref.WeakKeyDictionary[PackedLayout, Passage] = weakref.WeakKeyDictionary()
+        self._passages: dict[PackedLayout, Passage] = {}
         self.free()
 
     def why_not(self) -> str | None:
@@ -99,7 +100,7 @@ class Graphs(Part):
         if layout not in self._passages:
             self._passages[layout] = self._begin()
         passage = self._passages[layout]
-        if passage.watched_by_hooks:
+        if passage.hooked:
             return call.stage.forward(*call.positional, **call.named)
         passage.calls.append(call)
         if not passage.noting:
@@ -109,14 +110,21 @@ class Graphs(Part):
         passage.noting = False
         return call.answer(self._all(layout, passage.calls))
 
-    def require_finished(self, layout: PackedLayout) -> None:
-        """
+    @contextmanager
+    def passing(self, layout: PackedLayout) -> Iterator[None]:
+        """While a batch runs through the layers; afterwards nothing of it is kept.
+
         Raises:
             ModelError: the last layer was not called, so that nothing was computed.
         """
-        passage = self._passages.pop(layout, None)
-        if passage is not None and passage.noting and not passage.watched_by_hooks:
-            raise ModelError("the model left out its last layer, which the engine does not know; switch packing off")
+        try:
+            yield
+            passage = self._passages.get(layout)
+            if passage is not None and passage.noting:
+                words = "the model left out its last layer, which the engine does not know"
+                raise ModelError(f"{words}; switch it off (engine.packing=off)")
+        finally:
+            self._passages.pop(layout, None)
 
     def _begin(self) -> Passage:
         """What is to be done with the layers that are called next."""
@@ -125,7 +133,8 @@ class Graphs(Part):
         if state is not None and state != self._state:
             self.free()
             self._state = state
-        return Passage(state is None, self._watched is not None and self._watched <= stages[0].index)
+        known = self._watched is not None and self._watched <= stages[0].index
+        return Passage(hooked=state is None, noting=known and state is not None)
 
     def _watch(self, calls: list[Call]) -> Any:
         """Run a layer, and see whether it belongs to a chain."""
@@ -138,7 +147,6 @@ class Graphs(Part):
         call.returned, call.stage.others = (found[0], len(found) - 1) if several else (found, None)
         if call.stage.last:
             self._watched = calls[0].stage.index
-            calls.clear()
         return found
 
     def _all(self, layout: PackedLayout, calls: list[Call]) -> torch.Tensor:

@@ -167,8 +167,6 @@ class Packing(Part):
         except Exception as error:  # whatever a strange architecture raises, it runs unpacked
             if is_shortage(error):
                 raise
-            if is_shortage(error):
-                raise
             raise CannotPack(f"packed batches do not pass through it ({type(error).__name__})") from error
         for name, tensor in wanted.items():
             _require_close(name, tensor, found.get(name), layout, mask[:, 0])

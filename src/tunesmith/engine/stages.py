@@ -27,11 +27,11 @@ class Passage:
     """A packed batch on its way through the layers.
 
     Attributes:
-        watched_by_hooks: whether somebody wants to see what goes in and out of them.
+        hooked: whether somebody wants to see what goes in and out of them.
         noting: whether they only note what they are called with.
     """
 
-    watched_by_hooks: bool
+    hooked: bool
     noting: bool
     calls: list[Call] = field(default_factory=list)
 
