@@ -191,6 +191,92 @@ def test_a_second_backward_pass_is_refused(tiny_model_folder: Folder) -> None:
             loss.backward()
 
 
+@pytest.mark.parametrize("chosen", ["grad", "inputs"])
+def test_gradients_of_chosen_tensors_are_refused(tiny_model_folder: Folder, chosen: str) -> None:
+    """They would be added to every ``grad``, and not be returned."""
+    batch = make_batch("sequence")
+    model = make_model(tiny_model_folder("bert"), "sequence", "full")
+    weight = model.bert.embeddings.word_embeddings.weight
+    with with_graphs(model):
+        steps(model, [batch] * 3)
+        model.zero_grad()
+        loss = model(**batch).loss
+        with pytest.raises(RuntimeError, match="leave packing off"):
+            if chosen == "grad":
+                torch.autograd.grad(loss, list(model.parameters()), allow_unused=True)
+            else:
+                loss.backward(inputs=[weight])
+        assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def fast_gradient(one: Any, batch: Any, _: int) -> None:
+    """Adversarial training (FGM): a second pass with embeddings moved along their gradient."""
+    one(**batch).loss.backward()
+    weight = one.get_input_embeddings().weight
+    with torch.no_grad():
+        step = 0.1 * weight.grad / weight.grad.norm()
+        weight.add_(step)
+    one(**batch).loss.backward()
+    with torch.no_grad():
+        weight.sub_(step)
+
+
+def two_views(one: Any, batch: Any, _: int) -> None:
+    """R-Drop: two passes, and their divergence."""
+    first, second = one(**batch), one(**batch)
+    apart = torch.nn.functional.kl_div(first.logits.log_softmax(-1), second.logits.softmax(-1), reduction="batchmean")
+    (first.loss + second.loss + apart).backward()
+
+
+def averaged(one: Any, batch: Any, step: int) -> None:
+    """Evaluation in between with averaged weights, swapped through ``.data`` and back."""
+    one(**batch).loss.backward()
+    own = [parameter.data for parameter in one.parameters()]
+    for parameter in one.parameters():
+        parameter.data = parameter.data * 0.5
+    with torch.no_grad():
+        one(**batch)
+    for parameter, data in zip(one.parameters(), own, strict=True):
+        parameter.data = data
+
+
+def thawing(one: Any, batch: Any, step: int) -> None:
+    """The lower layer is trained from the third step on."""
+    one.bert.encoder.layer[0].requires_grad_(step >= 3)
+    one(**batch).loss.backward()
+
+
+def noisy_later(one: Any, batch: Any, step: int) -> None:
+    """Dropout that is switched on and off between steps."""
+    one.train(step % 2 == 0)
+    one(**batch).loss.backward()
+    one.train()
+
+
+def kept_graph(one: Any, batch: Any, _: int) -> None:
+    """Two losses of one pass, each with a backward pass through the head alone."""
+    outputs = one(**batch)
+    torch.autograd.grad(outputs.loss, [outputs.logits], retain_graph=True)
+    outputs.loss.backward()
+
+
+@pytest.mark.parametrize("way", [fast_gradient, two_views, averaged, thawing, noisy_later, kept_graph])
+def test_loops_of_users_give_the_same(tiny_model_folder: Folder, way: Callable[..., None]) -> None:
+    batch = make_batch("sequence")
+    plain, model = (make_model(tiny_model_folder("bert"), "sequence", "full") for _ in range(2))
+    with with_graphs(model) as graphs:
+        for one in (plain, model):
+            trained = torch.optim.AdamW(one.parameters(), lr=1e-2, eps=0.1)
+            for step in range(6):
+                one.zero_grad()
+                way(one, batch, step)
+                torch.nn.utils.clip_grad_norm_(one.parameters(), 1.0)
+                trained.step()
+        assert graphs.launched or way is noisy_later, "each change of the mode begins anew"
+    for (name, weight), other in zip(model.named_parameters(), plain.parameters(), strict=True):
+        assert_close(weight, other, name)
+
+
 def test_layers_that_cannot_be_recorded_run_as_before(
     tiny_model_folder: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:

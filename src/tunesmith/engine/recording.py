@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 from torch.autograd.function import once_differentiable
+from torch.autograd.graph import get_gradient_edge
 
 
 class Graph(Protocol):
@@ -179,7 +180,7 @@ class _Replay(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, states: torch.Tensor, anchor: torch.Tensor, recording: Recording, turn: Turn) -> torch.Tensor:
-        ctx.recording, ctx.turn = recording, turn
+        ctx.recording, ctx.turn, ctx.anchor = recording, turn, anchor
         recording.entry.copy_(states)
         recording.forward.replay()
         return recording.exit.clone()
@@ -190,6 +191,11 @@ class _Replay(torch.autograd.Function):
         recording, turn = ctx.recording, ctx.turn
         if turn.over:
             raise RuntimeError("trying to go backward through the layers a second time; what they kept is gone")
+        if not torch._C._will_engine_execute_node(get_gradient_edge(ctx.anchor).node):
+            raise RuntimeError(
+                "gradients of chosen tensors (torch.autograd.grad, backward(inputs=...)) cannot go through layers that "
+                "are launched at once; leave packing off: Engine(model, packing=False), or engine='off' of a Trainer"
+            )
         turn.over = True
         recording.upstream.copy_(grad)
         recording.gradients.take_over(recording.parameters)
