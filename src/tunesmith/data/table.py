@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from typing import IO, Any, TypeVar
+from typing import IO, Any, NamedTuple, TypeVar
 from weakref import ref
 
 import numpy as np
@@ -36,6 +36,14 @@ class NoRows(DataError):
     """Nothing is wrong but that there are no rows."""
 
 
+class _Stored(NamedTuple):
+    """A temporary file without a name, and what writes tables of one schema into it."""
+
+    file: IO[bytes]
+    schema: pa.Schema
+    writer: pa.RecordBatchFileWriter
+
+
 class BatchStore:
     """Parts of a table in memory; whenever they pass `MEMORY_BYTES` they go to a temporary file without a name.
 
@@ -46,7 +54,7 @@ class BatchStore:
     def __init__(self) -> None:
         self._pending: list[pa.Table] = []
         self._pending_bytes = 0
-        self._files: list[tuple[IO[bytes], pa.Schema, pa.RecordBatchFileWriter]] = []
+        self._files: list[_Stored] = []
 
     def __enter__(self) -> BatchStore:
         return self
@@ -55,7 +63,7 @@ class BatchStore:
         self._pending.clear()
         for stored in self._files:
             with suppress(OSError):  # of a full disk, which was told; what is not written is not needed either
-                stored[0].close()
+                stored.file.close()
 
     def add(self, part: pa.Table) -> None:
         self._pending.append(part)
@@ -66,27 +74,28 @@ class BatchStore:
 
     def _write(self) -> None:
         table = pa.concat_tables(self._pending, promote_options="default")
-        if not self._files or self._files[-1][1] != table.schema:
+        if not self._files or self._files[-1].schema != table.schema:
             file = tempfile.TemporaryFile(prefix="tunesmith-")  # noqa: SIM115  closed in `__exit__`
-            self._files.append((file, table.schema, pa.ipc.new_file(file, table.schema)))
-        self._files[-1][2].write_table(table)
+            self._files.append(_Stored(file, table.schema, pa.ipc.new_file(file, table.schema)))
+        self._files[-1].writer.write_table(table)
         self._pending.clear()
         self._pending_bytes = 0
 
     def table(self) -> pa.Table:
         """All parts, of which there is at least one, as one table. No more are added."""
         on_disk = list[pa.Table]()
-        for file, _, writer in self._files:
+        for stored in self._files:
             with _disk_explained():
-                writer.close()
-                file.flush()
-                mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+                stored.writer.close()
+                stored.file.flush()
+                mapped = mmap.mmap(stored.file.fileno(), 0, access=mmap.ACCESS_READ)
             _mapped.append(ref(mapped, _mapped.remove))
             on_disk.append(pa.ipc.open_file(pa.py_buffer(mapped)).read_all())
         return pa.concat_tables([*on_disk, *self._pending], promote_options="default")
 
 
 _mapped = list["ref[mmap.mmap]"]()
+"""The files of all tables; see `in_turn`."""
 
 
 @contextmanager
