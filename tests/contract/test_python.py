@@ -17,6 +17,7 @@ import pyarrow
 import pytest
 
 import tunesmith
+import tunesmith.cli  # whose commands they are
 from tunesmith.commandline import options_of
 from tunesmith.config.loading import resolve
 from tunesmith.config.options import ReadOptions
