@@ -114,6 +114,16 @@ def test_one_place_chooses_where_models_run(
     assert asking == ["precision.py"]
 
 
+def test_a_folder_that_transformers_saved_is_told_how_it_can_answer(
+    tmp_path: Path, tiny_model_folder: Callable[[str], Path]
+) -> None:
+    folder = tiny_model_folder("bert")
+    with pytest.raises(ModelError, match=f"transformers saved it.*tunesmith export {folder} --to ARTEFACT"):
+        tunesmith.load(folder)
+    with pytest.raises(ModelError, match=r"tunesmith.json is missing\); give a finished run, or an artefact$"):
+        tunesmith.load(tmp_path)
+
+
 def test_several_labels_a_text(tmp_path: Path, tiny_model_folder: Callable[[str], Path]) -> None:
     cells = ["red|green", "red", "green|blue"]
     data = write(tmp_path / "many.csv", ["text", "labels"], [(t, cells[i % 3]) for i, t in enumerate(texts(90))])

@@ -317,6 +317,14 @@ def test_a_file_that_cannot_be_read_is_refused(
     assert words in reply.json()["error"] and "/tmp" not in reply.text and "tunesmith-" not in reply.text
 
 
+def test_a_parameter_in_the_address_is_refused(trained: Train) -> None:
+    """It would be overlooked, and the answer be that to something else."""
+    served = service(trained("classification"))
+    reply = client(served).post("/predict", params={"top_k": 1}, json={"input": "good"})
+    served.close()
+    assert reply.status_code == 422 and "in the body" in reply.json()["error"]
+
+
 RIGHT: dict[str, Any] = {
     "classification": {"label": "beta"},
     "multilabel": {"labels": ["alpha", "gamma"]},

@@ -512,3 +512,12 @@ def test_one_process_trains_on_one_gpu(tmp_path: Path) -> None:
     given._n_gpu = 2  # what stock code finds where there are two, and copies the model to
     trainer = Trainer(bert(), given, train_dataset=rows())
     assert (trainer.args.n_gpu, trainer.args.train_batch_size) == (1, 4)
+
+
+@pytest.mark.parametrize("kind", [dict, transformers.BatchEncoding])
+def test_inputs_keep_their_kind(tmp_path: Path, kind: Any) -> None:
+    """Code of users reads ``inputs.input_ids``, which a plain dict does not have."""
+    trainer = Trainer(bert(), arguments(tmp_path))
+    ids = torch.tensor([[5, 6, 7]])
+    prepared = trainer._prepare_inputs(kind({"input_ids": ids, "attention_mask": torch.ones_like(ids)}))
+    assert type(prepared) is kind and torch.equal(prepared["input_ids"].cpu(), ids)

@@ -41,9 +41,11 @@ class Facts(BaseModel):
             parse_json(content)
             facts = cls.model_validate_json(content)
         except OSError:
-            raise ModelError(
-                f"{folder}: no trained model ({file} is missing); give a finished run, or an artefact"
-            ) from None
+            saved = (folder / "config.json").is_file() and not (folder.parent / "run.json").exists()
+            found = "transformers saved it" if saved else f"{file} is missing"
+            export = f"; `tunesmith export {folder} --to ARTEFACT` makes one of it" if saved else ""
+            message = f"{folder}: no trained model ({found}); give a finished run, or an artefact{export}"
+            raise ModelError(message) from None
         except ValidationError as error:
             raise wrong_values(file, error) from None
         except ValueError as error:

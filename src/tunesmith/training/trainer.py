@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Literal
@@ -119,8 +119,10 @@ class Trainer(Resumable):
         return engine.resting() if engine is not None and used else nullcontext()
 
     def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
-        trimmed = self._tunesmith_trimmed(inputs)
-        return super()._prepare_inputs(to_device(trimmed, self.args.device))
+        trimmed: Any = self._tunesmith_trimmed(inputs)
+        if self.args.device.type == "cuda" and isinstance(trimmed, Mapping):
+            trimmed = type(trimmed)(to_device(trimmed, self.args.device))
+        return super()._prepare_inputs(trimmed)
 
     def _tunesmith_trimmed(self, inputs: dict[str, Any]) -> dict[str, Any]:
         known = self._tunesmith_engine is not None and self._tunesmith_engine.known

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,7 +10,7 @@ import torch
 from accelerate.data_loader import DataLoaderShard
 
 
-def to_device(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
+def to_device(batch: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
     """A batch on `device`, by the same names, shapes and dtypes; what is no tensor stays as it is.
 
     On a GPU the copies are queued behind the work before them, out of pinned memory, and the host goes on at once. Each
