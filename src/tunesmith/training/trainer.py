@@ -121,7 +121,8 @@ class Trainer(Resumable):
     def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
         trimmed: Any = self._tunesmith_trimmed(inputs)
         if self.args.device.type == "cuda" and isinstance(trimmed, Mapping):
-            trimmed = type(trimmed)(to_device(trimmed, self.args.device))
+            kind: Any = type(trimmed)
+            trimmed = kind(to_device(trimmed, self.args.device))
         return super()._prepare_inputs(trimmed)
 
     def _tunesmith_trimmed(self, inputs: dict[str, Any]) -> dict[str, Any]:
