@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 import tunesmith
-from tunesmith import startup
+from tunesmith import signals, startup
 from tunesmith.commandline import Shown, app, command, main, put, spelled
 from tunesmith.config.loading import dump, resolve
 from tunesmith.config.options import ReadOptions, UseOptions
@@ -137,6 +137,7 @@ def predict(
         raise UsageError(f"`{'only' if only else 'overwrite'}`: needs `out`, the file to be written")
     from tunesmith.tasks.predictions import rounded
 
+    signals.current().saved = "what is written ends there; the same command begins anew"
     predictions = map(rounded, tunesmith.predict(run, file, precision, progress, **reading))
     if json:
         return {"predictions": list(predictions)}, ""

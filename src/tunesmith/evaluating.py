@@ -95,6 +95,10 @@ def _config(run: Run | str | Path) -> Config:
 
 def _known(run: str, records: Records, progress: Progress) -> dict[str, int]:
     """What a run knows of the records already; it is told, too."""
+    if is_artefact(Path(run)):
+        note = "an artefact does not hold what its model has learned from; give texts that it has not seen"
+        progress.line(f"note: {run}: {note}")
+        return {}
     found = known_rows(Path(run), records)
     if found:
         progress.line(f"warning: {about_known_rows(run, found, len(records))}")

@@ -84,6 +84,13 @@ def light(make_run: Any, tmp_path_factory: pytest.TempPathFactory) -> tunesmith.
         return tunesmith.export(make_run("classification"), tmp_path_factory.mktemp("made") / "light", progress=QUIET)
 
 
+def test_what_export_returns_is_taken_as_its_folder_is(light: tunesmith.Exported, tmp_path: Path) -> None:
+    rows = tmp_path / "rows.csv"
+    rows.write_text("text,label\nthe good cat,a\nthe bad dog,b\n", encoding="utf-8")
+    assert tunesmith.load(light).predict(TEXTS) == tunesmith.load(light.folder).predict(TEXTS)
+    assert list(tunesmith.predict(light, rows)) == list(tunesmith.predict(light.folder, rows))
+
+
 def inputs(kind: str) -> list[Any]:
     return [("the good one ?", text or "cat") for text in TEXTS] if kind == "qa" else list(TEXTS)
 

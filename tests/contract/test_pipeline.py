@@ -120,6 +120,10 @@ def test_a_folder_that_transformers_saved_is_told_how_it_can_answer(
     folder = tiny_model_folder("bert")
     with pytest.raises(ModelError, match=f"transformers saved it.*tunesmith export {folder} --to ARTEFACT"):
         tunesmith.load(folder)
+    (tmp_path / "begun").mkdir()
+    (tmp_path / "begun" / "run.json").write_text("{}")
+    with pytest.raises(ModelError, match="the run is not finished"):
+        tunesmith.load(tmp_path / "begun")
     with pytest.raises(ModelError, match=r"tunesmith.json is missing\); give a finished run, or an artefact$"):
         tunesmith.load(tmp_path)
 

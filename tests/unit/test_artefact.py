@@ -172,7 +172,7 @@ def test_an_artefact_is_loaded_and_has_its_own_precision(tmp_path: Path) -> None
     folder = save(tmp_path / "made", network())
     one, both = tunesmith.load(folder).predict(["good film"]), tunesmith.load(folder).predict(["good film", "a b c d"])
     assert one[0].scores == pytest.approx(both[0].scores)
-    with pytest.raises(UsageError, match="is exported in float32; export the run in bfloat16"):
+    with pytest.raises(UsageError, match="is exported in float32; leave it out"):
         tunesmith.load(folder, precision="bfloat16")
     (folder / "NOTICE").write_text("may be added")
     tunesmith.load(folder)

@@ -412,9 +412,9 @@ def test_texts_that_are_cut_or_blank_are_told_once(
         told = capsys.readouterr().err
         blank, cut = sorted(line for line in told.splitlines() if line.startswith("warning"))
         assert "1 row without a text (row 2)" in blank
-        assert "2 texts longer than 32 tokens, read in part; training.max_length=N at training reads more" in cut
+        assert "2 texts longer than 32 tokens, read in part; `tunesmith train --max-length N` makes a model" in cut
     replace(predictor, truncation=Truncation(128)).predict(["film " * 200])
-    assert "training.long=windows at training reads all" in capsys.readouterr().err
+    assert "`tunesmith train --long windows` makes a model that reads all" in capsys.readouterr().err
     replace(predictor, truncation=Truncation(32, "windows")).predict(texts[2:])
     predictor.predict(texts[:1])
     assert capsys.readouterr().err == ""

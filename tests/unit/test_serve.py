@@ -325,6 +325,15 @@ def test_a_parameter_in_the_address_is_refused(trained: Train) -> None:
     assert reply.status_code == 422 and "in the body" in reply.json()["error"]
 
 
+def test_a_correction_of_nothing_is_refused(trained: Train, tmp_path: Path) -> None:
+    """A single empty text would make a small file of corrections unfit for training."""
+    served = service(trained("classification"), corrections=tmp_path / "corrections.jsonl")
+    reply = client(served).post("/corrections", json={"input": " \n", "label": "beta"})
+    served.close()
+    assert reply.status_code == 422 and "empty" in reply.json()["error"]
+    assert (tmp_path / "corrections.jsonl").read_text() == ""
+
+
 RIGHT: dict[str, Any] = {
     "classification": {"label": "beta"},
     "multilabel": {"labels": ["alpha", "gamma"]},

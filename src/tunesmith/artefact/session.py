@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tunesmith.artefact.folder import MODEL, Artefact
+from tunesmith.artefact.folder import MODEL, PRECISIONS, Artefact
 from tunesmith.artefact.tokens import Tokens
 from tunesmith.errors import ModelError, UsageError, is_out_of_memory
 from tunesmith.models.facts import Facts
@@ -146,7 +146,8 @@ def load_artefact(name: str, folder: Path, facts: Facts, precision: str) -> Onnx
     """
     artefact = Artefact.load(folder)
     if precision not in ("float32", "auto", artefact.precision):
-        raise UsageError(f"`precision`: {name} is exported in {artefact.precision}; export the run in {precision}")
+        advice = f"export the run in {precision}" if precision in PRECISIONS else "leave it out"
+        raise UsageError(f"`precision`: {name} is exported in {artefact.precision}; {advice}")
     if facts.max_length > artefact.limit or facts.task != artefact.source.task:
         raise ModelError(f"{folder / Facts.FILE}: does not fit {Artefact.FILE}; export the model again")
     model, labels = OnnxModel(folder, artefact), len(facts.labels.names)

@@ -99,6 +99,8 @@ def read(source: object, settings: DataSettings, plain_text: bool = False, split
             if tool := OTHER_TOOLS.get(ending_of(found)):
                 raise DataError(f"{path}: {tool}, cannot be read; {AS_TEXT}")
             what = f"the ending {ending_of(found)!r} does not tell the format"
+            if not found.suffix:
+                what = "without an ending it does not tell the format"
             if found.suffix.lower() == ".txt":
                 what = "lines of text alone have no labels"
             raise DataError(f"{path}: {what}; rename it, as in data.csv, or give data.format=FORMAT ({known})")

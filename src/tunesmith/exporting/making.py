@@ -56,6 +56,10 @@ class Exported:
     artefact: Artefact
     table: list[tuple[str, str, str, str]]
 
+    def __fspath__(self) -> str:
+        """The folder, so that whatever takes an artefact takes this."""
+        return str(self.folder)
+
     @property
     def measured(self) -> Measured:
         """Answers and speed, beside the model that it was made from."""

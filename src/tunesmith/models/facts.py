@@ -41,11 +41,7 @@ class Facts(BaseModel):
             parse_json(content)
             facts = cls.model_validate_json(content)
         except OSError:
-            saved = (folder / "config.json").is_file() and not (folder.parent / "run.json").exists()
-            found = "transformers saved it" if saved else f"{file} is missing"
-            export = f"; `tunesmith export {folder} --to ARTEFACT` makes one of it" if saved else ""
-            message = f"{folder}: no trained model ({found}); give a finished run, or an artefact{export}"
-            raise ModelError(message) from None
+            raise ModelError(f"{folder}: no trained model ({_why_not(folder, file)}") from None
         except ValidationError as error:
             raise wrong_values(file, error) from None
         except ValueError as error:
@@ -98,3 +94,12 @@ class Facts(BaseModel):
             raise ModelError(
                 f"{file}: {key}: {said}; restore the file, or train again" for key, said in problems.items()
             )
+
+
+def _why_not(folder: Path, file: Path) -> str:
+    """The rest of a line that says why a folder without `file` cannot answer, and what can be done."""
+    if any((folder / name).exists() for name in ("run.json", "adapt.json")):
+        return "the run is not finished); the command that began it goes on"
+    if (folder / "config.json").is_file() and not (folder.parent / "run.json").exists():
+        return f"transformers saved it); `tunesmith export {folder} --to ARTEFACT` makes what can answer"
+    return f"{file} is missing); give a finished run, or an artefact"

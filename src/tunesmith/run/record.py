@@ -189,8 +189,9 @@ class Record(RecordPart):
         try:
             tree = read_json(path, MOST_BYTES)
         except OSError as error:
-            where = f"{folder}: not a run ({cls.FILE}: {error.strerror})"
-            raise ModelError(f"{where}; give the folder that train printed") from None
+            missing = isinstance(error, FileNotFoundError)
+            what = "is missing" if missing else f"cannot be read: {error.strerror}"
+            raise ModelError(f"{folder}: not a run ({cls.FILE} {what}); give the folder that train printed") from None
         except ValueError as error:
             raise ModelError(f"{path}: damaged ({error}); restore the file, or train into another folder") from None
         if not isinstance(tree, dict) or tree.get("version") != VERSION:

@@ -62,6 +62,8 @@ class Corrections:
         if value.keys() - beside != {"input", key}:
             raise Refused(422, f"expected 'input' and {key!r}, the right answer")
         item = self._form.item(value["input"], limits, "input")
+        if not all(text.strip() for text in ([item] if isinstance(item, str) else item)):
+            raise Refused(422, "input: the text is empty, and nothing can be learned from it")
         row = self._row(item, value[key], value.get("start"))
         try:
             self._append((json_text(row) + "\n").encode())

@@ -124,6 +124,7 @@ class Service:
         if not known:
             return {"key_needed": True}
         task, truncation = self.predictor.task, self.predictor.truncation
+        long = "windows" if task.on_tokens else truncation.long
         return {
             "name": self.folder.resolve().name,
             "task": task.name,
@@ -131,7 +132,7 @@ class Service:
             "input": self.form.name,
             "labels": list(task.kinds(self.predictor.space)),
             "narrowed_by": list(task.narrowed_by),
-            "limits": {**self.limits.shown(), "tokens": truncation.max_tokens, "long": truncation.long},
+            "limits": {**self.limits.shown(), "tokens": truncation.max_tokens, "long": long},
             "precision": self.predictor.precision,
             "corrections": self.corrections is not None,
             "key_needed": bool(self.keys),

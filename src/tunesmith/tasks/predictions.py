@@ -158,9 +158,9 @@ class Prediction:
 
 def about_cut_texts(path: str, count: int, tokens: int, limit: int) -> str:
     """What is told of `count` texts with more tokens than are read, of the `limit` that the model could read."""
-    advice = "training.max_length=N at training reads more"
+    advice = "`tunesmith train --max-length N` makes a model that reads more"
     if tokens >= limit:
-        advice = "training.long=windows at training reads all of them"
+        advice = "`tunesmith train --long windows` makes a model that reads all of them"
     return f"warning: {path}: {counted(count, 'text')} longer than {tokens} tokens, read in part; {advice}"
 
 
