@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -14,9 +14,6 @@ from torch.utils import _pytree as tree
 from tunesmith.engine.attention import PackedMask
 from tunesmith.engine.layout import PackedLayout
 from tunesmith.engine.part import Replacement
-
-if TYPE_CHECKING:
-    from tunesmith.engine.graphs import Graphs
 
 SETTINGS = ("p", "_disable_adapters", "_active_adapter", "merged_adapters")
 """Attributes of a module that change what it computes: of dropout, and of adapters."""
@@ -44,6 +41,18 @@ class Place:
     longest: int
 
 
+class Launcher(Protocol):
+    """What runs the layers; see `tunesmith.engine.graphs.Graphs`."""
+
+    first: Callable[[], int]
+
+    def batch(self) -> PackedLayout | None:
+        """The packed batch that runs through the layers now, if it is for recordings."""
+
+    def through(self, layout: PackedLayout, call: Call) -> Any:
+        """What a layer returns to the model."""
+
+
 @dataclass(eq=False)
 class Stage(Replacement):
     """``forward`` of one layer.
@@ -55,17 +64,17 @@ class Stage(Replacement):
         others: how many values it returns after the states, all None; None if it returns the states alone.
     """
 
-    graphs: Graphs
+    launcher: Launcher
     forward: Callable[..., Any]
     index: int
     last: bool
     others: int | None = None
 
     def __call__(self, *positional: Any, **named: Any) -> Any:
-        layout = self.graphs.batch()
-        if layout is None or self.index < self.graphs.first():
+        layout = self.launcher.batch()
+        if layout is None or self.index < self.launcher.first():
             return self.forward(*positional, **named)
-        return self.graphs.through(layout, Call(self, positional, named))
+        return self.launcher.through(layout, Call(self, positional, named))
 
 
 @dataclass(eq=False)

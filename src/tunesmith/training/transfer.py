@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from accelerate.data_loader import DataLoaderShard
 
 
 def to_device(batch: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
@@ -32,6 +31,8 @@ def _moved(values: torch.Tensor, device: torch.device) -> torch.Tensor:
 @contextmanager
 def left_on_host(loader: Any, wanted: bool) -> Iterator[None]:
     """Meanwhile a loader of accelerate leaves its batches where they were made, if that is wanted."""
+    from accelerate.data_loader import DataLoaderShard  # not to be imported for predictions
+
     if not wanted or type(loader) is not DataLoaderShard:
         yield
         return
