@@ -49,7 +49,7 @@ def test_good_data() -> None:
 def test_findings_are_plain_values() -> None:
     (finding,) = found("empty_text", train=[*good(5), ("", "a")])
     assert json.loads(json.dumps(finding.to_dict())) == {
-        "level": "failure", "code": "empty_text", "message": "1 text empty (16.7%), 1% at most can be",
+        "level": "failure", "code": "empty_text", "message": "1 text empty (16.7%); at most 1% may be",
         "advice": "remove these rows, or check data.text", "split": "train", "rows": [6], "count": 1,
     }  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import types
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -264,6 +265,9 @@ def test_a_rule_of_numbers_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) ->
     window, of = partial(kernel.window_of_rule, width=128, device=CPU), sliding_window_bidirectional_mask_function
     assert [window(of(n)) for n in (3, 3, 4, 3)] == [(3, 3), (3, 3), (4, 4), (3, 3)]
     assert len(looked) == 2
+    near = lambda batch, head, query, key, far=3: (query - key).abs() <= far  # noqa: E731
+    wider = types.FunctionType(near.__code__, globals(), argdefs=(5,))
+    assert [window(near), window(wider)] == [(3, 3), (5, 5)], "what it is called with by default counts"
     held = torch.ones(1, 128, dtype=torch.bool)
     rule = padding_mask_function(held)
     assert window(rule) == (-1, -1)

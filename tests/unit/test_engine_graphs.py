@@ -155,6 +155,17 @@ def test_a_change_of_the_model_is_seen(tiny_model_folder: Folder) -> None:
             assert graphs.launched > before
 
 
+def test_sizes_beyond_the_most_run_singly(tiny_model_folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tunesmith.engine.graphs.MOST", 2)
+    batch = make_batch("sequence")
+    batches = [{name: values[: 3 + i] for name, values in batch.items()} for i in range(4)] * 4
+    plain, model = (make_model(tiny_model_folder("bert"), "sequence", "full") for _ in range(2))
+    with with_graphs(model) as graphs:
+        for one, other in zip(steps(model, batches), steps(plain, batches), strict=True):
+            assert_close(one, other, "gradients")
+        assert graphs.figures()["recordings"] == 2 and 0 < graphs.launched < len(batches) / 2
+
+
 def test_hooks_see_each_call(tiny_model_folder: Folder) -> None:
     batch = make_batch("sequence")
     model = make_model(tiny_model_folder("bert"), "sequence", "full")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -119,6 +120,22 @@ def assert_same_training(plain: Run, compact: Run, decays: bool) -> None:
 def compare_with_plain(folder: Path, make: Maker, decays: bool, seed: int = 0, **options: Any) -> None:
     plain, compact = (Run(folder, make, compact, seed).steps(0, STEPS, **options) for compact in (False, True))
     assert_same_training(plain, compact, decays)
+
+
+def test_steps_that_the_optimizer_skips_change_nothing(bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As under loss scaling, and where a step is not finite; they are asked about a few together."""
+    monkeypatch.setattr("tunesmith.engine.vocabulary.STEPS_AT_ONCE", 2)
+
+    def make(parameters: Any) -> torch.optim.Optimizer:
+        optimizer, steps = adamw(0.1, fused=True)(parameters), itertools.count()
+
+        def tell(told: Any, *given: Any) -> None:
+            told.found_inf = torch.tensor(float(next(steps) % 3 == 0), device=choose_device())
+
+        optimizer.register_step_pre_hook(tell)
+        return optimizer
+
+    compare_with_plain(bert, make, True)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

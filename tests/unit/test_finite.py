@@ -39,6 +39,9 @@ def test_a_step_that_is_not_finite_is_not_taken_and_told(loss: float, norm: floa
     step(3, 0.5, 1.0)
     assert finite.objection() == (2, reason)
     assert finite.objection(wait=True) is None
+    for _ in range(2):
+        finite.leave()
+        assert not hasattr(optimizer, "found_inf")
 
 
 def test_other_optimizers_cannot_be_told() -> None:

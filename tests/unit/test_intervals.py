@@ -223,6 +223,8 @@ ACCURACY, ERROR = CLASSIFICATION_METRICS["accuracy"], REGRESSION_METRICS["mae"]
             ACCURACY,
             "no better: 10.0 points less may be chance (0.0 – 20.0, p = 0.06)",
         ),
+        (Difference(-4e-4, -5e-4, -3e-4, 9, 0.004), ACCURACY, "less than 0.1 points worse (0.0 – 0.1, p = 0.004)"),
+        (Difference(4e-4, 3e-4, 5e-4, 9, 0.004), ERROR, "less than 0.001 worse (0.000 – 0.001, p = 0.004)"),
         (Difference(-0.5, -0.7, -0.3, 9, 0.003), ERROR, "0.500 better (0.300 – 0.700, p = 0.003)"),
         (Difference(0.5, 0.3, 0.7, 9, 0.003), ERROR, "0.500 worse (0.300 – 0.700, p = 0.003)"),
     ],

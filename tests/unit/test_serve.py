@@ -320,9 +320,10 @@ def test_a_file_that_cannot_be_read_is_refused(
 def test_a_parameter_in_the_address_is_refused(trained: Train) -> None:
     """It would be overlooked, and the answer be that to something else."""
     served = service(trained("classification"))
-    reply = client(served).post("/predict", params={"top_k": 1}, json={"input": "good"})
+    reply = client(served).post("/predict", params={"<b>top_k": 1}, json={"input": "good"})
     served.close()
     assert reply.status_code == 422 and "in the body" in reply.json()["error"]
+    assert "top_k" not in reply.text, "nothing of a request stands in its answer"
 
 
 def test_a_correction_of_nothing_is_refused(trained: Train, tmp_path: Path) -> None:

@@ -163,7 +163,7 @@ def _empty_text(data: _Data) -> Iterator[Finding]:
         if empty.any():
             level: Level = "warning" if empty.mean() < MAX_EMPTY_SHARE else "failure"
             message = f"{counted(int(empty.sum()), 'text')} empty ({empty.mean():.1%})"
-            message += "; they are kept" if level == "warning" else f", {MAX_EMPTY_SHARE:.0%} at most can be"
+            message += "; they are kept" if level == "warning" else f"; at most {MAX_EMPTY_SHARE:.0%} may be"
             yield split.find(level, "empty_text", message, "remove these rows, or check data.text", empty)
 
 

@@ -1,13 +1,12 @@
 """What frozen modules compute with besides their input: code, settings, parameters and buffers, and one hash of it all.
 
 States are kept by that hash, and it must stay true, but no counter tells of every change: ``parameter.data`` and numpy
-write past torch's versions.
-So `Content.is_same` looks again in two ways. Before every batch it asks whether modules, attributes and torch's
-versions are the same, and whether the checksums of the next MB of the weights hold, in turn. A small model is looked at
-whole each time; in a large one a change past torch is found some batches later, and on a GPU, where to look is to wait
-for all that was launched, only every fiftieth batch has its turn. Wholly, at every byte (40 ms for 75 MB), it looks
-whenever training turns to evaluation or back, and before states are written: what stays on disk was made by what its
-hash says.
+write past torch's versions. So `Content.is_same` looks again in two ways. Before every batch it asks whether modules,
+attributes and torch's versions are the same, and whether the checksums of the next MB of the weights hold, in turn. A
+small model is looked at whole each time; in a large one a change past torch is found some batches later, and on a GPU,
+where to look is to wait for all that was launched, only every fiftieth batch has its turn. Wholly, at every byte (40 ms
+for 75 MB), it looks whenever training turns to evaluation or back, and before states are written: what stays on disk
+was made by what its hash says.
 """
 
 from __future__ import annotations
@@ -30,6 +29,7 @@ LOOK_BYTES = 2**20
 SPREAD = 0x9E3779B97F4A7C15 - 2**64
 """2⁶⁴ divided by the golden ratio, as a signed number: spreads what it is multiplied with over all bits."""
 BATCHES_A_LOOK = {"cuda": 50}
+"""On a device where it costs more than that; elsewhere every batch is one."""
 LIBRARIES = ("torch", "transformers")
 """Their versions stand for their code."""
 NO_SETTING = frozenset(vars(nn.Module())) | {"forward", "name_or_path", "warnings_issued"}

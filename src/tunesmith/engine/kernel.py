@@ -88,7 +88,9 @@ def _made_of(value: Any) -> Hashable:
         TypeError: it holds something else.
     """
     if isinstance(value, FunctionType):
-        return value.__code__, tuple(_made_of(cell.cell_contents) for cell in value.__closure__ or ())
+        defaults = value.__defaults__, tuple((value.__kwdefaults__ or {}).items())
+        cells = tuple(cell.cell_contents for cell in value.__closure__ or ())
+        return value.__code__, _made_of(defaults), _made_of(cells)
     if isinstance(value, tuple | list):
         return tuple(map(_made_of, value))
     if value is None or isinstance(value, int | float | str):

@@ -81,7 +81,7 @@ class Difference(Score):
                 return f"no better: both score the same on average ({self.how_sure(metric)})"
             return f"no better: {size} {'more' if self.value > 0 else 'less'} may be chance ({self.how_sure(metric)})"
         if size == replace(self, value=0.0).size(metric):
-            size = f"less than {size.replace('0 ', '1 ') if ' ' in size else size[:-1] + '1'}"
+            size = f"less than {replace(self, value=0.001).size(metric)}"  # the last digit that is shown
         return f"{size} {stands} ({self.how_sure(metric)})"
 
     def size(self, metric: Metric) -> str:

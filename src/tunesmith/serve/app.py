@@ -106,9 +106,7 @@ def _predictions(service: Service) -> APIRouter:
     async def predict(request: Request) -> Response:
         require_type(request.headers, JSON)
         if request.query_params:
-            raise Refused(
-                422, f"unknown parameter {next(iter(request.query_params))!r}; all that is asked is in the body"
-            )
+            raise Refused(422, "unknown parameter; give all that you ask for in the body")
         body = await request.body()
         service.batcher.refuse_if_full(1, len(body))  # before any work is done for it
         asked = Asked.of(body, service.form, service.predictor, service.limits)

@@ -41,6 +41,13 @@ class Finite:
 
     def __init__(self) -> None:
         self._waiting: deque[Seen] = deque()
+        self._guarded: Any = None
+
+    def leave(self) -> None:
+        """Leave the optimizer as it was: it would skip the steps of whoever uses it next."""
+        if self._guarded is not None:
+            del self._guarded.found_inf
+            self._guarded = None
 
     @staticmethod
     def can_guard(optimizer: Any) -> bool:
@@ -51,7 +58,8 @@ class Finite:
     def guard(self, optimizer: Any, step: int, loss: torch.Tensor, norm: torch.Tensor) -> None:
         """Let the optimizer take its next step only if `loss` and `norm` (scalars) are finite."""
         found = torch.stack([loss.detach().float().reshape(()), norm.detach().float().reshape(())])
-        getattr(optimizer, "optimizer", optimizer).found_inf = (~torch.isfinite(found)).any().float()
+        self._guarded = getattr(optimizer, "optimizer", optimizer)
+        self._guarded.found_inf = (~torch.isfinite(found)).any().float()
         if not found.is_cuda:
             self._waiting.append(Seen(step, found))
             return

@@ -266,6 +266,7 @@ class Trainer(Resumable):
             resume_from_checkpoint = resuming.chosen(self, resume_from_checkpoint)
         self._tunesmith_finite, self._tunesmith_flops = Finite(), {}
         with ExitStack() as self._tunesmith_training:
+            self._tunesmith_training.callback(self._tunesmith_finite.leave)
             return super().train(resume_from_checkpoint or None, *positional, **options)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
